@@ -1,0 +1,1 @@
+"""One file per question asked of scores, features and anatomy (never imports torch)."""

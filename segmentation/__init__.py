@@ -1,0 +1,1 @@
+"""The segmentation core: networks, training, transfer and prediction (imports torch)."""

@@ -1,0 +1,66 @@
+"""The errors a user can meet, each with the exit code that the command line gives it.
+
+A message is one paragraph that says what must hold, what was found, where, and what to do.
+"""
+
+from collections.abc import Sequence
+
+
+class ShiftkitError(Exception):
+    """Base of every error that shiftkit raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line returns when this error ends it.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(ShiftkitError, ValueError):
+    """An option, a configuration file or a name that cannot be used (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(ShiftkitError, ValueError):
+    """Input data that cannot be used (exit code 3)."""
+
+    exit_code = 3
+
+
+class ModelMismatchError(ShiftkitError, ValueError):
+    """A model and data, or two models, that do not fit each other (exit code 5)."""
+
+    exit_code = 5
+
+
+def raise_all(problems: Sequence[str], where: str, error: type[ShiftkitError] = DataError) -> None:
+    """Raise one error that lists every problem found in ``where``; do nothing without any.
+
+    Parameters
+    ----------
+    problems : sequence of str
+        One sentence a problem, each with its own place (column, key, file).
+    where : str
+        The file or object all of them are in.
+    error : type of ShiftkitError
+        The class to raise.
+
+    Raises
+    ------
+    ShiftkitError
+        Of the given class, when there is at least one problem.
+
+    Examples
+    --------
+    >>> raise_all([], "scores.tsv")
+    >>> raise_all(["column 'value' is missing"], "scores.tsv")
+    Traceback (most recent call last):
+    ...
+    shiftkit.errors.DataError: scores.tsv cannot be used: column 'value' is missing.
+    """
+    if problems:
+        listed = "; ".join(problem.rstrip(".") for problem in problems)
+        raise error(f"{where} cannot be used: {listed}.")

@@ -1,0 +1,154 @@
+"""NIfTI images in and out, and from one grid to another through full affines."""
+
+import hashlib
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .errors import DataError
+from .files import atomic
+from .types import Volume
+
+
+def read_image(path: Path, dtype: Any = np.float32) -> Volume:
+    """Read a NIfTI file.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii`` or ``.nii.gz``.
+    dtype : dtype
+        Type of the returned voxel values.
+
+    Returns
+    -------
+    Volume
+        On the file's own grid and axis order, shape (X, Y, Z) or (X, Y, Z, C).
+
+    Raises
+    ------
+    DataError
+        If the file is missing, empty, truncated, not NIfTI, or of absurd dimensions.
+    """
+    import nibabel as nib
+
+    if not path.is_file():
+        raise DataError(f"There is no image at {path}.")
+    try:
+        image = nib.Nifti1Image.from_filename(path)
+        shape = image.shape
+        if len(shape) not in (3, 4) or min(shape) < 1 or np.prod(shape, dtype=float) > 2**32:
+            raise DataError(f"{path} must be an image of three or four axes; its header says shape {shape}.")
+        array = np.asarray(image.dataobj).astype(dtype, copy=False)
+    except DataError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        zlib.error,
+        nib.spatialimages.HeaderDataError,
+        nib.filebasedimages.ImageFileError,
+    ) as error:
+        raise DataError(
+            f"{path} must be a readable NIfTI image; it is damaged or of another kind ({error}). "
+            "Copy it again from its source."
+        ) from error
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    return Volume(array=array, affine=np.asarray(image.affine, dtype=np.float64))
+
+
+def read_mask(path: Path) -> Volume:
+    """Read a mask: a three-dimensional image whose voxels count as inside where they are above 0.5.
+
+    Raises
+    ------
+    DataError
+        As `read_image`, or if the image has channels.
+    """
+    volume = read_image(path)
+    if volume.array.ndim != 3:
+        raise DataError(f"{path} must be a mask with three axes; it has shape {volume.array.shape}.")
+    return volume.with_array(volume.array > 0.5)
+
+
+def write_image(volume: Volume, path: Path) -> None:
+    """Write a NIfTI file atomically; boolean arrays become uint8.
+
+    The same voxels and affine give the same bytes: no time stamp goes into the file.
+    """
+    import nibabel as nib
+
+    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+    image = nib.Nifti1Image(array, volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(volume.affine, code=2)
+    image.set_qform(volume.affine, code=2)
+    with atomic(path) as part:
+        nib.save(image, part)
+
+
+def image_digest(path: Path) -> str:
+    """SHA-256 of an image's voxel values and affine, whatever its compression or data type on disk."""
+    volume = read_image(path, np.float32)
+    digest = hashlib.sha256(np.ascontiguousarray(np.nan_to_num(volume.array)).tobytes())
+    digest.update(np.round(volume.affine, 4).tobytes())
+    digest.update(str(volume.array.shape).encode())
+    return digest.hexdigest()
+
+
+def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-3) -> bool:
+    """Whether two images have the same shape and their voxels the same place in the world."""
+    return a.shape == b.shape and bool(np.abs(a.affine - b.affine).max() < tolerance_mm)
+
+
+def resample(
+    volume: Volume, affine: NDArray[np.float64], shape: tuple[int, int, int], order: int = 1, outside: float = 0.0
+) -> Volume:
+    """Bring an image onto another grid.
+
+    Parameters
+    ----------
+    volume : Volume
+        What to resample; NaN voxels must have been replaced.
+    affine : ndarray, shape (4, 4)
+        Affine of the target grid, RAS+ mm; any orientation, oblique ones too.
+    shape : tuple of int
+        Spatial shape of the target grid.
+    order : int
+        Spline order: 0 nearest, 1 linear.
+    outside : float
+        Value where the target grid leaves the image.
+
+    Returns
+    -------
+    Volume
+        Channels are resampled one by one; vectors keep their components in world axes.
+
+    Examples
+    --------
+    >>> volume = Volume(array=np.arange(8.0).reshape(2, 2, 2), affine=np.eye(4))
+    >>> flipped = resample(volume, np.array([[-1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), (2, 2, 2))
+    >>> bool((flipped.array == volume.array[::-1]).all())
+    True
+    """
+    matrix = np.linalg.inv(volume.affine) @ affine
+    matrix = np.where(np.abs(matrix) < 1e-9, 0.0, matrix)  # exact zeros keep axis-aligned grids exact
+
+    def one(channel: NDArray[Any]) -> NDArray[Any]:
+        return ndimage.affine_transform(
+            channel, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=order, mode="constant", cval=outside
+        )
+
+    if volume.array.ndim == 3:
+        return Volume(array=one(volume.array), affine=affine)
+    channels = [one(volume.array[..., c]) for c in range(volume.array.shape[3])]
+    return Volume(array=np.stack(channels, axis=-1), affine=affine)

@@ -1,0 +1,51 @@
+"""The published list of status words: the reason a number is there, or is not.
+
+Tables never drop a row silently; a row without a value says why in its ``status`` column.
+"""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """One word that goes into the ``status`` column of a table.
+
+    Examples
+    --------
+    >>> Status.MISSED
+    <Status.MISSED: 'missed'>
+    >>> Status.MISSED.sentence
+    'The bundle is in the reference and the prediction is empty.'
+    """
+
+    OK = "ok"
+    MISSED = "missed"
+    REFERENCE_ABSENT = "reference_absent"
+    BOTH_ABSENT = "both_absent"
+    EXPLORATORY = "exploratory"
+    NO_TUMOR_EFFECT_SHOWN = "no_tumor_effect_shown"
+    SPLIT_WITHHELD = "split_withheld"
+    NOT_CONVERGED = "not_converged"
+    TOO_FEW = "too_few"
+    UNAVAILABLE = "unavailable"
+
+    @property
+    def sentence(self) -> str:
+        """What the word means, in one sentence."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Status.OK: "Computed as defined.",
+    Status.MISSED: "The bundle is in the reference and the prediction is empty.",
+    Status.REFERENCE_ABSENT: "The prediction holds a bundle that the reference does not; "
+    "excluded, with the false-positive volume given.",
+    Status.BOTH_ABSENT: "Neither reference nor prediction holds the bundle; excluded.",
+    Status.EXPLORATORY: "Fewer than 20 patients: an indication, not a conclusion.",
+    Status.NO_TUMOR_EFFECT_SHOWN: "The test did not show that performance depends on the distance "
+    "to the tumor; the tumor part is given with its interval, a decay length is not.",
+    Status.SPLIT_WITHHELD: "The far field is not observed, so systematic and tumor parts cannot be "
+    "told apart; only the total is given.",
+    Status.NOT_CONVERGED: "The estimation did not converge; no number is given.",
+    Status.TOO_FEW: "Too few participants for an estimate or an interval.",
+    Status.UNAVAILABLE: "The input that this number needs is not there.",
+}

@@ -1,0 +1,282 @@
+"""The tables of a run: their columns, how they are written, and how they are read back.
+
+Every table is a TSV file with ``n/a`` for missing values and a JSON data dictionary beside it.
+Writing is atomic and repeatable: the same numbers give the same bytes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import DataError, raise_all
+from .files import write_text
+from .status import Status
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: what it means, its kind (``text`` or ``number``) and its unit."""
+
+    description: str
+    kind: str = "text"
+    unit: str = ""
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """The schema of one table."""
+
+    name: str
+    description: str
+    columns: Mapping[str, Column]
+
+
+def _text(description: str, required: bool = True) -> Column:
+    return Column(description, required=required)
+
+
+def _number(description: str, unit: str = "1", required: bool = True) -> Column:
+    return Column(description, kind="number", unit=unit, required=required)
+
+
+_PARTICIPANT = {"participant_id": _text("Participant, with the prefix sub-.")}
+_MODEL = {"model": _text("Name of the model."), "modality": _text("Input of the model.")}
+_BUNDLE = {
+    "bundle": _text("Bundle name; 'all' on pooled rows."),
+    "hemisphere": _text("left, right or none; 'all' on pooled rows."),
+}
+_STATUS = {"status": _text("Why a value is or is not given: one of " + ", ".join(Status) + ".")}
+_INTERVAL = {"low": _number("Lower end of the interval."), "high": _number("Upper end of the interval.")}
+_TESTED = {
+    "p_value": _number("Permutation p-value, (b+1)/(B+1)."),
+    "p_adjusted": _number("p-value adjusted over bundles."),
+}
+
+SCORES = Table(
+    "scores",
+    "One row a participant, bundle, hemisphere and metric.",
+    {
+        **_PARTICIPANT,
+        "cohort": _text("Cohort the participant belongs to."),
+        "group": _text("control, glioma or target_control."),
+        **_MODEL,
+        **_BUNDLE,
+        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        "metric": _text("Name of the metric."),
+        "value": _number("Value of the metric; n/a where status says why."),
+        "unit": _text("Unit of the value."),
+        **_STATUS,
+        "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to reference bundle mask.", "mm"),
+        "tumor_distance_mean_mm": _number("Mean distance to the tumor over the bundle's voxels.", "mm", False),
+        "tumor_core_distance_mm": _number("Edge-to-edge distance from the tumor core.", "mm", False),
+        "tumor_overlap_ml": _number("Part of the reference bundle inside the tumor mask.", "ml", False),
+        "tumor_volume_ml": _number("Volume of the tumor mask.", "ml", False),
+        "tumor_side": _text("left, right or bilateral.", False),
+        "age": _number("Age.", "years", False),
+        "sex": _text("Sex.", False),
+        "site": _text("Site.", False),
+        "scanner": _text("Scanner.", False),
+    },
+)
+DECOMPOSITION = Table(
+    "decomposition",
+    "The drop in performance of patients and its parts; positive means worse in patients.",
+    {
+        **_MODEL,
+        **_BUNDLE,
+        "metric": _text("Name of the metric."),
+        "method": _text("regression, hemispheric or shell."),
+        "component": _text("total, systematic, tumor, interaction, residual or raw."),
+        "estimate": _number("Point estimate on the metric's own scale."),
+        **_INTERVAL,
+        **_TESTED,
+        "n_patients": _number("Patients behind the estimate."),
+        "n_controls": _number("Controls behind the estimate."),
+        **_STATUS,
+    },
+)
+RECOVERY = Table(
+    "recovery",
+    "What fine-tuning repairs of each component.",
+    {
+        "model": _text("Name of the fine-tuned model."),
+        "strategy": _text("Transfer strategy."),
+        "modality": _text("Input of the model."),
+        "bundle": _text("Bundle name; 'all' on pooled rows."),
+        "metric": _text("Name of the metric."),
+        "component": _text("total, systematic, tumor or forgetting."),
+        "before": _number("Component of the source model."),
+        "after": _number("Component of the fine-tuned model."),
+        "recovered": _number("(before - after) / before; n/a where the interval of before includes 0."),
+        **_INTERVAL,
+        **_STATUS,
+    },
+)
+FEATURES = Table(
+    "features",
+    "Shift between feature distributions, by layer and region.",
+    {
+        **_MODEL,
+        "layer": _text("Layer of the network."),
+        **_BUNDLE,
+        "contrast": _text("total, systematic or tumor."),
+        "statistic": _text("mmd2, energy, sliced_wasserstein, frechet or auc."),
+        "value": _number("Value of the statistic."),
+        **_INTERVAL,
+        **_TESTED,
+        "n_source": _number("Participants on the source side."),
+        "n_target": _number("Participants on the target side."),
+        **_STATUS,
+    },
+)
+DEFORMATION = Table(
+    "deformation",
+    "How far each bundle is from the healthy template.",
+    {
+        **_PARTICIPANT,
+        **_BUNDLE,
+        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        "v_norm_mm": _number("Mean norm of the displacement over the bundle's voxels.", "mm"),
+        "percentile": _number("Percentile in the healthy range."),
+        "z": _number("z-score in the healthy range."),
+        "dice_before": _number("Dice with the template after rigid alignment."),
+        "dice_after": _number("Dice with the template after SyN."),
+        "jacobian_mean": _number("Mean Jacobian determinant over the bundle's voxels."),
+        **_STATUS,
+    },
+)
+SHELLS = Table(
+    "shells",
+    "Voxel-wise error rates by distance to the tumor.",
+    {
+        **_MODEL,
+        "bundle": _text("Bundle name; 'all' on pooled rows."),
+        "shell_low_mm": _number("Inner edge of the shell.", "mm"),
+        "shell_high_mm": _number("Outer edge of the shell.", "mm"),
+        "rate": _text("fn: missed share of the reference; fp: false share of the prediction."),
+        "observed": _number("Rate in patients."),
+        "baseline": _number("Rate of controls at the same places."),
+        "excess": _number("observed - baseline."),
+        **_INTERVAL,
+        "n_patients": _number("Patients with voxels in the shell."),
+        **_STATUS,
+    },
+)
+SENSITIVITY = Table(
+    "sensitivity",
+    "The decomposition under other reasonable choices.",
+    {
+        **_MODEL,
+        "metric": _text("Name of the metric."),
+        "analysis": _text("What was changed."),
+        "component": _text("Component."),
+        "estimate": _number("Point estimate."),
+        **_INTERVAL,
+        "p_value": _number("Permutation p-value, where the analysis is a test."),
+        "n_patients": _number("Patients behind the estimate."),
+        **_STATUS,
+    },
+)
+TABLES = {table.name: table for table in (SCORES, DECOMPOSITION, RECOVERY, FEATURES, DEFORMATION, SHELLS, SENSITIVITY)}
+
+
+def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
+    """Write a table and, beside it, its JSON data dictionary.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns that the schema does not name are kept, after those it names.
+    table : Table
+        The schema.
+    path : Path
+        Where the TSV goes; the dictionary takes the same stem.
+
+    Raises
+    ------
+    DataError
+        If a required column is missing.
+    """
+    _require_columns(frame, table, path.name)
+    named = [name for name in table.columns if name in frame]
+    ordered = frame[named + [name for name in frame if name not in table.columns]]
+    write_text(path, ordered.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.10g", lineterminator="\n"))
+    write_text(path.with_suffix(".json"), json.dumps(data_dictionary(table), indent=2, ensure_ascii=False) + "\n")
+
+
+def data_dictionary(table: Table) -> dict[str, object]:
+    """The data dictionary of a table, in the form BIDS gives sidecars of TSV files."""
+    columns = {
+        name: {"Description": column.description, **({"Units": column.unit} if column.unit else {})}
+        for name, column in table.columns.items()
+    }
+    return {"Description": table.description, **columns}
+
+
+def read_table(path: Path, table: Table) -> pd.DataFrame:
+    """Read a TSV file and validate it against a schema.
+
+    Returns
+    -------
+    DataFrame
+        Numeric columns as float with NaN for ``n/a``; text columns as str with ``"n/a"`` kept.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, not a table, or has missing columns, non-numbers or unknown status words;
+        all problems are named at once.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "shells.tsv"
+    >>> _ = path.write_text("model\\tbundle\\n")
+    >>> read_table(path, SHELLS)
+    Traceback (most recent call last):
+    ...
+    shiftkit.errors.DataError: shells.tsv cannot be used: column 'shell_low_mm' is missing; ...
+    """
+    try:
+        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise DataError(f"There is no table at {path}.") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"{path} must be a tab-separated table with a header line; it is not: {error}.") from error
+    return parse_table(frame, table, path.name)
+
+
+def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:
+    """Validate a frame of strings or numbers against a schema; see `read_table`."""
+    _require_columns(frame, table, where)
+    problems: list[str] = []
+    parsed = frame.copy()
+    for name, column in table.columns.items():
+        if name not in parsed:
+            continue
+        if column.kind == "number":
+            parsed[name], bad = _to_numbers(parsed[name])
+            problems += [f"column {name!r}, line {row + 2}: {text!r} is not a number" for row, text in bad[:3]]
+        else:
+            parsed[name] = parsed[name].astype(object).where(parsed[name].notna(), "n/a").astype(str)
+    if "status" in table.columns:
+        unknown = sorted(set(parsed["status"]) - set(Status))
+        problems += [f"status {word!r} is not one of {', '.join(Status)}" for word in unknown]
+    raise_all(problems, where)
+    return parsed
+
+
+def _require_columns(frame: pd.DataFrame, table: Table, where: str) -> None:
+    missing = [name for name, column in table.columns.items() if column.required and name not in frame]
+    raise_all([f"column {name!r} is missing" for name in missing], where)
+
+
+def _to_numbers(column: pd.Series) -> tuple[pd.Series, list[tuple[int, str]]]:
+    as_text = column.astype(object).where(column.notna(), "n/a").astype(str)
+    numbers = pd.to_numeric(as_text.where(as_text != "n/a"), errors="coerce").astype(float)
+    bad = numbers.isna() & (as_text != "n/a") & (as_text != "nan")
+    return numbers, [(position, as_text.iloc[position]) for position in bad.to_numpy().nonzero()[0].tolist()]

@@ -1,0 +1,432 @@
+"""The nouns of shiftkit: few, frozen, made with keywords.
+
+Arrays live in a `Volume` (array and affine, world space RAS+ in millimetres); a `Case` is one
+participant's images on disk, a `Cohort` an ordered set of them, `Predictions` a cohort whose masks a
+model made. Numbers travel as an `Estimate`, answers as a `Finding`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .errors import DataError
+
+Hemisphere = Literal["left", "right", "none"]
+Group = Literal["control", "glioma", "target_control"]
+MODALITIES: dict[str, int] = {"t1w": 1, "fa": 1, "ap": 1, "peaks": 9}
+"""The modalities that have a name of their own, with their number of channels."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Bundle:
+    """A white-matter bundle in one hemisphere.
+
+    Parameters
+    ----------
+    name : str
+        Letters and digits, such as ``"AF"``.
+    hemisphere : {"left", "right", "none"}
+        ``"none"`` for bundles that cross or lie on the midline.
+
+    Examples
+    --------
+    >>> Bundle.parse("AFleft")
+    Bundle(name='AF', hemisphere='left')
+    >>> Bundle.parse("CC").label
+    'CC'
+    >>> Bundle.parse("AFleft").mirrored.label
+    'AFright'
+    """
+
+    name: str
+    hemisphere: Hemisphere = "none"
+
+    @classmethod
+    def parse(cls, label: str) -> Self:
+        """Read the value of a ``label-`` entity, such as ``AFleft`` or ``CC``.
+
+        Raises
+        ------
+        DataError
+            If the label is not made of letters and digits.
+        """
+        match = re.fullmatch(r"([A-Za-z0-9]+?)(left|right)?", label)
+        if match is None:
+            raise DataError(f"A bundle label holds letters and digits only, as in 'AFleft'; got {label!r}.")
+        hemisphere: Hemisphere = match[2] or "none"  # type: ignore[assignment]
+        return cls(name=match[1], hemisphere=hemisphere)
+
+    @property
+    def label(self) -> str:
+        """Name and hemisphere in one word, as in file names."""
+        return self.name if self.hemisphere == "none" else f"{self.name}{self.hemisphere}"
+
+    @property
+    def mirrored(self) -> Self:
+        """The same bundle in the other hemisphere; itself on the midline."""
+        other: dict[Hemisphere, Hemisphere] = {"left": "right", "right": "left", "none": "none"}
+        return replace(self, hemisphere=other[self.hemisphere])
+
+    def __str__(self) -> str:
+        return self.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """An image in memory.
+
+    Parameters
+    ----------
+    array : ndarray, shape (X, Y, Z) or (X, Y, Z, C)
+        Voxel values; channels come last.
+    affine : ndarray, shape (4, 4)
+        From voxel indices to world coordinates, RAS+ in millimetres.
+
+    Raises
+    ------
+    DataError
+        If the array does not have three or four axes or the affine is not invertible.
+
+    Examples
+    --------
+    >>> volume = Volume(array=np.zeros((4, 5, 6)), affine=np.diag([-2.0, 2, 2.5, 1]))
+    >>> volume.spacing_mm
+    (2.0, 2.0, 2.5)
+    >>> volume.orientation
+    'LAS'
+    """
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if self.array.ndim not in (3, 4):
+            raise DataError(f"An image has three axes, or four with channels last; got shape {self.array.shape}.")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise DataError(f"An affine is an invertible 4 × 4 matrix of finite numbers; got {affine.tolist()}.")
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The spatial shape, in voxels."""
+        x, y, z = self.array.shape[:3]
+        return x, y, z
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Edge lengths of a voxel, in millimetres."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return x, y, z
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel, in milliliters."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
+
+    @property
+    def orientation(self) -> str:
+        """The directions in which the three voxel axes run, such as ``"RAS"``."""
+        import nibabel as nib
+
+        return "".join(str(code) for code in nib.aff2axcodes(self.affine))  # pyright: ignore
+
+    def with_array(self, array: NDArray[Any]) -> Self:
+        """The same grid with other voxel values."""
+        return replace(self, array=array)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One participant (and session) of a cohort; images are paths and load on request.
+
+    Parameters
+    ----------
+    participant_id : str
+        With its prefix, such as ``"sub-01"``.
+    session : str or None
+        With its prefix, such as ``"ses-01"``.
+    images : mapping of str to Path
+        One file a modality (``t1w ap fa peaks`` or any scalar map).
+    masks : mapping of Bundle to Path
+        One file a bundle: reference masks in a cohort, predicted ones in predictions.
+    probabilities : mapping of Bundle to Path
+        Voxel-wise probabilities, where a model wrote them.
+    tumor : Path or None
+        The tumor mask.
+    tumor_core : Path or None
+        The tumor's core, where it is told apart from infiltration and edema.
+    attributes : mapping of str to str
+        The participant's row of ``participants.tsv``, without missing values.
+    """
+
+    participant_id: str
+    session: str | None = None
+    images: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    masks: Mapping[Bundle, Path] = field(default_factory=dict[Bundle, Path])
+    probabilities: Mapping[Bundle, Path] = field(default_factory=dict[Bundle, Path])
+    tumor: Path | None = None
+    tumor_core: Path | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def key(self) -> str:
+        """Participant and session in one word: the prefix of the case's file names."""
+        return self.participant_id if self.session is None else f"{self.participant_id}_{self.session}"
+
+    @property
+    def group(self) -> str:
+        """``control``, ``glioma``, or ``n/a`` when the table does not say."""
+        return self.attributes.get("group", "n/a")
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """The bundles that have a mask, sorted."""
+        return tuple(sorted(self.masks))
+
+    def number(self, column: str) -> float:
+        """A numeric column of ``participants.tsv``; NaN where it is missing.
+
+        Raises
+        ------
+        DataError
+            If the value is there and is not a number.
+        """
+        text = self.attributes.get(column)
+        if text is None:
+            return float("nan")
+        try:
+            return float(text)
+        except ValueError:
+            raise DataError(f"{column} of {self.participant_id} must be a number or n/a; got {text!r}.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """An ordered set of cases that share one folder.
+
+    Parameters
+    ----------
+    name : str
+        How tables and reports call it.
+    root : Path
+        Its folder.
+    cases : tuple of Case
+        Sorted by participant and session.
+    description : mapping
+        The content of ``dataset_description.json``.
+    """
+
+    name: str
+    root: Path
+    cases: tuple[Case, ...]
+    description: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def __getitem__(self, participant_id: str) -> Case:
+        """The first case of a participant; `KeyError` if there is none."""
+        for case in self.cases:
+            if participant_id in (case.participant_id, case.key):
+                return case
+        raise KeyError(f"{participant_id} is not in cohort {self.name}")
+
+    @cached_property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """Every bundle that at least one case has, sorted."""
+        return tuple(sorted({bundle for case in self.cases for bundle in case.masks}))
+
+    @cached_property
+    def modalities(self) -> tuple[str, ...]:
+        """Every modality that at least one case has, sorted."""
+        return tuple(sorted({modality for case in self.cases for modality in case.images}))
+
+    def where(self, keep: Callable[[Case], bool] | None = None, /, **attributes: str | Sequence[str]) -> Self:
+        """The cases that satisfy a predicate and have the given attributes.
+
+        Examples
+        --------
+        >>> controls = [Case(participant_id="sub-1", attributes={"group": "control", "split": "test"})]
+        >>> cohort = Cohort(name="healthy", root=Path("."), cases=tuple(controls))
+        >>> len(cohort.where(group="control", split=("val", "test")))
+        1
+        """
+
+        def matches(case: Case) -> bool:
+            return all(
+                case.attributes.get(name) in ([wanted] if isinstance(wanted, str) else wanted)
+                for name, wanted in attributes.items()
+            ) and (keep is None or keep(case))
+
+        return replace(self, cases=tuple(case for case in self.cases if matches(case)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a case: identifiers, attributes, and what files there are."""
+        return pd.DataFrame(
+            [
+                {
+                    "participant_id": case.participant_id,
+                    "session": case.session,
+                    **case.attributes,
+                    "modalities": " ".join(sorted(case.images)),
+                    "n_bundles": len(case.masks),
+                    "tumor_mask": case.tumor is not None,
+                }
+                for case in self.cases
+            ]
+        )
+
+    def __str__(self) -> str:
+        groups = pd.Series([case.group for case in self.cases], dtype=str).value_counts()
+        counted = ", ".join(f"{count} {group}" for group, count in sorted(groups.items()))
+        names = " ".join(dict.fromkeys(bundle.name for bundle in self.bundles))
+        return f"Cohort {self.name}: {len(self)} cases ({counted}); {' '.join(self.modalities)}; bundles {names}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(str(self))}</p>" + self.to_frame().to_html(index=False, max_rows=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What one model predicted for a cohort, on disk: again a cohort, with predicted masks.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Its cases hold predicted masks, and probabilities where they were written.
+    model : str
+        Name of the model, or of the tool that made the masks.
+    modality : str
+        The input the masks were made from; ``"n/a"`` where it is not known.
+    failed : mapping of str to str
+        Cases without a prediction, with the reason.
+    """
+
+    cohort: Cohort
+    model: str
+    modality: str
+    failed: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its uncertainty.
+
+    Parameters
+    ----------
+    name : str
+        What is estimated.
+    value, low, high : float
+        Point estimate and interval; NaN where ``status`` says it is not given.
+    level : float
+        Coverage the interval aims at.
+    unit : str
+        Unit of the three numbers; ``"1"`` for dimensionless.
+    n : int
+        Participants behind it.
+    p_value, p_adjusted : float
+        NaN where nothing is tested.
+    status : str
+        One of `shiftkit.status.Status`.
+
+    Examples
+    --------
+    >>> print(Estimate(name="systematic", value=0.11, low=0.09, high=0.13, unit="Dice", n=50))
+    systematic: 0.110 [0.090, 0.130] Dice
+    """
+
+    name: str
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    level: float = 0.95
+    unit: str = "1"
+    n: int = 0
+    p_value: float = float("nan")
+    p_adjusted: float = float("nan")
+    status: str = "ok"
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.value):
+            return f"{self.name}: not given ({self.status})"
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        return f"{self.name}: {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One answer, ready to be rendered: a report is a list of these.
+
+    Parameters
+    ----------
+    key : str
+        Anchor and file stem, such as ``"decomposition"``.
+    title : str
+        The question's name.
+    claim : str
+        The answer in one or two sentences, with its numbers.
+    estimates : tuple of Estimate
+        The numbers behind the claim.
+    table : DataFrame or None
+        The data behind the figure or the text, tidy.
+    caveats : tuple of str
+        What the claim does not cover.
+    method : str
+        How it was computed, for the methods section.
+    references : tuple of str
+        DOIs.
+    figure : callable or None
+        Takes matplotlib axes (or None) and returns the axes drawn on.
+    alt : str
+        What the figure shows, for readers who do not see it.
+    """
+
+    key: str
+    title: str
+    claim: str
+    estimates: tuple[Estimate, ...] = ()
+    table: pd.DataFrame | None = None
+    caveats: tuple[str, ...] = ()
+    method: str = ""
+    references: tuple[str, ...] = ()
+    figure: Callable[[Any], Any] | None = None
+    alt: str = ""
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, or the estimates in long form where there is none."""
+        return self.table if self.table is not None else pd.DataFrame([vars(e) for e in self.estimates])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the figure; returns the axes.
+
+        Raises
+        ------
+        DataError
+            If the finding has no figure.
+        """
+        if self.figure is None:
+            raise DataError(f"Finding {self.key!r} has no figure.")
+        return self.figure(ax)
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{self.claim}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<h4>{escape(self.title)}</h4><p>{escape(self.claim)}</p>" + self.to_frame().to_html(
+            index=False, max_rows=20
+        )
