@@ -218,7 +218,7 @@ def data_dictionary(table: Table) -> dict[str, object]:
 
 
 def read_table(path: Path, table: Table) -> pd.DataFrame:
-    """Read a TSV file and validate it against a schema.
+    r"""Read a TSV file and validate it against a schema.
 
     Returns
     -------
@@ -235,11 +235,11 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "shells.tsv"
-    >>> _ = path.write_text("model\\tbundle\\n")
-    >>> read_table(path, SHELLS)
+    >>> _ = path.write_text("model\tbundle\n")
+    >>> read_table(path, SHELLS)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    shiftkit.errors.DataError: shells.tsv cannot be used: column 'shell_low_mm' is missing; ...
+    shiftkit.errors.DataError: shells.tsv cannot be used: column 'modality' is missing; ...
     """
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
