@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from platformdirs import user_cache_path
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Generator[Path]:
     """Yield a temporary path in the same folder; move it onto ``path`` if the block succeeds.
 
     The temporary name keeps the suffixes of ``path``, so writers that look at them work.

@@ -80,6 +80,7 @@ SCORES = Table(
         "sex": _text("Sex.", False),
         "site": _text("Site.", False),
         "scanner": _text("Scanner.", False),
+        "seen": _text("yes if the model was trained or tuned on this participant, else no.", False),
     },
 )
 DECOMPOSITION = Table(
