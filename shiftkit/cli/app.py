@@ -1,0 +1,339 @@
+"""The verbs. Each parses its options, calls one public function, and prints what a user wants to know.
+
+Everything heavy is imported inside a verb, so that ``--help`` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..version import __version__
+from .progress import Progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
+)
+progress = Progress()
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to; it must be new or empty.")]
+CohortName = Annotated[str, typer.Option("--cohort", help="Path, registered name, or built-in: healthy, glioma.")]
+ModelName = Annotated[str, typer.Option("--model", help="Checkpoint folder, registered name, or built-in: reference.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings; flags win over it.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=0, help="Processes; 0 uses every core.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@app.callback()
+def shiftkit(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Warnings and tracebacks too.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """-v and -q are taken out before parsing, so that they work in any place."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Out = Path("shiftkit-demo"),
+    config: Config = None,
+    device: Device = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+    resume: Resume = False,
+) -> None:
+    """The whole story on the phantom: segment, fine-tune, decompose, report."""
+    from ..pipeline import demo as run_demo
+
+    _finish(run_demo(out, **_decompose_options(config, device, jobs, seed), resume=resume, progress=_progress()))
+
+
+@app.command()
+def decompose(
+    out: Out,
+    model: Annotated[str | None, typer.Option("--model", help="Checkpoint folder or name.")] = None,
+    cohort: Annotated[str | None, typer.Option("--cohort", help="The patients: path or name.")] = None,
+    reference: Annotated[str | None, typer.Option("--reference", help="Cohort that holds the controls.")] = None,
+    target_controls: Annotated[
+        str | None, typer.Option("--target-controls", help="Controls scanned like the patients.")
+    ] = None,
+    finetuned: Annotated[list[Path] | None, typer.Option("--finetuned", help="Folder made by finetune.")] = None,
+    scores: Annotated[Path | None, typer.Option("--scores", help="Score table instead of model and images.")] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="Primary metric.")] = None,
+    bundles: Annotated[list[str] | None, typer.Option("--bundles", help="Keep only these.")] = None,
+    hemispheres: Annotated[list[str] | None, typer.Option("--hemispheres", help="left, right, none.")] = None,
+    covariates: Annotated[list[str] | None, typer.Option("--covariates", help="Columns to adjust for.")] = None,
+    bootstrap: Annotated[int | None, typer.Option("--bootstrap", min=100, help="Bootstrap draws.")] = None,
+    permutations: Annotated[int | None, typer.Option("--permutations", min=99, help="Permutations.")] = None,
+    allow: Annotated[list[str] | None, typer.Option("--allow", help="Data check whose errors do not stop.")] = None,
+    config: Config = None,
+    device: Device = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    json_: Json = False,
+) -> None:
+    """The main job: every stage that is missing, then the decomposition and the report."""
+    from ..pipeline import decompose_cohort
+
+    options = _decompose_options(
+        config,
+        device,
+        jobs,
+        seed,
+        metric=metric,
+        bundles=_words(bundles),
+        hemispheres=_words(hemispheres),
+        covariates=_words(covariates),
+        n_bootstrap=bootstrap,
+        n_permutations=permutations,
+        allow=_words(allow),
+    )
+    outcome = decompose_cohort(
+        out=out,
+        model=model,
+        cohort=cohort,
+        reference=reference,
+        target_controls=target_controls,
+        finetuned=tuple(finetuned or ()),
+        scores=scores,
+        **options,
+        resume=resume,
+        dry_run=dry_run,
+        progress=_progress(),
+    )
+    _finish(outcome, json_)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder that the cohorts are written into.")],
+    n_healthy: Annotated[int, typer.Option(min=0, help="Controls.")] = 60,
+    n_glioma: Annotated[int, typer.Option(min=0, help="Patients.")] = 24,
+    spacing: Annotated[float, typer.Option("--spacing", min=1.0, max=5.0, help="Voxel size in mm.")] = 2.5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
+    factorial: Annotated[bool, typer.Option("--factorial", help="Also clean, systematic only, tumor only.")] = False,
+    dwi: Annotated[bool, typer.Option("--dwi", help="Also a diffusion series.")] = False,
+    fields: Annotated[bool, typer.Option("--fields", help="Also the displacement fields.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 uses every core.")] = 0,
+) -> None:
+    """Write the digital phantom: cohorts healthy and glioma, with the truth beside them."""
+    from ..phantom import phantom as write_phantom
+
+    cohorts = write_phantom(
+        out,
+        n_healthy=n_healthy,
+        n_glioma=n_glioma,
+        spacing_mm=spacing,
+        seed=seed,
+        factorial=factorial,
+        dwi=dwi,
+        fields=fields,
+        jobs=_cores(jobs),
+        progress=_progress(),
+    )
+    _say(*(str(cohort) for cohort in cohorts.values()))
+
+
+@app.command("import")
+def import_(
+    format_: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="tractoinferno, brainptm, hcp105, tractseg or brats.")
+    ],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder in that data set's own layout.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new cohort.")],
+    group: Annotated[str, typer.Option(help="control, glioma or target_control.")] = "control",
+) -> None:
+    """Turn a public data set's own layout into a cohort."""
+    from ..importers import import_cohort
+
+    _say(str(import_cohort(format_, source, out, group=group)))
+
+
+@app.command()
+def train(
+    cohort: CohortName,
+    out: Out,
+    modality: Annotated[str | None, typer.Option(help="t1w, ap, fa, peaks, or a stack such as t1w+fa.")] = None,
+    bundles: Annotated[list[str] | None, typer.Option("--bundles", help="Bundle labels; all by default.")] = None,
+    folds: Annotated[int | None, typer.Option(min=1, help="Models, so that each control is scored unseen.")] = None,
+    config: Config = None,
+    device: Device = None,
+    seed: Seed = None,
+    resume: Resume = False,
+) -> None:
+    """Train a source model, or K of them."""
+    from ..config import Train, resolve
+    from ..names import find_cohort
+    from ..segmentation.training import train as train_model
+
+    flags = {"modality": modality, "bundles": _words(bundles), "folds": folds, "device": device, "seed": seed}
+    options = resolve(Train, flags, config)
+    found = find_cohort(cohort, _progress())
+    model = train_model(found, **vars(options), out=out, resume=resume, progress=_progress())
+    _say(str(model), f"Checkpoint: {out}")
+
+
+@app.command()
+def finetune(
+    model: ModelName,
+    cohort: CohortName,
+    out: Out,
+    strategy: Annotated[str | None, typer.Option(help="Transfer strategy, such as decoder, full, scratch.")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Folds over participants.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Controls to predict too, to measure forgetting.")] = None,
+    config: Config = None,
+    device: Device = None,
+    seed: Seed = None,
+    resume: Resume = False,
+) -> None:
+    """Adapt a model to patients in K folds; each patient is predicted by the model that never saw it."""
+    from ..config import Finetune, resolve
+    from ..pipeline import finetune_cohort
+
+    options = resolve(Finetune, {"strategy": strategy, "folds": folds, "device": device, "seed": seed}, config)
+    predictions = finetune_cohort(
+        model, cohort, out=out, reference=reference, **vars(options), resume=resume, progress=_progress()
+    )
+    _say(f"Out-of-fold predictions of {len(predictions.cohort)} participants: {predictions.cohort.root}")
+    _raise_unfinished(predictions.failed)
+
+
+@app.command()
+def predict(
+    model: ModelName,
+    cohort: CohortName,
+    out: Out,
+    device: Device = None,
+    resume: Resume = False,
+) -> None:
+    """Segment a cohort: masks and probabilities on each participant's own grid."""
+    from ..names import find_cohort, find_model
+    from ..segmentation.checkpoints import load_model
+    from ..segmentation.prediction import predict as predict_cohort
+
+    predictions = predict_cohort(
+        load_model(find_model(model)),
+        find_cohort(cohort, _progress()),
+        out=out,
+        device=device or "auto",
+        resume=resume,
+        progress=_progress(),
+    )
+    _say(f"Masks and probabilities of {len(predictions.cohort)} participants: {out}")
+    _raise_unfinished(predictions.failed)
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Option("--predictions", help="Folder of predicted masks.")],
+    cohort: CohortName,
+    out: Annotated[Path, typer.Option("--out", help="The table to write, such as scores.tsv.")],
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="Metrics; all by default.")] = None,
+    resample: Annotated[bool, typer.Option("--resample", help="Bring predictions onto the cohort's grid.")] = False,
+    jobs: Jobs = None,
+) -> None:
+    """Score predicted masks against a cohort's reference masks, also masks that another tool made."""
+    from ..analyses.scoring import METRICS
+    from ..analyses.scoring import score as score_predictions
+    from ..names import find_cohort
+
+    scores = score_predictions(
+        predictions,
+        find_cohort(cohort, _progress()),
+        metrics=_words(metric) or tuple(METRICS),
+        resample=resample,
+        jobs=_cores(jobs or 0),
+        progress=_progress(),
+    )
+    scores.save(out)
+    _say(str(scores), f"Table: {out}")
+
+
+@app.command()
+def check(
+    cohort: Annotated[str, typer.Argument(help="Path or name of a cohort.")],
+    allow: Annotated[list[str] | None, typer.Option("--allow", help="Checks whose errors do not count.")] = None,
+    jobs: Jobs = None,
+    json_: Json = False,
+) -> None:
+    """Look for what would pass for domain shift: flips, swaps, grids, peaks, masks; exit 3 on errors."""
+    from ..check import check as check_cohort
+    from ..names import find_cohort
+
+    report = check_cohort(
+        find_cohort(cohort, _progress()), jobs=_cores(jobs or 0), allow=_words(allow) or (), progress=_progress()
+    )
+    typer.echo(report.to_json() if json_ else str(report))
+    if report.exit_code:
+        from ..errors import DataError
+
+        raise DataError(report.summary)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what shiftkit finds on this machine, and whether it can work with it."""
+    from .doctor import examine
+
+    lines, sound = examine()
+    _say(*lines)
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _decompose_options(config: Path | None, device: str | None, jobs: int | None, seed: int | None, **more: Any) -> Any:
+    from ..config import Decompose, resolve
+
+    return {"options": resolve(Decompose, {"device": device, "jobs": jobs, "seed": seed, **more}, config)}
+
+
+def _finish(outcome: Any, as_json: bool = False) -> None:
+    if as_json:
+        typer.echo(json.dumps(outcome.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _say(*outcome.lines())
+    _raise_unfinished(outcome.failed)
+
+
+def _raise_unfinished(failed: Any) -> None:
+    from . import Unfinished
+
+    progress.close()
+    if failed:
+        listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
+        raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
+
+
+def _words(values: list[str] | None) -> tuple[str, ...] | None:
+    """Both ``--bundles AF --bundles FAT`` and ``--bundles AF,FAT`` are understood."""
+    return None if values is None else tuple(word for value in values for word in value.replace(",", " ").split())
+
+
+def _cores(jobs: int) -> int:
+    import os
+
+    return jobs or os.cpu_count() or 1
+
+
+def _progress() -> Progress:
+    return progress
+
+
+def _say(*lines: str) -> None:
+    progress.close()
+    for line in lines:
+        typer.echo(line, file=sys.stdout)

@@ -1,0 +1,64 @@
+"""What shiftkit finds on this machine."""
+
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..errors import ShiftkitError
+from ..files import cache_dir
+from ..names import BUILT_IN_MODELS
+from ..runs import package_versions
+from ..version import __version__
+
+
+def examine() -> tuple[list[str], bool]:
+    """Describe the installation.
+
+    Returns
+    -------
+    lines : list of str
+        One fact a line; a line that starts with ``PROBLEM`` says what to do.
+    sound : bool
+        Whether shiftkit can work here.
+    """
+    lines = [f"shiftkit {__version__}, Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"]
+    lines += [f"{name} {version}" for name, version in package_versions().items()]
+    problems = _check_cache(lines) + _check_models(lines)
+    _describe_devices(lines)
+    lines += [f"PROBLEM: {problem}" for problem in problems]
+    return lines, not problems
+
+
+def _check_cache(lines: list[str]) -> list[str]:
+    folder = cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return [f"the cache folder {folder} cannot be written ({error}); set SHIFTKIT_CACHE to one that can"]
+    lines.append(f"cache folder {folder}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free")
+    return []
+
+
+def _check_models(lines: list[str]) -> list[str]:
+    from ..segmentation.checkpoints import load_model
+
+    problems: list[str] = []
+    for name, path in BUILT_IN_MODELS.items():
+        try:
+            lines.append(f"built-in model {name}: {load_model(Path(path))}")
+        except ShiftkitError as error:
+            problems.append(f"the built-in model {name} cannot be loaded ({error}); install shiftkit again")
+    return problems
+
+
+def _describe_devices(lines: list[str]) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    lines += [f"GPU {index}: {torch.cuda.get_device_name(index)}" for index in range(count)]
+    if not count:
+        lines.append("no GPU: everything runs on the CPU")

@@ -1,0 +1,80 @@
+"""Names instead of paths: cohorts and models that ``shiftkit.toml`` registers, and the built-in ones."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .config import registered_names
+from .cohorts import load_cohort
+from .errors import ConfigError, DataError
+from .files import cache_dir, write_text
+from .types import Cohort
+from .version import __version__
+
+BUILT_IN_COHORTS = ("healthy", "glioma")
+BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
+Progress = Callable[[int, int, str], None]
+
+
+def find_cohort(cohort: str | Path | Cohort, progress: Progress | None = None) -> Cohort:
+    """Turn a path, a registered name or a built-in name into a cohort.
+
+    An existing folder comes first, then ``[cohorts]`` of ``shiftkit.toml``, then the built-in phantom
+    cohorts ``healthy`` and ``glioma``, which are made on first use.
+
+    Raises
+    ------
+    DataError
+        If nothing of that name exists, or the folder is not a cohort.
+    """
+    if isinstance(cohort, Cohort):
+        return cohort
+    if Path(cohort).is_dir():
+        return load_cohort(Path(cohort))
+    registered = registered_names("cohorts")
+    if str(cohort) in registered:
+        return load_cohort(registered[str(cohort)], name=str(cohort))
+    if str(cohort) in BUILT_IN_COHORTS:
+        return built_in_cohort(str(cohort), progress)
+    raise DataError(_unknown("cohort", str(cohort), (*registered, *BUILT_IN_COHORTS)))
+
+
+def find_model(model: str | Path) -> Path:
+    """Turn a path, a registered name or a built-in name into the folder of a checkpoint.
+
+    Raises
+    ------
+    DataError
+        If nothing of that name exists.
+    """
+    if Path(model).exists():
+        return Path(model)
+    registered = registered_names("models")
+    if str(model) in registered:
+        return registered[str(model)]
+    if str(model) in BUILT_IN_MODELS:
+        return BUILT_IN_MODELS[str(model)]
+    raise DataError(_unknown("model", str(model), (*registered, *BUILT_IN_MODELS)))
+
+
+def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
+    """A built-in phantom cohort, generated once into the cache folder."""
+    import os
+
+    if name not in BUILT_IN_COHORTS:
+        raise ConfigError(f"The built-in cohorts are {' and '.join(BUILT_IN_COHORTS)}; got {name!r}.")
+    root = cache_dir() / f"phantom-{__version__}"
+    done = root / f"{name}.done"  # outside the cohort: a half-made one is continued, not trusted
+    if not done.is_file():
+        from .phantom import phantom
+
+        others = {"healthy": {"n_glioma": 0}, "glioma": {"n_healthy": 0}}[name]
+        phantom(root, jobs=os.cpu_count() or 1, progress=progress, **others)
+        write_text(done, "")
+    return load_cohort(root / name, name=name)
+
+
+def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
+    return (
+        f"A {kind} is a folder, a name from shiftkit.toml or a built-in name; {name!r} is none of them. "
+        f"Known names here: {', '.join(dict.fromkeys(known))}. Check the spelling, or give the path of its folder."
+    )
