@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .config import registered_names
 from .cohorts import load_cohort
+from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
 from .types import Cohort

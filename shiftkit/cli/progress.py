@@ -20,6 +20,7 @@ class Progress:
         self._last_line: dict[str, float] = {}
 
     def __call__(self, done: int, total: int, text: str) -> None:
+        """Say that ``done`` of ``total`` steps of the stage called ``text`` are finished."""
         if self.quiet:
             return
         if sys.stderr.isatty():

@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` and `make test`. Both make .venv on first use and start at once afterwards.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+DEMO ?= demo
+# One thread a test process: pytest-xdist already uses every core.
+THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: demo test lint types format doctest reference-model wheel clean
+.DEFAULT_GOAL := test
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+
+$(VENV)/demo.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/test.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable ".[test,features]"
+	touch $@
+
+$(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable ".[dev,features]"
+	touch $@
+
+demo: $(VENV)/demo.done
+	@test ! -e $(DEMO)/report.html || echo "$(DEMO)/report.html is there already; 'rm -r $(DEMO)' makes it anew."
+	@test -e $(DEMO)/report.html || $(BIN)/shiftkit demo --out $(DEMO) --resume
+	@echo "Open $(DEMO)/report.html in a browser."
+
+test: $(VENV)/test.done
+	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadfile --doctest-modules shiftkit tests
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.done
+	$(BIN)/pyright
+
+format: $(VENV)/dev.done
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The built-in model, from the built-in healthy cohort: about half an hour on two cores.
+reference-model: $(VENV)/demo.done
+	$(BIN)/shiftkit train --cohort healthy --modality peaks --out build/reference
+	$(BIN)/python -c "import shutil; shutil.copytree('build/reference', 'shiftkit/models/reference', dirs_exist_ok=True)"
+
+wheel: $(VENV)/dev.done
+	$(BIN)/python -m build --wheel --outdir dist .
+
+clean:
+	rm -rf build dist *.egg-info $(DEMO)

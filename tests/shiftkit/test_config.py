@@ -1,0 +1,56 @@
+"""Configuration: precedence, strictness, registered names."""
+
+from pathlib import Path
+
+import pytest
+
+from shiftkit.config import Decompose, Finetune, find_file, read_file, registered_names, resolve
+from shiftkit.errors import ConfigError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_flag_wins_over_file_wins_over_default(tmp_path: Path) -> None:
+    """The three sources of a value are asked in the documented order."""
+    file = write(tmp_path / "c.toml", '[finetune]\nstrategy = "full"\nfolds = 5\n')
+    options = resolve(Finetune, {"folds": 3, "strategy": None, "seed": None}, file)
+    assert (options.folds, options.strategy, options.seed) == (3, "full", 0)
+
+
+def test_every_unknown_key_and_wrong_type_is_named_at_once(tmp_path: Path) -> None:
+    """One error lists all problems of the file with their places."""
+    file = write(
+        tmp_path / "c.toml", '[decompose]\nmetrik = "dice"\nseed = "one"\nlevel = true\n[decomp]\n[models]\na = 1\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_file(file)
+    for part in ("c.toml", "metrik", "seed must be a whole number", "level must be a number", "[decomp]", "[models]"):
+        assert part in str(caught.value)
+
+
+def test_lists_become_tuples_and_integers_pass_as_numbers(tmp_path: Path) -> None:
+    """TOML's types are turned into those of the dataclass."""
+    file = write(tmp_path / "c.toml", '[decompose]\nbundles = ["AF", "FAT"]\nequivalence_margin = 1\n')
+    options = resolve(Decompose, {}, file)
+    assert options.bundles == ("AF", "FAT")
+    assert options.equivalence_margin == 1
+
+
+def test_broken_toml_is_a_config_error(tmp_path: Path) -> None:
+    """A file that is not TOML is refused with its name."""
+    with pytest.raises(ConfigError, match="must be a TOML file"):
+        read_file(write(tmp_path / "c.toml", "[decompose\n"))
+
+
+def test_names_are_found_upwards_and_relative_to_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project file above the current folder registers cohorts relative to itself."""
+    write(tmp_path / "shiftkit.toml", '[cohorts]\nhospital = "data/hospital"\n')
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert find_file() == tmp_path / "shiftkit.toml"
+    assert registered_names("cohorts") == {"hospital": tmp_path / "data" / "hospital"}
+    assert registered_names("models") == {}
