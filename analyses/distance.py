@@ -1,0 +1,207 @@
+"""How far bundles are from the tumor, in millimetres from edge to edge."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..errors import DataError
+from ..types import Volume
+
+Mask = NDArray[np.bool_]
+
+
+def check_orthogonal(affine: NDArray[np.float64], where: str, tolerance: float = 1e-3) -> None:
+    """Refuse an affine whose voxel axes are not at right angles; oblique ones pass.
+
+    Distances between voxels are computed from edge lengths, which is right exactly where the axes are
+    orthogonal.
+
+    Raises
+    ------
+    DataError
+        If the cosine between two voxel axes exceeds ``tolerance``.
+    """
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if cosine > tolerance:
+        raise DataError(
+            f"Voxel axes must be at right angles for distances in millimetres; the affine of {where} is sheared: "
+            f"two axes are {np.degrees(np.arccos(cosine)):.1f}° apart instead of 90°. Resample the images onto an "
+            "unsheared grid first."
+        )
+
+
+def edge_distance_map(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    r"""Distance of every voxel to a mask, from the voxel's box to the nearest box of the mask.
+
+    Voxels are boxes, not points: the distance between two of them whose indices differ by
+    :math:`(a, b, c)` is :math:`\sqrt{\sum_i (s_i \max(|d_i| - 1, 0))^2}`. It is 0 inside the mask and for
+    voxels that share a face, an edge or a corner with it.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (X, Y, Z)
+        At least one voxel is set.
+    spacing_mm : tuple of float
+        Edge lengths of a voxel; the grid's axes are orthogonal.
+
+    Returns
+    -------
+    ndarray of float32, shape (X, Y, Z)
+        Millimetres.
+
+    Notes
+    -----
+    A box's distance to a box equals its center's distance to the nearest center among that box and its 26
+    neighbors, so the map is the Euclidean distance transform of the mask dilated by one voxel. No
+    neighbor beyond the border is ever the nearest, so the border changes nothing.
+
+    Examples
+    --------
+    >>> mask = np.zeros((5, 1, 1), dtype=bool)
+    >>> mask[0] = True
+    >>> edge_distance_map(mask, (2.0, 2.0, 2.0)).ravel().tolist()
+    [0.0, 0.0, 2.0, 4.0, 6.0]
+    """
+    grown = ndimage.binary_dilation(mask, structure=np.ones((3, 3, 3), dtype=bool))
+    return ndimage.distance_transform_edt(~grown, sampling=spacing_mm).astype(np.float32)  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tumor:
+    """A tumor mask with its distance map, made once a participant and used for every bundle.
+
+    Parameters
+    ----------
+    mask : Volume
+        Boolean, on the grid of the participant's reference masks.
+    distance_mm : ndarray of float32 or None
+        `edge_distance_map` of the mask; None where the mask is empty.
+    side : str
+        ``left``, ``right``, ``bilateral`` or ``n/a``.
+    """
+
+    mask: Volume
+    distance_mm: NDArray[np.float32] | None
+    side: str = "n/a"
+
+    @classmethod
+    def of(cls, mask: Volume, side: str | None = None, where: str = "the tumor mask") -> "Tumor":
+        """Measure a tumor mask.
+
+        Parameters
+        ----------
+        mask : Volume
+            Boolean voxels.
+        side : str, optional
+            From the participants table; by default told from the mask, see `tumor_side`.
+        where : str
+            How errors call the mask.
+        """
+        check_orthogonal(mask.affine, where)
+        array: Any = mask.array
+        present = bool(array.any())
+        return cls(
+            mask=mask,
+            distance_mm=edge_distance_map(array, mask.spacing_mm) if present else None,
+            side=side or (tumor_side(mask) if present else "n/a"),
+        )
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of the mask."""
+        return float(self.mask.array.sum()) * self.mask.voxel_volume_ml
+
+
+def tumor_side(mask: Volume, bilateral_share: float = 0.2) -> str:
+    """The hemisphere a tumor lies in, told from its mask.
+
+    The mid-sagittal plane is taken at x = 0 of the world, where data aligned with a template or to the
+    anterior commissure have it. The side is that of the center of mass; a tumor with at least
+    ``bilateral_share`` of its volume on the other side counts as bilateral.
+
+    Parameters
+    ----------
+    mask : Volume
+        Boolean, at least one voxel set; world RAS+ mm.
+    bilateral_share : float
+        Between 0 and 0.5.
+
+    Returns
+    -------
+    str
+        ``left``, ``right`` or ``bilateral``.
+    """
+    x = np.argwhere(mask.array) @ mask.affine[0, :3] + mask.affine[0, 3]
+    if min(np.mean(x < 0), np.mean(x > 0)) >= bilateral_share:
+        return "bilateral"
+    return "left" if x.mean() < 0 else "right"
+
+
+def side_of(hemisphere: str, tumor: str) -> str:
+    """Where a bundle is relative to the tumor: ``ipsi``, ``contra``, ``bilateral`` or ``n/a``.
+
+    ``n/a`` is for participants without a tumor and for bundles on the midline, which have no side;
+    with a bilateral tumor every lateral bundle is ``bilateral``.
+
+    Examples
+    --------
+    >>> side_of("left", "left"), side_of("right", "left"), side_of("right", "bilateral"), side_of("none", "left")
+    ('ipsi', 'contra', 'bilateral', 'n/a')
+    """
+    if hemisphere not in ("left", "right") or tumor == "n/a":
+        return "n/a"
+    if tumor == "bilateral":
+        return "bilateral"
+    return "ipsi" if hemisphere == tumor else "contra"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleDistance:
+    """Where a reference bundle lies relative to a tumor; see `bundle_distance`.
+
+    Parameters
+    ----------
+    edge_mm : float
+        Smallest distance, 0 where they touch or overlap.
+    mean_mm : float
+        Mean over the bundle's voxels.
+    quantiles_mm : tuple of float
+        5th, 25th, 50th, 75th and 95th percentile over the bundle's voxels.
+    overlap_ml : float
+        Part of the bundle inside the tumor.
+    """
+
+    edge_mm: float
+    mean_mm: float
+    quantiles_mm: tuple[float, float, float, float, float]
+    overlap_ml: float
+
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def bundle_distance(tumor: Tumor, bundle: Mask) -> BundleDistance:
+    """Measure a reference bundle against a tumor on the same grid; NaN where either is empty.
+
+    Parameters
+    ----------
+    tumor : Tumor
+        With its distance map.
+    bundle : ndarray of bool, shape (X, Y, Z)
+        The *reference* mask: a distance to a prediction would depend on the outcome.
+    """
+    nan = float("nan")
+    if tumor.distance_mm is None or not bundle.any():
+        return BundleDistance(edge_mm=nan, mean_mm=nan, quantiles_mm=(nan,) * 5, overlap_ml=nan)
+    distances = tumor.distance_mm[bundle].astype(np.float64)
+    q05, q25, q50, q75, q95 = np.quantile(distances, QUANTILES).tolist()
+    return BundleDistance(
+        edge_mm=float(distances.min()),
+        mean_mm=float(distances.mean()),
+        quantiles_mm=(q05, q25, q50, q75, q95),
+        overlap_ml=float(np.count_nonzero(tumor.mask.array[bundle])) * tumor.mask.voxel_volume_ml,
+    )

@@ -1,0 +1,156 @@
+"""The score table: one row a participant, bundle, hemisphere and metric, validated and frozen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from ..status import Status
+from ..tables import SCORES, parse_table, read_table, write_table
+
+ROW = ["participant_id", "model", "modality", "bundle", "hemisphere"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable:
+    """Scores of one or more models on one or more cohorts, in tidy long form.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The columns of `shiftkit.tables.SCORES`; the optional ones may be absent. A value that is missing has
+        its reason in ``status``.
+
+    Raises
+    ------
+    DataError
+        If a required column is missing, a number is not one, or a status word is unknown.
+
+    Examples
+    --------
+    >>> row = dict(participant_id="sub-1", cohort="c", group="control", model="m", modality="fa", bundle="AF",
+    ...            hemisphere="left", side="n/a", metric="dice", value=0.8, unit="1", status="ok",
+    ...            tumor_distance_mm=None)
+    >>> print(ScoreTable(frame=pd.DataFrame([row])))
+    Scores of 1 participant (1 control): dice over 1 bundle
+    counts: ok 1
+    dice: mean 0.800 over 1 of 1
+    """
+
+    frame: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frame", parse_table(self.frame, SCORES, "The score table").reset_index(drop=True))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a table that `save` or another program wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is missing or is not a score table; all problems are named at once.
+        """
+        return cls(frame=read_table(Path(path), SCORES))
+
+    @classmethod
+    def concatenate(cls, *tables: "ScoreTable") -> Self:
+        """One table of several, such as patients and controls."""
+        return cls(frame=pd.concat([table.frame for table in tables], ignore_index=True))
+
+    def save(self, path: Path) -> None:
+        """Write the table as TSV, atomically, with its data dictionary beside it."""
+        write_table(self.frame, SCORES, Path(path))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table as a frame of its own, which may be changed."""
+        return self.frame.copy()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that have rows, in order of appearance."""
+        return tuple(dict.fromkeys(self.frame["metric"]))
+
+    def where(self, **values: str | tuple[str, ...]) -> Self:
+        """The rows whose columns have the given value, or one of the given values.
+
+        Examples
+        --------
+        >>> table.where(metric="dice", group=("control", "target_control"))  # doctest: +SKIP
+        """
+        keep = pd.Series(True, index=self.frame.index)
+        for column, wanted in values.items():
+            keep &= self.frame[column].isin([wanted] if isinstance(wanted, str) else list(wanted))
+        return type(self)(frame=self.frame[keep])
+
+    def metric(self, name: str) -> pd.DataFrame:
+        """The rows of one metric.
+
+        Raises
+        ------
+        DataError
+            If the table does not hold the metric.
+        """
+        from ..errors import DataError
+
+        if name not in self.metrics:
+            raise DataError(
+                f"The score table must hold the metric {name!r}; it holds {', '.join(self.metrics) or 'none'}. "
+                "Score again and ask for it."
+            )
+        return self.frame[self.frame["metric"] == name].reset_index(drop=True)
+
+    def counts(self) -> dict[str, int]:
+        """How many bundles of participants have each status, whatever the number of metrics."""
+        rows = self.frame[[*ROW, "cohort", "status"]].drop_duplicates()
+        found = rows["status"].value_counts()
+        return {word: int(found[word]) for word in Status if word in found}
+
+    def summary(self) -> pd.DataFrame:
+        """Mean of each metric by group, over the rows that have a value, and how many those are."""
+        grouped = self.frame.groupby(["metric", "group"], sort=False)["value"]
+        return grouped.agg(mean="mean", sd="std", n="count", rows="size").reset_index()
+
+    def plot(self, ax: Any = None, metric: str | None = None) -> Any:
+        """Values of one metric by bundle and group, every participant a dot; returns the axes."""
+        from matplotlib import pyplot as plt
+
+        axes: Any = plt.subplots(layout="constrained")[1] if ax is None else ax
+        name = metric or self.metrics[0]
+        rows = self.metric(name)
+        labels = rows["bundle"] + rows["hemisphere"].replace({"none": "", "n/a": ""}).radd(" ").str.rstrip()
+        order = sorted(set(labels))
+        groups = sorted(set(rows["group"]))
+        for index, group in enumerate(groups):
+            chosen = (rows["group"] == group) & rows["value"].notna()
+            places = labels[chosen].map(order.index) + (index - (len(groups) - 1) / 2) * 0.25
+            axes.plot(places, rows["value"][chosen], "o", markersize=3, alpha=0.5, label=group)
+        axes.set_xticks(range(len(order)), order, rotation=45, ha="right")
+        axes.set_ylabel(f"{name} [{rows['unit'].iloc[0]}]" if rows["unit"].iloc[0] != "1" else name)
+        axes.legend(frameon=False)
+        return axes
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __str__(self) -> str:
+        people = self.frame.drop_duplicates(["participant_id", "cohort"])
+        groups = ", ".join(f"{n} {group}" for group, n in sorted(people["group"].value_counts().items()))
+        n_bundles = len(self.frame[["bundle", "hemisphere"]].drop_duplicates())
+        counted = ", ".join(f"{word} {n}" for word, n in self.counts().items())
+        lines = [
+            f"Scores of {len(people)} participant{'s' * (len(people) != 1)} ({groups}): "
+            f"{' '.join(self.metrics)} over {n_bundles} bundle{'s' * (n_bundles != 1)}",
+            f"counts: {counted}",
+        ]
+        for name in self.metrics:
+            values = self.frame.loc[self.frame["metric"] == name, "value"]
+            given = f"mean {values.mean():.3f}" if values.notna().any() else "not given"
+            lines.append(f"{name}: {given} over {values.notna().sum()} of {len(values)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>" + self.frame.to_html(index=False, max_rows=10, na_rep="n/a")
