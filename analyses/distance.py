@@ -1,14 +1,14 @@
 """How far bundles are from the tumor, in millimetres from edge to edge."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..errors import DataError
-from ..types import Volume
+from ..types import Bundle, Volume
+from .transform import distance_to
 
 Mask = NDArray[np.bool_]
 
@@ -56,8 +56,8 @@ def edge_distance_map(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDA
     Notes
     -----
     A box's distance to a box equals its center's distance to the nearest center among that box and its 26
-    neighbors, so the map is the Euclidean distance transform of the mask dilated by one voxel. No
-    neighbor beyond the border is ever the nearest, so the border changes nothing.
+    neighbors, so the map is the Euclidean distance transform of the mask grown by one voxel on all sides. A
+    neighbor beyond the border is never nearer than all others, so the border changes nothing.
 
     Examples
     --------
@@ -66,8 +66,12 @@ def edge_distance_map(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDA
     >>> edge_distance_map(mask, (2.0, 2.0, 2.0)).ravel().tolist()
     [0.0, 0.0, 2.0, 4.0, 6.0]
     """
-    grown = ndimage.binary_dilation(mask, structure=np.ones((3, 3, 3), dtype=bool))
-    return ndimage.distance_transform_edt(~grown, sampling=spacing_mm).astype(np.float32)  # type: ignore[union-attr]
+    grown = mask.copy()
+    for axis in range(3):
+        line, before = np.moveaxis(grown, axis, 0), np.moveaxis(grown.copy(), axis, 0)
+        line[1:] |= before[:-1]
+        line[:-1] |= before[1:]
+    return distance_to(grown, spacing_mm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,65 +84,73 @@ class Tumor:
         Boolean, on the grid of the participant's reference masks.
     distance_mm : ndarray of float32 or None
         `edge_distance_map` of the mask; None where the mask is empty.
-    side : str
-        ``left``, ``right``, ``bilateral`` or ``n/a``.
     """
 
     mask: Volume
     distance_mm: NDArray[np.float32] | None
-    side: str = "n/a"
 
     @classmethod
-    def of(cls, mask: Volume, side: str | None = None, where: str = "the tumor mask") -> "Tumor":
-        """Measure a tumor mask.
+    def of(cls, mask: Volume, where: str = "the tumor mask") -> "Tumor":
+        """Measure a tumor mask, which errors call ``where``.
 
-        Parameters
-        ----------
-        mask : Volume
-            Boolean voxels.
-        side : str, optional
-            From the participants table; by default told from the mask, see `tumor_side`.
-        where : str
-            How errors call the mask.
+        Raises
+        ------
+        DataError
+            If the affine is sheared.
         """
         check_orthogonal(mask.affine, where)
-        array: Any = mask.array
-        present = bool(array.any())
-        return cls(
-            mask=mask,
-            distance_mm=edge_distance_map(array, mask.spacing_mm) if present else None,
-            side=side or (tumor_side(mask) if present else "n/a"),
-        )
+        return cls(mask=mask, distance_mm=edge_distance_map(mask.array, mask.spacing_mm) if mask.array.any() else None)
 
     @property
     def volume_ml(self) -> float:
         """Volume of the mask."""
-        return float(self.mask.array.sum()) * self.mask.voxel_volume_ml
+        return float(np.count_nonzero(self.mask.array)) * self.mask.voxel_volume_ml
 
 
-def tumor_side(mask: Volume, bilateral_share: float = 0.2) -> str:
+def mid_sagittal_x(masks: Mapping[Bundle, Volume | None]) -> float:
+    """Where the mid-sagittal plane crosses the world's x axis, in mm, told from bundles of both hemispheres.
+
+    The mean, over the bundles that have a mask on both sides, of the point halfway between their centers of mass.
+    0 without any such bundle, where images that are aligned to a template or to the commissures have the plane.
+    """
+    halfway: list[float] = []
+    for bundle, mask in masks.items():
+        other = masks.get(bundle.mirrored) if bundle.hemisphere == "left" else None
+        if mask is not None and other is not None and mask.array.any() and other.array.any():
+            halfway.append((_world_x(mask).mean() + _world_x(other).mean()) / 2)
+    return float(np.mean(halfway)) if halfway else 0.0
+
+
+def tumor_side(mask: Volume, midline_x_mm: float = 0.0, bilateral_share: float = 0.2) -> str:
     """The hemisphere a tumor lies in, told from its mask.
 
-    The mid-sagittal plane is taken at x = 0 of the world, where data aligned with a template or to the
-    anterior commissure have it. The side is that of the center of mass; a tumor with at least
-    ``bilateral_share`` of its volume on the other side counts as bilateral.
+    The side is that of the center of mass. A tumor that crosses the midline, with at least ``bilateral_share`` of
+    its volume on the other side, is bilateral.
 
     Parameters
     ----------
     mask : Volume
-        Boolean, at least one voxel set; world RAS+ mm.
+        Boolean; world RAS+ mm.
+    midline_x_mm : float
+        The mid-sagittal plane; see `mid_sagittal_x`.
     bilateral_share : float
         Between 0 and 0.5.
 
     Returns
     -------
     str
-        ``left``, ``right`` or ``bilateral``.
+        ``left``, ``right`` or ``bilateral``; ``n/a`` for an empty mask.
     """
-    x = np.argwhere(mask.array) @ mask.affine[0, :3] + mask.affine[0, 3]
+    x = _world_x(mask) - midline_x_mm
+    if not x.size:
+        return "n/a"
     if min(np.mean(x < 0), np.mean(x > 0)) >= bilateral_share:
         return "bilateral"
     return "left" if x.mean() < 0 else "right"
+
+
+def _world_x(mask: Volume) -> NDArray[np.float64]:
+    return np.argwhere(mask.array) @ mask.affine[0, :3] + mask.affine[0, 3]
 
 
 def side_of(hemisphere: str, tumor: str) -> str:
@@ -184,18 +196,18 @@ class BundleDistance:
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def bundle_distance(tumor: Tumor, bundle: Mask) -> BundleDistance:
-    """Measure a reference bundle against a tumor on the same grid; NaN where either is empty.
+def bundle_distance(tumor: Tumor | None, bundle: Mask | None) -> BundleDistance:
+    """Measure a reference bundle against a tumor on the same grid; NaN where either is absent or empty.
 
     Parameters
     ----------
-    tumor : Tumor
+    tumor : Tumor or None
         With its distance map.
-    bundle : ndarray of bool, shape (X, Y, Z)
+    bundle : ndarray of bool, shape (X, Y, Z), or None
         The *reference* mask: a distance to a prediction would depend on the outcome.
     """
     nan = float("nan")
-    if tumor.distance_mm is None or not bundle.any():
+    if tumor is None or tumor.distance_mm is None or bundle is None or not bundle.any():
         return BundleDistance(edge_mm=nan, mean_mm=nan, quantiles_mm=(nan,) * 5, overlap_ml=nan)
     distances = tumor.distance_mm[bundle].astype(np.float64)
     q05, q25, q50, q75, q95 = np.quantile(distances, QUANTILES).tolist()

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from ..errors import DataError
 from ..status import Status
 from ..tables import SCORES, parse_table, read_table, write_table
 
@@ -35,7 +36,7 @@ class ScoreTable:
     >>> print(ScoreTable(frame=pd.DataFrame([row])))
     Scores of 1 participant (1 control): dice over 1 bundle
     counts: ok 1
-    dice: mean 0.800 over 1 of 1
+    dice, control: mean 0.800 over 1 of 1
     """
 
     frame: pd.DataFrame
@@ -92,8 +93,6 @@ class ScoreTable:
         DataError
             If the table does not hold the metric.
         """
-        from ..errors import DataError
-
         if name not in self.metrics:
             raise DataError(
                 f"The score table must hold the metric {name!r}; it holds {', '.join(self.metrics) or 'none'}. "
@@ -102,9 +101,11 @@ class ScoreTable:
         return self.frame[self.frame["metric"] == name].reset_index(drop=True)
 
     def counts(self) -> dict[str, int]:
-        """How many bundles of participants have each status, whatever the number of metrics."""
-        rows = self.frame[[*ROW, "cohort", "status"]].drop_duplicates()
-        found = rows["status"].value_counts()
+        """How many bundles of participants have each status, whatever the number of metrics.
+
+        Metrics of probabilities, which can be unavailable where the masks are not, count only where they are alone.
+        """
+        found = self.frame.drop_duplicates([*ROW, "cohort"])["status"].value_counts()
         return {word: int(found[word]) for word in Status if word in found}
 
     def summary(self) -> pd.DataFrame:
@@ -144,10 +145,9 @@ class ScoreTable:
             f"{' '.join(self.metrics)} over {n_bundles} bundle{'s' * (n_bundles != 1)}",
             f"counts: {counted}",
         ]
-        for name in self.metrics:
-            values = self.frame.loc[self.frame["metric"] == name, "value"]
-            given = f"mean {values.mean():.3f}" if values.notna().any() else "not given"
-            lines.append(f"{name}: {given} over {values.notna().sum()} of {len(values)}")
+        for (name, group), row in self.summary().set_index(["metric", "group"]).iterrows():  # pyright: ignore
+            given = f"mean {row['mean']:.3f}" if row["n"] else "not given"
+            lines.append(f"{name}, {group}: {given} over {row['n']:.0f} of {row['rows']:.0f}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -1,45 +1,36 @@
 """Predicted masks against reference masks: one row a participant, bundle, hemisphere and metric."""
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from .. import images
-from ..errors import ConfigError, DataError
-from ..images import read_image, read_mask, same_grid
+from ..errors import ConfigError, DataError, raise_all
 from ..status import Status
 from ..types import Bundle, Case, Cohort, Predictions, Volume
-from .distance import Tumor, bundle_distance, check_orthogonal, side_of
-from .predictions import find_predictions
+from .anatomy import Anatomy
+from .error_maps import write_error_map
+from .metrics import DEFAULT_METRICS, METRICS, PROBABILISTIC, compare, compare_probability
+from .predictions import PredictedMasks, find_predictions
 from .score_table import ScoreTable
-from .surfaces import surface_distances
 
-Mask = NDArray[np.bool_]
+__all__ = ["METRICS", "score"]
+
 Progress = Callable[[int, int, str], None]
-
-METRICS: dict[str, str] = {
-    "dice": "1",
-    "sensitivity": "1",
-    "precision": "1",
-    "volume_overlap": "1",
-    "volume_overreach": "1",
-    "volume_similarity": "1",
-    "hd95": "mm",
-    "assd": "mm",
-    "nsd": "1",
-}
-"""The metrics and their units."""
+_Row = dict[str, Any]
+_NAN = float("nan")
 
 
 def score(
     predictions: Predictions | Path | Cohort,
     cohort: Cohort,
     *,
-    metrics: Sequence[str] = tuple(METRICS),
-    tolerance_mm: float = 2.0,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    tolerance_mm: float = 3.0,
     penalty_mm: float = 100.0,
     threshold: float | None = None,
     resample: bool = False,
@@ -47,114 +38,216 @@ def score(
     error_maps: Path | None = None,
     progress: Progress | None = None,
 ) -> ScoreTable:
-    """Score predicted masks against a cohort's reference masks."""
+    """Score predicted masks against a cohort's reference masks.
+
+    Parameters
+    ----------
+    predictions : Predictions, Cohort or Path
+        What a model predicted, or a folder of masks that another tool made; the layouts are those of
+        `shiftkit.analyses.predictions.find_predictions`.
+    cohort : Cohort
+        With reference masks; tumor masks and the columns of ``participants.tsv`` go into the table as covariates.
+    metrics : sequence of str
+        Names from `METRICS`; how each is defined stands in `shiftkit.analyses.surfaces.MaskPair` and
+        `shiftkit.analyses.metrics`. Those of probabilities get the status ``unavailable`` where there are none.
+    tolerance_mm : float
+        For ``nsd``.
+    penalty_mm : float
+        Surface distances of an empty prediction, whatever the field of view.
+    threshold : float, optional
+        Probabilities from this value on are inside. By default masks are taken as written, and 0.5 is used where there
+        are only probabilities.
+    resample : bool
+        Bring predictions that lie on another grid onto the reference's (linear, 0.5); otherwise they are an error.
+    jobs : int
+        Processes; 0 uses every core.
+    error_maps : Path, optional
+        A folder for one image a bundle: 1 hit, 2 missed, 3 false.
+    progress : callable, optional
+        Called with participants done, participants in all, and a text.
+
+    Returns
+    -------
+    ScoreTable
+        One row a metric for every bundle that the cohort has a reference of, in every case; missing values have a
+        status:
+
+        ============  ============  ==================================  ====================
+        reference     prediction    values                              status
+        ============  ============  ==================================  ====================
+        present       present       as defined                          ``ok``
+        present       empty         0, or the penalty for distances     ``missed``
+        absent        present       none; a row ``false_positive_volume``  ``reference_absent``
+        absent        empty         none                                ``both_absent``
+        any           not there     none                                ``unavailable``
+        ============  ============  ==================================  ====================
+
+        A mask file that is missing counts as absent or empty where other cases have it. A bundle that nobody predicted,
+        and every bundle of a case without predictions, is ``unavailable``.
+
+    Raises
+    ------
+    ConfigError
+        If a metric is unknown.
+    DataError
+        If no case has a prediction; if grids differ or affines are sheared. All cases are named at once.
+
+    Notes
+    -----
+    Distances to the tumor go from edge to edge between the voxels' boxes, to the *reference* bundle; see
+    `shiftkit.analyses.distance.edge_distance_map`. The side is that of ``tumor_side`` in the participants table or, where
+    it is missing, that of the mask; see `shiftkit.analyses.distance.tumor_side`.
+
+    Examples
+    --------
+    >>> import shiftkit as sk
+    >>> cohort = sk.load_cohort("glioma")  # doctest: +SKIP
+    >>> print(score(Path("predictions"), cohort, metrics=("dice", "hd95"), jobs=0))  # doctest: +SKIP
+    """
     unknown = [name for name in metrics if name not in METRICS]
-    if unknown:
-        raise ConfigError(f"Metrics are {', '.join(METRICS)}; got {', '.join(unknown)}.")
+    if unknown or not metrics:
+        raise ConfigError(f"Metrics are names among {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}.")
     found = find_predictions(predictions)
-    rows: list[dict[str, object]] = []
-    for index, case in enumerate(cohort):
-        predicted = next((one for one in found.cohort if one.key == case.key), None)
-        if predicted is not None:
-            rows += _score_case(case, predicted, cohort, found, metrics, tolerance_mm, penalty_mm, threshold, resample)
-        if progress is not None:
-            progress(index + 1, len(cohort), f"scored {case.key}")
-    if not rows:
-        raise DataError(f"No case of {cohort.name} has a prediction in {found.cohort.name}.")
-    return ScoreTable(frame=pd.DataFrame(rows))
+    scorer = _Scorer(
+        predicted=found,
+        cohort=cohort.name,
+        bundles=cohort.bundles,
+        metrics=tuple(dict.fromkeys(metrics)),
+        tolerance_mm=tolerance_mm,
+        penalty_mm=penalty_mm,
+        threshold=threshold,
+        resample=resample,
+        error_maps=error_maps,
+    )
+    return ScoreTable(frame=pd.DataFrame(for_each_case(scorer, cohort, found, jobs, progress)))
 
 
-def _score_case(
-    case: Case,
-    predicted: Case,
+def identify(case: Case, bundle: Bundle, cohort: str, predicted: PredictedMasks) -> _Row:
+    """The columns that say what a row is about."""
+    return {
+        "participant_id": case.participant_id,
+        "cohort": cohort,
+        "group": case.group,
+        "model": predicted.model,
+        "modality": predicted.modality,
+        "bundle": bundle.name,
+        "hemisphere": bundle.hemisphere,
+    }
+
+
+def for_each_case(
+    work: Callable[[Case], list[_Row]],
     cohort: Cohort,
-    found: Predictions,
-    metrics: Sequence[str],
-    tolerance_mm: float,
-    penalty_mm: float,
-    threshold: float | None,
-    to_grid: bool,
-) -> list[dict[str, object]]:
-    side = case.attributes.get("tumor_side")
-    tumor = Tumor.of(read_mask(case.tumor), side) if case.tumor and case.group == "glioma" else None
-    core = Tumor.of(read_mask(case.tumor_core), side) if case.tumor_core and case.group == "glioma" else None
-    rows: list[dict[str, object]] = []
-    for bundle, path in case.masks.items():
-        if bundle not in found.cohort.bundles:
-            continue
-        reference = read_mask(path)
-        check_orthogonal(reference.affine, str(path.name))
-        mask = _predicted_mask(predicted, bundle, reference, threshold, to_grid)
-        status, values = score_masks(mask, reference.array, reference.spacing_mm, metrics, tolerance_mm, penalty_mm)
-        place = bundle_distance(tumor, reference.array) if tumor else None
-        base = {
-            "participant_id": case.participant_id,
-            "cohort": cohort.name,
-            "group": case.group,
-            "model": found.model,
-            "modality": found.modality,
-            "bundle": bundle.name,
-            "hemisphere": bundle.hemisphere,
-            "side": side_of(bundle.hemisphere, tumor.side if tumor else "n/a"),
-            "status": status,
-            "tumor_distance_mm": place.edge_mm if place else np.nan,
-            "tumor_distance_mean_mm": place.mean_mm if place else np.nan,
-            "tumor_core_distance_mm": bundle_distance(core, reference.array).edge_mm if core else np.nan,
-            "tumor_overlap_ml": place.overlap_ml if place else np.nan,
-            "tumor_volume_ml": tumor.volume_ml if tumor else np.nan,
-            "tumor_side": tumor.side if tumor else "n/a",
-            "age": case.number("age"),
-            **{name: case.attributes.get(name, "n/a") for name in ("sex", "site", "scanner")},
-        }
-        if status == Status.REFERENCE_ABSENT:
-            volume = float(mask.sum()) * reference.voxel_volume_ml
-            rows.append({**base, "metric": "false_positive_volume", "value": volume, "unit": "ml"})
-        rows += [{**base, "metric": name, "value": values[name], "unit": METRICS[name]} for name in metrics]
+    predicted: PredictedMasks,
+    jobs: int,
+    progress: Progress | None = None,
+) -> list[_Row]:
+    """The rows of all cases in order; every case is looked at before problems are raised.
+
+    Raises
+    ------
+    DataError
+        If no case has a prediction, no case has a reference, or some cannot be compared.
+    """
+    if not cohort.bundles:
+        raise DataError(f"Scoring needs reference masks; cohort {cohort.name} has none.")
+    if not any(predicted.of(case) for case in cohort):
+        raise DataError(
+            f"Predictions must be of the cohort's participants; none of those in {predicted.name} "
+            f"({', '.join(list(predicted.cases)[:3]) or 'no case'}) is in {cohort.name} "
+            f"({', '.join(case.key for case in cohort.cases[:3])}). Check both names."
+        )
+    from joblib import Parallel, delayed
+
+    rows: list[_Row] = []
+    problems: list[DataError] = []
+    run = Parallel(n_jobs=jobs or os.cpu_count() or 1, return_as="generator")
+    for done, result in enumerate(run(delayed(_attempt)(work, case) for case in cohort), start=1):
+        if isinstance(result, DataError):
+            problems.append(result)
+        else:
+            rows += result
+        if progress is not None:
+            progress(done, len(cohort), f"compared {cohort.cases[done - 1].key}")
+    if len(problems) == 1:
+        raise problems[0]
+    raise_all([str(problem) for problem in problems], f"{len(problems)} of {len(cohort)} cases")
     return rows
 
 
-def _predicted_mask(predicted: Case, bundle: Bundle, reference: Volume, threshold: float | None, to_grid: bool) -> Mask:
-    if bundle in predicted.masks and threshold is None:
-        volume = read_mask(predicted.masks[bundle])
-    elif bundle in predicted.probabilities:
-        volume = read_image(predicted.probabilities[bundle])
-    else:
-        return np.zeros(reference.shape, dtype=bool)
-    if not same_grid(volume, reference):
-        if not to_grid:
-            raise DataError(
-                f"A prediction must lie on the grid of its reference; {bundle} of {predicted.key} has shape "
-                f"{volume.shape}, the reference {reference.shape}. Resample it, or ask for it with --resample."
+def _attempt(work: Callable[[Case], list[_Row]], case: Case) -> list[_Row] | DataError:
+    try:
+        return work(case)
+    except DataError as error:
+        return DataError(f"{case.key}: {error}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scorer:
+    """Scores one case; made once, and sent to every process."""
+
+    predicted: PredictedMasks
+    cohort: str
+    bundles: tuple[Bundle, ...]
+    metrics: tuple[str, ...]
+    tolerance_mm: float
+    penalty_mm: float
+    threshold: float | None
+    resample: bool
+    error_maps: Path | None
+
+    def __call__(self, case: Case) -> list[_Row]:
+        anatomy = Anatomy.of(case, self.bundles)
+        rows: list[_Row] = []
+        for bundle in self.bundles:
+            prediction = self.predicted.read_mask(
+                case, bundle, anatomy.references[bundle], self.threshold, self.resample
             )
-        volume = images.resample(volume.with_array(volume.array.astype(np.float32)), reference.affine, reference.shape)
-    return np.asarray(volume.array >= (0.5 if threshold is None else threshold))
+            common = {
+                **identify(case, bundle, self.cohort, self.predicted),
+                **anatomy.columns(bundle),
+                "age": case.number("age"),
+                **{name: case.attributes.get(name, "n/a") for name in ("sex", "site", "scanner")},
+            }
+            rows += [{**common, **row} for row in self._score(case, bundle, prediction, anatomy.references[bundle])]
+        return rows
+
+    def _score(self, case: Case, bundle: Bundle, prediction: Volume | None, reference: Volume | None) -> list[_Row]:
+        """One row a metric: name, value, unit and status."""
+        if prediction is None:
+            return [_row(name, _NAN, Status.UNAVAILABLE) for name in self.metrics]
+        truth = np.zeros_like(prediction.array) if reference is None else reference.array
+        names = [name for name in self.metrics if name not in PROBABILISTIC]
+        found = compare(
+            prediction.array,
+            truth,
+            prediction.spacing_mm,
+            metrics=names,
+            tolerance_mm=self.tolerance_mm,
+            penalty_mm=self.penalty_mm,
+        )
+        rows = [_row(name, found.values[name], found.status) for name in names]
+        if found.status == Status.REFERENCE_ABSENT:
+            rows.append(
+                _row("false_positive_volume", found.n_false_positive * prediction.voxel_volume_ml, found.status)
+            )
+        if self.error_maps is not None:
+            write_error_map(self.error_maps, case.key, bundle, prediction.with_array(truth), prediction.array)
+        if len(names) < len(self.metrics):
+            rows += self._score_probability(case, bundle, reference, found.status)
+        return rows
+
+    def _score_probability(self, case: Case, bundle: Bundle, reference: Volume | None, status: Status) -> list[_Row]:
+        names = [name for name in self.metrics if name in PROBABILISTIC]
+        if reference is None or status in (Status.REFERENCE_ABSENT, Status.BOTH_ABSENT):
+            return [_row(name, _NAN, status) for name in names]
+        probability = self.predicted.read_probability(case, bundle, reference, self.resample)
+        if probability is None:
+            return [_row(name, _NAN, Status.UNAVAILABLE) for name in names]
+        values = compare_probability(probability.array, reference.array, reference.spacing_mm)
+        return [_row(name, values[name], status) for name in names]
 
 
-def score_masks(
-    prediction: Mask,
-    reference: Mask,
-    spacing_mm: tuple[float, float, float],
-    metrics: Sequence[str],
-    tolerance_mm: float,
-    penalty_mm: float,
-) -> tuple[Status, dict[str, float]]:
-    """Status and value of each metric for one pair of masks on one grid."""
-    n_prediction, n_reference = int(np.count_nonzero(prediction)), int(np.count_nonzero(reference))
-    if not n_reference:
-        return Status.REFERENCE_ABSENT if n_prediction else Status.BOTH_ABSENT, dict.fromkeys(metrics, float("nan"))
-    if not n_prediction:
-        worst = {"hd95": penalty_mm, "assd": penalty_mm}
-        return Status.MISSED, {name: worst.get(name, 0.0) for name in metrics}
-    hit = int(np.count_nonzero(prediction & reference))
-    values = {
-        "dice": 2 * hit / (n_prediction + n_reference),
-        "sensitivity": hit / n_reference,
-        "precision": hit / n_prediction,
-        "volume_overlap": hit / n_reference,
-        "volume_overreach": (n_prediction - hit) / n_reference,
-        "volume_similarity": 1 - abs(n_prediction - n_reference) / (n_prediction + n_reference),
-    }
-    if {"hd95", "assd", "nsd"} & set(metrics):
-        distances = surface_distances(prediction, reference, spacing_mm)
-        values |= {"hd95": distances.hd95, "assd": distances.assd, "nsd": distances.nsd(tolerance_mm)}
-    return Status.OK, {name: values[name] for name in metrics}
+def _row(name: str, value: float, status: Status) -> _Row:
+    unit = METRICS[name].unit if name in METRICS else "ml"
+    return {"metric": name, "value": value, "unit": unit, "status": status}

@@ -72,6 +72,12 @@ SCORES = Table(
         **_STATUS,
         "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to reference bundle mask.", "mm"),
         "tumor_distance_mean_mm": _number("Mean distance to the tumor over the bundle's voxels.", "mm", False),
+        **{
+            f"tumor_distance_p{q:02}_mm": _number(
+                f"{q}th percentile of that distance over the bundle's voxels.", "mm", False
+            )
+            for q in (5, 25, 50, 75, 95)
+        },
         "tumor_core_distance_mm": _number("Edge-to-edge distance from the tumor core.", "mm", False),
         "tumor_overlap_ml": _number("Part of the reference bundle inside the tumor mask.", "ml", False),
         "tumor_volume_ml": _number("Volume of the tumor mask.", "ml", False),
@@ -167,6 +173,26 @@ SHELLS = Table(
         **_STATUS,
     },
 )
+SECTIONS = Table(
+    "sections",
+    "Errors in sections along each bundle.",
+    {
+        **_PARTICIPANT,
+        "cohort": _text("Cohort the participant belongs to."),
+        "group": _text("control, glioma or target_control."),
+        **_MODEL,
+        **_BUNDLE,
+        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        "section": _number("Section, from 1 at the posterior, inferior or lateral end."),
+        "dice": _number("Dice in the section."),
+        "false_negative_rate": _number("Missed share of the reference in the section."),
+        "false_positive_rate": _number("False share of the prediction in the section."),
+        "reference_ml": _number("Volume of the reference in the section.", "ml"),
+        "prediction_ml": _number("Volume of the prediction in the section.", "ml"),
+        "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to the section.", "mm"),
+        **_STATUS,
+    },
+)
 SENSITIVITY = Table(
     "sensitivity",
     "The decomposition under other reasonable choices.",
@@ -182,7 +208,10 @@ SENSITIVITY = Table(
         **_STATUS,
     },
 )
-TABLES = {table.name: table for table in (SCORES, DECOMPOSITION, RECOVERY, FEATURES, DEFORMATION, SHELLS, SENSITIVITY)}
+TABLES = {
+    table.name: table
+    for table in (SCORES, DECOMPOSITION, RECOVERY, FEATURES, DEFORMATION, SHELLS, SECTIONS, SENSITIVITY)
+}
 
 
 def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
