@@ -1,5 +1,69 @@
-"""shiftkit: split the loss of a bundle-segmentation network in patients into its causes."""
+"""shiftkit: split the loss of a bundle-segmentation network in patients into its causes.
+
+Every verb of the command line is one function here, with the same name and defaults. Names load on first
+use, so that ``import shiftkit`` stays light.
+
+Examples
+--------
+>>> import shiftkit as sk
+>>> sk.Bundle.parse("AFleft").hemisphere
+'left'
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from .api import (
+        check,
+        decompose,
+        finetune,
+        import_cohort,
+        load_cohort,
+        load_model,
+        load_scores,
+        phantom,
+        predict,
+        report,
+        score,
+        train,
+    )
+    from .types import Bundle, Case, Cohort, Estimate, Finding, Predictions, Volume
+
+__all__ = [
+    "Bundle",
+    "Case",
+    "Cohort",
+    "Estimate",
+    "Finding",
+    "Predictions",
+    "Volume",
+    "__version__",
+    "check",
+    "decompose",
+    "finetune",
+    "import_cohort",
+    "load_cohort",
+    "load_model",
+    "load_scores",
+    "phantom",
+    "predict",
+    "report",
+    "score",
+    "train",
+]
+
+_TYPES = {"Bundle", "Case", "Cohort", "Estimate", "Finding", "Predictions", "Volume"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'shiftkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(".types" if name in _TYPES else ".api", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

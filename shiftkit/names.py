@@ -65,7 +65,7 @@ def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
     root = cache_dir() / f"phantom-{__version__}"
     done = root / f"{name}.done"  # outside the cohort: a half-made one is continued, not trusted
     if not done.is_file():
-        from .phantom import phantom
+        from .phantoms import phantom
 
         others = {"healthy": {"n_glioma": 0}, "glioma": {"n_healthy": 0}}[name]
         phantom(root, jobs=os.cpu_count() or 1, progress=progress, **others)

@@ -126,12 +126,10 @@ def phantom(
     spacing: Annotated[float, typer.Option("--spacing", min=1.0, max=5.0, help="Voxel size in mm.")] = 2.5,
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
     factorial: Annotated[bool, typer.Option("--factorial", help="Also clean, systematic only, tumor only.")] = False,
-    dwi: Annotated[bool, typer.Option("--dwi", help="Also a diffusion series.")] = False,
-    fields: Annotated[bool, typer.Option("--fields", help="Also the displacement fields.")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 uses every core.")] = 0,
 ) -> None:
     """Write the digital phantom: cohorts healthy and glioma, with the truth beside them."""
-    from ..phantom import phantom as write_phantom
+    from ..phantoms import phantom as write_phantom
 
     cohorts = write_phantom(
         out,
@@ -140,8 +138,6 @@ def phantom(
         spacing_mm=spacing,
         seed=seed,
         factorial=factorial,
-        dwi=dwi,
-        fields=fields,
         jobs=_cores(jobs),
         progress=_progress(),
     )

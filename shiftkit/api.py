@@ -1,0 +1,127 @@
+"""The public functions: one a verb, taking names, paths or objects alike."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .names import find_cohort, find_model
+from .types import Cohort, Finding, Predictions
+
+if TYPE_CHECKING:
+    from .analyses.decomposition import Decomposition
+    from .analyses.score_table import ScoreTable
+    from .check import CheckReport
+    from .reports import Report
+    from .segmentation.checkpoints import Model
+
+CohortLike = str | Path | Cohort
+
+
+def load_cohort(cohort: CohortLike) -> Cohort:
+    """Index a cohort by path, registered name or built-in name; see `shiftkit.names.find_cohort`."""
+    return find_cohort(cohort)
+
+
+def load_model(model: "str | Path | Model") -> "Model":
+    """Load a model by path, registered name or built-in name.
+
+    Raises
+    ------
+    DataError
+        If there is no such checkpoint, or it is damaged or of another kind.
+    """
+    from .segmentation.checkpoints import load_model as load
+
+    return load(find_model(model)) if isinstance(model, str | Path) else model
+
+
+def load_scores(path: str | Path) -> "ScoreTable":
+    """Read a score table that `score` or another tool wrote; see ``shiftkit.tables.SCORES``."""
+    from .analyses.score_table import ScoreTable
+
+    return ScoreTable.load(Path(path))
+
+
+def phantom(out: str | Path, **options: Any) -> dict[str, Cohort]:
+    """Write the digital phantom; see `shiftkit.phantoms.phantom`."""
+    from .phantoms import phantom as write
+
+    return write(Path(out), **options)
+
+
+def import_cohort(format_: str, source: str | Path, out: str | Path, **options: Any) -> Cohort:
+    """Turn a public data set's own layout into a cohort; see `shiftkit.importers.import_cohort`."""
+    from .importers import import_cohort as convert
+
+    return convert(format_, Path(source), Path(out), **options)
+
+
+def check(cohort: CohortLike, **options: Any) -> "CheckReport":
+    """Look for what would pass for domain shift; see `shiftkit.check.check`."""
+    from .check import check as examine
+
+    return examine(find_cohort(cohort), **options)
+
+
+def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model":
+    """Train a source model; see `shiftkit.segmentation.training.train`."""
+    from .segmentation.training import train as fit
+
+    return fit(find_cohort(cohort), out=Path(out), **options)
+
+
+def finetune(model: "str | Path", cohort: CohortLike, *, out: str | Path, **options: Any) -> Predictions:
+    """Adapt a model to patients in folds; see `shiftkit.pipeline.finetune_cohort`."""
+    from .pipeline import finetune_cohort
+
+    return finetune_cohort(model, cohort, out=Path(out), **options)
+
+
+def predict(
+    model: "str | Path | Model", cohort: CohortLike, *, out: str | Path | None = None, **options: Any
+) -> Predictions:
+    """Segment a cohort; without ``out`` the masks go into a temporary folder of this process.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        Path, name or loaded model.
+    cohort : str, Path or Cohort
+        Path, name or cohort.
+    out : str or Path, optional
+        Folder for masks and probabilities, each on its participant's own grid.
+    **options
+        Passed to `shiftkit.segmentation.prediction.predict`.
+    """
+    from .segmentation.prediction import predict as segment
+
+    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-"))
+    return segment(load_model(model), find_cohort(cohort), out=folder, **options)
+
+
+def score(predictions: Predictions | str | Path, cohort: CohortLike, **options: Any) -> "ScoreTable":
+    """Score predicted masks against reference masks; see `shiftkit.analyses.scoring.score`."""
+    from .analyses.scoring import score as compare
+
+    source = Path(predictions) if isinstance(predictions, str | Path) else predictions
+    return compare(source, find_cohort(cohort), **options)
+
+
+def decompose(
+    scores: "ScoreTable | pd.DataFrame", *, reference: "ScoreTable | pd.DataFrame | None" = None, **options: Any
+) -> "Decomposition":
+    """Split the drop in performance into its parts; see `shiftkit.analyses.decomposition.decompose`."""
+    from .analyses.decomposition import decompose as split
+
+    return split(scores, reference=reference, **options)
+
+
+def report(result: "Decomposition", *, findings: Sequence[Finding] = (), **options: Any) -> "Report":
+    """Turn a decomposition and further findings into a report; ``.save(path)`` writes it."""
+    from .reports import report as build
+
+    details: Mapping[str, Any] = {"title": "Domain shift of bundle segmentation", **options}
+    return build((*result.findings(), *findings), verdict=result.verdict, **details)

@@ -1,0 +1,140 @@
+"""The template that every participant is a deformation of: MNI152 tissue maps and bundle courses in MNI mm."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline, PchipInterpolator
+
+from ..types import Bundle, Volume
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How the streamlines of one bundle run.
+
+    Parameters
+    ----------
+    waypoints_mm : ndarray, shape (K, 3)
+        Center line in MNI mm.
+    spread_mm : ndarray, shape (K, 3)
+        Standard deviation of the streamlines around the center line at each waypoint, along x, y and z:
+        they fan where it grows.
+    """
+
+    waypoints_mm: Array
+    spread_mm: Array
+
+
+# Waypoints in MNI mm as x y z and the spread along x y z. Left and right are given apart: the bundles of the two
+# hemispheres are not mirror images.
+_COURSES = {
+    "AFleft": """-44 20 22 6 6 8; -42 6 24 6 3 6; -37 -16 29 3 3 4; -37 -36 26 4 3 5; -42 -47 14 5 3 7;
+                 -48 -45 0 5 4 6; -53 -32 -8 5 6 6; -55 -18 -14 4 6 5""",
+    "AFright": """38 27 21 6 5 6; 34 10 27 6 4 6; 32 -8 33 3 4 4; 35 -30 30 4 4 5; 41 -44 22 5 4 7;
+                  45 -50 6 6 4 8; 46 -49 -8 6 4 6""",
+    "FATleft": "-14 6 68 5 9 3; -17 10 56 5 11 3; -23 9 44 6 11 3; -32 6 32 8 9 3; -41 8 22 7 7 3; -52 11 11 5 6 5",
+    "FATright": "20 7 64 3 8 4; 19 11 52 3 10 3; 24 9 40 5 9 3; 33 8 29 7 8 3; 40 13 18 7 6 3; 49 15 11 5 5 4",
+    "IFOFleft": """-15 -96 7 5 4 10; -23 -82 11 6 4 11; -34 -60 7 4 5 8; -37 -38 1 3 4 6; -37 -16 -6 3 4 4;
+                   -31 8 -6 4 4 4; -29 20 -3 6 4 6; -32 34 -1 8 4 7; -24 56 -4 7 7 7""",
+    "IFOFright": """20 -90 6 4 5 11; 23 -78 12 4 4 11; 31 -62 9 4 5 9; 37 -39 3 3 5 6; 36 -16 -4 3 4 4;
+                    30 4 -7 4 4 4; 29 22 -4 6 4 6; 29 40 -3 8 5 7; 24 58 -5 7 5 8""",
+    "ILFleft": """-16 -96 7 5 4 10; -20 -86 12 5 3 12; -27 -76 8 6 3 10; -33 -62 3 4 4 7; -38 -44 -3 3 4 6;
+                  -43 -26 -11 3 4 6; -46 -10 -17 5 4 6; -48 4 -21 5 5 6""",
+    "ILFright": """20 -88 16 4 4 12; 26 -77 16 6 3 11; 32 -67 13 5 3 10; 35 -56 9 3 4 9; 38 -42 2 4 4 8;
+                   39 -27 -8 5 4 7; 40 -12 -16 6 4 6; 41 3 -22 6 6 6""",
+    "PYTleft": """-18 -19 70 8 9 4; -24 -17 57 8 8 3; -28 -15 44 7 8 3; -28 -14 33 4 6 3; -26 -13 20 3 5 3;
+                  -22 -13 6 3 4 4; -14 -17 -14 3 3 5; -7 -25 -34 3 3 5; -5 -29 -46 3 3 4""",
+    "PYTright": """21 -22 69 7 9 4; 25 -18 56 7 9 3; 28 -15 43 6 8 3; 28 -14 32 4 7 3; 25 -12 18 3 5 3;
+                   21 -12 4 3 4 4; 13 -18 -16 3 3 5; 6 -27 -36 3 3 5; 5 -30 -46 3 3 4""",
+}
+
+# Other fiber systems, so that bundles cross something; S stands for the side, -1 and 1.
+_MIDLINE = (
+    "-34 40 16 8 8 8; -14 32 12 4 4 4; 0 28 8 3 3 3; 14 32 12 4 4 4; 34 40 16 8 8 8",
+    "-40 6 46 9 9 9; -20 4 32 5 7 5; 0 2 26 4 9 3; 20 4 32 5 7 5; 40 6 46 9 9 9",
+    "-44 -28 46 9 9 9; -22 -26 34 5 7 5; 0 -26 26 4 9 3; 22 -26 34 5 7 5; 44 -28 46 9 9 9",
+    "-28 -76 18 8 5 8; -20 -52 20 5 5 5; 0 -40 16 3 3 4; 20 -52 20 5 5 5; 28 -76 18 8 5 8",
+)
+_BOTH_SIDES = (
+    "30 36 34 9 9 9; 24 18 16 5 5 5; 18 2 6 3 4 3; 12 -12 4 4 4 4",
+    "40 -34 44 9 9 9; 28 -28 26 5 5 5; 22 -24 10 3 3 3; 14 -20 2 4 4 4",
+    "8 42 6 3 3 3; 9 20 30 3 3 3; 9 -14 36 3 3 3; 10 -42 28 3 3 3",
+    "24 -24 -2 3 3 3; 38 -30 -4 3 3 3; 34 -58 4 4 4 4; 12 -86 6 5 5 5",
+)
+
+
+_TIGHTNESS = 0.53
+"""Streamlines of one participant lie closer together than those of a population."""
+
+
+def bundle_courses() -> dict[Bundle, Course]:
+    """The ten bundles in MNI space."""
+    return {Bundle.parse(label): _course(text) for label, text in _COURSES.items()}
+
+
+def other_courses() -> tuple[Course, ...]:
+    """Fiber systems that are not segmented but cross those that are."""
+    sided = [_course(text, side) for text in _BOTH_SIDES for side in (-1, 1)]
+    return (*(_course(text) for text in _MIDLINE), *sided)
+
+
+def _course(text: str, side: int = 1) -> Course:
+    table = np.array([[float(word) for word in point.split()] for point in text.split(";")])
+    return Course(waypoints_mm=table[:, :3] * (side, 1, 1), spread_mm=table[:, 3:])
+
+
+def grow(course: Course, count: int, rng: np.random.Generator, spread: float = 1.0, step_mm: float = 1.2) -> Array:
+    """Grow a family of streamlines along a course.
+
+    Each streamline keeps its place in the bundle from end to end, up to a slow wander, so that neighbors
+    stay neighbors.
+
+    Parameters
+    ----------
+    course : Course
+        Center line and spread.
+    count : int
+        Streamlines.
+    rng : Generator
+        Source of places and wander.
+    spread : float
+        Factor on the course's spread.
+    step_mm : float
+        Distance between points.
+
+    Returns
+    -------
+    ndarray, shape (count, N, 3)
+        Points in MNI mm.
+    """
+    way = course.waypoints_mm
+    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(way, axis=0), axis=1))])
+    s = np.linspace(0, arc[-1], max(8, int(arc[-1] / step_mm)))
+    center = CubicSpline(arc, way)(s)
+    width = np.maximum(PchipInterpolator(arc, course.spread_mm)(s), 1.0) * (_TIGHTNESS * spread)
+    place = np.clip(rng.standard_normal((count, 3)), -2, 2)
+    knots = rng.standard_normal((count, 3, 5)) * 0.25
+    wander = np.moveaxis(CubicSpline(np.linspace(0, arc[-1], 5), knots, axis=2)(s), 1, 2)
+    return center + (place[:, None, :] + wander) * width
+
+
+@lru_cache(maxsize=1)
+def template() -> dict[str, Volume]:
+    """T1, gray and white matter of the MNI152 template at 2 mm, values in 0–1.
+
+    References
+    ----------
+    Fonov V et al. NeuroImage 54:313 (2011), doi 10.1016/j.neuroimage.2010.07.033.
+    """
+    from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
+
+    loaders = {"t1w": load_mni152_template, "gm": load_mni152_gm_template, "wm": load_mni152_wm_template}
+    volumes: dict[str, Volume] = {}
+    for name, load in loaders.items():
+        image = load(resolution=2)
+        volumes[name] = Volume(array=np.asarray(image.get_fdata(), dtype=np.float32), affine=image.affine)
+    return volumes
