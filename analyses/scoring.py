@@ -95,8 +95,8 @@ def score(
     Notes
     -----
     Distances to the tumor go from edge to edge between the voxels' boxes, to the *reference* bundle; see
-    `shiftkit.analyses.distance.edge_distance_map`. The side is that of ``tumor_side`` in the participants table or, where
-    it is missing, that of the mask; see `shiftkit.analyses.distance.tumor_side`.
+    `shiftkit.analyses.distance.edge_distance_map`. The side is that of ``tumor_side`` in the participants table or,
+    where it is missing, that of the mask; see `shiftkit.analyses.distance.tumor_side`.
 
     Examples
     --------

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
+
+from .skeleton import center_line
 
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
@@ -134,15 +136,13 @@ class MaskPair:
 
     @property
     def cldice(self) -> float:
-        """Center-line Dice: the harmonic mean of the shares of each skeleton that lie in the other mask.
+        """Center-line Dice: the harmonic mean of the shares of each center line that lie in the other mask.
 
-        Skeletons by thinning (Lee et al., doi:10.1006/cgip.1994.1042), as in the original definition (Shit et al.,
-        doi:10.1109/CVPR46437.2021.01629).
+        As defined by Shit et al., doi:10.1109/CVPR46437.2021.01629; the lines are those of
+        `shiftkit.analyses.skeleton.center_line`.
         """
-        from skimage.morphology import skeletonize
-
         prediction, reference = (self.code & PREDICTION) > 0, (self.code & REFERENCE) > 0
-        lines = [np.asarray(skeletonize(mask)) > 0 for mask in (prediction, reference)]
+        lines = center_line(prediction), center_line(reference)
         precision = np.count_nonzero(lines[0] & reference) / np.count_nonzero(lines[0])
         sensitivity = np.count_nonzero(lines[1] & prediction) / np.count_nonzero(lines[1])
         return 2 * precision * sensitivity / (precision + sensitivity) if precision + sensitivity else 0.0
@@ -154,7 +154,7 @@ class MaskPair:
         distances = _first_hit(self.code.ravel(), voxels, target * _SURFACE, flat_steps, lengths)
         far = np.flatnonzero(distances < 0)
         if far.size:
-            tree = cKDTree(self._positions_mm(self.surfaces[0 if target == PREDICTION else 1]), balanced_tree=False)
+            tree = KDTree(self._positions_mm(self.surfaces[0 if target == PREDICTION else 1]), balanced_tree=False)
             distances[far] = tree.query(self._positions_mm(voxels[far]))[0]
         return distances
 
