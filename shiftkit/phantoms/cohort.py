@@ -94,11 +94,9 @@ def phantom(
     people = sorted({one for names in plan.values() for one in names})
     todo = [(name, one) for one in people for name, members in plan.items() if one in members]
     tasks = (delayed(_write_participant)(out, name, one, spacing_mm, seed, profiles) for name, one in todo)
-    done = 0
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in plan}
-    for name, row in Parallel(n_jobs=jobs, return_as="generator")(tasks):
+    for done, (name, row) in enumerate(Parallel(n_jobs=jobs, return_as="generator")(tasks), start=1):
         rows[name].append(row)
-        done += 1
         if progress is not None:
             progress(done, len(todo), "Rendering the phantom")
     for name, members in plan.items():
@@ -136,8 +134,7 @@ def _write(root: Path, key: str, rendering: Rendering, with_tumor: bool) -> None
         path = cohorts.image_path(root, key, modality)
         write_image(volume, path)
         if modality == "peaks":
-            sidecar = {"OrientationEncoding": {"EncodingAxis": 3, "Reference": "xyz", "Type": "3vector"}}
-            write_text(path.with_name(path.name.replace(".nii.gz", ".json")), json.dumps(sidecar, indent=2) + "\n")
+            cohorts.write_peaks_sidecar(path)
     for bundle, volume in rendering.masks.items():
         write_image(volume, cohorts.mask_path(root, key, bundle))
     for part, volume in (("tumor", rendering.tumor), ("core", rendering.core)):
