@@ -20,8 +20,10 @@ __all__ = [
     "load_cohort",
     "load_peaks",
     "mask_path",
+    "participants_frame",
     "peaks_reference",
     "probability_path",
+    "read_description",
     "read_participants",
     "read_peaks",
     "sidecar_path",
@@ -187,20 +189,7 @@ def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path 
         raise_all([*ambiguous[:5], *more, way], f"Cohort {root}")
     if not cases:
         raise DataError(f"A cohort holds one folder sub-* a participant; there is none in {root}.")
-    return Cohort(name=name or root.resolve().name, root=root, cases=tuple(cases), description=_read_description(root))
-
-
-def _read_description(root: Path) -> dict[str, Any]:
-    path = root / "dataset_description.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} must be a JSON object; it cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} must be a JSON object; it holds a {type(content).__name__}.")
-    return content
+    return Cohort(name=name or root.resolve().name, root=root, cases=tuple(cases), description=read_description(root))
 
 
 def _is_folder(entry: "os.DirEntry[str]", prefix: str) -> bool:
