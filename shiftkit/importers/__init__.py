@@ -1,0 +1,106 @@
+"""Public data sets in their own layouts, turned into cohorts."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..cohorts import load_cohort
+from ..errors import ConfigError, DataError
+from ..types import Cohort
+from . import brainptm, brats, hcp105, tractoinferno, tractseg
+from .names import BUNDLE_NAMES, bundle_from_name
+from .sources import Found
+from .writing import write_cohort
+
+__all__ = ["BUNDLE_NAMES", "FORMATS", "bundle_from_name", "import_cohort"]
+
+FORMATS: dict[str, Callable[..., list[Found]]] = {
+    "tractoinferno": tractoinferno.find,
+    "brainptm": brainptm.find,
+    "hcp105": hcp105.find,
+    "tractseg": tractseg.find,
+    "brats": brats.find,
+}
+
+_GROUPS = ("control", "glioma", "target_control")
+
+
+def import_cohort(
+    format: str,  # noqa: A002 - the command line's own word
+    src: str | Path,
+    out: str | Path,
+    *,
+    group: str = "control",
+    tumor_labels: tuple[int, ...] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Cohort:
+    """Turn a public data set's own layout into a cohort.
+
+    Bundles get the names of ``BUNDLE_NAMES``, streamlines become masks by exact voxel traversal, images keep
+    their grid; what a data set does not have is absent.
+
+    Parameters
+    ----------
+    format : {"tractoinferno", "brainptm", "hcp105", "tractseg", "brats"}
+        Whose layout.
+    src : str or Path
+        The folder, as it was unpacked.
+    out : str or Path
+        Folder of the new cohort: new or empty.
+    group : str
+        ``control``, ``glioma`` or ``target_control``, for every participant.
+    tumor_labels : tuple of int, optional
+        For ``brats``: labels that make up the tumor; all by default.
+    progress : callable, optional
+        Called as ``progress(done, total, text)``.
+
+    Raises
+    ------
+    ConfigError
+        If format, group or option is unknown, or ``out`` holds something.
+    DataError
+        If ``src`` has not that layout, or a file is damaged. No cohort is left behind then.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"shiftkit imports {', '.join(FORMATS)}; got {format!r}.")
+    if group not in _GROUPS:
+        raise ConfigError(f"A group is one of {', '.join(_GROUPS)}; got {group!r}.")
+    if tumor_labels is not None and format != "brats":
+        raise ConfigError(f"Tumor labels are chosen for format brats only; got them for {format}.")
+    source, target = Path(src), Path(out)
+    if not source.is_dir():
+        raise DataError(f"A data set is imported from its folder; there is none at {source}.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"An imported cohort needs a new or empty folder; {target} holds something. Give another.")
+    options: dict[str, Any] = {"tumor_labels": tumor_labels} if format == "brats" else {}
+    found = FORMATS[format](source, **options)
+    if not found:
+        raise DataError(
+            f"{source} must hold a data set in the layout of {format}; no participant was found in it. "
+            f"The layout is described in shiftkit.importers.{format}."
+        )
+    _require_distinct(found)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside the target and moved at the end: a failure leaves no half of a cohort.
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
+    try:
+        write_cohort(part, format, found, group, progress)
+        part.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return load_cohort(target)
+
+
+def _require_distinct(found: list[Found]) -> None:
+    names = [one.participant_id for one in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"Each folder must give a participant of its own; letters and digits alone do not tell apart "
+            f"{', '.join(twice)}. Rename the folders."
+        )

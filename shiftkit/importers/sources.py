@@ -1,0 +1,126 @@
+"""What an importer found for one participant, before anything is read."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from ..images import read_image
+from ..types import Bundle, Volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSource:
+    """Where a mask comes from.
+
+    Parameters
+    ----------
+    path : Path
+        An image, or streamlines (``.trk``, ``.tck``, also compressed).
+    channel : int, optional
+        Which channel of an image with several.
+    labels : tuple of int, optional
+        Values of a label map that count as inside; every value above 0 by default.
+    """
+
+    path: Path
+    channel: int | None = None
+    labels: tuple[int, ...] | None = None
+
+    @property
+    def is_streamlines(self) -> bool:
+        """Whether the mask has to be made from streamlines."""
+        return self.path.name.endswith((".trk", ".tck", ".trk.gz"))
+
+    def read_mask(self) -> Volume:
+        """Read an image source as a mask.
+
+        Raises
+        ------
+        DataError
+            If the image is damaged or has no such channel.
+        """
+        volume = read_image(self.path)
+        array = np.nan_to_num(volume.array)
+        if self.channel is not None:
+            if array.ndim != 4 or self.channel >= array.shape[3]:
+                raise DataError(f"{self.path} must have a channel {self.channel}; its shape is {array.shape}.")
+            array = array[..., self.channel]
+        if array.ndim != 3:
+            raise DataError(f"{self.path} must be a mask with three axes; its shape is {array.shape}.")
+        inside = array > 0.5 if self.labels is None else np.isin(np.rint(array).astype(int), self.labels)
+        return volume.with_array(inside)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One participant of a public data set.
+
+    Parameters
+    ----------
+    participant_id : str
+        With its prefix.
+    images : mapping of str to Path
+        One file a modality; all on one grid, which is the grid that masks are made on.
+    masks : mapping of Bundle to MaskSource
+        One source a bundle.
+    tumor, core : MaskSource or None
+        Tumor masks.
+    raw : mapping of str to Path
+        Diffusion data to take along for `prepare`: ``dwi``, ``bval``, ``bvec``.
+    brain : Path or None
+        A brain mask.
+    split : str
+        ``train``, ``val``, ``test``, or ``n/a``.
+    """
+
+    participant_id: str
+    images: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    masks: Mapping[Bundle, MaskSource] = field(default_factory=dict[Bundle, MaskSource])
+    tumor: MaskSource | None = None
+    core: MaskSource | None = None
+    raw: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    brain: Path | None = None
+    split: str = "n/a"
+
+
+def participant_id(name: str) -> str:
+    """A BIDS participant from a folder's name: letters and digits only.
+
+    Examples
+    --------
+    >>> participant_id("Case_12"), participant_id("sub-1006")
+    ('sub-Case12', 'sub-1006')
+
+    Raises
+    ------
+    DataError
+        If nothing is left.
+    """
+    label = re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-"))
+    if not label:
+        raise DataError(f"A participant's folder must have letters or digits in its name; got {name!r}.")
+    return f"sub-{label}"
+
+
+def folders(source: Path) -> list[Path]:
+    """Folders inside ``source``, sorted, without hidden ones."""
+    return sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def image_in(folder: Path, *names: str) -> Path | None:
+    """The first of ``folder/name.nii.gz`` and ``folder/name.nii`` that exists, in the order of the names."""
+    for name in names:
+        for ending in (".nii.gz", ".nii"):
+            if (folder / f"{name}{ending}").is_file():
+                return folder / f"{name}{ending}"
+    return None
+
+
+def images_in(folder: Path, names: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
+    """One image a modality, by its possible names; those that are absent are left out."""
+    found = {modality: image_in(folder, *options) for modality, options in names.items()}
+    return {modality: path for modality, path in found.items() if path is not None}
