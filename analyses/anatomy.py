@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import DataError
 from ..images import read_mask, same_grid
 from ..types import Bundle, Case, Volume
-from .distance import Tumor, bundle_distance, check_orthogonal, mid_sagittal_x, side_of, tumor_side
+from .distance import QUANTILES, Tumor, bundle_distance, check_orthogonal, mid_sagittal_x, side_of, tumor_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +59,12 @@ class Anatomy:
         reference = self.references[bundle]
         near = bundle_distance(self.tumor, None if reference is None else reference.array)
         near_core = bundle_distance(self.core, None if reference is None else reference.array)
-        quantiles = zip((5, 25, 50, 75, 95), near.quantiles_mm, strict=True)
+        quantiles = zip(QUANTILES, near.quantiles_mm, strict=True)
         return {
             "side": side_of(bundle.hemisphere, self.tumor_side),
             "tumor_distance_mm": near.edge_mm,
             "tumor_distance_mean_mm": near.mean_mm,
-            **{f"tumor_distance_p{percent:02}_mm": value for percent, value in quantiles},
+            **{f"tumor_distance_p{100 * share:02.0f}_mm": value for share, value in quantiles},
             "tumor_core_distance_mm": near_core.edge_mm,
             "tumor_overlap_ml": near.overlap_ml,
             "tumor_volume_ml": self.tumor_volume_ml,

@@ -11,6 +11,7 @@ from ..types import Bundle, Volume
 from .transform import distance_to
 
 Mask = NDArray[np.bool_]
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def check_orthogonal(affine: NDArray[np.float64], where: str, tolerance: float = 1e-3) -> None:
@@ -182,18 +183,15 @@ class BundleDistance:
     mean_mm : float
         Mean over the bundle's voxels.
     quantiles_mm : tuple of float
-        5th, 25th, 50th, 75th and 95th percentile over the bundle's voxels.
+        Those of `QUANTILES` over the bundle's voxels.
     overlap_ml : float
         Part of the bundle inside the tumor.
     """
 
     edge_mm: float
     mean_mm: float
-    quantiles_mm: tuple[float, float, float, float, float]
+    quantiles_mm: tuple[float, ...]
     overlap_ml: float
-
-
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def bundle_distance(tumor: Tumor | None, bundle: Mask | None) -> BundleDistance:
@@ -208,12 +206,11 @@ def bundle_distance(tumor: Tumor | None, bundle: Mask | None) -> BundleDistance:
     """
     nan = float("nan")
     if tumor is None or tumor.distance_mm is None or bundle is None or not bundle.any():
-        return BundleDistance(edge_mm=nan, mean_mm=nan, quantiles_mm=(nan,) * 5, overlap_ml=nan)
+        return BundleDistance(edge_mm=nan, mean_mm=nan, quantiles_mm=(nan,) * len(QUANTILES), overlap_ml=nan)
     distances = tumor.distance_mm[bundle].astype(np.float64)
-    q05, q25, q50, q75, q95 = np.quantile(distances, QUANTILES).tolist()
     return BundleDistance(
         edge_mm=float(distances.min()),
         mean_mm=float(distances.mean()),
-        quantiles_mm=(q05, q25, q50, q75, q95),
+        quantiles_mm=tuple(np.quantile(distances, QUANTILES).tolist()),
         overlap_ml=float(np.count_nonzero(tumor.mask.array[bundle])) * tumor.mask.voxel_volume_ml,
     )

@@ -162,7 +162,8 @@ def for_each_case(
     rows: list[_Row] = []
     problems: list[DataError] = []
     run = Parallel(n_jobs=jobs or os.cpu_count() or 1, return_as="generator")
-    for done, result in enumerate(run(delayed(_attempt)(work, case) for case in cohort), start=1):
+    results: Any = run(delayed(_attempt)(work, case) for case in cohort)
+    for done, result in enumerate(results, start=1):
         if isinstance(result, DataError):
             problems.append(result)
         else:

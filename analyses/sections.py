@@ -106,8 +106,8 @@ def positions_along(mask: Volume) -> NDArray[np.float64]:
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     voxels = np.argwhere(mask.array)
-    label: Any = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))[0]
-    labels = label[mask.array]
+    components: Any = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
+    labels = components[0][mask.array]
     inside = labels == np.bincount(labels).argmax()
     main = voxels[inside]
     graph = _neighbor_graph(main, mask.spacing_mm)

@@ -159,7 +159,7 @@ class MaskPair:
         return distances
 
     def _positions_mm(self, voxels: NDArray[np.intp]) -> NDArray[np.float64]:
-        return np.stack(np.unravel_index(voxels, self.code.shape), axis=1) * np.array(self.spacing_mm)
+        return np.stack(np.unravel_index(voxels, self.code.shape), axis=1).astype(np.float64) * self.spacing_mm
 
 
 @lru_cache(maxsize=16)
@@ -180,12 +180,11 @@ def _bounding_box(p: Any, r: Any) -> Any:
     low, high = np.array([n_x, n_y, n_z]), np.zeros(3, dtype=np.int64)
     n_p, n_r, n_both = 0, 0, 0
     for x in range(n_x):
+        if not _any(p[x].reshape(-1), r[x].reshape(-1)):
+            continue
         for y in range(n_y):
             row_p, row_r = p[x, y], r[x, y]
-            either = np.uint8(0)
-            for z in range(n_z):
-                either |= row_p[z] | row_r[z]
-            if either == 0:
+            if not _any(row_p, row_r):
                 continue
             first, last = 0, n_z
             while row_p[first] | row_r[first] == 0:
@@ -203,15 +202,25 @@ def _bounding_box(p: Any, r: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _any(p: Any, r: Any) -> bool:
+    either = np.uint8(0)
+    for i in range(p.size):
+        either |= p[i] | r[i]
+    return either != 0
+
+
+@njit(cache=True, nogil=True)
 def _paint(p: Any, r: Any, low: Any, high: Any, pad: int) -> Any:
     """The padded byte map of both masks."""
     n_x, n_y, n_z = high - low
     code = np.zeros((n_x + 2 * pad, n_y + 2 * pad, n_z + 2 * pad), dtype=np.uint8)
     for x in range(n_x):
         for y in range(n_y):
+            row_p = p[x + low[0], y + low[1], low[2] : high[2]]
+            row_r = r[x + low[0], y + low[1], low[2] : high[2]]
+            row = code[x + pad, y + pad, pad : pad + n_z]
             for z in range(n_z):
-                i, j, k = x + low[0], y + low[1], z + low[2]
-                code[x + pad, y + pad, z + pad] = p[i, j, k] | (r[i, j, k] << 1)
+                row[z] = row_p[z] | (row_r[z] << 1)
     return code
 
 
