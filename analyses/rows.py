@@ -1,0 +1,213 @@
+"""From a score table to the rows of a model: who counts, with which outcome, at which distance."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, DataError
+from ..status import Status
+from ..tables import SCORES, parse_table
+
+Array = NDArray[np.float64]
+HIGHER_IS_WORSE = frozenset({"hd95", "assd", "brier", "calibration_error", "volume_overreach"})
+"""Metrics of which a larger value is a worse one."""
+LOGARITHMIC = frozenset({"hd95", "assd"})
+"""Distances in mm, which enter as log(x + 1 mm)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of one model, modality and metric.
+
+    Parameters
+    ----------
+    outcome : ndarray, shape (N,)
+        Metric, as log(x + 1 mm) for surface distances.
+    logit : bool
+        Whether the outcome lies in 0–1 and gets the logit link.
+    sign : int
+        1 if a larger outcome is better, −1 if it is worse.
+    patient : ndarray of bool, shape (N,)
+        Patients' rows.
+    person : ndarray of int, shape (N,)
+        Index into ``people``.
+    people : tuple of str
+        Participants, patients first.
+    n_patients : int
+        Patients among them.
+    level : ndarray of int, shape (N,)
+        Index into ``levels``.
+    levels : tuple of (str, str)
+        Bundle and hemisphere.
+    distance_mm : ndarray, shape (N,)
+        Tumor to reference bundle; infinite for controls.
+    frame : DataFrame, N rows
+        The score table's rows, in the same order.
+    """
+
+    outcome: Array
+    logit: bool
+    sign: int
+    patient: NDArray[np.bool_]
+    person: NDArray[np.int64]
+    people: tuple[str, ...]
+    n_patients: int
+    level: NDArray[np.int64]
+    levels: tuple[tuple[str, str], ...]
+    distance_mm: Array
+    frame: pd.DataFrame
+
+    @property
+    def n_controls(self) -> int:
+        """Controls among the people."""
+        return len(self.people) - self.n_patients
+
+    def take(self, keep: NDArray[np.bool_]) -> "Rows":
+        """Only some rows; people stay, so that resampling weights still fit."""
+        return replace(
+            self,
+            outcome=self.outcome[keep],
+            patient=self.patient[keep],
+            person=self.person[keep],
+            level=self.level[keep],
+            distance_mm=self.distance_mm[keep],
+            frame=self.frame[keep].reset_index(drop=True),
+        )
+
+    def averages(self, values: Array, weight: Array, patients: bool) -> float:
+        """Mean of a row-wise quantity within each participant, then over participants by weight."""
+        chosen = self.patient == patients
+        sums = np.bincount(self.person[chosen], values[chosen], minlength=len(self.people))
+        counts = np.bincount(self.person[chosen], minlength=len(self.people))
+        there = counts > 0
+        means = sums[there] / counts[there]
+        return float(np.average(means, weights=weight[there])) if weight[there].sum() > 0 else float("nan")
+
+
+def as_frame(scores: Any) -> pd.DataFrame:
+    """A score table, or anything with ``to_frame()``, as a validated frame."""
+    frame = scores if isinstance(scores, pd.DataFrame) else scores.to_frame()
+    return parse_table(frame, SCORES, "The score table")
+
+
+def build_rows(frame: pd.DataFrame, metric: str, groups: tuple[str, str] = ("glioma", "control")) -> Rows:
+    """Collect the rows that enter a model.
+
+    Rows whose status says that there is no value are left out; so are patients' rows without a distance, which
+    are no evidence on either part.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Score table of one model.
+    metric : str
+        Name of the metric.
+    groups : tuple of str
+        Those that count as patients and as controls.
+
+    Raises
+    ------
+    DataError
+        If the metric is missing, a value is not finite or out of range, or a group is absent.
+    """
+    chosen = frame[(frame["metric"] == metric) & frame["group"].isin(groups)]
+    if chosen.empty:
+        there = ", ".join(sorted(set(frame["metric"]))) or "none"
+        raise DataError(f"The score table must hold metric {metric!r} for {' and '.join(groups)}; it holds {there}.")
+    counted = chosen[chosen["status"].isin([Status.OK, Status.MISSED])]
+    _require_values(counted, metric)
+    patient = (counted["group"] == groups[0]).to_numpy()
+    near = counted["tumor_distance_mm"].to_numpy(dtype=float)
+    if patient.any() and not np.isfinite(near[patient]).any():
+        raise DataError(
+            "Patients need the distance from the tumor to each reference bundle; column tumor_distance_mm is empty. "
+            "Add tumor masks to the cohort and score again."
+        )
+    usable = ~patient | np.isfinite(near)
+    counted, patient = counted[usable].reset_index(drop=True), patient[usable]
+    for name, is_there in zip(groups, (patient.any(), (~patient).any()), strict=True):
+        if not is_there:
+            raise DataError(f"The decomposition compares {' with '.join(groups)}; there is no usable row of {name}.")
+    return _pack(counted, patient, metric)
+
+
+def _pack(frame: pd.DataFrame, patient: NDArray[np.bool_], metric: str) -> Rows:
+    names = frame["participant_id"].to_numpy(dtype=str)
+    patients, controls = sorted(set(names[patient])), sorted(set(names[~patient]))
+    both = sorted(set(patients) & set(controls))
+    if both:
+        raise DataError(f"A participant is a patient or a control; these are both: {', '.join(both[:5])}.")
+    people = (*patients, *controls)
+    index = {name: position for position, name in enumerate(people)}
+    pairs = list(zip(frame["bundle"], frame["hemisphere"], strict=True))
+    levels = tuple(sorted(set(pairs)))
+    values = frame["value"].to_numpy(dtype=float)
+    logarithmic = metric in LOGARITHMIC
+    distance = np.where(patient, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
+    return Rows(
+        outcome=np.log1p(values) if logarithmic else values,
+        logit=not logarithmic,
+        sign=-1 if metric in HIGHER_IS_WORSE else 1,
+        patient=patient,
+        person=np.array([index[name] for name in names], dtype=np.int64),
+        people=people,
+        n_patients=len(patients),
+        level=np.array([levels.index(pair) for pair in pairs], dtype=np.int64),
+        levels=levels,
+        distance_mm=distance,
+        frame=frame,
+    )
+
+
+def _require_values(frame: pd.DataFrame, metric: str) -> None:
+    values = frame["value"].to_numpy(dtype=float)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        who = ", ".join(frame.loc[bad, "participant_id"].head(3))
+        raise DataError(f"A row with status ok or missed must have a value; {metric} is missing for {who}.")
+    upper = np.inf if metric in LOGARITHMIC else 1.0
+    if ((values < 0) | (values > upper)).any():
+        raise DataError(f"{metric} must lie in 0–{upper:g}; it runs from {values.min():g} to {values.max():g}.")
+
+
+def covariate_columns(rows: Rows, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
+    """Covariates as columns, centered within cohort, so that they cannot take the cohorts' difference away.
+
+    Raises
+    ------
+    ConfigError
+        If a covariate is unknown, has missing values, or does not vary within a cohort (aliased with it).
+    """
+    columns: list[Array] = []
+    labels: list[str] = []
+    for name in names:
+        if name not in rows.frame:
+            raise ConfigError(f"--covariates must name columns of the score table; {name!r} is none.")
+        for label, column in _coded(rows.frame[name], name):
+            centered = column.astype(float)
+            for group in (True, False):
+                centered[rows.patient == group] -= centered[rows.patient == group].mean()
+            if np.abs(centered).max() < 1e-12:
+                raise ConfigError(
+                    f"A covariate must vary within a cohort; {label} is the same for everyone in each cohort, so it "
+                    "cannot be told from the systematic part. Leave it out."
+                )
+            columns.append(centered)
+            labels.append(label)
+    return (np.column_stack(columns) if columns else np.zeros((len(rows.outcome), 0))), tuple(labels)
+
+
+def _coded(column: pd.Series, name: str) -> list[tuple[str, Array]]:
+    if pd.api.types.is_numeric_dtype(column):
+        if column.isna().any():
+            raise ConfigError(
+                f"Covariate {name} must be known for everyone; it is missing in {column.isna().sum()} rows."
+            )
+        return [(name, column.to_numpy(dtype=float))]
+    words = sorted(set(column))
+    if "n/a" in words:
+        raise ConfigError(f"Covariate {name} must be known for everyone; it is n/a in {(column == 'n/a').sum()} rows.")
+    return [(f"{name}={word}", (column == word).to_numpy(dtype=float)) for word in words[1:]]
