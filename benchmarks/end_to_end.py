@@ -1,0 +1,280 @@
+"""Do the estimates find what rendering shows? A factorial check with a real network.
+
+The same patients are rendered without shift, with the systematic shift alone, and with both shifts; controls are
+rendered with a seed that the model's training never saw. What the network loses from one rendering to the next is the
+truth:
+
+- systematic = Dice without shift − Dice with the systematic shift alone,
+- tumor = Dice with the systematic shift alone − Dice with both,
+
+averaged within, then across patients. The estimators see only the patients with both shifts, and the controls.
+
+    python benchmarks/end_to_end.py --work FOLDER --seeds 1 2 3 --jobs 2 --out benchmarks/end_to_end.md
+
+Everything that is done is kept in the work folder and not done again: renderings a participant, predictions a case,
+score tables a seed. Images are deleted once they are segmented; masks stay.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+
+from shiftkit import cohorts
+from shiftkit.analyses.score_table import ScoreTable
+from shiftkit.analyses.scoring import score
+from shiftkit.files import write_text
+from shiftkit.images import write_image
+from shiftkit.names import find_model
+from shiftkit.phantoms.acquisition import load_profile
+from shiftkit.phantoms.people import Person, draw_person, generator
+from shiftkit.phantoms.render import render
+from shiftkit.tables import DECOMPOSITION, SHELLS, read_table, write_table
+from shiftkit.types import Cohort, Predictions
+
+TARGET = 0.02  # Dice
+CONDITIONS = {"healthy": ("source", False), "clean": ("source", False), "systematic": ("target", False)} | {
+    "both": ("target", True)
+}
+COMPONENTS = ("systematic", "tumor", "total")
+CHUNK = 25  # participants rendered, segmented and freed of their images at a time
+
+
+def main() -> None:
+    options = _options()
+    for seed in options.seeds:
+        root = options.work / f"seed-{seed}"
+        for start in range(1, options.participants + 1, CHUNK):
+            numbers = range(start, min(start + CHUNK, options.participants + 1))
+            _render(root, seed, numbers, options.spacing_mm, options.jobs)
+            if options.stage != "render":
+                _segment(root, options.model, numbers, options.jobs)
+        if options.stage == "all":
+            _measure(root, options.model, options.participants, options.jobs, seed)
+    if options.stage == "all" and options.out:
+        _publish(options.work, options.out, options.participants, options.spacing_mm)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for everything that is kept between calls")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--participants", type=int, default=100, help="controls, and patients")
+    parser.add_argument("--spacing-mm", type=float, default=2.5)
+    parser.add_argument("--model", default="reference", help="path or name")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--stage", choices=("render", "segment", "all"), default="all", help="the last stage to do")
+    parser.add_argument("--out", type=Path, help="file for the table of all seeds in the work folder")
+    return parser.parse_args()
+
+
+def _ids(condition: str, numbers: Sequence[int]) -> list[str]:
+    return [f"sub-{'h' if condition == 'healthy' else 'g'}{number:03d}" for number in numbers]
+
+
+def _render(root: Path, seed: int, numbers: Sequence[int], spacing_mm: float, jobs: int) -> None:
+    tasks = [("healthy",), ("clean", "systematic", "both")]
+    work = (
+        delayed(_render_participant)(root, seed, key, conditions, spacing_mm)
+        for conditions in tasks
+        for key in _ids(conditions[0], numbers)
+    )
+    done = sum(Parallel(n_jobs=jobs)(work))
+    if done:
+        print(f"seed {seed}: rendered {done} images of participants {numbers[0]}–{numbers[-1]}", flush=True)
+
+
+def _render_participant(root: Path, seed: int, key: str, conditions: Sequence[str], spacing_mm: float) -> int:
+    missing = [name for name in conditions if not _record(root / name, key).is_file()]
+    person = draw_person(seed, key, "both" in conditions) if missing else None
+    for name in missing:
+        assert person is not None
+        scanner, with_tumor = CONDITIONS[name]
+        noise = generator(seed, key, f"scan {scanner}")
+        made = render(person, load_profile(scanner), noise, spacing_mm, with_tumor)
+        write_image(made.images["peaks"], _peaks(root / name, key))
+        sidecar = {"OrientationEncoding": {"EncodingAxis": 3, "Reference": "xyz", "Type": "3vector"}}
+        write_text(_peaks(root / name, key).with_suffix("").with_suffix(".json"), json.dumps(sidecar) + "\n")
+        for bundle, mask in made.masks.items():
+            write_image(mask, cohorts.mask_path(root / name, key, bundle))
+        if made.tumor is not None:
+            write_image(made.tumor, cohorts.tumor_path(root / name, key))
+        write_text(_record(root / name, key), json.dumps(_attributes(person, scanner)) + "\n")  # last: all is there
+    return len(missing)
+
+
+def _peaks(root: Path, key: str) -> Path:
+    return cohorts.image_path(root, key, "peaks")
+
+
+def _record(root: Path, key: str) -> Path:
+    return root / key / "participant.json"
+
+
+def _attributes(person: Person, scanner: str) -> dict[str, object]:
+    tumor = person.tumor
+    return {
+        "participant_id": person.participant_id,
+        "group": "control" if tumor is None else "glioma",
+        "age": person.age,
+        "sex": person.sex,
+        "scanner": scanner,
+        "tumor_side": "n/a" if tumor is None else tumor.side,
+    }
+
+
+def _cohort(root: Path, condition: str, numbers: Sequence[int]) -> Cohort:
+    keys = _ids(condition, numbers)
+    rows = [json.loads(_record(root / condition, key).read_text()) for key in keys]
+    cohorts.write_participants(root / condition, pd.DataFrame(rows))
+    return cohorts.load_cohort(root / condition, name=condition).where(lambda case: case.participant_id in keys)
+
+
+def _segment(root: Path, model: str, numbers: Sequence[int], jobs: int) -> None:
+    todo = [(name, key) for name in CONDITIONS for key in _ids(name, numbers) if _peaks(root / name, key).is_file()]
+    if not todo:
+        return
+    names = list(dict.fromkeys(name for name, _ in todo))
+    Parallel(n_jobs=jobs)(delayed(_segment_cohort)(root, name, model, numbers) for name in names)
+    for name, key in todo:
+        _peaks(root / name, key).unlink()
+    print(f"{root.name}: segmented {len(todo)} images of participants {numbers[0]}–{numbers[-1]}", flush=True)
+
+
+def _segment_cohort(root: Path, condition: str, model: str, numbers: Sequence[int]) -> None:
+    predictions = _predict(root, condition, model, numbers)
+    if predictions.failed:
+        raise SystemExit(f"{condition}: {dict(predictions.failed)}")
+
+
+def _predict(root: Path, condition: str, model: str, numbers: Sequence[int]) -> Predictions:
+    import torch
+
+    from shiftkit.segmentation.checkpoints import load_model
+    from shiftkit.segmentation.prediction import predict
+
+    torch.set_num_threads(1)
+    cohort = _cohort(root, condition, numbers)
+    out = root / "predictions" / condition
+    return predict(load_model(find_model(model)), cohort, out=out, probabilities=False, device="cpu", resume=True)
+
+
+def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) -> None:
+    """Score every rendering, and decompose what the estimators may see."""
+    from shiftkit.analyses.decomposition import decompose
+
+    from shiftkit.analyses.shells import shells
+
+    numbers = range(1, participants + 1)
+    made = {name: (_cohort(root, name, numbers), _predict(root, name, model, numbers)) for name in CONDITIONS}
+    for name, (cohort, predictions) in made.items():
+        if not (root / f"scores-{name}.tsv").is_file():
+            score(predictions, cohort, metrics=("dice",), jobs=jobs).save(root / f"scores-{name}.tsv")
+    if not (root / "shells.tsv").is_file():
+        (patients, patient_masks), (controls, control_masks) = made["both"], made["healthy"]
+        found = shells(patient_masks, patients, control_masks, controls, seed=seed, jobs=jobs)
+        write_table(found.components, DECOMPOSITION, root / "shell-components.tsv")
+        write_table(found.to_frame(), SHELLS, root / "shells.tsv")
+    result = decompose(_scores(root, "both"), reference=_scores(root, "healthy"), seed=seed)
+    estimated = pd.concat([result.to_frame(), read_table(root / "shell-components.tsv", DECOMPOSITION)])
+    write_table(estimated, DECOMPOSITION, root / "estimates.tsv")
+    table = _compare(root, seed)
+    table.to_csv(root / "comparison.tsv", sep="\t", index=False)
+    print(table.to_string(index=False), flush=True)
+
+
+def _scores(root: Path, condition: str) -> ScoreTable:
+    frame = ScoreTable.load(root / f"scores-{condition}.tsv").to_frame()
+    return ScoreTable(frame=frame.assign(seen="no"))
+
+
+def _truth(root: Path) -> dict[str, float]:
+    """What rendering shows, over bundles whose reference is there in all three renderings of a patient."""
+    rows = ["participant_id", "bundle", "hemisphere"]
+    dice = {name: _scores(root, name).metric("dice").set_index(rows)["value"] for name in CONDITIONS}
+    patients = pd.DataFrame({name: dice[name] for name in ("clean", "systematic", "both")}).dropna()
+    clean, systematic, both = patients.groupby("participant_id").mean().mean()[["clean", "systematic", "both"]]
+    controls = dice["healthy"].dropna().groupby("participant_id").mean().mean()
+    return {
+        "systematic": clean - systematic,
+        "tumor": systematic - both,
+        "total": clean - both,
+        "sampling difference": controls - clean,
+        "controls": controls,
+        "clean": clean,
+        "both": both,
+    }
+
+
+def _compare(root: Path, seed: int) -> pd.DataFrame:
+    truth = _truth(root)
+    estimated = read_table(root / "estimates.tsv", DECOMPOSITION)
+    pooled = estimated[(estimated["bundle"] == "all") & (estimated["hemisphere"] == "all")]
+    rows: list[dict[str, object]] = []
+    for component in COMPONENTS:
+        chosen = pooled[(pooled["component"] == component) & (pooled["metric"] == "dice")]
+        for row in chosen.to_dict("records"):
+            error = row["estimate"] - truth[component]
+            rows.append(
+                {
+                    "seed": seed,
+                    "component": component,
+                    "method": row["method"],
+                    "truth": round(truth[component], 4),
+                    "estimate": round(row["estimate"], 4),
+                    "low": round(row["low"], 4),
+                    "high": round(row["high"], 4),
+                    "error": round(error, 4),
+                    "within": "n/a" if not np.isfinite(error) else "yes" if abs(error) <= TARGET else "no",
+                    "status": row["status"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _publish(work: Path, out: Path, participants: int, spacing_mm: float) -> None:
+    roots = sorted(path.parent for path in work.glob("seed-*/comparison.tsv"))
+    lines = [
+        "# End to end: estimates against what rendering shows",
+        "",
+        f"`{' '.join(['python', *_portable(sys.argv)])}`",
+        "",
+        f"{participants} controls and {participants} patients a seed, {spacing_mm:g} mm, model `reference`, Dice over "
+        f"all bundles. Target: each component within {TARGET} of the truth. The estimators see controls and patients with "
+        "both shifts only.",
+        "",
+        "| seed | component | method | truth | estimate | 95 % interval | error | within 0.02 | status |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for root in roots:
+        for row in pd.read_csv(root / "comparison.tsv", sep="\t", keep_default_na=False).to_dict("records"):
+            interval = f"{row['low']} to {row['high']}"
+            cells = [row["seed"], row["component"], row["method"], row["truth"], row["estimate"], interval]
+            lines.append("| " + " | ".join(map(str, [*cells, row["error"], row["within"], row["status"]])) + " |")
+    lines += ["", "| seed | mean Dice of controls | of patients without shift | with both | sampling difference |"]
+    lines += ["|---|---|---|---|---|"]
+    for root in roots:
+        truth = _truth(root)
+        values = [truth[name] for name in ("controls", "clean", "both", "sampling difference")]
+        lines.append(f"| {root.name.removeprefix('seed-')} | " + " | ".join(f"{value:.4f}" for value in values) + " |")
+    lines += [
+        "",
+        "Sampling difference: controls minus the same patients rendered without any shift; it is no shift, and ",
+    ]
+    lines[-1] += "an estimator that compares people with people books it as systematic."
+    write_text(out, "\n".join(lines) + "\n")
+
+
+def _portable(arguments: Sequence[str]) -> list[str]:
+    """The command without the folder it was run in."""
+    words = ["benchmarks/end_to_end.py", *arguments[1:]]
+    return ["FOLDER" if before == "--work" else word for before, word in zip(["", *words], words, strict=False)]
+
+
+if __name__ == "__main__":
+    main()
