@@ -42,7 +42,10 @@ class ScoreTable:
     frame: pd.DataFrame
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frame", parse_table(self.frame, SCORES, "The score table").reset_index(drop=True))
+        parsed = parse_table(self.frame, SCORES, "The score table")
+        named = [name for name in SCORES.columns if name in parsed]
+        others = [name for name in parsed if name not in SCORES.columns]
+        object.__setattr__(self, "frame", parsed[named + others].reset_index(drop=True))
 
     @classmethod
     def load(cls, path: Path) -> Self:
