@@ -122,9 +122,14 @@ def canonical_peaks(peaks: Array) -> Array:
     >>> canonical_peaks(np.array([0.1, -0.9, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32).reshape(1, 1, 1, 9))[0, 0, 0, :2]
     array([-0.1,  0.9], dtype=float32)
     """
-    vectors = np.nan_to_num(peaks, posinf=0.0, neginf=0.0).reshape(*peaks.shape[:3], -1, 3)
-    lead = np.take_along_axis(vectors, np.abs(vectors).argmax(-1)[..., None], axis=-1)
-    return np.asarray((vectors * np.where(lead < 0, -1, 1)).reshape(peaks.shape), dtype=np.float32)
+    flat = np.nan_to_num(peaks, posinf=0.0, neginf=0.0).astype(np.float32).reshape(-1, peaks.shape[-1])
+    brain = flat.any(axis=-1)  # most voxels are empty: leave them out of the work
+    vectors = flat[brain].reshape(-1, peaks.shape[-1] // 3, 3)
+    x, y, z = np.moveaxis(np.abs(vectors), -1, 0)
+    x_leads, y_leads = (x >= y) & (x >= z), y >= z
+    lead = np.where(x_leads, vectors[..., 0], np.where(y_leads, vectors[..., 1], vectors[..., 2]))
+    flat[brain] = (vectors * np.where(lead < 0, np.float32(-1), np.float32(1))[..., None]).reshape(len(vectors), -1)
+    return flat.reshape(peaks.shape)
 
 
 def _load_image(case: Case, modality: str) -> Volume:
@@ -172,7 +177,7 @@ def _normalize(array: Array) -> Array:
 def _model_affine(images: list[Volume], spacing_mm: float, shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """RAS grid around the brain; snapped to the image's own voxels, so that equal spacings interpolate nothing."""
     first = images[0]
-    inside = np.argwhere(np.abs(np.atleast_3d(first.array)).reshape(*first.shape, -1).max(-1) > 0)
+    inside = np.argwhere(first.array if first.array.ndim == 3 else first.array.any(axis=-1))
     world = inside @ first.affine[:3, :3].T + first.affine[:3, 3]
     center = np.percentile(world, [1, 99], axis=0).mean(axis=0)
     corner = center - spacing_mm * (np.array(shape) - 1) / 2

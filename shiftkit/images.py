@@ -142,6 +142,8 @@ def resample(
     """
     matrix = np.linalg.inv(volume.affine) @ affine
     matrix = np.where(np.abs(matrix) < 1e-9, 0.0, matrix)  # exact zeros keep axis-aligned grids exact
+    if np.abs(matrix - np.round(matrix)).max() < 1e-6 and np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1):
+        return Volume(array=_regrid(volume.array, np.round(matrix).astype(int), shape, outside), affine=affine)
 
     def one(channel: NDArray[Any]) -> NDArray[Any]:
         return ndimage.affine_transform(
@@ -152,3 +154,22 @@ def resample(
         return Volume(array=one(volume.array), affine=affine)
     channels = [one(volume.array[..., c]) for c in range(volume.array.shape[3])]
     return Volume(array=np.stack(channels, axis=-1), affine=affine)
+
+
+def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int, int], outside: float) -> NDArray[Any]:
+    """Copy voxels where the grids differ by whole voxels, flips and axis order only: nothing is interpolated."""
+    order = [int(np.flatnonzero(matrix[:3, axis])[0]) for axis in range(3)]
+    source = np.transpose(array, (*order, *range(3, array.ndim)))
+    made = np.full((*shape, *array.shape[3:]), outside, dtype=array.dtype)
+    take: list[slice] = []
+    put: list[slice] = []
+    for axis in range(3):
+        start = int(matrix[order[axis], 3])
+        if matrix[order[axis], axis] < 0:
+            source = np.flip(source, axis)
+            start = source.shape[axis] - 1 - start
+        put.append(slice(max(0, -start), max(0, min(shape[axis], source.shape[axis] - start))))
+        take.append(slice(put[-1].start + start, max(put[-1].start, put[-1].stop) + start))
+    if all(one.stop > one.start for one in put):
+        made[tuple(put)] = source[tuple(take)]
+    return made
