@@ -77,12 +77,7 @@ class ScoreTable:
         return tuple(dict.fromkeys(self.frame["metric"]))
 
     def where(self, **values: str | tuple[str, ...]) -> Self:
-        """The rows whose columns have the given value, or one of the given values.
-
-        Examples
-        --------
-        >>> table.where(metric="dice", group=("control", "target_control"))  # doctest: +SKIP
-        """
+        """The rows whose columns have the given value, or one of the given values, as ``group=("control",)``."""
         keep = pd.Series(True, index=self.frame.index)
         for column, wanted in values.items():
             keep &= self.frame[column].isin([wanted] if isinstance(wanted, str) else list(wanted))

@@ -100,9 +100,20 @@ def score(
 
     Examples
     --------
-    >>> import shiftkit as sk
-    >>> cohort = sk.load_cohort("glioma")  # doctest: +SKIP
-    >>> print(score(Path("predictions"), cohort, metrics=("dice", "hd95"), jobs=0))  # doctest: +SKIP
+    >>> import tempfile
+    >>> from shiftkit.cohorts import load_cohort, mask_path, write_participants
+    >>> from shiftkit.images import write_image
+    >>> mask, root = np.zeros((9, 9, 9), dtype=bool), Path(tempfile.mkdtemp())
+    >>> mask[2:7, 2:7, 2:7] = True
+    >>> for name, shift in (("truth", 0), ("mine", 1)):
+    ...     write_participants(root / name, pd.DataFrame({"participant_id": ["sub-1"], "group": ["control"]}))
+    ...     image = Volume(array=np.roll(mask, shift, axis=0), affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    ...     write_image(image, mask_path(root / name, "sub-1", Bundle.parse("AFleft")))
+    >>> print(score(root / "mine", load_cohort(root / "truth"), metrics=("dice", "hd95")))
+    Scores of 1 participant (1 control): dice hd95 over 1 bundle
+    counts: ok 1
+    dice, control: mean 0.800 over 1 of 1
+    hd95, control: mean 2.000 over 1 of 1
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:

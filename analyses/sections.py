@@ -56,11 +56,6 @@ def score_sections(
         If there are fewer than two sections.
     DataError
         As in `shiftkit.analyses.scoring.score`.
-
-    Examples
-    --------
-    >>> import shiftkit as sk
-    >>> sections = score_sections(Path("predictions"), sk.load_cohort("glioma"))  # doctest: +SKIP
     """
     if n_sections < 2:
         raise ConfigError(f"A bundle has two sections or more; got {n_sections}.")

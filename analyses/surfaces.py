@@ -57,7 +57,7 @@ class MaskPair:
     >>> a[2:6, 2:6, 2:6] = b[3:7, 2:6, 2:6] = True
     >>> pair = MaskPair.of(a, b, (2.0, 1.0, 1.0))
     >>> pair.dice, pair.hd95, pair.nsd(1.5)
-    (0.75, 2.0, 0.5714285714285714)
+    (0.75, 2.0, 0.7142857142857143)
     """
 
     code: NDArray[np.uint8]
@@ -119,7 +119,7 @@ class MaskPair:
         """Share of the surface voxels of both masks that lie within the tolerance (surface Dice)."""
         there, back = self.surface_distances_mm
         near = np.count_nonzero(there <= tolerance_mm) + np.count_nonzero(back <= tolerance_mm)
-        return near / (there.size + back.size)
+        return float(near / (there.size + back.size))
 
     @property
     def adjacency(self) -> float:
@@ -203,10 +203,14 @@ def _bounding_box(p: Any, r: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _any(p: Any, r: Any) -> bool:
-    either = np.uint8(0)
-    for i in range(p.size):
-        either |= p[i] | r[i]
-    return either != 0
+    for start in range(0, p.size, 512):  # in blocks without a branch, so that each is a handful of vector instructions
+        block_p, block_r = p[start : start + 512], r[start : start + 512]
+        either = np.uint8(0)
+        for i in range(block_p.size):
+            either |= block_p[i] | block_r[i]
+        if either:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -65,21 +65,22 @@ def main() -> None:
 def pairs_of_masks(seed: int) -> list[str]:
     tools = {"shiftkit": by_shiftkit, "MONAI": by_monai, "surface-distance": by_surface_distance}
     seconds = {tool: dict.fromkeys(("shifted", "eroded", "noisy"), 0.0) for tool in tools}
-    worst = 0.0
+    worst = np.zeros(len(FOUR) + 1)
     for index, (kind, prediction, reference) in enumerate(predictions(seed)):
         values: dict[str, tuple[float, ...]] = {}
         for tool, run in tools.items():
             if index == 0:
                 run(prediction, reference)  # compilation and imports are not timed
-            repeats = 5 if tool == "shiftkit" else 1
-            started = time.perf_counter()
-            for _ in range(repeats):
+            tries: list[float] = []
+            for _ in range(3):
+                started = time.perf_counter()
                 values[tool] = run(prediction, reference)
-            seconds[tool][kind] += (time.perf_counter() - started) / repeats
-        gaps = np.abs(np.subtract(values["shiftkit"], values["MONAI"]))
-        worst = max(worst, float(gaps.max()))
+                tries.append(time.perf_counter() - started)
+            seconds[tool][kind] += min(tries)
+        theirs = (*values["MONAI"], monai_hd95_in_double_precision(prediction, reference))
+        worst = np.maximum(worst, np.abs(np.subtract((*values["shiftkit"], values["shiftkit"][1]), theirs)))
     lines = [
-        "Ten bundles, 1 mm, full MNI grid; Dice + HD95 + ASSD + NSD; seconds for all ten, one thread.",
+        "Ten bundles, 1 mm, full MNI grid; Dice + HD95 + ASSD + NSD; seconds for all ten, one thread, best of three.",
         "",
         "| predictions | shiftkit | MONAI | surface-distance | × MONAI | × surface-distance |",
         "|---|---|---|---|---|---|",
@@ -90,7 +91,14 @@ def pairs_of_masks(seed: int) -> list[str]:
         )
         ratios = f"{monai / ours:.0f} | {deepmind / ours:.1f}"
         lines.append(f"| {kind} | {ours:.3f} | {monai:.2f} | {deepmind:.2f} | {ratios} |")
-    return [*lines, "", f"Largest difference from MONAI's values: {worst:.1e}."]
+    gaps = ", ".join(f"{name} {gap:.0e}" for name, gap in zip(FOUR, worst, strict=False))
+    return [
+        *lines,
+        "",
+        f"Largest difference from MONAI's values: {gaps}. MONAI interpolates the rank of the percentile in single "
+        "precision; with its surface distances and the percentile in double precision hd95 differs by "
+        f"{worst[-1]:.0e}.",
+    ]
 
 
 def by_shiftkit(prediction: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
@@ -114,6 +122,14 @@ def by_monai(prediction: np.ndarray, reference: np.ndarray) -> tuple[float, ...]
     assd = compute_average_surface_distance(p, r, include_background=True, symmetric=True, spacing=[1.0] * 3)
     nsd = compute_surface_dice(p, r, [TOLERANCE_MM], include_background=True, spacing=[1.0] * 3)
     return float(dice), float(hd95), float(assd), float(nsd)
+
+
+def monai_hd95_in_double_precision(prediction: np.ndarray, reference: np.ndarray) -> float:
+    from monai.metrics.utils import get_mask_edges, get_surface_distance
+
+    p, r = get_mask_edges(prediction, reference)
+    directed = (get_surface_distance(a, b, spacing=[1.0] * 3) for a, b in ((p, r), (r, p)))
+    return max(float(np.quantile(np.asarray(distances, dtype=float), 0.95)) for distances in directed)
 
 
 def by_surface_distance(prediction: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
