@@ -1,0 +1,75 @@
+"""Catch what would pass for domain shift: flips, swaps, wrong grids, wrong frames, damaged files."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from joblib import Parallel, delayed
+
+from ..errors import ConfigError
+from ..types import Case, Cohort
+from . import directions, duplicates, flips, grids, masks, sides, table, values
+from .report import CHECKS, CheckReport, Problem
+from .subject import read_subject
+
+__all__ = ["CHECKS", "CheckReport", "Problem", "check"]
+
+_FAMILIES = (grids.find, values.find, flips.find, sides.find, directions.find, masks.find)
+
+
+def check(
+    cohort: Cohort,
+    *,
+    jobs: int = 1,
+    allow: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] | None = None,
+) -> CheckReport:
+    """Look at every file of a cohort and say, per participant, what is wrong and how to mend it.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        What to look at; files are only read.
+    jobs : int
+        Processes.
+    allow : sequence of str
+        Checks (keys of ``CHECKS``) whose errors do not count; they are still listed.
+    progress : callable, optional
+        Called as ``progress(done, total, text)``.
+
+    Returns
+    -------
+    CheckReport
+        ``exit_code`` is 3 with any error that counts.
+
+    Raises
+    ------
+    ConfigError
+        If ``allow`` names no check.
+    """
+    unknown = [name for name in allow if name not in CHECKS]
+    if unknown:
+        raise ConfigError(f"The checks are {', '.join(CHECKS)}; --allow got {', '.join(unknown)}.")
+    problems = list(table.find(cohort))
+    files: list[tuple[str, duplicates.Digests]] = []
+    tasks = (delayed(examine)(case, cohort.root) for case in cohort)
+    for done, (case, (found, own)) in enumerate(
+        zip(cohort, Parallel(n_jobs=jobs, return_as="generator")(tasks), strict=True), start=1
+    ):
+        problems += found
+        files.append((case.key, own))
+        if progress is not None:
+            progress(done, len(cohort), "Checking")
+    problems += duplicates.find(files)
+    return CheckReport(
+        cohort=cohort.name,
+        participants=tuple(case.key for case in cohort),
+        problems=tuple(sorted(problems)),
+        allowed=tuple(allow),
+    )
+
+
+def examine(case: Case, root: Path) -> tuple[list[Problem], duplicates.Digests]:
+    """All problems of one participant, and the digests that tell duplicates."""
+    subject = read_subject(case, root)
+    found = [problem for family in _FAMILIES for problem in family(subject)]
+    return [*subject.damaged, *found], duplicates.digests(subject)

@@ -1,0 +1,122 @@
+"""Peaks: a sidecar, nine volumes, and vectors that run along the fibers they stand for."""
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import DataError
+from ..images import same_grid
+from ..peaks import Reference, frame_rotation, peaks_reference
+from ..types import Volume
+from .frames import Array, axis_frames, bundle_agreement, coherence, long_axes
+from .report import Problem
+from .subject import Subject, inside
+
+_MARGIN = 0.015
+"""Gain in agreement (0–1, bundles and continuity together) from which another frame is believed."""
+_MARGIN_ALONE = 0.008
+"""The same where there is no bundle mask and continuity speaks alone."""
+
+
+def find(subject: Subject) -> Iterator[Problem]:
+    """Problems with peaks."""
+    volume, path = subject.images.get("peaks"), subject.case.images.get("peaks")
+    if volume is None or path is None:
+        return
+    if volume.array.ndim != 4 or volume.array.shape[3] != 9:
+        sentence = f"Peaks are 9 volumes, three vectors a voxel; this file has shape {volume.array.shape}."
+        yield subject.problem(
+            "peaks", "error", path, sentence, "Write three peaks a voxel, zeros where there are fewer."
+        )
+        return
+    reference: Reference = "xyz"
+    try:
+        reference = peaks_reference(path)
+    except DataError as error:
+        sentence, _, cure = str(error).replace(str(path), "the file").partition(". Write ")
+        yield subject.problem("sidecar", "error", path, f"{sentence}.", f"Write {cure}")
+    yield from _frame(subject, volume, reference)
+
+
+def _frame(subject: Subject, stored: Volume, reference: Reference) -> Iterator[Problem]:
+    rotation = frame_rotation(stored.affine, reference).astype(np.float32)
+    clean = np.nan_to_num(stored.array, posinf=0.0, neginf=0.0).reshape(*stored.shape, 3, 3) @ rotation.T
+    peaks = stored.with_array(clean.reshape(stored.array.shape))
+    rng = np.random.default_rng(zlib.crc32(subject.case.key.encode()))  # the same voxels in every run
+    frames = _candidates(stored.affine)
+    matrices = list(frames.values())
+    along, continued = _along_bundles(subject, peaks, rng, matrices), coherence(peaks, rng, matrices)
+    if np.isnan(continued).all():
+        return
+    alone = bool(np.isnan(along).all())
+    score = continued if alone else along + continued
+    best = int(np.nanargmax(score))
+    gain = float(score[best] - score[0])
+    if best == 0 or gain < (_MARGIN_ALONE if alone else _MARGIN):
+        return
+    path = subject.case.images["peaks"]
+    if continued[best] > continued[0]:
+        yield subject.problem(
+            "peaks",
+            "error",
+            path,
+            _sentence(list(frames)[best], along, continued, best),
+            _cure(list(frames)[best], matrices[best] @ rotation, stored.affine, reference),
+        )
+    else:
+        yield subject.problem(
+            "flip",
+            "error",
+            next(iter(subject.case.masks.values())),
+            f"Peaks run along bundles; they continue well from voxel to voxel, but fit the bundle masks better as "
+            f"({list(frames)[best]}): the masks' voxels are mirrored or turned, not the peaks.",
+            "Convert the masks again from their source, with their own affine.",
+        )
+
+
+def _along_bundles(subject: Subject, peaks: Volume, rng: np.random.Generator, frames: list[Array]) -> Array:
+    places: list[np.ndarray] = []
+    axes: list[np.ndarray] = []
+    for volume in subject.masks.values():
+        if volume.array.ndim == 3 and same_grid(volume, peaks):
+            index, axis = long_axes(volume.with_array(inside(volume)), rng)
+            places.append(index)
+            axes.append(axis)
+    if sum(len(index) for index in places) < 100:
+        return np.full(len(frames), np.nan)
+    return bundle_agreement(peaks, np.concatenate(places), np.concatenate(axes), frames)
+
+
+def _candidates(affine: Array) -> dict[str, Array]:
+    frames = axis_frames()
+    for reference in ("ijk", "bvec"):
+        rotation = frame_rotation(affine, reference)
+        for name, matrix in ((f"from {reference}", rotation), (f"to {reference}", rotation.T)):
+            if not any(_same_lines(matrix, known) for known in frames.values()):
+                frames[name] = matrix
+    return frames
+
+
+def _same_lines(a: Array, b: Array) -> bool:
+    return bool(np.allclose(a, b, atol=0.02) or np.allclose(a, -b, atol=0.02))
+
+
+def _sentence(name: str, along: Array, continued: Array, best: int) -> str:
+    bundles = (
+        "" if np.isnan(along[0]) else f"agreement with the bundles rises from {along[0]:.2f} to {along[best]:.2f}, "
+    )
+    return (
+        f"Peaks run along fibers in world axes; they fit best as ({name}) instead of (x y z): {bundles}continuity from "
+        f"voxel to voxel from {continued[0]:.2f} to {continued[best]:.2f}."
+    )
+
+
+def _cure(name: str, total: Array, affine: Array, reference: Reference) -> str:
+    """The sidecar's frame that would explain it, or the flip to apply."""
+    others: tuple[Reference, ...] = ("xyz", "ijk", "bvec")
+    fitting = [other for other in others if other != reference and _same_lines(total, frame_rotation(affine, other))]
+    flip = f"exchange or flip the components so that the new ones are ({name}) of the old ones"
+    if fitting:
+        return f'Set OrientationEncoding.Reference in the sidecar to "{fitting[0]}", or {flip}.'
+    return f"{flip[0].upper()}{flip[1:]}; if gradients were flipped before fitting, prepare again with right ones."

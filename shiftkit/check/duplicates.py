@@ -1,0 +1,50 @@
+"""The same image under two participants or two names."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from .report import Problem
+from .subject import Subject, relative
+
+Digests = Mapping[str, str]
+"""Digest of the voxels by path below the cohort's folder."""
+
+
+def digests(subject: Subject) -> Digests:
+    """Digests of a participant's images and masks; those that show nothing are left out."""
+    found: dict[str, str] = {}
+    for _, path, volume in subject.named():
+        clean = np.nan_to_num(volume.array)
+        if clean.min() != clean.max():
+            content = np.ascontiguousarray(clean).tobytes() + str(clean.shape).encode()
+            found[relative(path, subject.root)] = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return found
+
+
+def find(participants: Sequence[tuple[str, Digests]]) -> Iterator[Problem]:
+    """Files with the same voxels, one problem a group of them.
+
+    Parameters
+    ----------
+    participants : sequence of (str, mapping)
+        Participant and digests of its files.
+    """
+    places: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for participant, files in participants:
+        for file, digest in files.items():
+            places[digest].append((participant, file))
+    for same in places.values():
+        for participant, file in same[1:]:
+            first, other = same[0]
+            whose = "another participant's" if participant != first else "another"
+            yield Problem(
+                participant=participant,
+                check="duplicate",
+                severity="error",
+                file=file,
+                sentence=f"Each file is an image of its own; this one has the same voxels as {whose} file {other}.",
+                cure=f"Find out whose image it is (it is listed for {first} too) and replace the other one.",
+            )

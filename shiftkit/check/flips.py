@@ -1,0 +1,80 @@
+"""Mirrored voxels: does one image fit the others better when it is flipped?"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images import same_grid
+from .report import Problem
+from .subject import Subject
+
+_BETTER = 1.3
+"""How much more information a flipped image must share; sound ones share two to five times less."""
+_BINS = 24
+
+
+def find(subject: Subject) -> Iterator[Problem]:
+    """Images whose voxels are mirrored against those of the other images."""
+    grid = subject.grid()
+    if grid is None:
+        return
+    maps = {name: _contrast(v.array) for name, v in subject.images.items() if same_grid(v, grid)}
+    maps = {name: array for name, array in maps.items() if (array > 0).sum() > 1000}
+    accused: dict[str, list[int]] = defaultdict(list)
+    for a, b in combinations(sorted(maps), 2):
+        axis = _better_axis(maps[a], maps[b])
+        if axis is not None:
+            accused[a].append(axis)
+            accused[b].append(axis)
+    most = max((len(axes) for axes in accused.values()), default=0)
+    guilty = [name for name, axes in accused.items() if len(axes) == most]
+    for name in guilty:
+        axis = max(set(accused[name]), key=accused[name].count)
+        along = grid.orientation[axis]
+        names = {"L": "left and right", "R": "left and right", "A": "front and back", "P": "front and back"}
+        way = names.get(along, "top and bottom")
+        only = "" if len(guilty) == 1 else f" With these images alone it could as well be {_others(guilty, name)}."
+        yield subject.problem(
+            "flip",
+            "error",
+            subject.case.images[name],
+            f"Images of a participant show the same brain; the {name} image fits the others better with {way} exchanged.{only}",
+            f"Flip its voxels along axis {axis} and keep the affine, or convert it again from its source.",
+        )
+
+
+def _others(guilty: list[str], name: str) -> str:
+    return " or ".join(f"the {other} image" for other in guilty if other != name)
+
+
+def _contrast(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    clean = np.nan_to_num(array, posinf=0.0, neginf=0.0)
+    return clean if clean.ndim == 3 else np.linalg.norm(clean[..., :3], axis=-1)
+
+
+def _better_axis(a: NDArray[np.float32], b: NDArray[np.float32]) -> int | None:
+    stride = tuple(slice(None, None, max(1, n // 64)) for n in a.shape)
+    now = _shared_information(a[stride], b[stride])
+    flipped = [_shared_information(a[stride], np.flip(b, axis)[stride]) for axis in range(3)]
+    best = int(np.argmax(flipped))
+    return best if flipped[best] > _BETTER * now else None
+
+
+def _shared_information(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Mutual information in nats over voxels where either image shows something, by ranks."""
+    use = (a > 0) | (b > 0)
+    p = np.histogram2d(_ranks(a[use]), _ranks(b[use]), bins=_BINS, range=[[0, _BINS], [0, _BINS]])[0]
+    p /= p.sum()
+    outer = p.sum(axis=1, keepdims=True) * p.sum(axis=0, keepdims=True)
+    filled = p > 0
+    return float((p[filled] * np.log(p[filled] / outer[filled])).sum())
+
+
+def _ranks(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    present = values[values > 0]
+    if not len(present):
+        return np.zeros(len(values), dtype=int)
+    return np.searchsorted(np.quantile(present, np.linspace(0, 1, _BINS)[1:-1]), values)

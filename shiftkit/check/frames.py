@@ -1,0 +1,182 @@
+"""In which axes a participant's peaks are: agreement with the anatomy under every flip and permutation."""
+
+from collections.abc import Sequence
+from itertools import permutations, product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import cKDTree
+
+from ..types import Volume
+
+Array = NDArray[np.float64]
+
+_STEP_MM = 10.0
+"""How far ahead a fiber is followed: far enough to leave its own bundle where it runs the wrong way."""
+_RADIUS_MM = 8.0
+"""Reach of a local slope: a bundle's thickness and no more, so that bends stay bends."""
+
+
+def axis_frames() -> dict[str, Array]:
+    """The 24 ways to permute and flip axes that differ for vectors without a sign, identity first.
+
+    Examples
+    --------
+    >>> frames = axis_frames()
+    >>> len(frames), next(iter(frames)), frames["-x y z"].diagonal().tolist()
+    (24, 'x y z', [-1.0, 1.0, 1.0])
+    """
+    frames: dict[str, Array] = {}
+    for order in permutations(range(3)):
+        for signs in product((1.0, -1.0), repeat=3):
+            if sum(sign < 0 for sign in signs) > 1:
+                continue  # two flips are the third one, seen from the other end of the same line
+            matrix = np.zeros((3, 3))
+            matrix[range(3), order] = signs
+            name = " ".join(f"{'-' if sign < 0 else ''}{'xyz'[axis]}" for sign, axis in zip(signs, order, strict=True))
+            frames[name] = matrix
+    return frames
+
+
+def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[NDArray[np.int64], Array]:
+    """The course of a bundle, read off its mask: the direction in which the way from one end grows.
+
+    Distances are measured inside the largest piece of the mask, from the voxel farthest from all others;
+    their local slope follows bends and fans, which a single long axis would cut.
+
+    Parameters
+    ----------
+    mask : Volume
+        Boolean, shape (X, Y, Z).
+    rng : Generator
+        Draws the voxels that are looked at.
+    most : int
+        How many of them.
+
+    Returns
+    -------
+    index : ndarray of int, shape (N, 3)
+        Voxels.
+    axis : ndarray, shape (N, 3)
+        Unit vectors in world axes; their sign means nothing.
+    """
+    inside, links = _graph(mask)
+    if len(inside) < 30:
+        return np.zeros((0, 3), dtype=int), np.zeros((0, 3))
+    start = int(dijkstra(links, indices=0).argmax())
+    way = dijkstra(links, indices=start)
+    places = inside @ mask.affine[:3, :3].T
+    chosen = rng.choice(len(inside), size=min(most, len(inside)), replace=False)
+    near = cKDTree(places).query_ball_point(places[chosen], _RADIUS_MM)
+    kept: list[int] = []
+    axis: list[Array] = []
+    for i, neighbors in zip(chosen, near, strict=True):
+        offsets = places[neighbors] - places[neighbors].mean(axis=0)
+        slope = np.linalg.lstsq(offsets, way[neighbors] - way[neighbors].mean(), rcond=None)[0]
+        size = np.linalg.norm(slope)
+        if len(neighbors) >= 10 and size > 0.7:  # at an end, or where branches meet, the way has no slope
+            kept.append(i)
+            axis.append(slope / size)
+    return inside[kept], np.array(axis).reshape(-1, 3)
+
+
+def _graph(mask: Volume) -> tuple[NDArray[np.int64], csr_array]:
+    """Voxels of the largest piece, and the distances in mm between those that touch."""
+    label, count = ndimage.label(mask.array, np.ones((3, 3, 3)))
+    if count == 0:
+        return np.zeros((0, 3), dtype=int), csr_array((0, 0))
+    sizes = np.bincount(label.ravel())[1:]
+    inside = np.argwhere(label == sizes.argmax() + 1)
+    number = np.full(mask.shape, -1)
+    number[tuple(inside.T)] = np.arange(len(inside))
+    padded = np.pad(number, 1, constant_values=-1)
+    rows: list[NDArray[np.int64]] = []
+    columns: list[NDArray[np.int64]] = []
+    lengths: list[Array] = []
+    for offset in product((-1, 0, 1), repeat=3):
+        if offset > (0, 0, 0):
+            other = padded[tuple((inside + 1 + offset).T)]
+            touching = np.flatnonzero(other >= 0)
+            rows.append(touching)
+            columns.append(other[touching])
+            lengths.append(np.full(len(touching), np.linalg.norm(mask.affine[:3, :3] @ offset)))
+    links = (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns)))
+    upper = csr_array(links, shape=(len(inside), len(inside)))
+    return inside, upper + upper.T
+
+
+def bundle_agreement(peaks: Volume, index: NDArray[np.int64], axis: Array, frames: Sequence[Array]) -> Array:
+    """Mean cosine between a bundle's long axis and the peak nearest to it, for each frame.
+
+    Parameters
+    ----------
+    peaks : Volume
+        Shape (X, Y, Z, 9).
+    index, axis : ndarray, shape (N, 3)
+        As `long_axes` returns them.
+    frames : sequence of ndarray, shape (3, 3)
+        What is done to the peaks' components.
+    """
+    vectors = peaks.array[tuple(index.T)].reshape(-1, 3, 3).astype(float)
+    length = np.linalg.norm(vectors, axis=-1)
+    strongest = length.max(axis=1)
+    use = strongest > 0
+    vectors, length, axis = vectors[use], length[use], axis[use]
+    if not len(vectors):
+        return np.full(len(frames), np.nan)
+    unit = vectors / np.maximum(length, 1e-9)[..., None]
+    # Weak peaks are often noise, and three peaks always hold one that is near: they count by their strength.
+    weight = length / length.max(axis=1, keepdims=True)
+    return np.array(
+        [(np.abs(unit @ frame.T @ axis[..., None])[..., 0] * weight).max(axis=1).mean() for frame in frames]
+    )
+
+
+def coherence(peaks: Volume, rng: np.random.Generator, frames: Sequence[Array], most: int = 8000) -> Array:
+    """How well the strongest peak continues in the voxels it points to, for each frame.
+
+    The frame in which fibers continue is the true one (after Schilling KG et al., Magn Reson Imaging 58:82
+    (2019), doi 10.1016/j.mri.2019.01.018); no mask is needed, and a tumor takes part only as a place
+    without direction.
+
+    Parameters
+    ----------
+    peaks : Volume
+        Shape (X, Y, Z, 9).
+    rng : Generator
+        Draws the voxels that are looked at.
+    frames : sequence of ndarray, shape (3, 3)
+        What is done to the peaks' components.
+    most : int
+        How many voxels.
+
+    Returns
+    -------
+    ndarray
+        Mean absolute cosine, one a frame; NaN without peaks.
+    """
+    first = peaks.array[..., :3].astype(float)
+    length = np.linalg.norm(first, axis=-1)
+    if not (length > 0).any():
+        return np.full(len(frames), np.nan)
+    second = np.linalg.norm(peaks.array[..., 3:6], axis=-1)
+    single = np.where(length > 0, length - second, 0.0)  # where one population leads, the direction is sure
+    inside = np.argwhere(single >= np.quantile(single[length > 0], 0.6))
+    inside = inside[rng.permutation(len(inside))[:most]]
+    unit = first / np.maximum(length, 1e-9)[..., None]
+    here = unit[tuple(inside.T)]
+    to_voxels = np.linalg.inv(peaks.affine[:3, :3])
+    step = max(_STEP_MM, 1.5 * max(peaks.spacing_mm))  # surely in another voxel
+    scores: list[float] = []
+    for frame in frames:
+        there = np.rint(inside + step * (here @ frame.T) @ to_voxels.T).astype(int)
+        kept = ((there >= 0) & (there < peaks.shape)).all(axis=1)
+        target = tuple(there[kept].T)
+        kept_here = here[kept]
+        found = length[target] > 0
+        cosine = np.abs((kept_here * unit[target]).sum(axis=1))[found]
+        scores.append(float(cosine.mean()) if len(cosine) else float("nan"))
+    return np.array(scores)

@@ -1,0 +1,93 @@
+"""Grids: one shape and affine a participant, headers that agree with themselves, millimeters."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..images import same_grid
+from ..types import Volume
+from .report import Problem
+from .subject import Subject
+
+_UNITS = {"meter": "meters", "micron": "micrometers"}
+_SPACING_MM = (0.2, 15.0)
+"""Voxel sizes that occur in brain imaging."""
+
+
+def find(subject: Subject) -> Iterator[Problem]:
+    """Problems with grids, headers and units."""
+    for _, path, volume in subject.named():
+        yield from _header(subject, path, volume)
+    yield from _common_grid(subject)
+
+
+def _header(subject: Subject, path, volume: Volume) -> Iterator[Problem]:
+    import nibabel as nib
+
+    header = nib.Nifti1Image.from_filename(path).header
+    units = header.get_xyzt_units()[0]
+    spacing = volume.spacing_mm
+    too_small, too_large = min(spacing) < _SPACING_MM[0], max(spacing) > _SPACING_MM[1]
+    if units in _UNITS or too_small or too_large:
+        guess = "meters" if max(spacing) < 0.02 else "micrometers" if min(spacing) > 100 else _UNITS.get(units, "")
+        found = f"they are {' × '.join(f'{size:.4g}' for size in spacing)}" + (
+            f" and the header says {units}" * (units in _UNITS)
+        )
+        yield subject.problem(
+            "units",
+            "error",
+            path,
+            f"Voxel sizes are in mm, between {_SPACING_MM[0]:g} and {_SPACING_MM[1]:g}; {found}.",
+            f"They look like {guess}: scale" if guess else "Scale the affine to mm and set the header's unit to mm.",
+        )
+    sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
+    if sform[1] and qform[1]:
+        apart = np.abs(np.asarray(sform[0]) - np.asarray(qform[0])).max()
+        if apart > 0.1 * min(spacing):
+            yield subject.problem(
+                "header",
+                "warning",
+                path,
+                f"sform and qform must place voxels alike; their entries differ by up to {apart:.3g} mm. The sform is used.",
+                "Copy the right one over the other, for example with nibabel's set_qform and set_sform.",
+            )
+
+
+def _common_grid(subject: Subject) -> Iterator[Problem]:
+    grid = subject.grid()
+    if grid is None:
+        return
+    for what, path, volume in subject.named():
+        if same_grid(volume, grid):
+            continue
+        if volume.shape != grid.shape:
+            found = f"the {what} has shape {_times(volume.shape)}, the others {_times(grid.shape)}"
+        elif volume.orientation != grid.orientation:
+            found = f"the {what} is stored {volume.orientation}, the others {grid.orientation}"
+        else:
+            found = f"the affine of the {what} differs by up to {np.abs(volume.affine - grid.affine).max():.3g} mm"
+        yield subject.problem(
+            "grid", "error", path, f"Images of a participant share shape and affine; {found}.", _cure(volume, grid)
+        )
+
+
+def _cure(volume: Volume, grid: Volume) -> str:
+    flipped = _flipped_axes(volume, grid)
+    if flipped:
+        return (
+            f"Either the affine is wrong: copy that of the other images; or the voxels are stored the other way along "
+            f"{flipped}: resample onto the others' grid. Overlay the image on another one to see which."
+        )
+    return "Resample onto the others' grid (nearest neighbor for masks); if the voxels already fit, copy the others' affine."
+
+
+def _flipped_axes(volume: Volume, grid: Volume) -> str:
+    """World axes along which the two grids run in opposite directions; empty unless that is all."""
+    a = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    b = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
+    cosine = (a * b).sum(axis=0)
+    return "".join("xyz"[i] for i in range(3) if cosine[i] < -0.99)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(str(n) for n in shape)

@@ -1,0 +1,119 @@
+"""Masks: binary, not empty, in the brain, in one piece or a few; tumors of a believable size."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ..images import same_grid
+from ..types import Volume
+from .report import Problem
+from .subject import Subject, inside
+
+_OUTSIDE_MM = 5.0
+"""Masks may leave the brain by this much: brain masks differ, and raters are generous."""
+
+
+def find(subject: Subject) -> Iterator[Problem]:
+    """Problems with bundle and tumor masks."""
+    for what, path, volume in subject.named_masks():
+        if volume.array.ndim != 3:
+            sentence = f"A mask has three axes; the {what} has shape {volume.array.shape}."
+            yield subject.problem("mask-values", "error", path, sentence, "Write one file a mask.")
+            continue
+        bad = _values(subject, what, path, volume)
+        if bad is not None:
+            yield bad
+        elif not inside(volume).any():
+            yield _empty(subject, what, path)
+        else:
+            yield from _pieces(subject, what, path, volume)
+    yield from _place(subject)
+    yield from _overlap(subject)
+
+
+def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem | None:
+    if not np.isfinite(volume.array).all():
+        sentence, cure = f"The {what} must be finite; it holds NaN or infinity.", "Write 0 there."
+        return subject.problem("mask-values", "error", path, sentence, cure)
+    values = np.unique(volume.array)
+    if (
+        len(values) <= 2
+        and values[0] >= 0
+        and (values[0] == 0 or len(values) == 1)
+        and (values[-1] == 0 or values[-1] > 0.5)
+    ):
+        return None
+    whole = bool(np.allclose(values, np.rint(values)))
+    few = ", ".join(f"{value:g}" for value in values[:5]) + (" …" if len(values) > 5 else "")
+    if whole and values[0] >= 0:
+        cure = "It is a label map: keep the labels that are meant, as 1."
+    elif values[0] >= 0 and values[-1] <= 1:
+        cure = "It holds probabilities or was interpolated: threshold at 0.5, and resample masks with nearest neighbor."
+    else:
+        cure = "Write the mask again with 0 outside and 1 inside."
+    return subject.problem(
+        "mask-values", "error", path, f"A mask holds 0 and one other value; the {what} holds {few}.", cure
+    )
+
+
+def _empty(subject: Subject, what: str, path: Path) -> Problem:
+    patient_tumor = path == subject.case.tumor and subject.case.group == "glioma"
+    cure = (
+        "Draw the tumor, or remove the file and the participant's tumor_side."
+        if path == subject.case.tumor
+        else "If the bundle does not exist, this is right and counts as reference_absent; if nobody drew it, remove the file."
+    )
+    sentence = f"A mask marks voxels; the {what} is empty."
+    return subject.problem("mask-empty", "error" if patient_tumor else "warning", path, sentence, cure)
+
+
+def _pieces(subject: Subject, what: str, path: Path, volume: Volume) -> Iterator[Problem]:
+    label, count = ndimage.label(inside(volume), np.ones((3, 3, 3)))
+    sizes = np.sort(np.bincount(label.ravel())[1:])[::-1]
+    rest = 1 - sizes[:3].sum() / sizes.sum()  # a tumor or a thin waist may part a bundle in two or three
+    if count > 8 and rest > 0.2:
+        sentence = f"A mask is one region or a few; the {what} is in {count} pieces, {rest:.0%} of it outside the three largest."
+        cure = "Look at it: scattered voxels come from a wrong threshold, noise, or interpolation."
+        yield subject.problem("mask-pieces", "warning" if rest < 0.5 else "error", path, sentence, cure)
+
+
+def _place(subject: Subject) -> Iterator[Problem]:
+    brain = subject.brain()
+    if brain is None:
+        return
+    away = ndimage.distance_transform_edt(~brain.array, sampling=brain.spacing_mm)
+    for what, path, volume in subject.named_masks():
+        if volume.array.ndim != 3 or not same_grid(volume, brain) or not inside(volume).any():
+            continue
+        share = float((away[inside(volume)] > _OUTSIDE_MM).mean())
+        if share > 0.05:
+            sentence = f"A mask lies in the brain; {share:.0%} of the {what} lie more than {_OUTSIDE_MM:g} mm outside."
+            cure = "The mask was shifted or flipped, or belongs to another participant or grid: overlay it and write it again."
+            yield subject.problem("mask-place", "error" if share > 0.2 else "warning", path, sentence, cure)
+
+
+def _overlap(subject: Subject) -> Iterator[Problem]:
+    tumor = subject.tumor
+    if tumor is None or tumor.array.ndim != 3 or not inside(tumor).any():
+        return
+    brain = subject.brain()
+    if brain is not None and same_grid(tumor, brain):
+        share = float(inside(tumor).sum() / brain.array.sum())
+        if share > 0.4:
+            sentence = f"A tumor takes up a part of the brain; the mask covers {share:.0%} of it."
+            cure = "This may be a brain mask under the tumor's name, or an inverted mask: write the tumor mask again."
+            yield subject.problem("tumor-overlap", "error", subject.case.tumor, sentence, cure)
+            return
+    for bundle, volume in subject.masks.items():
+        mask = inside(volume)
+        if volume.array.ndim == 3 and same_grid(volume, tumor) and mask.any():
+            share = float(inside(tumor)[mask].mean())
+            if share > 0.9:
+                sentence = f"A tumor spares a part of a bundle; the tumor mask covers {share:.0%} of {bundle.label}."
+                cure = (
+                    f"Look at {bundle.label}: if it was drawn through the tumor or is the tumor's mask, draw it again; if the "
+                    "bundle is truly engulfed, allow this check."
+                )
+                yield subject.problem("tumor-overlap", "error", subject.case.masks[bundle], sentence, cure)

@@ -1,0 +1,128 @@
+"""A participant's images in memory, with every file that could not be read put aside."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..errors import DataError
+from ..images import read_image, same_grid
+from ..types import Bundle, Case, Volume
+from .report import Problem, Severity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What the checks look at.
+
+    Parameters
+    ----------
+    case : Case
+        The participant.
+    root : Path
+        The cohort's folder.
+    images : mapping of str to Volume
+        Readable images, as stored.
+    masks : mapping of Bundle to Volume
+        Readable bundle masks, as stored.
+    tumor, core : Volume or None
+        Tumor masks, as stored.
+    damaged : tuple of Problem
+        Files that could not be read.
+    """
+
+    case: Case
+    root: Path
+    images: Mapping[str, Volume] = field(default_factory=dict[str, Volume])
+    masks: Mapping[Bundle, Volume] = field(default_factory=dict[Bundle, Volume])
+    tumor: Volume | None = None
+    core: Volume | None = None
+    damaged: tuple[Problem, ...] = ()
+
+    def problem(self, check: str, severity: Severity, path: Path | None, sentence: str, cure: str) -> Problem:
+        """A problem of this participant."""
+        file = "" if path is None else relative(path, self.root)
+        return Problem(
+            participant=self.case.key, check=check, severity=severity, file=file, sentence=sentence, cure=cure
+        )
+
+    def named(self) -> Iterator[tuple[str, Path, Volume]]:
+        """Every readable file: what it is, where it lies, what it holds."""
+        for modality, volume in self.images.items():
+            yield modality, self.case.images[modality], volume
+        yield from self.named_masks()
+
+    def named_masks(self) -> Iterator[tuple[str, Path, Volume]]:
+        """Every readable mask."""
+        for bundle, volume in self.masks.items():
+            yield f"mask of {bundle.label}", self.case.masks[bundle], volume
+        for what, path, volume in (
+            ("tumor mask", self.case.tumor, self.tumor),
+            ("mask of the tumor's core", self.case.tumor_core, self.core),
+        ):
+            if path is not None and volume is not None:
+                yield what, path, volume
+
+    def grid(self) -> Volume | None:
+        """The grid that most files share; the first one's where none is in the majority."""
+        volumes = [volume for _, _, volume in self.named()]
+        counts = [sum(same_grid(one, other) for other in volumes) for one in volumes]
+        return volumes[int(np.argmax(counts))] if volumes else None
+
+    def brain(self) -> Volume | None:
+        """Where there is brain, from the maps on the common grid; tumors and other holes are filled.
+
+        T1w images may hold a skull, so they serve only where nothing else does.
+        """
+        grid = self.grid()
+        fitting = {name: v for name, v in self.images.items() if grid is not None and same_grid(v, grid)}
+        names = [name for name in fitting if name != "t1w"] or list(fitting)
+        inside: NDArray[np.bool_] | None = None
+        for name in names:
+            present = nonzero(fitting[name])
+            inside = present if inside is None else inside | present
+        if inside is None or grid is None or not inside.any():
+            return None
+        closed = ndimage.binary_closing(np.pad(inside, 3), iterations=2)[3:-3, 3:-3, 3:-3]
+        return grid.with_array(np.asarray(ndimage.binary_fill_holes(closed | inside)))
+
+
+def nonzero(volume: Volume) -> NDArray[np.bool_]:
+    """Voxels that hold something finite other than 0."""
+    present = np.isfinite(volume.array) & (volume.array != 0)
+    return np.asarray(present if present.ndim == 3 else present.any(axis=-1))
+
+
+def inside(volume: Volume) -> NDArray[np.bool_]:
+    """Voxels of a stored mask."""
+    return np.nan_to_num(volume.array) > 0.5
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path below the cohort's folder, so that reports hold no absolute ones."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def read_subject(case: Case, root: Path) -> Subject:
+    """Read every file of a case once; those that cannot be read become problems."""
+    damaged: list[Problem] = []
+    empty = Subject(case=case, root=root)
+
+    def load(path: Path | None) -> Volume | None:
+        if path is None:
+            return None
+        try:
+            return read_image(path)
+        except DataError as error:
+            cure = "Copy the file again from its source, or remove it."
+            sentence = str(error).replace(str(path), "The file").replace(" Copy it again from its source.", "")
+            damaged.append(empty.problem("unreadable", "error", path, sentence, cure))
+            return None
+
+    images = {name: volume for name, path in case.images.items() if (volume := load(path)) is not None}
+    masks = {bundle: volume for bundle, path in case.masks.items() if (volume := load(path)) is not None}
+    tumor, core = load(case.tumor), load(case.tumor_core)
+    return Subject(case=case, root=root, images=images, masks=masks, tumor=tumor, core=core, damaged=tuple(damaged))

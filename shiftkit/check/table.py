@@ -1,0 +1,89 @@
+"""participants.tsv against the folders and against itself."""
+
+from collections.abc import Iterator
+
+from ..cohorts import read_participants
+from ..errors import DataError
+from ..types import Cohort
+from .report import Problem, Severity
+
+_WORDS = {
+    "group": ("control", "glioma", "target_control"),
+    "tumor_side": ("left", "right", "bilateral"),
+    "split": ("train", "val", "test"),
+}
+_NUMBERS = ("age", "tumor_volume_ml")
+
+
+def find(cohort: Cohort) -> Iterator[Problem]:
+    """Problems with ``participants.tsv``."""
+    try:
+        records = read_participants(cohort.root)
+    except DataError as error:
+        yield _problem("all", "error", str(error).replace(str(cohort.root / ""), ""), "Write the table again.")
+        return
+    for participant in dict.fromkeys(case.participant_id for case in cohort):
+        if participant not in records:
+            bare = participant.removeprefix("sub-")
+            cure = (
+                f"Write {participant} instead of {bare}."
+                if bare in records
+                else f"Add a row for {participant}, or remove its folder."
+            )
+            yield _problem(participant, "error", f"Every folder has a row; {participant} has none.", cure)
+            continue
+        yield from _values(participant, records[participant])
+    for participant in records:
+        if not (cohort.root / participant).is_dir():
+            sentence = f"Every row has a folder; {participant} has none."
+            yield _problem(participant, "warning", sentence, "Copy the participant's folder, or remove the row.")
+    for case in cohort:
+        yield from _contents(
+            case.participant_id, bool(case.images), case.tumor is not None, records.get(case.participant_id, {})
+        )
+
+
+def _values(participant: str, record: dict[str, str]) -> Iterator[Problem]:
+    for column, words in _WORDS.items():
+        value = record.get(column)
+        if value is not None and value not in words:
+            sentence = f"{column} is one of {', '.join(words)} or n/a; {participant} has {value!r}."
+            yield _problem(participant, "error", sentence, "Correct the cell.")
+    for column in _NUMBERS:
+        value = record.get(column)
+        if value is not None and not _is_number(value):
+            sentence = f"{column} is a number or n/a; {participant} has {value!r}."
+            yield _problem(participant, "error", sentence, "Correct the cell.")
+    if "group" not in record:
+        sentence = f"group says who is a patient; {participant} has none."
+        yield _problem(participant, "warning", sentence, "Fill in control, glioma or target_control.")
+
+
+def _contents(participant: str, images: bool, tumor: bool, record: dict[str, str]) -> Iterator[Problem]:
+    if not images:
+        sentence = f"A participant has images; the folder of {participant} holds none that shiftkit reads."
+        yield _problem(participant, "warning", sentence, "Compare the file names with the layout in the documentation.")
+    if tumor and record.get("group") in ("control", "target_control"):
+        sentence = f"A control has no tumor; {participant} has a tumor mask."
+        yield _problem(participant, "error", sentence, "Correct the group, or remove the mask.")
+    if not tumor and record.get("group") == "glioma":
+        sentence = f"A patient has a tumor mask; {participant} has none, so distances cannot be measured."
+        yield _problem(participant, "warning", sentence, f"Add anat/{participant}_label-tumor_mask.nii.gz.")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) == float(text)
+    except ValueError:
+        return False
+
+
+def _problem(participant: str, severity: Severity, sentence: str, cure: str) -> Problem:
+    return Problem(
+        participant=participant,
+        check="participants",
+        severity=severity,
+        file="participants.tsv",
+        sentence=sentence,
+        cure=cure,
+    )
