@@ -13,6 +13,7 @@ from ..status import Status
 from ..tables import DECOMPOSITION, SHELLS
 from ..types import Bundle, Cohort, Predictions
 from .places import Places
+from .resampling import draw_weights, interval
 from .scoring import Progress
 from .shell_counts import ErrorCounts, count_errors
 from .shell_estimates import COMPONENTS, METRICS, RATES, Draws, ShellModel
@@ -20,6 +21,7 @@ from .shell_result import ShellResult
 
 EDGES_MM = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
 _EXPLORATORY = 20  # patients
+_RISE = 0.02  # of an error rate, within the far field: what would matter
 _CHUNK = 50  # draws at a time: what bounds the memory
 
 
@@ -101,8 +103,8 @@ def shells(
     no component.
 
     The split is withheld (``split_withheld``) where fewer than two patients, or a tenth of them, have voxels beyond
-    ``plateau_mm``, and where the innermost plateau shell still lies significantly above the others, for then the
-    effect reaches into the plateau and would be booked as systematic.
+    ``plateau_mm``, and where the innermost plateau shell lies above the others by more than 0.02 even at the lower end of its interval,
+    for then the effect reaches into the plateau and would be booked as systematic.
 
     Examples
     --------
@@ -164,7 +166,7 @@ def estimate(
     made = _Table(names=names, labels=labels, groups=groups, patients=patients, n_controls=n[1], level=level)
     return ShellResult(
         shells=made.shells(point, draws, edges_mm),
-        components=made.components(point, draws, _is_withheld(patients, far, draws, level)),
+        components=made.components(point, draws, _is_withheld(patients, n[1], far, draws, level)),
         level=level,
         plateau_mm=plateau_mm,
         skipped=tuple(f"{key}: {reason}" for key, reason in {**patients.skipped, **controls.skipped}.items()),
@@ -173,9 +175,10 @@ def estimate(
 
 def _bootstrap(model: ShellModel, n: tuple[int, int], n_bootstrap: int, rng: np.random.Generator) -> Draws:
     """Resample patients and controls, each within their group."""
-    weights = [rng.multinomial(size, np.full(size, 1 / size), size=n_bootstrap).astype(float) for size in n]
+    weights = draw_weights(*n, n_bootstrap, rng)
     parts = [
-        model.evaluate(*(each[start : start + _CHUNK] for each in weights)) for start in range(0, n_bootstrap, _CHUNK)
+        model.evaluate(weights[start : start + _CHUNK, : n[0]], weights[start : start + _CHUNK, n[0] :])
+        for start in range(0, n_bootstrap, _CHUNK)
     ]
     return Draws(
         shells=np.concatenate([part.shells for part in parts]),
@@ -193,20 +196,14 @@ def _nothing(n_groups: int, n_shells: int) -> Draws:
     )
 
 
-def _is_withheld(patients: ErrorCounts, far: NDArray[np.bool_], draws: Draws, level: float) -> bool:
+def _is_withheld(patients: ErrorCounts, n_controls: int, far: NDArray[np.bool_], draws: Draws, level: float) -> bool:
     """Whether the far field is not observed, or is no plateau."""
     n_far = int((patients.reference[:, :, far].sum(axis=(1, 2, 3)) > 0).sum())
     if n_far < max(2, 0.1 * len(patients.participants)):
         return True
-    alpha = (1 - level) / 2 / len(RATES)  # one-sided, shared between the rates
-    lows = [_quantile(draws.slope[:, index], alpha) for index in range(len(RATES))]
-    return any(low > 0 for low in lows)
-
-
-def _quantile(values: NDArray[np.float64], q: float) -> float:
-    """Quantile of the finite draws; NaN where fewer than half are finite."""
-    finite = values[np.isfinite(values)]
-    return float(np.quantile(finite, q)) if 2 * len(finite) > len(values) else float("nan")
+    shared = 1 - (1 - level) / len(RATES)  # one level for both rates together
+    n = min(len(patients.participants), n_controls)
+    return any(interval(draws.slope[:, index], shared, n)[0] > _RISE for index in range(len(RATES)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,10 +216,6 @@ class _Table:
     patients: ErrorCounts
     n_controls: int
     level: float
-
-    def interval(self, values: NDArray[np.float64]) -> tuple[float, float]:
-        tail = (1 - self.level) / 2
-        return _quantile(values, tail), _quantile(values, 1 - tail)
 
     def status(self, n_patients: int) -> Status:
         if n_patients == 0:
@@ -239,7 +232,11 @@ class _Table:
             status = self.status(n_patients)
             given = status in (Status.OK, Status.EXPLORATORY)
             values = [float(value) if given else np.nan for value in point.shells[0, g, r, :, k]]
-            low, high = self.interval(draws.shells[:, g, r, 2, k]) if given else (np.nan, np.nan)
+            low, high = (
+                interval(draws.shells[:, g, r, 2, k], self.level, min(n_patients, self.n_controls))
+                if given
+                else (np.nan, np.nan)
+            )
             rows.append(
                 {
                     "model": self.names[0],
@@ -261,7 +258,7 @@ class _Table:
         rows: list[dict[str, object]] = []
         for g, m, c in np.ndindex(len(self.labels), len(METRICS), len(COMPONENTS)):
             n_patients = int((self.patients.reference[:, self.groups[g]].sum(axis=(1, 2, 3)) > 0).sum())
-            low, high = self.interval(draws.components[:, g, m, c])
+            low, high = interval(draws.components[:, g, m, c], self.level, min(n_patients, self.n_controls))
             status = self.status(n_patients)
             if withheld and COMPONENTS[c] in ("systematic", "tumor") and status != Status.UNAVAILABLE:
                 status = Status.SPLIT_WITHHELD

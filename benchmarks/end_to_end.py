@@ -245,8 +245,8 @@ def _publish(work: Path, out: Path, participants: int, spacing_mm: float) -> Non
         f"`{' '.join(['python', *_portable(sys.argv)])}`",
         "",
         f"{participants} controls and {participants} patients a seed, {spacing_mm:g} mm, model `reference`, Dice over "
-        f"all bundles. Target: each component within {TARGET} of the truth. The estimators see controls and patients with "
-        "both shifts only.",
+        f"all bundles. Target: each component within {TARGET} of the truth. The estimators see controls and "
+        "patients with both shifts only.",
         "",
         "| seed | component | method | truth | estimate | 95 % interval | error | within 0.02 | status |",
         "|---|---|---|---|---|---|---|---|---|",
