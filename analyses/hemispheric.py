@@ -1,0 +1,99 @@
+"""The model-free estimator: contralesional against ipsilesional, less the controls' own left/right contrast."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rows import Rows
+
+Array = NDArray[np.float64]
+COMPONENTS = ("total", "systematic", "tumor")
+
+
+def hemispheric(rows: Rows, weights: Array) -> tuple[Array, Array, int]:
+    """Difference in differences between hemispheres.
+
+    For a patient with a tumor on one side and a bundle scored in both hemispheres, the tumor part is the
+    contralesional less the ipsilesional value, less the same left/right contrast in controls; the systematic part is
+    what the contralesional value lies under the controls' in that hemisphere. It needs no model of the distance, and
+    counts as systematic whatever the tumor does to the other hemisphere.
+
+    Parameters
+    ----------
+    rows : Rows
+        Patients and controls; patients need ``tumor_side`` left or right.
+    weights : ndarray, shape (B, people)
+        Bootstrap weights.
+
+    Returns
+    -------
+    values : ndarray, shape (3,)
+        Total, systematic, tumor; positive means worse in patients. NaN without a usable patient or control.
+    draws : ndarray, shape (B, 3)
+        The same in each resampled cohort.
+    n : int
+        Patients used.
+    """
+    table = np.full((len(rows.people), len(rows.levels)), np.nan)
+    table[rows.person, rows.level] = rows.sign * rows.outcome
+    side = _sides(rows)
+    index = {pair: position for position, pair in enumerate(rows.levels)}
+    paired = [name for name, hemisphere in rows.levels if hemisphere == "left" and (name, "right") in index]
+    left = np.array([index[name, "left"] for name in paired], dtype=int)
+    right = np.array([index[name, "right"] for name in paired], dtype=int)
+    patients, controls = table[: rows.n_patients], table[rows.n_patients :]
+    is_left = (side == "left")[:, None]
+    ipsi = np.where(is_left, patients[:, left], patients[:, right])
+    contra = np.where(is_left, patients[:, right], patients[:, left])
+    usable = np.isfinite(ipsi) & np.isfinite(contra) & np.isin(side, ["left", "right"])[:, None]
+    used = usable.any(axis=1)
+    if not used.any() or not len(controls) or not paired:
+        return np.full(3, np.nan), np.full((len(weights), 3), np.nan), 0
+    all_weights = np.vstack([np.ones(len(rows.people)), weights])
+    healthy_left = _means(controls[:, left], all_weights[:, rows.n_patients :])
+    healthy_right = _means(controls[:, right], all_weights[:, rows.n_patients :])
+    out = np.stack(
+        [
+            _one(ipsi, contra, usable, used, is_left, w[: rows.n_patients], hl, hr)
+            for w, hl, hr in zip(all_weights, healthy_left, healthy_right, strict=True)
+        ]
+    )
+    return out[0], out[1:], int(used.sum())
+
+
+def _one(
+    ipsi: Array,
+    contra: Array,
+    usable: NDArray[np.bool_],
+    used: NDArray[np.bool_],
+    is_left: NDArray[np.bool_],
+    weight: Array,
+    healthy_left: Array,
+    healthy_right: Array,
+) -> Array:
+    healthy_ipsi = np.where(is_left, healthy_left, healthy_right)
+    healthy_contra = np.where(is_left, healthy_right, healthy_left)
+    tumor = (contra - ipsi) - (healthy_contra - healthy_ipsi)
+    systematic = healthy_contra - contra
+    known = usable & np.isfinite(tumor)
+    counts = known.sum(axis=1)
+    means = [np.where(known, part, 0.0).sum(axis=1)[used] / np.maximum(counts[used], 1) for part in (systematic, tumor)]
+    share = weight[used] * (counts[used] > 0)
+    if share.sum() == 0:
+        return np.full(3, np.nan)
+    far, near = (float(np.average(mean, weights=share)) for mean in means)
+    return np.array([far + near, far, near])
+
+
+def _means(values: Array, weights: Array) -> Array:
+    """Weighted mean of each column over those who have it, one row a draw."""
+    known = np.isfinite(values)
+    total = weights @ np.where(known, values, 0.0)
+    mass = weights @ known.astype(float)
+    return np.divide(total, mass, out=np.full_like(total, np.nan), where=mass > 0)
+
+
+def _sides(rows: Rows) -> NDArray[np.str_]:
+    if "tumor_side" not in rows.frame:
+        return np.full(rows.n_patients, "n/a")
+    first = rows.frame[rows.patient].drop_duplicates("participant_id").set_index("participant_id")
+    return first["tumor_side"].reindex(list(rows.people[: rows.n_patients])).to_numpy(dtype=str)
