@@ -36,6 +36,10 @@ class Sample:
         Reference masks in the model's order.
     known : ndarray of bool, shape (B,), or None
         Which bundles the participant's annotation has.
+    modality : str
+        What the image channels are; a stack is joined by ``+``.
+    bundles : tuple of Bundle
+        What the target's channels are.
     """
 
     key: str
@@ -45,11 +49,36 @@ class Sample:
     own_shape: tuple[int, int, int]
     target: NDArray[np.bool_] | None = None
     known: NDArray[np.bool_] | None = None
+    modality: str = "peaks"
+    bundles: tuple[Bundle, ...] = ()
+
+    @property
+    def scalar_channels(self) -> list[slice]:
+        """Where the channels of each scalar image are."""
+        return [part for name, part in _channel_slices(self.modality) if name != "peaks"]
+
+    @property
+    def vector_channels(self) -> list[slice]:
+        """Where the x, y and z component of each peak are."""
+        return [
+            slice(start, start + 3)
+            for name, part in _channel_slices(self.modality)
+            if name == "peaks"
+            for start in range(part.start, part.stop, 3)
+        ]
 
 
 def channels_of(modality: str) -> int:
     """Number of image channels of a modality or of a stack such as ``t1w+fa``."""
     return sum(MODALITIES.get(part, 1) for part in modality.split("+"))
+
+
+def _channel_slices(modality: str) -> list[tuple[str, slice]]:
+    slices: list[tuple[str, slice]] = []
+    for name in modality.split("+"):
+        start = slices[-1][1].stop if slices else 0
+        slices.append((name, slice(start, start + MODALITIES.get(name, 1))))
+    return slices
 
 
 def load_sample(
@@ -99,6 +128,8 @@ def load_sample(
         own_shape=own.shape,
         target=target,
         known=known,
+        modality=modality,
+        bundles=bundles,
     )
 
 
@@ -128,7 +159,9 @@ def canonical_peaks(peaks: Array) -> Array:
     x, y, z = np.moveaxis(np.abs(vectors), -1, 0)
     x_leads, y_leads = (x >= y) & (x >= z), y >= z
     lead = np.where(x_leads, vectors[..., 0], np.where(y_leads, vectors[..., 1], vectors[..., 2]))
-    flat[brain] = (vectors * np.where(lead < 0, np.float32(-1), np.float32(1))[..., None]).reshape(len(vectors), -1)
+    flat[brain] = (vectors * np.where(lead < 0, np.float32(-1), np.float32(1))[..., None]).reshape(
+        len(vectors), flat.shape[1]
+    )
     return flat.reshape(peaks.shape)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..files import atomic, write_text
-from .augmentation import augment
+from .augmentation import light as augment
 from .data import Sample
 from .losses import dice_bce, hard_dice
 
