@@ -83,7 +83,7 @@ def healthy_bundle(controls: Cohort, bundle: Bundle) -> Volume:
             continue
         if grid is None or total is None:
             grid, total = mask, np.zeros(mask.shape)
-        if not same_grid(mask, grid):
+        elif not same_grid(mask, grid):
             mask = resample(mask.with_array(mask.array.astype(np.float32)), grid.affine, grid.shape)
         total += mask.array
         n += 1
