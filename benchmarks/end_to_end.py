@@ -57,7 +57,7 @@ def main() -> None:
         if options.stage == "all":
             _measure(root, options.model, options.participants, options.jobs, seed)
     if options.stage == "all" and options.out:
-        _publish(options.work, options.out, options.participants, options.spacing_mm)
+        _publish(options.work, options.out, options.spacing_mm)
 
 
 def _options() -> argparse.Namespace:
@@ -167,36 +167,36 @@ def _predict(root: Path, condition: str, model: str, numbers: Sequence[int]) -> 
 def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) -> None:
     """Score every rendering, and decompose what the estimators may see."""
     from shiftkit.analyses.decomposition import decompose
-
     from shiftkit.analyses.shells import shells
 
     numbers = range(1, participants + 1)
     made = {name: (_cohort(root, name, numbers), _predict(root, name, model, numbers)) for name in CONDITIONS}
+    tables = root / f"n-{participants}"
     for name, (cohort, predictions) in made.items():
-        if not (root / f"scores-{name}.tsv").is_file():
-            score(predictions, cohort, metrics=("dice",), jobs=jobs).save(root / f"scores-{name}.tsv")
-    if not (root / "shells.tsv").is_file():
+        if not (tables / f"scores-{name}.tsv").is_file():
+            score(predictions, cohort, metrics=("dice",), jobs=jobs).save(tables / f"scores-{name}.tsv")
+    if not (tables / "shells.tsv").is_file():
         (patients, patient_masks), (controls, control_masks) = made["both"], made["healthy"]
         found = shells(patient_masks, patients, control_masks, controls, seed=seed, jobs=jobs)
-        write_table(found.components, DECOMPOSITION, root / "shell-components.tsv")
-        write_table(found.to_frame(), SHELLS, root / "shells.tsv")
-    result = decompose(_scores(root, "both"), reference=_scores(root, "healthy"), seed=seed)
-    estimated = pd.concat([result.to_frame(), read_table(root / "shell-components.tsv", DECOMPOSITION)])
-    write_table(estimated, DECOMPOSITION, root / "estimates.tsv")
-    table = _compare(root, seed)
-    table.to_csv(root / "comparison.tsv", sep="\t", index=False)
+        write_table(found.components, DECOMPOSITION, tables / "shell-components.tsv")
+        write_table(found.to_frame(), SHELLS, tables / "shells.tsv")
+    result = decompose(_scores(tables, "both"), reference=_scores(tables, "healthy"), seed=seed)
+    estimated = pd.concat([result.to_frame(), read_table(tables / "shell-components.tsv", DECOMPOSITION)])
+    write_table(estimated, DECOMPOSITION, tables / "estimates.tsv")
+    table = _compare(tables, seed, participants)
+    table.to_csv(tables / "comparison.tsv", sep="\t", index=False)
     print(table.to_string(index=False), flush=True)
 
 
-def _scores(root: Path, condition: str) -> ScoreTable:
-    frame = ScoreTable.load(root / f"scores-{condition}.tsv").to_frame()
+def _scores(tables: Path, condition: str) -> ScoreTable:
+    frame = ScoreTable.load(tables / f"scores-{condition}.tsv").to_frame()
     return ScoreTable(frame=frame.assign(seen="no"))
 
 
-def _truth(root: Path) -> dict[str, float]:
+def _truth(tables: Path) -> dict[str, float]:
     """What rendering shows, over bundles whose reference is there in all three renderings of a patient."""
     rows = ["participant_id", "bundle", "hemisphere"]
-    dice = {name: _scores(root, name).metric("dice").set_index(rows)["value"] for name in CONDITIONS}
+    dice = {name: _scores(tables, name).metric("dice").set_index(rows)["value"] for name in CONDITIONS}
     patients = pd.DataFrame({name: dice[name] for name in ("clean", "systematic", "both")}).dropna()
     clean, systematic, both = patients.groupby("participant_id").mean().mean()[["clean", "systematic", "both"]]
     controls = dice["healthy"].dropna().groupby("participant_id").mean().mean()
@@ -211,9 +211,9 @@ def _truth(root: Path) -> dict[str, float]:
     }
 
 
-def _compare(root: Path, seed: int) -> pd.DataFrame:
-    truth = _truth(root)
-    estimated = read_table(root / "estimates.tsv", DECOMPOSITION)
+def _compare(tables: Path, seed: int, participants: int) -> pd.DataFrame:
+    truth = _truth(tables)
+    estimated = read_table(tables / "estimates.tsv", DECOMPOSITION)
     pooled = estimated[(estimated["bundle"] == "all") & (estimated["hemisphere"] == "all")]
     rows: list[dict[str, object]] = []
     for component in COMPONENTS:
@@ -223,6 +223,7 @@ def _compare(root: Path, seed: int) -> pd.DataFrame:
             rows.append(
                 {
                     "seed": seed,
+                    "n": participants,
                     "component": component,
                     "method": row["method"],
                     "truth": round(truth[component], 4),
@@ -237,36 +238,37 @@ def _compare(root: Path, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _publish(work: Path, out: Path, participants: int, spacing_mm: float) -> None:
-    roots = sorted(path.parent for path in work.glob("seed-*/comparison.tsv"))
+def _publish(work: Path, out: Path, spacing_mm: float) -> None:
+    tables = sorted(path.parent for path in work.glob("seed-*/n-*/comparison.tsv"))
     lines = [
         "# End to end: estimates against what rendering shows",
         "",
         f"`{' '.join(['python', *_portable(sys.argv)])}`",
         "",
-        f"{participants} controls and {participants} patients a seed, {spacing_mm:g} mm, model `reference`, Dice over "
-        f"all bundles. Target: each component within {TARGET} of the truth. The estimators see controls and "
+        f"As many controls as patients (n each), {spacing_mm:g} mm, model `reference`, Dice over all bundles. "
+        f"Target: each component within {TARGET} of the truth. The estimators see controls and "
         "patients with both shifts only.",
         "",
-        "| seed | component | method | truth | estimate | 95 % interval | error | within 0.02 | status |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| seed | n | component | method | truth | estimate | 95 % interval | error | within 0.02 | status |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for root in roots:
+    for root in tables:
         for row in pd.read_csv(root / "comparison.tsv", sep="\t", keep_default_na=False).to_dict("records"):
             interval = f"{row['low']} to {row['high']}"
-            cells = [row["seed"], row["component"], row["method"], row["truth"], row["estimate"], interval]
+            cells = [row["seed"], row["n"], row["component"], row["method"], row["truth"], row["estimate"], interval]
             lines.append("| " + " | ".join(map(str, [*cells, row["error"], row["within"], row["status"]])) + " |")
-    lines += ["", "| seed | mean Dice of controls | of patients without shift | with both | sampling difference |"]
-    lines += ["|---|---|---|---|---|"]
-    for root in roots:
+    lines += ["", "| seed | n | mean Dice of controls | of patients without shift | with both | sampling difference |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for root in tables:
         truth = _truth(root)
         values = [truth[name] for name in ("controls", "clean", "both", "sampling difference")]
-        lines.append(f"| {root.name.removeprefix('seed-')} | " + " | ".join(f"{value:.4f}" for value in values) + " |")
+        named = f"{root.parent.name.removeprefix('seed-')} | {root.name.removeprefix('n-')}"
+        lines.append(f"| {named} | " + " | ".join(f"{value:.4f}" for value in values) + " |")
     lines += [
         "",
-        "Sampling difference: controls minus the same patients rendered without any shift; it is no shift, and ",
+        "Sampling difference: controls minus the same patients rendered without any shift; it is no shift, and "
+        "an estimator that compares people with people books it as systematic.",
     ]
-    lines[-1] += "an estimator that compares people with people books it as systematic."
     write_text(out, "\n".join(lines) + "\n")
 
 
