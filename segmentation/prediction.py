@@ -79,6 +79,21 @@ def predict(
     return Predictions(cohort=made, model=model.name, modality=model.modality, failed=failed)
 
 
+def read_predictions(out: Path, name: str | None = None) -> Predictions:
+    """The predictions that `predict` left in a folder.
+
+    Raises
+    ------
+    DataError
+        If the folder holds none.
+    """
+    made = load_cohort(out, name=name)
+    made_by = made.description.get("Model")
+    if not isinstance(made_by, dict) or "Name" not in made_by:
+        raise DataError(f"{out} must hold predictions made by shiftkit; its dataset_description.json names no model.")
+    return Predictions(cohort=made, model=made_by["Name"], modality=made_by.get("Modality", "n/a"))
+
+
 def predict_probabilities(model: Model, case: Case) -> Iterator[tuple[Bundle, Volume]]:
     """Probability of each bundle on the participant's own grid.
 

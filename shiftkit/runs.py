@@ -73,9 +73,9 @@ class Run:
         }
         write_text(self.root / "config.toml", tomli_w.dumps(content))
 
-    def write_record(self, **content: Any) -> None:
-        """Write ``run.json``: version, packages, times, and what the caller adds."""
-        record = {
+    def record(self, **content: Any) -> dict[str, Any]:
+        """Version, packages and times, and what the caller adds: what ``run.json`` and the report tell."""
+        return {
             "shiftkit": __version__,
             "python": platform.python_version(),
             "packages": package_versions(),
@@ -83,7 +83,11 @@ class Run:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **content,
         }
-        write_text(self.root / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+    def write_record(self, **content: Any) -> None:
+        """Write ``run.json``, last of all: its presence says that the run is complete."""
+        text = json.dumps(self.record(**content), indent=2, ensure_ascii=False)
+        write_text(self.root / "run.json", text + "\n")
 
 
 def package_versions() -> dict[str, str]:

@@ -1,0 +1,107 @@
+"""Who and what enters a decomposition, after names were turned into things."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DataError, ModelMismatchError
+from ..names import Progress, find_cohort, find_model
+from ..types import Cohort
+
+if TYPE_CHECKING:
+    from ..segmentation.checkpoints import Model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """A model, the patients, and controls that the model has not seen.
+
+    Parameters
+    ----------
+    model : Model
+        The source model.
+    patients, controls : Cohort
+        ``controls`` are unseen by the model.
+    target_controls : Cohort or None
+        Controls scanned like the patients.
+    seen : tuple of str
+        Controls left out because the model was trained or tuned on them.
+    """
+
+    model: "Model"
+    patients: Cohort
+    controls: Cohort
+    target_controls: Cohort | None
+    seen: tuple[str, ...]
+
+
+def gather(
+    model: str | Path,
+    cohort: str | Path | Cohort,
+    reference: str | Path | Cohort | None = None,
+    target_controls: str | Path | Cohort | None = None,
+    progress: Progress | None = None,
+) -> Inputs:
+    """Turn names into a model and cohorts, and leave out every control the model has seen.
+
+    Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``.
+
+    Raises
+    ------
+    DataError
+        If there are no patients, or no control is left.
+    ModelMismatchError
+        If model and cohort have no bundle in common.
+    """
+    from ..segmentation.checkpoints import load_model
+
+    loaded = load_model(find_model(model))
+    found = find_cohort(cohort, progress)
+    patients = found.where(group="glioma")
+    if not len(patients):
+        raise DataError(
+            f"The cohort to decompose must hold patients; {found.name} has no participant with group 'glioma' in "
+            "participants.tsv. Fill in the group column, or name another cohort."
+        )
+    controls, seen = unseen_controls(loaded, found, reference, progress)
+    scanned = find_cohort(target_controls, progress) if target_controls else None
+    for part in (patients, controls, *([scanned] if scanned else [])):
+        _require_common_bundles(loaded, part)
+    return Inputs(model=loaded, patients=patients, controls=controls, target_controls=scanned, seen=seen)
+
+
+def unseen_controls(
+    model: "Model", cohort: Cohort, reference: str | Path | Cohort | None = None, progress: Progress | None = None
+) -> tuple[Cohort, tuple[str, ...]]:
+    """The controls the model has not seen, and the keys of those it has.
+
+    Raises
+    ------
+    DataError
+        If there is no control, or none that is unseen.
+    """
+    own = cohort.where(group="control")
+    pool = find_cohort(reference, progress) if reference else own if len(own) else find_cohort("healthy", progress)
+    controls = pool.where(group="control")
+    if not len(controls):
+        raise DataError(
+            f"The reference must hold controls; {pool.name} has no participant with group 'control' in "
+            "participants.tsv. Fill in the group column, or name another cohort with --reference."
+        )
+    seen = tuple(case.key for case in controls if model.has_seen(case))
+    unseen = controls.where(lambda case: case.key not in seen)
+    if not len(unseen):
+        raise DataError(
+            f"A control must be one that the model has not seen; model {model.name} was trained or tuned on all "
+            f"{len(controls)} controls of {pool.name}. Name other controls with --reference, or train with --folds."
+        )
+    return unseen, seen
+
+
+def _require_common_bundles(model: "Model", cohort: Cohort) -> None:
+    if not set(model.bundles) & set(cohort.bundles):
+        raise ModelMismatchError(
+            f"Model and cohort must have bundles in common; model {model.name} predicts "
+            f"{' '.join(bundle.label for bundle in model.bundles)}, cohort {cohort.name} has reference masks of "
+            f"{' '.join(bundle.label for bundle in cohort.bundles) or 'no bundle'}. Name a model for these bundles."
+        )

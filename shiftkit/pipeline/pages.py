@@ -1,0 +1,120 @@
+"""What of a run goes into its report: cohorts, cases, findings, provenance."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..runs import Run
+from ..types import Bundle, Cohort, Finding, Predictions
+from .inputs import Inputs
+
+if TYPE_CHECKING:
+    from ..analyses.decomposition import Decomposition
+    from ..reports import CasePicture, CohortSummary
+
+_CASES = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Story:
+    """What the report tells besides the findings.
+
+    Parameters
+    ----------
+    inputs : Inputs or None
+        None when the scores came as a table.
+    source, tuned : Predictions or None
+        Of the patients, before and after fine-tuning, for the pictures.
+    notes : tuple of str
+        Sentences about this run.
+    failed : mapping of str to str
+        Participants without a prediction, with the reason.
+    """
+
+    inputs: Inputs | None = None
+    source: Predictions | None = None
+    tuned: Predictions | None = None
+    notes: tuple[str, ...] = ()
+    failed: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+
+def write_report(
+    run: Run,
+    findings: Sequence[Finding],
+    result: "Decomposition",
+    components: pd.DataFrame,
+    story: Story,
+    record: Mapping[str, Any],
+) -> None:
+    """Write ``report.html``, the bundles' pages and the figures of a run."""
+    from ..reports import report
+
+    page = report(
+        findings,
+        title="Domain shift of white-matter bundle segmentation",
+        verdict=result.verdict,
+        cases=_cases(result.scores, story),
+        cohorts=_cohorts(story),
+        provenance={key: record[key] for key in record if key not in ("verdict", "estimates")},
+        table=components,
+        notes=(*story.notes, *result.notes),
+    )
+    page.save(run.root / "report.html")
+
+
+def _cohorts(story: Story) -> "tuple[CohortSummary, ...]":
+    from ..reports import CohortSummary
+
+    if story.inputs is None:
+        return ()
+    inputs = story.inputs
+    seen = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
+    return (
+        CohortSummary.of(inputs.patients, "patients", dict(story.failed)),
+        CohortSummary.of(inputs.controls, "unseen controls", seen),
+    )
+
+
+def _cases(scores: pd.DataFrame, story: Story) -> "list[CasePicture]":
+    """Patients' worst cases, and some from the middle and the top, so that the range is seen."""
+    if story.inputs is None or story.source is None:
+        return []
+    own = scores[(scores["group"] == "glioma") & (scores["model"] == story.source.model)]
+    ranked = own.sort_values(["value", "participant_id"]).reset_index(drop=True)
+    n_worst = min(len(ranked), _CASES - 4)
+    spread = np.linspace(n_worst, len(ranked) - 1, 4).round().astype(int) if len(ranked) > n_worst else []
+    chosen = ranked.iloc[sorted({*range(n_worst), *(int(i) for i in spread)})]
+    made = [_case(row, scores, story.inputs.patients, story.source, story.tuned) for _, row in chosen.iterrows()]
+    return [case for case in made if case is not None]
+
+
+def _case(
+    row: "pd.Series", scores: pd.DataFrame, cohort: Cohort, source: Predictions, tuned: Predictions | None
+) -> "CasePicture | None":
+    from ..reports import CasePicture
+
+    bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
+    case = cohort[row["participant_id"]]
+    predicted = source.cohort[row["participant_id"]].masks.get(bundle)
+    image = case.images.get("t1w") or next((p for name, p in sorted(case.images.items()) if name != "peaks"), None)
+    if predicted is None or image is None:
+        return None
+    keys = {"participant_id": row["participant_id"], "bundle": row["bundle"], "hemisphere": row["hemisphere"]}
+    after = scores[(scores[list(keys)] == pd.Series(keys)).all(axis=1) & (scores["model"] != source.model)]
+    return CasePicture(
+        participant_id=row["participant_id"],
+        bundle=bundle,
+        dice=float(row["value"]),
+        distance_mm=float(row["tumor_distance_mm"]),
+        image=image,
+        reference=case.masks[bundle],
+        prediction=predicted,
+        tumor=case.tumor,
+        model=source.model,
+        status=row["status"],
+        after=tuned.cohort[row["participant_id"]].masks.get(bundle) if tuned is not None else None,
+        dice_after=float(after["value"].iloc[0]) if len(after) else float("nan"),
+    )

@@ -1,0 +1,124 @@
+"""The command line: exit codes that agree with the last line, and errors that say what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shiftkit.cli import main
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_help_answers_without_heavy_imports() -> None:
+    """``--help`` needs neither torch nor pandas, which is what keeps it under half a second."""
+    code = (
+        "import sys; from shiftkit.cli import main; main(['--help']);"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'matplotlib')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["decompose"], ["nonsense"], ["finetune", "--folds", "one"], ["score", "--metric"]])
+def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be parsed is a usage error, and the last line says so."""
+    assert main(words) == 2
+    assert "Usage error" in last_line(capsys)
+
+
+def test_an_unknown_cohort_ends_with_3_and_names_the_known_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message says what was looked for, where, and what to do."""
+    assert main(["decompose", "--model", "reference", "--cohort", "hospitl", "--out", str(tmp_path / "run")]) == 3
+    message = last_line(capsys)
+    assert message.startswith("Error: A cohort is a folder")
+    assert "healthy, glioma" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_is_no_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty folder ends with 3 and one paragraph."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main(["decompose", "--model", "reference", "--cohort", str(empty), "--out", str(tmp_path / "run")]) == 3
+    assert "participants.tsv" in last_line(capsys)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that holds something is refused unless --resume is given, and keeps what it holds."""
+    (tmp_path / "mine.txt").write_text("precious")
+    scores = tmp_path / "scores.tsv"
+    scores.write_text("a\tb\n")
+    assert main(["decompose", "--scores", str(scores), "--out", str(tmp_path)]) in (2, 3)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_a_table_without_its_columns_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A score table that is none ends with 3 and names every missing column."""
+    scores = tmp_path / "scores.tsv"
+    scores.write_text("participant_id\tvalue\nsub-1\t0.5\n")
+    assert main(["decompose", "--scores", str(scores), "--out", str(tmp_path / "run")]) == 3
+    message = last_line(capsys)
+    assert "'group' is missing" in message
+    assert "'tumor_distance_mm' is missing" in message
+
+
+def test_a_pickle_is_refused_with_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A .pth file is never opened; the message says how to convert it."""
+    pickled = tmp_path / "model.pth"
+    pickled.write_bytes(b"\x80\x04.")
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    assert main(["predict", "--model", str(pickled), "--cohort", str(cohort), "--out", str(tmp_path / "p")]) == 3
+    assert "safetensors" in last_line(capsys)
+
+
+def test_an_unknown_key_in_the_configuration_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelled setting is not ignored."""
+    config = tmp_path / "c.toml"
+    config.write_text("[decompose]\nbootstraps = 5\n")
+    words = [
+        "decompose",
+        "--model",
+        "reference",
+        "--cohort",
+        "x",
+        "--out",
+        str(tmp_path / "r"),
+        "--config",
+        str(config),
+    ]
+    assert main(words) == 2
+    assert "bootstraps" in last_line(capsys)
+
+
+def test_an_internal_error_is_one_line_without_v(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug ends with 1 and one line; -v adds the traceback."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr("shiftkit.names.find_cohort", broken)
+    assert main(["check", "anything"]) == 1
+    first = capsys.readouterr().err
+    assert "broken on purpose" in first
+    assert "Traceback" not in first
+    assert main(["check", "anything", "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C says that what is finished is kept."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shiftkit.names.find_cohort", interrupted)
+    assert main(["check", "anything"]) == 130
+    assert "--resume" in last_line(capsys)
