@@ -168,7 +168,7 @@ def read_filters(path: Path) -> Filters:
     if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
         raise ConfigError(f"A filter file maps what to choose to its entities, {shape}; {path} does not.")
     return {
-        str(key): {_LONG.get(entity, entity): _wanted(value, path) for entity, value in entities.items()}
+        str(key): {_LONG.get(str(entity), str(entity)): _wanted(value, path) for entity, value in entities.items()}
         for key, entities in content.items()
     }
 

@@ -13,7 +13,7 @@ from .images import read_image
 from .types import Case, Volume
 
 Reference = Literal["xyz", "ijk", "bvec"]
-"""World RAS+ axes; voxel axes; FSL's gradient axes (voxel axes, the first mirrored where the affine keeps handedness)."""
+"""World RAS+ axes; voxel axes; FSL's gradient axes (voxel axes, the first one mirrored unless already left-handed)."""
 
 _ALIASES: dict[str, Reference] = {"xyz": "xyz", "world": "xyz", "ijk": "ijk", "voxel": "ijk", "bvec": "bvec"}
 _WAY = (

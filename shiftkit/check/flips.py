@@ -1,4 +1,4 @@
-"""Mirrored voxels: does one image fit the others better when it is flipped?"""
+"""Mirrored voxels: an image that fits the others better when it is flipped."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ _BINS = 24
 
 def find(subject: Subject) -> Iterator[Problem]:
     """Images whose voxels are mirrored against those of the other images."""
-    grid = subject.grid()
+    grid = subject.grid
     if grid is None:
         return
     maps = {name: _contrast(v.array) for name, v in subject.images.items() if same_grid(v, grid)}
-    maps = {name: array for name, array in maps.items() if (array > 0).sum() > 1000}
+    maps = {name: _ranks(array) for name, array in maps.items() if (array > 0).sum() > 1000}
     accused: dict[str, list[int]] = defaultdict(list)
     for a, b in combinations(sorted(maps), 2):
         axis = _better_axis(maps[a], maps[b])
@@ -41,7 +41,8 @@ def find(subject: Subject) -> Iterator[Problem]:
             "flip",
             "error",
             subject.case.images[name],
-            f"Images of a participant show the same brain; the {name} image fits the others better with {way} exchanged.{only}",
+            f"Images of a participant show the same brain; the {name} image fits the others better with {way} "
+            f"exchanged.{only}",
             f"Flip its voxels along axis {axis} and keep the affine, or convert it again from its source.",
         )
 
@@ -55,7 +56,13 @@ def _contrast(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return clean if clean.ndim == 3 else np.linalg.norm(clean[..., :3], axis=-1)
 
 
-def _better_axis(a: NDArray[np.float32], b: NDArray[np.float32]) -> int | None:
+def _ranks(array: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The bin of each voxel, such that bins above 0 hold equally many; 0 is background."""
+    edges = np.quantile(array[array > 0], np.linspace(0, 1, _BINS)[1:-1])
+    return np.where(array > 0, np.searchsorted(edges, array) + 1, 0)
+
+
+def _better_axis(a: NDArray[np.int64], b: NDArray[np.int64]) -> int | None:
     stride = tuple(slice(None, None, max(1, n // 64)) for n in a.shape)
     now = _shared_information(a[stride], b[stride])
     flipped = [_shared_information(a[stride], np.flip(b, axis)[stride]) for axis in range(3)]
@@ -63,18 +70,11 @@ def _better_axis(a: NDArray[np.float32], b: NDArray[np.float32]) -> int | None:
     return best if flipped[best] > _BETTER * now else None
 
 
-def _shared_information(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Mutual information in nats over voxels where either image shows something, by ranks."""
-    use = (a > 0) | (b > 0)
-    p = np.histogram2d(_ranks(a[use]), _ranks(b[use]), bins=_BINS, range=[[0, _BINS], [0, _BINS]])[0]
-    p /= p.sum()
+def _shared_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """Mutual information in nats over voxels where either image shows something."""
+    counts = np.bincount((a * _BINS + b).ravel(), minlength=_BINS**2).reshape(_BINS, _BINS).astype(float)
+    counts[0, 0] = 0
+    p = counts / counts.sum()
     outer = p.sum(axis=1, keepdims=True) * p.sum(axis=0, keepdims=True)
     filled = p > 0
     return float((p[filled] * np.log(p[filled] / outer[filled])).sum())
-
-
-def _ranks(values: NDArray[np.float32]) -> NDArray[np.int64]:
-    present = values[values > 0]
-    if not len(present):
-        return np.zeros(len(values), dtype=int)
-    return np.searchsorted(np.quantile(present, np.linspace(0, 1, _BINS)[1:-1]), values)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..types import Volume
 
@@ -70,7 +70,7 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
     way = dijkstra(links, indices=start)
     places = inside @ mask.affine[:3, :3].T
     chosen = rng.choice(len(inside), size=min(most, len(inside)), replace=False)
-    near = cKDTree(places).query_ball_point(places[chosen], _RADIUS_MM)
+    near = KDTree(places).query_ball_point(places[chosen], _RADIUS_MM)
     kept: list[int] = []
     axis: list[Array] = []
     for i, neighbors in zip(chosen, near, strict=True):
@@ -79,14 +79,14 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
         size = np.linalg.norm(slope)
         if len(neighbors) >= 10 and size > 0.7:  # at an end, or where branches meet, the way has no slope
             kept.append(i)
-            axis.append(slope / size)
+            axis.append(np.asarray(slope / size, dtype=np.float64))
     return inside[kept], np.array(axis).reshape(-1, 3)
 
 
 def _graph(mask: Volume) -> tuple[NDArray[np.int64], csr_array]:
     """Voxels of the largest piece, and the distances in mm between those that touch."""
-    label, count = ndimage.label(mask.array, np.ones((3, 3, 3)))
-    if count == 0:
+    label: NDArray[np.int32] = ndimage.label(mask.array, np.ones((3, 3, 3)))[0]  # type: ignore[index]
+    if not label.any():
         return np.zeros((0, 3), dtype=int), csr_array((0, 0))
     sizes = np.bincount(label.ravel())[1:]
     inside = np.argwhere(label == sizes.argmax() + 1)

@@ -1,6 +1,7 @@
 """Grids: one shape and affine a participant, headers that agree with themselves, millimeters."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -21,11 +22,11 @@ def find(subject: Subject) -> Iterator[Problem]:
     yield from _common_grid(subject)
 
 
-def _header(subject: Subject, path, volume: Volume) -> Iterator[Problem]:
+def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
     import nibabel as nib
 
     header = nib.Nifti1Image.from_filename(path).header
-    units = header.get_xyzt_units()[0]
+    units = str(header.get_xyzt_units()[0])
     spacing = volume.spacing_mm
     too_small, too_large = min(spacing) < _SPACING_MM[0], max(spacing) > _SPACING_MM[1]
     if units in _UNITS or too_small or too_large:
@@ -48,13 +49,14 @@ def _header(subject: Subject, path, volume: Volume) -> Iterator[Problem]:
                 "header",
                 "warning",
                 path,
-                f"sform and qform must place voxels alike; their entries differ by up to {apart:.3g} mm. The sform is used.",
+                f"sform and qform must place voxels alike; their entries differ by up to {apart:.3g} mm. "
+                "The sform is used.",
                 "Copy the right one over the other, for example with nibabel's set_qform and set_sform.",
             )
 
 
 def _common_grid(subject: Subject) -> Iterator[Problem]:
-    grid = subject.grid()
+    grid = subject.grid
     if grid is None:
         return
     for what, path, volume in subject.named():

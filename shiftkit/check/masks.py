@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..images import same_grid
@@ -63,34 +64,37 @@ def _empty(subject: Subject, what: str, path: Path) -> Problem:
     cure = (
         "Draw the tumor, or remove the file and the participant's tumor_side."
         if path == subject.case.tumor
-        else "If the bundle does not exist, this is right and counts as reference_absent; if nobody drew it, remove the file."
+        else "If the bundle does not exist, this is right and counts as reference_absent; if nobody drew it, remove it."
     )
     sentence = f"A mask marks voxels; the {what} is empty."
     return subject.problem("mask-empty", "error" if patient_tumor else "warning", path, sentence, cure)
 
 
 def _pieces(subject: Subject, what: str, path: Path, volume: Volume) -> Iterator[Problem]:
-    label, count = ndimage.label(inside(volume), np.ones((3, 3, 3)))
+    label: NDArray[np.int32] = ndimage.label(inside(volume), np.ones((3, 3, 3)))[0]  # type: ignore[index]
     sizes = np.sort(np.bincount(label.ravel())[1:])[::-1]
+    count = len(sizes)
     rest = 1 - sizes[:3].sum() / sizes.sum()  # a tumor or a thin waist may part a bundle in two or three
     if count > 8 and rest > 0.2:
-        sentence = f"A mask is one region or a few; the {what} is in {count} pieces, {rest:.0%} of it outside the three largest."
+        sentence = (
+            f"A mask is one region or a few; the {what} has {count} pieces, {rest:.0%} of it outside the three largest."
+        )
         cure = "Look at it: scattered voxels come from a wrong threshold, noise, or interpolation."
         yield subject.problem("mask-pieces", "warning" if rest < 0.5 else "error", path, sentence, cure)
 
 
 def _place(subject: Subject) -> Iterator[Problem]:
-    brain = subject.brain()
+    brain = subject.brain
     if brain is None:
         return
-    away = ndimage.distance_transform_edt(~brain.array, sampling=brain.spacing_mm)
+    away = np.asarray(ndimage.distance_transform_edt(~brain.array, sampling=brain.spacing_mm))
     for what, path, volume in subject.named_masks():
         if volume.array.ndim != 3 or not same_grid(volume, brain) or not inside(volume).any():
             continue
         share = float((away[inside(volume)] > _OUTSIDE_MM).mean())
         if share > 0.05:
             sentence = f"A mask lies in the brain; {share:.0%} of the {what} lie more than {_OUTSIDE_MM:g} mm outside."
-            cure = "The mask was shifted or flipped, or belongs to another participant or grid: overlay it and write it again."
+            cure = "The mask was shifted or flipped, or belongs to another participant: overlay it and write it again."
             yield subject.problem("mask-place", "error" if share > 0.2 else "warning", path, sentence, cure)
 
 
@@ -98,7 +102,7 @@ def _overlap(subject: Subject) -> Iterator[Problem]:
     tumor = subject.tumor
     if tumor is None or tumor.array.ndim != 3 or not inside(tumor).any():
         return
-    brain = subject.brain()
+    brain = subject.brain
     if brain is not None and same_grid(tumor, brain):
         share = float(inside(tumor).sum() / brain.array.sum())
         if share > 0.4:
@@ -113,7 +117,7 @@ def _overlap(subject: Subject) -> Iterator[Problem]:
             if share > 0.9:
                 sentence = f"A tumor spares a part of a bundle; the tumor mask covers {share:.0%} of {bundle.label}."
                 cure = (
-                    f"Look at {bundle.label}: if it was drawn through the tumor or is the tumor's mask, draw it again; if the "
-                    "bundle is truly engulfed, allow this check."
+                    f"Look at {bundle.label}: if it was drawn through the tumor or is the tumor's mask, draw it again; "
+                    "if the bundle is truly engulfed, allow this check."
                 )
                 yield subject.problem("tumor-overlap", "error", subject.case.masks[bundle], sentence, cure)

@@ -53,8 +53,8 @@ def _bundles(subject: Subject, centers: dict[Bundle, np.ndarray], middle: float 
         other = "right" if bundle.hemisphere == "left" else "left"
         if everyone:
             cure = (
-                "Every bundle of this participant is on the other side: the images are mirrored, or the files' left and "
-                "right are in the radiological convention. Find out which; flip the images, or exchange all names."
+                "Every bundle of this participant is on the other side: the images are mirrored, or the files' left "
+                "and right are in the radiological convention. Find out which; flip the images, or exchange all names."
             )
         elif bundle.mirrored in wrong:
             cure = f"Exchange the names of {bundle.label} and {bundle.mirrored.label}."
@@ -64,8 +64,8 @@ def _bundles(subject: Subject, centers: dict[Bundle, np.ndarray], middle: float 
             "side",
             "error",
             subject.case.masks[bundle],
-            f"A {bundle.hemisphere} bundle lies in the {bundle.hemisphere} hemisphere; the center of {bundle.label} lies "
-            f"in the {other} one, at x = {centers[bundle][0]:.0f} mm"
+            f"A {bundle.hemisphere} bundle lies in the {bundle.hemisphere} hemisphere; the center of {bundle.label} "
+            f"lies in the {other} one, at x = {centers[bundle][0]:.0f} mm"
             + (f" (midline at {middle:.0f} mm)." if middle is not None else "."),
             cure,
         )
@@ -126,7 +126,7 @@ def _center(affine: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _middle(subject: Subject, centers: dict[Bundle, np.ndarray]) -> float | None:
     """World x of the midline: the brain's, else half way between bundles that come in pairs."""
-    brain = subject.brain()
+    brain = subject.brain
     if brain is not None:
         voxels = np.argwhere(brain.array)
         x = voxels @ brain.affine[0, :3] + brain.affine[0, 3]

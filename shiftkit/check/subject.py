@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -66,18 +67,20 @@ class Subject:
             if path is not None and volume is not None:
                 yield what, path, volume
 
+    @cached_property
     def grid(self) -> Volume | None:
         """The grid that most files share; the first one's where none is in the majority."""
         volumes = [volume for _, _, volume in self.named()]
         counts = [sum(same_grid(one, other) for other in volumes) for one in volumes]
         return volumes[int(np.argmax(counts))] if volumes else None
 
+    @cached_property
     def brain(self) -> Volume | None:
         """Where there is brain, from the maps on the common grid; tumors and other holes are filled.
 
         T1w images may hold a skull, so they serve only where nothing else does.
         """
-        grid = self.grid()
+        grid = self.grid
         fitting = {name: v for name, v in self.images.items() if grid is not None and same_grid(v, grid)}
         names = [name for name in fitting if name != "t1w"] or list(fitting)
         inside: NDArray[np.bool_] | None = None
@@ -86,7 +89,7 @@ class Subject:
             inside = present if inside is None else inside | present
         if inside is None or grid is None or not inside.any():
             return None
-        closed = ndimage.binary_closing(np.pad(inside, 3), iterations=2)[3:-3, 3:-3, 3:-3]
+        closed = np.asarray(ndimage.binary_closing(np.pad(inside, 3), iterations=2))[3:-3, 3:-3, 3:-3]
         return grid.with_array(np.asarray(ndimage.binary_fill_holes(closed | inside)))
 
 

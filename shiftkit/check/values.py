@@ -39,7 +39,7 @@ def _degenerate(subject: Subject, modality: str, path: Path, volume: Volume) -> 
             "values",
             "error" if share > 0.001 else "warning",
             path,
-            f"Inside the brain all voxels of the {modality} image must be finite; {max(share, 1e-4):.2%} are NaN or infinite.",
+            f"Inside the brain all voxels of the {modality} image must be finite; {max(share, 1e-4):.2%} are not.",
             "Make the map again, or fill these voxels from their neighbors; NaN outside the brain is fine.",
         )
 
@@ -52,10 +52,10 @@ def _hidden_share(volume: Volume, finite: np.ndarray) -> float:
     good = finite if finite.ndim == 3 else finite.all(axis=-1)
     if good.all():
         return 0.0
-    enclosed = ndimage.binary_fill_holes(good) & ~good
+    enclosed = np.asarray(ndimage.binary_fill_holes(good)) & ~good
     present = nonzero(volume)
     # A background of zeros is finite too; only holes that touch brain are in the brain.
-    hidden = enclosed & ndimage.binary_dilation(present, iterations=3)
+    hidden = enclosed & np.asarray(ndimage.binary_dilation(present, iterations=3))
     return float(hidden.sum() / max(present.sum() + hidden.sum(), 1))
 
 

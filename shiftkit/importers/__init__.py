@@ -28,7 +28,7 @@ _GROUPS = ("control", "glioma", "target_control")
 
 
 def import_cohort(
-    format: str,  # noqa: A002 - the command line's own word
+    format: str,
     src: str | Path,
     out: str | Path,
     *,
