@@ -1,0 +1,232 @@
+"""The report: findings, cases and provenance put together into pages that need nothing else."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..files import write_text
+from ..types import Cohort, Finding
+from .cases import CasePicture, Convention, worst_first
+
+LIMITATIONS = (
+    "Not for clinical use. This report describes how a segmentation method behaves in a group of participants; "
+    "no decision about a patient may rest on it.",
+    "The systematic part holds everything that differs between controls and patients at any distance from the "
+    "tumor: scanner, protocol, preprocessing, the style in which labels were drawn, age, and diffuse disease. They "
+    "can be told apart only with controls scanned like the patients (a target control group).",
+    "Distance to the tumor stands for its effect. It does not tell mass effect from infiltration or edema.",
+    "The reference masks are taken as the truth. Where they are uncertain, part of the drop is theirs.",
+)
+"""What every report says about itself."""
+
+_FIRST = ("decomposition", "recovery")
+_DISTANCE = ("distance",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortSummary:
+    """Who took part, in which role, and who was left out.
+
+    Parameters
+    ----------
+    name : str
+        The cohort's name.
+    role : str
+        What it is compared as, such as ``"patients"`` or ``"unseen controls"``.
+    n : int
+        Participants used.
+    excluded : mapping of str to str
+        Participants left out, each with the reason.
+    facts : mapping of str to str
+        Age, sex, tumor side and the like, summarized.
+    """
+
+    name: str
+    role: str
+    n: int
+    excluded: Mapping[str, str] = field(default_factory=dict[str, str])
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, cohort: Cohort, role: str, excluded: Mapping[str, str] | None = None) -> "CohortSummary":
+        """Summarize the participants that a cohort holds after exclusions."""
+        frame = cohort.to_frame()
+        facts: dict[str, str] = {}
+        for column, unit in (("age", "years"), ("tumor_volume_ml", "ml")):
+            values = pd.to_numeric(frame[column], errors="coerce").dropna() if column in frame else pd.Series()
+            if len(values):
+                title = column.removesuffix("_ml").replace("_", " ")
+                facts[title] = f"median {values.median():.0f} {unit} ({values.min():.0f} to {values.max():.0f})"
+        for column in ("sex", "tumor_side", "site", "scanner"):
+            if column in frame and frame[column].notna().any():
+                counts = frame[column].dropna().value_counts()
+                facts[column.replace("_", " ")] = ", ".join(f"{count} {value}" for value, count in counts.items())
+        return cls(name=cohort.name, role=role, n=len(cohort), excluded=excluded or {}, facts=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report in memory; made by `report`.
+
+    Parameters
+    ----------
+    title, verdict : str
+        What the report is about, and its answer in one sentence.
+    findings : tuple of Finding
+        In the order of the story.
+    cases : tuple of CasePicture
+        Worst first.
+    cohorts : tuple of CohortSummary
+    provenance : mapping
+        Nested mappings of plain values: version, settings, seeds, digests.
+    table : DataFrame or None
+        Components by bundle and hemisphere.
+    notes, limitations : tuple of str
+        Sentences about this run, and about every run.
+    convention : {"radiological", "neurological"}
+        Which side of the participant stands on the viewer's left.
+    max_cases : int
+        Pictures on the first page; the rest stand on the bundles' pages.
+    """
+
+    title: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    cases: tuple[CasePicture, ...] = ()
+    cohorts: tuple[CohortSummary, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    table: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = LIMITATIONS
+    convention: Convention = "radiological"
+    max_cases: int = 12
+
+    @cached_property
+    def html(self) -> str:
+        """The first page, complete in itself."""
+        from .pages import Pages
+
+        return Pages(self, linked=False).main()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report.
+
+        Parameters
+        ----------
+        path : str or Path
+            The first page, such as ``report.html``. The bundles' pages go into ``reports/`` and the figures
+            into ``figures/``, both beside it. Links between pages are relative.
+
+        Returns
+        -------
+        Path
+            The first page. It stays whole when it is moved away from the others.
+        """
+        from .pages import Pages
+
+        path = Path(path)
+        for name, text in Pages(self, linked=True, stem=path.name).files():
+            write_text(path.parent / name, text)
+        return path
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{self.verdict}\n{len(self.findings)} findings, {len(self.cases)} cases"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        # A frame of its own keeps the page's styles and scripts apart from the notebook's.
+        return (
+            f'<iframe title="{escape(self.title)}" srcdoc="{escape(self.html)}" '
+            'style="width:100%;height:640px;border:1px solid #8888"></iframe>'
+        )
+
+
+def report(
+    findings: Sequence[Finding],
+    *,
+    title: str,
+    verdict: str,
+    cases: Sequence[CasePicture] = (),
+    cohorts: Sequence[CohortSummary] = (),
+    provenance: Mapping[str, Any] | None = None,
+    table: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
+    limitations: Sequence[str] = (),
+    convention: Convention = "radiological",
+    max_cases: int = 12,
+) -> Report:
+    """Put findings together into a report.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        In any number. Those with key ``decomposition``, ``recovery`` and ``distance`` come first, and the rest
+        follow in the order given, after the cases.
+    title, verdict : str
+        What the report is about, and its answer in one sentence with numbers.
+    cases : sequence of CasePicture
+        Shown worst first.
+    cohorts : sequence of CohortSummary
+        Who took part and who was left out.
+    provenance : mapping, optional
+        Version, settings, seeds, digests: nested mappings of plain values.
+    table : DataFrame, optional
+        The long table of components (`shiftkit.tables.DECOMPOSITION`), or any other to print by bundle.
+    notes : sequence of str
+        Sentences about this run, such as how many controls were left out because the model had seen them.
+    limitations : sequence of str
+        More than those every report has, `LIMITATIONS`.
+    convention : {"radiological", "neurological"}
+        Which side of the participant stands on the viewer's left in pictures.
+    max_cases : int
+        Pictures on the first page.
+
+    Returns
+    -------
+    Report
+        ``.save(path)`` writes it; in a notebook it shows itself.
+
+    Examples
+    --------
+    >>> finding = Finding(key="decomposition", title="Drop", claim="Dice drops by 0.11.")
+    >>> page = report([finding], title="Shift", verdict="Half of the drop is systematic.")
+    >>> "Half of the drop is systematic." in page.html
+    True
+    """
+    order = {key: place for place, key in enumerate((*_FIRST, *_DISTANCE))}
+    ordered = sorted(findings, key=lambda finding: order.get(finding.key, len(order)))
+    return Report(
+        title=title,
+        verdict=verdict,
+        findings=tuple(ordered),
+        cases=worst_first(tuple(cases)),
+        cohorts=tuple(cohorts),
+        provenance=dict(provenance or {}),
+        table=table,
+        notes=tuple(notes),
+        limitations=(*LIMITATIONS, *limitations),
+        convention=convention,
+        max_cases=max_cases,
+    )
+
+
+def slug(text: str) -> str:
+    """Letters, digits and hyphens only, for anchors and file names; different texts stay different.
+
+    Examples
+    --------
+    >>> slug("AFleft"), slug("sub-01")
+    ('AFleft', 'sub-01')
+    >>> slug("../x") == slug("..-x"), "/" in slug("../x")
+    (False, False)
+    """
+    from hashlib import sha256
+
+    clean = re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-")
+    return clean if clean == text else f"{clean[:40]}-{sha256(text.encode()).hexdigest()[:8]}".strip("-")

@@ -1,0 +1,303 @@
+"""Pictures of cases: three planes through the bundle, with reference, prediction and tumor outlined."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..images import read_image, read_mask
+from ..types import Bundle, Volume
+
+Convention = Literal["radiological", "neurological"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CasePicture:
+    """One participant and bundle to show.
+
+    Parameters
+    ----------
+    participant_id : str
+        With its prefix.
+    bundle : Bundle
+        The bundle.
+    dice : float
+        Overlap of prediction and reference; NaN where ``status`` says why.
+    distance_mm : float
+        Edge-to-edge distance from the tumor to the reference mask; NaN without a tumor.
+    image : Path
+        A scalar image to look at, in any orientation.
+    reference, prediction : Path
+        Masks.
+    tumor : Path or None
+        The tumor mask.
+    model : str
+        The model that made the prediction.
+    status : str
+        One of `shiftkit.status.Status`.
+    after : Path or None
+        The prediction after fine-tuning.
+    dice_after : float
+        Its Dice.
+    facts : mapping of str to str
+        More about the case, such as the tumor's volume, shown beside the picture.
+    """
+
+    participant_id: str
+    bundle: Bundle
+    dice: float
+    distance_mm: float
+    image: Path
+    reference: Path
+    prediction: Path
+    tumor: Path | None = None
+    model: str = ""
+    status: str = "ok"
+    after: Path | None = None
+    dice_after: float = float("nan")
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """A mask and how its edge is drawn; color and line style both tell it apart."""
+
+    name: str
+    mask: Volume
+    color: str
+    dash: str
+
+
+REFERENCE, PREDICTION, TUMOR = ("#56b4e9", ""), ("#ff8c3a", "5 2.5"), ("#f0e442", "1.2 2.2")
+"""Color and dash pattern of each outline: solid blue, dashed orange, dotted yellow."""
+
+_PLANES = ((2, "axial"), (1, "coronal"), (0, "sagittal"))
+_BAR_MM = 20.0
+
+
+def worst_first(cases: "tuple[CasePicture, ...]") -> "tuple[CasePicture, ...]":
+    """Sort cases by Dice, lowest first; cases without a Dice come last."""
+    return tuple(sorted(cases, key=lambda case: (np.isnan(case.dice), case.dice, case.participant_id)))
+
+
+def picture(case: CasePicture, convention: Convention = "radiological") -> str:
+    """Draw a case from its files; see `three_planes`.
+
+    Raises
+    ------
+    DataError
+        If an image cannot be read.
+    """
+    tumor = read_mask(case.tumor) if case.tumor is not None else None
+    return three_planes(
+        _scalar(case.image), read_mask(case.reference), read_mask(case.prediction), tumor, convention=convention
+    )
+
+
+def three_planes(
+    image: Volume,
+    reference: Volume,
+    prediction: Volume,
+    tumor: Volume | None = None,
+    *,
+    convention: Convention = "radiological",
+) -> str:
+    """Draw the axial, coronal and sagittal slices in which the bundle is largest.
+
+    Parameters
+    ----------
+    image : Volume, shape (X, Y, Z) or (X, Y, Z, C)
+        Any voxel order, oblique grids included: slices are cut along world axes. Of several channels the
+        first is shown.
+    reference, prediction, tumor : Volume
+        Masks, boolean or between 0 and 1, each on a grid of its own if need be.
+    convention : {"radiological", "neurological"}
+        Radiological: the participant's right is on the viewer's left.
+
+    Returns
+    -------
+    str
+        A complete SVG file, one unit a millimeter, with the anatomy as gray-scale PNG inside, letters for the
+        sides and a scale bar. It names no participant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> blob = np.zeros((20, 20, 20)); blob[4:8, 8:12, 8:12] = 1
+    >>> volume = Volume(array=blob, affine=np.diag([2.0, 2, 2, 1]))
+    >>> svg = three_planes(volume, volume, volume)
+    >>> svg.startswith("<svg"), "axial" in svg
+    (True, True)
+    """
+    outlines = [
+        Outline(name="reference", mask=reference, color=REFERENCE[0], dash=REFERENCE[1]),
+        Outline(name="prediction", mask=prediction, color=PREDICTION[0], dash=PREDICTION[1]),
+    ]
+    if tumor is not None:
+        outlines.insert(0, Outline(name="tumor", mask=tumor, color=TUMOR[0], dash=TUMOR[1]))
+    anatomy = image if image.array.ndim == 3 else image.with_array(image.array[..., 0])
+    anatomy = anatomy.with_array(np.nan_to_num(anatomy.array.astype(np.float32)))
+    low, high = _window(anatomy)
+    box = _box(anatomy, outlines)
+    center = _center(reference, prediction, tumor, box)
+    panels: list[str] = []
+    offset = 0.0
+    for axis, name in _PLANES:
+        panel, width = _panel(anatomy, outlines, axis, name, center, box, (low, high), convention)
+        panels.append(f'<g transform="translate({offset:.1f} 0)">{panel}</g>')
+        offset += width + 4.0
+    height = max(float(box[1, 2] - box[0, 2]), float(box[1, 1] - box[0, 1])) + 9.0
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {offset - 4.0:.1f} {height:.1f}" '
+        f'width="{(offset - 4.0) * 2:.0f}" height="{height * 2:.0f}" font-family="Arial, Helvetica, sans-serif" '
+        f'font-size="7">'
+        f'<rect width="100%" height="100%" fill="#000"/>{"".join(panels)}</svg>'
+    )
+
+
+@lru_cache(maxsize=4)
+def _scalar(path: Path) -> Volume:
+    """Read an image that several pictures of one participant share."""
+    return read_image(path)
+
+
+def _world(volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """World coordinates of the voxels inside a mask, shape (N, 3)."""
+    return np.argwhere(inside) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+
+
+def _box(anatomy: Volume, outlines: list[Outline]) -> NDArray[np.float64]:
+    """The part of the world worth showing, shape (2, 3): where the image is not background, and all masks."""
+    inside = anatomy.array > 0.05 * max(float(anatomy.array.max()), 1e-6)
+    points = [_world(anatomy, inside)] + [_world(o.mask, o.mask.array > 0.5) for o in outlines]
+    cloud = np.concatenate(points)
+    if not len(cloud):
+        cloud = _world(anatomy, np.ones(anatomy.shape, dtype=bool))
+    return np.stack([cloud.min(axis=0) - 6.0, cloud.max(axis=0) + 6.0])
+
+
+def _center(
+    reference: Volume, prediction: Volume, tumor: Volume | None, box: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where to cut: along each axis, the place where reference and prediction together are largest."""
+    masks = [mask for mask in (reference, prediction) if (mask.array > 0.5).any()]
+    masks = masks or [mask for mask in (tumor,) if mask is not None and (mask.array > 0.5).any()]
+    if not masks:
+        return box.mean(axis=0)
+    step = max(max(mask.spacing_mm) for mask in masks)
+    cloud = np.concatenate([_world(mask, mask.array > 0.5) for mask in masks])
+    center = np.empty(3)
+    for axis in range(3):
+        values, counts = np.unique(np.round(cloud[:, axis] / step), return_counts=True)
+        chosen = np.round(cloud[:, axis] / step) == values[counts.argmax()]
+        center[axis] = np.median(cloud[chosen, axis])
+    return center
+
+
+def _window(anatomy: Volume) -> tuple[float, float]:
+    """Black and white of the picture: background and the 99.5th percentile of what is not background."""
+    values = anatomy.array[anatomy.array > 0]
+    return (0.0, float(np.percentile(values, 99.5))) if values.size else (0.0, 1.0)
+
+
+def _grid(
+    axis: int, center: NDArray[np.float64], box: NDArray[np.float64], convention: Convention
+) -> tuple[NDArray[np.float64], float, float]:
+    """World points of a slice at 1 mm, shape (rows, columns, 3), with its width and height in mm.
+
+    Rows run from superior to inferior, or anterior to posterior; columns run from the participant's right to
+    left in radiological convention, and from anterior to posterior in the sagittal slice.
+    """
+    across, up = [(1, 2), (0, 2), (0, 1)][axis]
+    columns = np.arange(box[0, across] + 0.5, box[1, across])
+    rows = np.arange(box[1, up] - 0.5, box[0, up], -1.0)
+    # World x grows to the participant's right and y to the front; what stands on the viewer's left has the
+    # largest coordinate.
+    if axis == 0 or convention == "radiological":
+        columns = columns[::-1]
+    points = np.empty((len(rows), len(columns), 3))
+    points[..., axis] = center[axis]
+    points[..., across] = columns[None, :]
+    points[..., up] = rows[:, None]
+    return points, float(len(columns)), float(len(rows))
+
+
+def _sample(volume: Volume, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear interpolation of an image at world points."""
+    inverse = np.linalg.inv(volume.affine)
+    voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
+    return ndimage.map_coordinates(
+        volume.array.astype(np.float32), np.moveaxis(voxels, -1, 0), order=1, mode="constant", cval=0.0
+    )
+
+
+def _panel(
+    anatomy: Volume,
+    outlines: list[Outline],
+    axis: int,
+    name: str,
+    center: NDArray[np.float64],
+    box: NDArray[np.float64],
+    window: tuple[float, float],
+    convention: Convention,
+) -> tuple[str, float]:
+    points, width, height = _grid(axis, center, box, convention)
+    slice_ = (_sample(anatomy, points) - window[0]) / max(window[1] - window[0], 1e-9)
+    parts = [
+        f'<image width="{width:.0f}" height="{height:.0f}" preserveAspectRatio="none" '
+        f'href="data:image/png;base64,{_png(slice_)}"/>'
+    ]
+    parts += [_path(outline, points) for outline in outlines]
+    letters = ("A", "P") if axis == 0 else ("R", "L") if convention == "radiological" else ("L", "R")
+    title = f"{name}, {'xyz'[axis]} = {center[axis]:.0f} mm"
+    middle = height / 2
+    parts += [
+        f'<g fill="#fff" stroke="#000" stroke-width="1.6" paint-order="stroke">'
+        f'<text x="2" y="{middle:.1f}">{letters[0]}</text>'
+        f'<text x="{width - 2:.1f}" y="{middle:.1f}" text-anchor="end">{letters[1]}</text>'
+        f'<text x="2" y="{height + 7:.1f}" font-size="6">{title}</text></g>',
+    ]
+    if axis == 0:
+        parts.append(
+            f'<path d="M{width - 2 - _BAR_MM:.1f} {height + 5.5:.1f}h{_BAR_MM:.0f}" stroke="#fff" stroke-width="1"/>'
+            f'<text x="{width - 4 - _BAR_MM:.1f}" y="{height + 7:.1f}" font-size="6" fill="#fff" '
+            f'text-anchor="end">{_BAR_MM:.0f} mm</text>'
+        )
+    return "".join(parts), width
+
+
+def _png(values: NDArray[Any]) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _path(outline: Outline, points: NDArray[np.float64]) -> str:
+    """The edge of a mask in a slice, where its interpolated value crosses one half."""
+    import contourpy
+
+    # A rim of zeros closes outlines that reach the edge of the picture.
+    values = np.pad(_sample(outline.mask, points), 1)
+    lines = contourpy.contour_generator(z=values).lines(0.5)
+    drawn = "".join(
+        # The first sample lies half a millimeter inside the picture, and the rim one sample before it.
+        "M" + "L".join(f"{x - 0.5:.1f} {y - 0.5:.1f}" for x, y in np.asarray(line))
+        for line in lines
+    )
+    if not drawn:
+        return ""
+    dash = f' stroke-dasharray="{outline.dash}"' if outline.dash else ""
+    return (
+        f'<path d="{drawn}" fill="none" stroke="#000" stroke-opacity=".55" stroke-width="1.9"/>'
+        f'<path d="{drawn}" fill="none" stroke="{outline.color}" stroke-width="1.1"{dash}><title>{outline.name}'
+        "</title></path>"
+    )

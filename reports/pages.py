@@ -1,0 +1,277 @@
+"""Pages from a report: what stands where, and the templates filled."""
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from ..status import Status
+from ..types import Bundle, Finding
+from ..version import __version__
+from .build import slug
+from .cases import CasePicture, picture
+from .figures import Drawing, draw
+from .tables import TableView, by_bundle, estimates_frame, number, view
+
+if TYPE_CHECKING:
+    from .build import Report
+
+_LEADING = ("decomposition", "recovery")
+_PROVENANCE_LIMIT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingView:
+    """A finding with its drawings and tables made."""
+
+    key: str
+    finding: Finding
+    wide: Drawing | None
+    narrow: Drawing | None
+    estimates: TableView | None
+    table: TableView | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseView:
+    """A case with its picture made, or the reason why there is none."""
+
+    key: str
+    case: CasePicture
+    svg: str | None
+    problem: str
+    alt: str
+    status: str
+
+
+class Pages:
+    """All pages of one report.
+
+    Parameters
+    ----------
+    report : Report
+        What to render.
+    linked : bool
+        Whether the other pages will lie beside the first, so that it may link to them.
+    stem : str
+        File name of the first page.
+    """
+
+    def __init__(self, report: "Report", *, linked: bool, stem: str = "report.html") -> None:
+        self.report = report
+        self.linked = linked
+        self.stem = stem
+        self._pictures: dict[int, str | Exception] = {}
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Every file's path relative to the report's folder, with its text."""
+        yield self.stem, self.main()
+        for bundle in self.bundles:
+            yield f"reports/{page_name(bundle)}", self.bundle_page(bundle)
+        for one in self.findings:
+            if one.wide is not None and one.narrow is not None:
+                yield f"figures/{one.key}.svg", one.wide.standalone
+                yield f"figures/{one.key}-column.svg", one.narrow.standalone
+
+    def main(self) -> str:
+        """The first page."""
+        report = self.report
+        return self._render(
+            "report.html",
+            title=report.title,
+            leading=[one for one in self.findings if one.finding.key in _LEADING],
+            distance=[one for one in self.findings if one.finding.key == "distance"],
+            further=[one for one in self.findings if one.finding.key not in (*_LEADING, "distance")],
+            tables=self.tables,
+            cases=[self._case(case) for case in report.cases[: report.max_cases]],
+            provenance=_provenance(report.provenance),
+            prefix="reports/",
+        )
+
+    def bundle_page(self, bundle: Bundle) -> str:
+        """The page of one bundle in one hemisphere."""
+        cases = [case for case in self.report.cases if case.bundle == bundle]
+        return self._render(
+            "bundle.html",
+            title=f"{bundle.label}: {self.report.title}",
+            bundle=bundle,
+            cases=[self._case(case) for case in cases],
+            tables=[t for t in (_rows_of(table, bundle) for table in self.tables) if t is not None],
+            overview=view(_overview(cases), "cases-table", f"Every case of {bundle.label}, worst first"),
+            prefix="",
+        )
+
+    @cached_property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """The bundles that have a page."""
+        return tuple(sorted({case.bundle for case in self.report.cases}))
+
+    @cached_property
+    def findings(self) -> tuple[FindingView, ...]:
+        """Findings with drawings and tables."""
+        return tuple(_finding(finding, place) for place, finding in enumerate(self.report.findings))
+
+    @cached_property
+    def tables(self) -> tuple[TableView, ...]:
+        """The bundle table of each estimator, the primary one first."""
+        if self.report.table is None:
+            return ()
+        return tuple(
+            view(
+                frame,
+                slug(f"table-{method}") if method else "table",
+                "Drop of each component with its interval" + (f", estimator: {method}" if method else ""),
+            )
+            for method, frame in by_bundle(self.report.table).items()
+        )
+
+    def _case(self, case: CasePicture) -> CaseView:
+        made = self._pictures.get(id(case))
+        if made is None:
+            try:
+                made = picture(case, self.report.convention)
+            except (ValueError, OSError) as error:  # one damaged image must not cost the whole report
+                made = error
+            self._pictures[id(case)] = made
+        return CaseView(
+            key=slug(f"case-{case.participant_id}-{case.bundle.label}" + (f"-{case.model}" if case.model else "")),
+            case=case,
+            svg=made if isinstance(made, str) else None,
+            problem="" if isinstance(made, str) else str(made),
+            alt=_describe(case, self.report.convention),
+            status=_sentence(case.status),
+        )
+
+    def _render(self, template: str, **values: Any) -> str:
+        environment = _environment()
+        script = _resource("report.js")
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        return environment.get_template(template).render(
+            report=self.report,
+            bundles=self.bundles,
+            linked=self.linked,
+            home=self.stem,
+            version=__version__,
+            styles=Markup(_resource("styles.css")),
+            script=Markup(script),
+            # Only the page's own script may run, whatever a name or a cell holds.
+            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+            run_key=hashlib.sha256(f"{self.report.title}{self.report.verdict}".encode()).hexdigest()[:12],
+            **values,
+        )
+
+
+def page_name(bundle: Bundle) -> str:
+    """File name of a bundle's page."""
+    return f"bundle-{slug(bundle.label)}.html"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _resource(f"templates/{name}")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        number=number, svg=Markup, data_uri=_data_uri, page_name=page_name, slug=slug, finite=math.isfinite, doi=_doi
+    )
+    return environment
+
+
+def _resource(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _data_uri(text: str, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _doi(reference: str) -> str:
+    return reference.removeprefix("https://doi.org/").removeprefix("doi:").strip()
+
+
+def _finding(finding: Finding, place: int) -> FindingView:
+    drawn = finding.figure is not None
+    key = slug(finding.key)
+    return FindingView(
+        key=key,
+        finding=finding,
+        wide=draw(finding, "page", f"f{place}w") if drawn else None,
+        narrow=draw(finding, "column", f"f{place}n") if drawn else None,
+        estimates=view(estimates_frame(finding.estimates), f"{key}-estimates", f"Estimates: {finding.title}")
+        if finding.estimates
+        else None,
+        table=view(finding.table, f"{key}-data", f"Data: {finding.title}") if finding.table is not None else None,
+    )
+
+
+def _describe(case: CasePicture, convention: str) -> str:
+    dice = f"Dice {case.dice:.2f}" if math.isfinite(case.dice) else "no Dice"
+    distance = f", {case.distance_mm:.0f} mm from the tumor" if math.isfinite(case.distance_mm) else ""
+    tumor = ", tumor dotted in yellow" if case.tumor is not None else ""
+    return (
+        f"Axial, coronal and sagittal slices of {case.participant_id} through {case.bundle.label} ({dice}{distance}), "
+        f"{convention} convention: reference as a solid blue outline, prediction dashed in orange{tumor}."
+    )
+
+
+def _sentence(word: str) -> str:
+    known = {status.value: status.sentence for status in Status}
+    return known.get(word, word) if word != Status.OK else ""
+
+
+def _overview(cases: list[CasePicture]) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        [
+            {
+                "participant_id": case.participant_id,
+                "model": case.model,
+                "dice": case.dice,
+                "dice_after": case.dice_after,
+                "distance_mm": case.distance_mm,
+                "status": case.status,
+            }
+            for case in cases
+        ]
+    )
+    return frame.dropna(axis=1, how="all").loc[:, lambda kept: (kept != "").any()]
+
+
+def _rows_of(table: TableView, bundle: Bundle) -> TableView | None:
+    """The rows of a bundle table that are about one bundle and hemisphere."""
+    titles = [header.title for header in table.headers]
+    if not {"bundle", "hemisphere"} <= set(titles):
+        return None
+    b, h = titles.index("bundle"), titles.index("hemisphere")
+    rows = tuple(row for row in table.rows if row[b].text == bundle.name and row[h].text in (bundle.hemisphere, "all"))
+    if not rows:
+        return None
+    lines = table.tsv.splitlines(keepends=True)
+    kept = {id(row) for row in rows}
+    tsv = lines[0] + "".join(line for line, row in zip(lines[1:], table.rows, strict=False) if id(row) in kept)
+    return TableView(
+        key=table.key, caption=table.caption, headers=table.headers, rows=rows, statuses=table.statuses, tsv=tsv
+    )
+
+
+def _provenance(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Nested lists of (name, text) and (name, list), in the order given."""
+    nested: list[tuple[str, Any]] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            nested.append((str(name), _provenance(value)))  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, list | tuple):
+            nested.append((str(name), ", ".join(str(item) for item in value) or "none"))  # pyright: ignore
+        else:
+            nested.append((str(name), str(value)))
+    return nested

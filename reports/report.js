@@ -1,0 +1,87 @@
+"use strict";
+// The page is complete without this script; it adds sorting, filtering and rating.
+(function () {
+  const make = (name, attributes, ...children) => {
+    const element = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  };
+
+  const compare = (a, b, numeric) => {
+    if (a === "" || b === "") return (a === "") - (b === "");
+    return numeric ? Number(a) - Number(b) : a.localeCompare(b, "en", { numeric: true });
+  };
+
+  const sortable = (table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = make("button", { type: "button" }, head.textContent);
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", order);
+        const sign = order === "ascending" ? 1 : -1;
+        const key = (row) => row.cells[column].dataset.sort;
+        const rows = [...table.tBodies[0].rows];
+        const numeric = rows.every((row) => key(row) === "" || Number.isFinite(Number(key(row))));
+        const known = rows.filter((row) => key(row) !== "");
+        const missing = rows.filter((row) => key(row) === "");
+        known.sort((a, b) => sign * compare(key(a), key(b), numeric));
+        table.tBodies[0].append(...known, ...missing);
+      });
+    });
+  };
+
+  const filterable = (box) => {
+    const table = box.querySelector("table");
+    const heads = [...table.tHead.rows[0].cells];
+    const count = make("output", { "aria-live": "polite" });
+    const text = make("input", { type: "search", autocomplete: "off" });
+    const choosers = heads.flatMap((head, column) => {
+      if (!head.dataset.choices) return [];
+      const options = JSON.parse(head.dataset.choices).map((value) => {
+        const option = make("option", {}, value);
+        option.value = value;
+        return option;
+      });
+      const every = make("option", {}, "all");
+      every.value = "\u0000";
+      return [{ column, select: make("select", {}, every, ...options), title: head.textContent }];
+    });
+    const apply = () => {
+      const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const row of table.tBodies[0].rows) {
+        const content = row.textContent.toLowerCase();
+        const chosen = choosers.every(
+          ({ column, select }) => select.value === "\u0000" || row.cells[column].textContent === select.value
+        );
+        row.hidden = !(chosen && words.every((word) => content.includes(word)));
+        shown += !row.hidden;
+      }
+      count.textContent = `${shown} of ${table.tBodies[0].rows.length} rows`;
+    };
+    const bar = make("div", { class: "filters" }, make("label", {}, "Search", text));
+    for (const { select, title } of choosers) bar.append(make("label", {}, title, select));
+    bar.append(count);
+    bar.addEventListener("input", apply);
+    box.prepend(bar);
+    apply();
+  };
+
+  document.querySelectorAll(".table.tools").forEach(filterable);
+  document.querySelectorAll("table.sortable").forEach(sortable);
+  // A print shows what is folded away on the screen, except long data tables.
+  const folded = [];
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details:not([open])").forEach((details) => {
+      if (details.querySelectorAll("tr").length < 40) {
+        details.open = true;
+        folded.push(details);
+      }
+    });
+  });
+  addEventListener("afterprint", () => folded.splice(0).forEach((details) => (details.open = false)));
+})();

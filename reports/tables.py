@@ -1,0 +1,214 @@
+"""Data frames made ready for reading: titles, rounded numbers, and one row a bundle and hemisphere."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..status import Status
+from ..tables import TABLES
+
+_COMPONENTS = ("raw", "total", "systematic", "tumor", "interaction", "residual")
+_TITLES = {
+    "participant_id": "participant",
+    "p_value": "p",
+    "p_adjusted": "adjusted p",
+    "n_patients": "patients",
+    "n_controls": "controls",
+    "low": "from",
+    "high": "to",
+    "n": "n",
+}
+_DESCRIPTIONS = {name: column.description for table in TABLES.values() for name, column in table.columns.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A value as text, and as what it is sorted by."""
+
+    text: str
+    sort: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """A column's title, its description, and whether few enough different texts stand in it to choose from."""
+
+    title: str
+    description: str
+    numeric: bool
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableView:
+    """A table for a template.
+
+    Parameters
+    ----------
+    key : str
+        Letters, digits and hyphens: its anchor and file name.
+    caption : str
+        What the rows are.
+    headers, rows :
+        Rows hold one `Cell` a header.
+    statuses : tuple of (str, str)
+        Status words that occur other than ``ok``, each with its sentence.
+    tsv : str
+        The whole table in tab-separated text, numbers not rounded.
+    """
+
+    key: str
+    caption: str
+    headers: tuple[Header, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    statuses: tuple[tuple[str, str], ...]
+    tsv: str
+
+
+def view(frame: pd.DataFrame, key: str, caption: str) -> TableView:
+    """Turn a frame into rows of text.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Any columns. Column names and texts may hold anything; templates escape them.
+    key, caption : str
+        See `TableView`.
+
+    Examples
+    --------
+    >>> table = view(pd.DataFrame({"bundle": ["AF"], "dice": [0.71234]}), "t", "By bundle")
+    >>> [cell.text for cell in table.rows[0]]
+    ['AF', '0.712']
+    """
+    headers = tuple(_header(name, frame[name]) for name in frame)
+    rows = tuple(
+        tuple(_cell(value, str(name)) for name, value in zip(frame.columns, row, strict=True))
+        for row in frame.itertuples(index=False, name=None)
+    )
+    words = dict.fromkeys(str(word) for word in frame["status"]) if "status" in frame else {}
+    known = {status.value: status.sentence for status in Status}
+    statuses = tuple((word, known[word]) for word in words if word in known and word != Status.OK)
+    tsv = frame.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    return TableView(key=key, caption=caption, headers=headers, rows=rows, statuses=statuses, tsv=tsv)
+
+
+def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Bring the long table of components into one row a bundle and hemisphere, one table an estimator.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With the columns of `shiftkit.tables.DECOMPOSITION`; any other frame comes back as it is.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        Estimator to its table, the primary one (``regression``) first. Components stand in columns as
+        ``estimate [low, high]``; columns that say the same in every row are left out.
+    """
+    needed = {"bundle", "hemisphere", "component", "estimate", "low", "high"}
+    if not needed <= set(frame):
+        return {"": frame}
+    methods = list(dict.fromkeys(frame["method"])) if "method" in frame else [""]
+    methods.sort(key=lambda method: method != "regression")
+    return {str(m): _wide(frame[frame["method"] == m] if "method" in frame else frame) for m in methods}
+
+
+def _wide(frame: pd.DataFrame) -> pd.DataFrame:
+    names = [name for name in ("metric", "model", "modality") if name in frame and frame[name].nunique() > 1]
+    names = [*names, "bundle", "hemisphere"]
+    present = list(dict.fromkeys(frame["component"]))
+    components = [c for c in _COMPONENTS if c in present] + [c for c in present if c not in _COMPONENTS]
+    rows: list[dict[str, Any]] = []
+    for group, part in frame.groupby(names, sort=False):
+        row: dict[str, Any] = dict(zip(names, group, strict=True))
+        indexed = part.drop_duplicates("component").set_index("component")
+        for component in components:
+            row[component] = _interval(indexed.loc[component]) if component in indexed.index else "–"
+        for count in ("n_patients", "n_controls"):
+            if count in part:
+                row[count] = part[count].max()
+        row["status"] = _worst(part["status"]) if "status" in part else "ok"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _worst(words: pd.Series) -> str:
+    """The word that says most about a row: the first that is not ``ok``."""
+    return next((str(word) for word in words if word != Status.OK), str(Status.OK))
+
+
+def _interval(row: pd.Series) -> str:
+    if not math.isfinite(float(row["estimate"])):
+        return "not given"
+    if not math.isfinite(float(row["low"])):
+        return number(row["estimate"])
+    return f"{number(row['estimate'])} [{number(row['low'])}, {number(row['high'])}]"
+
+
+def number(value: float, name: str = "") -> str:
+    """A number as a reader wants it: whole ones whole, others to three decimals or three digits.
+
+    Examples
+    --------
+    >>> number(0.11251), number(24.0), number(0.0004, "p_value"), number(1234.5), number(-0.02)
+    ('0.113', '24', '< 0.001', '1234', '−0.020')
+    """
+    value = float(value)
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if name in ("p", "p_value", "p_adjusted"):
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if value == int(value) and abs(value) < 1e15 and (abs(value) >= 2 or name.startswith("n")):
+        text = str(int(value))
+    elif abs(value) >= 100:
+        text = f"{value:.0f}"
+    elif abs(value) >= 10:
+        text = f"{value:.1f}"
+    else:
+        text = f"{value:.3f}"
+    return text.replace("-", "−")
+
+
+def estimates_frame(estimates: Sequence[Any]) -> pd.DataFrame:
+    """Estimates in long form, without columns that nothing stands in."""
+    frame = pd.DataFrame([vars(one) for one in estimates])
+    empty = [name for name in ("p_value", "p_adjusted") if name in frame and frame[name].isna().all()]
+    return frame.drop(columns=empty)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: Any, name: str) -> Cell:
+    if hasattr(value, "item"):
+        value = value.item()
+    if _is_number(value):
+        return Cell(text=number(value, name), sort="" if math.isnan(value) else repr(float(value)), numeric=True)
+    text = "–" if value is None or value is pd.NA else str(value)
+    leading = text.split(" [")[0].replace("−", "-")
+    try:
+        return Cell(text=text, sort=repr(float(leading)), numeric=True)
+    except ValueError:
+        return Cell(text=text, sort=text)
+
+
+def _header(name: Any, column: pd.Series) -> Header:
+    cells = [_cell(value, str(name)) for value in column]
+    numeric = any(cell.numeric for cell in cells)
+    texts = tuple(dict.fromkeys(cell.text for cell in cells))
+    title = _TITLES.get(str(name), str(name).replace("_mm", " (mm)").replace("_ml", " (ml)").replace("_", " "))
+    return Header(
+        title=title,
+        description=_DESCRIPTIONS.get(str(name), ""),
+        numeric=numeric,
+        choices=texts if not numeric and 2 <= len(texts) <= 12 else (),
+    )
