@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..status import Status
 from ..tables import SCORES, parse_table, read_table, write_table
 
-ROW = ["participant_id", "model", "modality", "bundle", "hemisphere"]
+_BUNDLE_OF_A_CASE = ("participant_id", "session", "cohort", "model", "modality", "bundle", "hemisphere")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,8 @@ class ScoreTable:
 
         Metrics of probabilities, which can be unavailable where the masks are not, count only where they are alone.
         """
-        found = self.frame.drop_duplicates([*ROW, "cohort"])["status"].value_counts()
+        identity = [name for name in _BUNDLE_OF_A_CASE if name in self.frame]
+        found = self.frame.drop_duplicates(identity)["status"].value_counts()
         return {word: int(found[word]) for word in Status if word in found}
 
     def summary(self) -> pd.DataFrame:

@@ -14,8 +14,9 @@ from ..status import Status
 from ..types import Bundle, Case, Cohort, Predictions, Volume
 from .anatomy import Anatomy
 from .error_maps import write_error_map
+from .layouts import find_predictions
 from .metrics import DEFAULT_METRICS, METRICS, PROBABILISTIC, compare, compare_probability
-from .predictions import PredictedMasks, find_predictions
+from .predictions import PredictedMasks
 from .score_table import ScoreTable
 
 __all__ = ["METRICS", "score"]
@@ -44,7 +45,7 @@ def score(
     ----------
     predictions : Predictions, Cohort or Path
         What a model predicted, or a folder of masks that another tool made; the layouts are those of
-        `shiftkit.analyses.predictions.find_predictions`.
+        `shiftkit.analyses.layouts.find_predictions`.
     cohort : Cohort
         With reference masks; tumor masks and the columns of ``participants.tsv`` go into the table as covariates.
     metrics : sequence of str
@@ -137,6 +138,7 @@ def identify(case: Case, bundle: Bundle, cohort: str, predicted: PredictedMasks)
     """The columns that say what a row is about."""
     return {
         "participant_id": case.participant_id,
+        "session": case.session or "n/a",
         "cohort": cohort,
         "group": case.group,
         "model": predicted.model,

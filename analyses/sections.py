@@ -17,7 +17,8 @@ from ..status import Status
 from ..tables import SECTIONS, parse_table
 from ..types import Bundle, Case, Cohort, Predictions, Volume
 from .anatomy import Anatomy
-from .predictions import PredictedMasks, find_predictions
+from .layouts import find_predictions
+from .predictions import PredictedMasks
 from .scoring import Progress, for_each_case, identify
 
 _HALF = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ..types import Bundle, Case, Cohort, Predictions
 from .anatomy import Anatomy
+from .layouts import find_predictions
 from .places import Places
-from .predictions import PredictedMasks, find_predictions
+from .predictions import PredictedMasks
 from .scoring import Progress
 
 Counts = NDArray[np.float64]

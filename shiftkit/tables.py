@@ -71,6 +71,7 @@ SCORES = Table(
         "unit": _text("Unit of the value."),
         **_STATUS,
         "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to reference bundle mask.", "mm"),
+        "session": _text("Session, n/a where there is one only.", False),
         "tumor_distance_mean_mm": _number("Mean distance to the tumor over the bundle's voxels.", "mm", False),
         **{
             f"tumor_distance_p{q:02}_mm": _number(

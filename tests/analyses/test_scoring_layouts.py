@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from shiftkit.analyses.predictions import find_predictions, parse_bundle
+from shiftkit.analyses.layouts import find_predictions, parse_bundle
 from shiftkit.analyses.scoring import score
 from shiftkit.cohorts import load_cohort, mask_path, write_description, write_participants
 from shiftkit.errors import DataError
