@@ -276,6 +276,17 @@ def test_table_is_its_own_and_joins_others(cohort: Cohort, predicted: Path) -> N
         table.metric("hd95")
 
 
+def test_sessions_stay_apart(tmp_path: Path) -> None:
+    """Two sessions of one participant are two rows and two counted bundles, each against its own reference."""
+    for name, shifts in (("cohort", (0, 0)), ("predicted", (0, 1))):
+        write_cohort(tmp_path / name, [{"participant_id": "sub-c", "group": "control"}])
+        for session, shift in zip(("ses-1", "ses-2"), shifts, strict=True):
+            write_masks(tmp_path / name, f"sub-c_{session}", {LEFT: np.roll(REFERENCES[LEFT], shift, axis=1)})
+    table = score(tmp_path / "predicted", load_cohort(tmp_path / "cohort"), metrics=["dice"])
+    assert table.frame.set_index("session")["value"].to_dict() == {"ses-1": 1.0, "ses-2": pytest.approx(13 / 14)}
+    assert table.counts() == {"ok": 2}
+
+
 def test_plot_draws_every_value_of_one_metric(cohort: Cohort, predicted: Path) -> None:
     """One dot a row that has a value, by group, on labeled axes."""
     import matplotlib
