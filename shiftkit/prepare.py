@@ -176,8 +176,8 @@ def _read(raw: Path) -> _Diffusion:
     length = np.linalg.norm(bvecs, axis=1)
     if (~weighted).sum() == 0 or weighted.sum() < 6 or (np.abs(length[weighted] - 1) > 0.1).any():
         raise DataError(
-            f"{raw.name} needs an image at b = 0, six gradients, and directions of length 1; got {(~weighted).sum()} at "
-            f"b ≤ {_B0:g}, {weighted.sum()} gradients, lengths {length[weighted].min(initial=1):.2f}–"
+            f"{raw.name} needs an image at b = 0, six gradients, and directions of length 1; got {(~weighted).sum()} "
+            f"at b ≤ {_B0:g}, {weighted.sum()} gradients, lengths {length[weighted].min(initial=1):.2f}–"
             f"{length[weighted].max(initial=1):.2f}. Check the .bval and .bvec files."
         )
     bvecs = np.where(weighted[:, None], bvecs / np.maximum(length, 1e-9)[:, None], 0.0)
@@ -199,7 +199,7 @@ def _brain(raw: Path, grid: Volume, data: NDArray[np.float32], b0: NDArray[np.bo
         mask = read_mask(found[0])
         if not same_grid(mask, grid):
             raise DataError(
-                f"The brain mask must lie on the grid of {raw.name}; {found[0].name} does not. Resample it."
+                f"The brain mask must share the grid of {raw.name}; {found[0].name} does not. Resample it."
             )
         return mask.array
     from dipy.segment.mask import median_otsu

@@ -80,7 +80,10 @@ def _cure(volume: Volume, grid: Volume) -> str:
             f"Either the affine is wrong: copy that of the other images; or the voxels are stored the other way along "
             f"{flipped}: resample onto the others' grid. Overlay the image on another one to see which."
         )
-    return "Resample onto the others' grid (nearest neighbor for masks); if the voxels already fit, copy the others' affine."
+    return (
+        "Resample onto the others' grid (nearest neighbor for masks); "
+        "if the voxels already fit, copy the affine of the others."
+    )
 
 
 def _flipped_axes(volume: Volume, grid: Volume) -> str:

@@ -1,0 +1,92 @@
+"""How often `check` raises a false alarm on sound phantom cases, how long it takes, and how long indexing takes.
+
+Run as ``python benchmarks/check.py``; writes ``benchmarks/check.md``. The sound cases are made into a temporary
+folder, or kept in the one named by ``--phantom`` for another run.
+"""
+
+import argparse
+import platform
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import bids2table
+import pandas as pd
+
+from shiftkit.check import check
+from shiftkit.cohorts import image_path, load_cohort, mask_path, tumor_path, write_description, write_participants
+from shiftkit.phantoms import phantom
+from shiftkit.types import Bundle
+
+BUNDLES = [Bundle.parse(f"{name}{side}") for name in ("AF", "FAT", "IFOF", "ILF", "PYT") for side in ("left", "right")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=100, help="cases in each of two cohorts")
+    parser.add_argument("--spacing", type=float, default=4.0)
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--phantom", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = [
+            "# Checking and indexing",
+            "",
+            f"`python benchmarks/check.py --cases {options.cases} --spacing {options.spacing:g} --seed {options.seed}`, "
+            f"{platform.machine()}, one process.",
+            "",
+            *alarms(options.phantom or Path(scratch) / "phantom", options.cases, options.spacing, options.seed),
+            "",
+            *indexing(Path(scratch) / "thousand"),
+        ]
+    text = "\n".join(lines) + "\n"
+    (Path(__file__).parent / "check.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def alarms(root: Path, cases: int, spacing: float, seed: int) -> list[str]:
+    made = phantom(root, n_healthy=cases, n_glioma=cases, spacing_mm=spacing, seed=seed)
+    rows = ["| sound cohort | cases | cases with errors | cases with warnings | checks that fired | s a case |"]
+    rows.append("|---|---|---|---|---|---|")
+    for name, cohort in made.items():
+        start = time.perf_counter()
+        report = check(cohort)
+        seconds = (time.perf_counter() - start) / len(cohort)
+        verdicts = Counter(report.verdicts[key] for key in report.participants)
+        fired = ", ".join(f"{key} {n}" for key, n in Counter(one.check for one in report.problems).items()) or "none"
+        rows.append(
+            f"| {name} | {len(cohort)} | {verdicts['error']} | {verdicts['warning']} | {fired} | {seconds:.2f} |"
+        )
+        for problem in report.problems:
+            print(problem)
+    return rows
+
+
+def indexing(root: Path) -> list[str]:
+    keys = [f"sub-{i:04d}" for i in range(1000)]
+    for key in keys:
+        paths = [image_path(root, key, modality) for modality in ("t1w", "fa", "ap", "peaks")]
+        paths += [mask_path(root, key, bundle) for bundle in BUNDLES]
+        for path in [*paths, tumor_path(root, key), tumor_path(root, key, "core")]:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    write_participants(root, pd.DataFrame({"participant_id": keys, "group": "control"}))
+    write_description(root, "thousand")
+    ours, peer = (min(timed(call, root) for _ in range(3)) for call in (load_cohort, bids2table.index_dataset))
+    return [
+        "| indexing 1,000 participants × 16 files | s | ratio |",
+        "|---|---|---|",
+        f"| `shiftkit.load_cohort` | {ours:.2f} | 1 |",
+        f"| `bids2table.index_dataset` {bids2table.__version__} | {peer:.2f} | {peer / ours:.1f} |",
+    ]
+
+
+def timed(call, root: Path) -> float:
+    start = time.perf_counter()
+    call(root)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
