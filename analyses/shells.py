@@ -13,6 +13,7 @@ from ..status import Status
 from ..tables import DECOMPOSITION, SHELLS
 from ..types import Bundle, Cohort, Predictions
 from .places import Places
+from .predictions import find_predictions
 from .resampling import draw_weights, interval
 from .scoring import Progress
 from .shell_counts import ErrorCounts, count_errors
@@ -300,17 +301,22 @@ def _common_bundles(
     patients: Cohort, controls: Cohort, predictions: Predictions, reference_predictions: Predictions
 ) -> tuple[Bundle, ...]:
     """Bundles that patients and at least two controls have, and that the model predicts in both."""
-    common = set(patients.bundles) & set(predictions.cohort.bundles) & set(reference_predictions.cohort.bundles)
-    found = tuple(sorted(bundle for bundle in common if sum(bundle in case.masks for case in controls) >= 2))
+    predicted = [find_predictions(each).bundles for each in (predictions, reference_predictions)]
+    found = tuple(
+        sorted(
+            bundle
+            for bundle in predicted[0].intersection(predicted[1], patients.bundles)
+            if sum(bundle in case.masks for case in controls) >= 2
+        )
+    )
     if not found:
+        listed = [
+            " ".join(sorted(bundle.label for bundle in each)) or "none"
+            for each in (patients.bundles, controls.bundles, *predicted)
+        ]
         raise DataError(
             "Shells need a bundle that the patients and at least 2 controls have and that the model predicts in both; "
-            f"patients have {_listed(patients)}, controls {_listed(controls)}, predictions "
-            f"{_listed(predictions.cohort)} and {_listed(reference_predictions.cohort)}. Check the labels in the file "
-            "names, and the group column."
+            f"patients have {listed[0]}, controls {listed[1]}, predictions {listed[2]} and {listed[3]}. Check the "
+            "labels in the file names, and the group column."
         )
     return found
-
-
-def _listed(cohort: Cohort) -> str:
-    return " ".join(bundle.label for bundle in cohort.bundles) or "none"
