@@ -24,8 +24,7 @@ LIMITATIONS = (
 )
 """What every report says about itself."""
 
-_FIRST = ("decomposition", "recovery")
-_DISTANCE = ("distance",)
+_FIRST = ("decomposition", "recovery", "bundles", "distance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +165,8 @@ def report(
     Parameters
     ----------
     findings : sequence of Finding
-        In any number. Those with key ``decomposition``, ``recovery`` and ``distance`` come first, and the rest
-        follow in the order given, after the cases.
+        In any number. Those with key ``decomposition``, ``recovery``, ``bundles`` and ``distance`` come first;
+        the rest follow after the cases, in the order given.
     title, verdict : str
         What the report is about, and its answer in one sentence with numbers.
     cases : sequence of CasePicture
@@ -199,7 +198,7 @@ def report(
     >>> "Half of the drop is systematic." in page.html
     True
     """
-    order = {key: place for place, key in enumerate((*_FIRST, *_DISTANCE))}
+    order = {key: place for place, key in enumerate(_FIRST)}
     ordered = sorted(findings, key=lambda finding: order.get(finding.key, len(order)))
     return Report(
         title=title,

@@ -87,8 +87,10 @@ def worst_first(cases: "tuple[CasePicture, ...]") -> "tuple[CasePicture, ...]":
     return tuple(sorted(cases, key=lambda case: (np.isnan(case.dice), case.dice, case.participant_id)))
 
 
-def picture(case: CasePicture, convention: Convention = "radiological") -> str:
+def picture(case: CasePicture, convention: Convention = "radiological", *, after: bool = False) -> str:
     """Draw a case from its files; see `three_planes`.
+
+    With ``after``, the prediction is the one after fine-tuning.
 
     Raises
     ------
@@ -96,9 +98,8 @@ def picture(case: CasePicture, convention: Convention = "radiological") -> str:
         If an image cannot be read.
     """
     tumor = read_mask(case.tumor) if case.tumor is not None else None
-    return three_planes(
-        _scalar(case.image), read_mask(case.reference), read_mask(case.prediction), tumor, convention=convention
-    )
+    prediction = read_mask(case.after if after and case.after is not None else case.prediction)
+    return three_planes(_scalar(case.image), read_mask(case.reference), prediction, tumor, convention=convention)
 
 
 def three_planes(
@@ -109,7 +110,7 @@ def three_planes(
     *,
     convention: Convention = "radiological",
 ) -> str:
-    """Draw the axial, coronal and sagittal slices in which the bundle is largest.
+    """Draw the axial, coronal and sagittal slices in which the reference is largest.
 
     Parameters
     ----------
@@ -147,13 +148,13 @@ def three_planes(
     low, high = _window(anatomy)
     box = _box(anatomy, outlines)
     center = _center(reference, prediction, tumor, box)
+    height = max(float(box[1, 2] - box[0, 2]), float(box[1, 1] - box[0, 1])) + 9.0
     panels: list[str] = []
     offset = 0.0
     for axis, name in _PLANES:
-        panel, width = _panel(anatomy, outlines, axis, name, center, box, (low, high), convention)
-        panels.append(f'<g transform="translate({offset:.1f} 0)">{panel}</g>')
+        panel, width, rows = _panel(anatomy, outlines, axis, name, center, box, (low, high), convention)
+        panels.append(f'<g transform="translate({offset:.1f} {height - 9.0 - rows:.1f})">{panel}</g>')
         offset += width + 4.0
-    height = max(float(box[1, 2] - box[0, 2]), float(box[1, 1] - box[0, 1])) + 9.0
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {offset - 4.0:.1f} {height:.1f}" '
         f'width="{(offset - 4.0) * 2:.0f}" height="{height * 2:.0f}" font-family="Arial, Helvetica, sans-serif" '
@@ -186,13 +187,16 @@ def _box(anatomy: Volume, outlines: list[Outline]) -> NDArray[np.float64]:
 def _center(
     reference: Volume, prediction: Volume, tumor: Volume | None, box: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Where to cut: along each axis, the place where reference and prediction together are largest."""
-    masks = [mask for mask in (reference, prediction) if (mask.array > 0.5).any()]
-    masks = masks or [mask for mask in (tumor,) if mask is not None and (mask.array > 0.5).any()]
-    if not masks:
+    """Where to cut: along each axis, the place where the reference is largest.
+
+    The reference alone decides, so that the same slices are shown for every prediction; the prediction or the
+    tumor stand in for a reference that is empty.
+    """
+    full = [mask for mask in (reference, prediction, tumor) if mask is not None and (mask.array > 0.5).any()]
+    if not full:
         return box.mean(axis=0)
-    step = max(max(mask.spacing_mm) for mask in masks)
-    cloud = np.concatenate([_world(mask, mask.array > 0.5) for mask in masks])
+    step = max(full[0].spacing_mm)
+    cloud = _world(full[0], full[0].array > 0.5)
     center = np.empty(3)
     for axis in range(3):
         values, counts = np.unique(np.round(cloud[:, axis] / step), return_counts=True)
@@ -247,7 +251,7 @@ def _panel(
     box: NDArray[np.float64],
     window: tuple[float, float],
     convention: Convention,
-) -> tuple[str, float]:
+) -> tuple[str, float, float]:
     points, width, height = _grid(axis, center, box, convention)
     slice_ = (_sample(anatomy, points) - window[0]) / max(window[1] - window[0], 1e-9)
     parts = [
@@ -270,7 +274,7 @@ def _panel(
             f'<text x="{width - 4 - _BAR_MM:.1f}" y="{height + 7:.1f}" font-size="6" fill="#fff" '
             f'text-anchor="end">{_BAR_MM:.0f} mm</text>'
         )
-    return "".join(parts), width
+    return "".join(parts), width, height
 
 
 def _png(values: NDArray[Any]) -> str:

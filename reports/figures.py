@@ -34,7 +34,7 @@ def draw(finding: Finding, width: str, prefix: str) -> Drawing:
     Parameters
     ----------
     finding : Finding
-        Its ``figure`` is called with one pair of axes, half as high as wide on a page; it may set another
+        Its ``figure`` is called with one pair of axes, 0.44 times as high as wide on a page; it may set another
         height with ``ax.figure.set_figheight``.
     width : {"column", "page"}
         A journal's single column or its full width.
@@ -81,7 +81,7 @@ def _svg(finding: Finding, width: str, math: bool) -> str:
     from matplotlib.figure import Figure
 
     inches = COLUMN_MM[width] / 25.4
-    height = inches * (0.5 if width == "page" else 0.85)
+    height = inches * (0.44 if width == "page" else 0.85)
     with styled(), mpl.rc_context({"text.parse_math": math}):
         figure = Figure(figsize=(inches, height), layout="constrained")
         FigureCanvasSVG(figure)

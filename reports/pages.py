@@ -4,7 +4,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,7 @@ from .tables import TableView, by_bundle, estimates_frame, number, view
 if TYPE_CHECKING:
     from .build import Report
 
-_LEADING = ("decomposition", "recovery")
-_PROVENANCE_LIMIT = 64
+_LEADING = ("decomposition", "recovery", "bundles")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +49,8 @@ class CaseView:
     problem: str
     alt: str
     status: str
+    after: str | None = None
+    alt_after: str = ""
 
 
 class Pages:
@@ -69,7 +70,7 @@ class Pages:
         self.report = report
         self.linked = linked
         self.stem = stem
-        self._pictures: dict[int, str | Exception] = {}
+        self._pictures: dict[tuple[int, bool], str | Exception] = {}
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Every file's path relative to the report's folder, with its text."""
@@ -93,6 +94,8 @@ class Pages:
             tables=self.tables,
             cases=[self._case(case) for case in report.cases[: report.max_cases]],
             provenance=_provenance(report.provenance),
+            # A note that a finding already gives as a caveat need not be read twice.
+            notes=[note for note in report.notes if all(note not in one.caveats for one in report.findings)],
             prefix="reports/",
         )
 
@@ -124,23 +127,22 @@ class Pages:
         """The bundle table of each estimator, the primary one first."""
         if self.report.table is None:
             return ()
+        table = self.report.table
         return tuple(
             view(
                 frame,
                 slug(f"table-{method}") if method else "table",
-                "Drop of each component with its interval" + (f", estimator: {method}" if method else ""),
+                "Drop of each component with its interval"
+                + (f", estimator: {method}" if method else "")
+                + _counts(frame),
+                table[table["method"] == method] if method else table,
             )
             for method, frame in by_bundle(self.report.table).items()
         )
 
     def _case(self, case: CasePicture) -> CaseView:
-        made = self._pictures.get(id(case))
-        if made is None:
-            try:
-                made = picture(case, self.report.convention)
-            except (ValueError, OSError) as error:  # one damaged image must not cost the whole report
-                made = error
-            self._pictures[id(case)] = made
+        made = self._picture(case, after=False)
+        after = self._picture(case, after=True) if case.after is not None else None
         return CaseView(
             key=slug(f"case-{case.participant_id}-{case.bundle.label}" + (f"-{case.model}" if case.model else "")),
             case=case,
@@ -148,7 +150,19 @@ class Pages:
             problem="" if isinstance(made, str) else str(made),
             alt=_describe(case, self.report.convention),
             status=_sentence(case.status),
+            after=after if isinstance(after, str) else None,
+            alt_after=_describe(replace(case, dice=case.dice_after), self.report.convention, "after fine-tuning "),
         )
+
+    def _picture(self, case: CasePicture, *, after: bool) -> str | Exception:
+        """The picture of a case, drawn once; the error where an image is damaged, which must not cost the report."""
+        key = (id(case), after)
+        if key not in self._pictures:
+            try:
+                self._pictures[key] = picture(case, self.report.convention, after=after)
+            except (ValueError, OSError) as error:
+                self._pictures[key] = error
+        return self._pictures[key]
 
     def _render(self, template: str, **values: Any) -> str:
         environment = _environment()
@@ -182,14 +196,20 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        number=number, svg=Markup, data_uri=_data_uri, page_name=page_name, slug=slug, finite=math.isfinite, doi=_doi
-    )
+    filters: dict[str, Any] = {
+        "number": number,
+        "svg": Markup,
+        "data_uri": _data_uri,
+        "page_name": page_name,
+        "finite": math.isfinite,
+        "doi": _doi,
+    }
+    environment.filters.update(filters)
     return environment
 
 
 def _resource(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text(encoding="utf-8")
 
 
 def _data_uri(text: str, kind: str) -> str:
@@ -215,13 +235,18 @@ def _finding(finding: Finding, place: int) -> FindingView:
     )
 
 
-def _describe(case: CasePicture, convention: str) -> str:
+def _counts(frame: pd.DataFrame) -> str:
+    counts = [f"{int(frame.attrs[name])} {name[2:]}" for name in ("n_patients", "n_controls") if name in frame.attrs]
+    return f" ({' and '.join(counts)})" if counts else ""
+
+
+def _describe(case: CasePicture, convention: str, when: str = "") -> str:
     dice = f"Dice {case.dice:.2f}" if math.isfinite(case.dice) else "no Dice"
     distance = f", {case.distance_mm:.0f} mm from the tumor" if math.isfinite(case.distance_mm) else ""
     tumor = ", tumor dotted in yellow" if case.tumor is not None else ""
     return (
         f"Axial, coronal and sagittal slices of {case.participant_id} through {case.bundle.label} ({dice}{distance}), "
-        f"{convention} convention: reference as a solid blue outline, prediction dashed in orange{tumor}."
+        f"{convention} convention: reference as a solid blue outline, prediction {when}dashed in orange{tumor}."
     )
 
 
@@ -256,12 +281,7 @@ def _rows_of(table: TableView, bundle: Bundle) -> TableView | None:
     rows = tuple(row for row in table.rows if row[b].text == bundle.name and row[h].text in (bundle.hemisphere, "all"))
     if not rows:
         return None
-    lines = table.tsv.splitlines(keepends=True)
-    kept = {id(row) for row in rows}
-    tsv = lines[0] + "".join(line for line, row in zip(lines[1:], table.rows, strict=False) if id(row) in kept)
-    return TableView(
-        key=table.key, caption=table.caption, headers=table.headers, rows=rows, statuses=table.statuses, tsv=tsv
-    )
+    return replace(table, rows=rows)
 
 
 def _provenance(content: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -17,7 +17,7 @@ COLUMN_MM = {"column": 90.0, "page": 190.0}
 """Widths of a journal's single column and of its full page."""
 
 
-def journal() -> dict[str, Any]:
+def journal() -> Any:
     """Matplotlib settings for print and screen: 8 pt sans serif, thin axes, no frame, text kept as text.
 
     Examples

@@ -69,7 +69,7 @@ class TableView:
     tsv: str
 
 
-def view(frame: pd.DataFrame, key: str, caption: str) -> TableView:
+def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | None = None) -> TableView:
     """Turn a frame into rows of text.
 
     Parameters
@@ -78,6 +78,8 @@ def view(frame: pd.DataFrame, key: str, caption: str) -> TableView:
         Any columns. Column names and texts may hold anything; templates escape them.
     key, caption : str
         See `TableView`.
+    download : DataFrame, optional
+        What the downloaded table holds instead, such as the long form of a wide table.
 
     Examples
     --------
@@ -93,7 +95,7 @@ def view(frame: pd.DataFrame, key: str, caption: str) -> TableView:
     words = dict.fromkeys(str(word) for word in frame["status"]) if "status" in frame else {}
     known = {status.value: status.sentence for status in Status}
     statuses = tuple((word, known[word]) for word in words if word in known and word != Status.OK)
-    tsv = frame.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    tsv = (frame if download is None else download).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
     return TableView(key=key, caption=caption, headers=headers, rows=rows, statuses=statuses, tsv=tsv)
 
 
@@ -109,7 +111,8 @@ def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     -------
     dict of str to DataFrame
         Estimator to its table, the primary one (``regression``) first. Components stand in columns as
-        ``estimate [low, high]``; columns that say the same in every row are left out.
+        ``estimate [low, high]``; columns that say the same in every row are
+        left out, and counts of participants that do so stand in ``attrs``.
     """
     needed = {"bundle", "hemisphere", "component", "estimate", "low", "high"}
     if not needed <= set(frame):
@@ -129,13 +132,16 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = dict(zip(names, group, strict=True))
         indexed = part.drop_duplicates("component").set_index("component")
         for component in components:
-            row[component] = _interval(indexed.loc[component]) if component in indexed.index else "–"
+            row[component] = _interval(indexed.loc[[component]].iloc[0]) if component in indexed.index else "–"
         for count in ("n_patients", "n_controls"):
             if count in part:
                 row[count] = part[count].max()
         row["status"] = _worst(part["status"]) if "status" in part else "ok"
         rows.append(row)
-    return pd.DataFrame(rows)
+    wide = pd.DataFrame(rows)
+    same = [name for name in ("n_patients", "n_controls") if name in wide and wide[name].nunique() == 1]
+    wide.attrs.update({name: wide[name].iloc[0] for name in same})
+    return wide.drop(columns=same)
 
 
 def _worst(words: pd.Series) -> str:
@@ -178,10 +184,29 @@ def number(value: float, name: str = "") -> str:
 
 
 def estimates_frame(estimates: Sequence[Any]) -> pd.DataFrame:
-    """Estimates in long form, without columns that nothing stands in."""
-    frame = pd.DataFrame([vars(one) for one in estimates])
-    empty = [name for name in ("p_value", "p_adjusted") if name in frame and frame[name].isna().all()]
-    return frame.drop(columns=empty)
+    """Estimates for reading: value and interval in one column; columns in which nothing stands are left out."""
+    rows = [
+        {
+            "quantity": one.name,
+            f"estimate [{one.level:.0%} interval]": _interval(
+                pd.Series({"estimate": one.value, "low": one.low, "high": one.high})
+            ),
+            "unit": one.unit if one.unit != "1" else "",
+            "participants": one.n,
+            "p_value": one.p_value,
+            "p_adjusted": one.p_adjusted,
+            "status": one.status,
+        }
+        for one in estimates
+    ]
+    frame = pd.DataFrame(rows)
+    bare = [name for name in ("p_value", "p_adjusted") if frame[name].isna().all()]
+    bare += [
+        name
+        for name, nothing in (("unit", ""), ("participants", 0), ("status", "ok"))
+        if (frame[name] == nothing).all()
+    ]
+    return frame.drop(columns=bare)
 
 
 def _is_number(value: Any) -> bool:
