@@ -12,8 +12,8 @@ from ..errors import ConfigError, DataError
 from ..status import Status
 from ..tables import DECOMPOSITION, SHELLS
 from ..types import Bundle, Cohort, Predictions
+from .layouts import find_predictions
 from .places import Places
-from .predictions import find_predictions
 from .resampling import draw_weights, interval
 from .scoring import Progress
 from .shell_counts import ErrorCounts, count_errors
@@ -104,8 +104,8 @@ def shells(
     no component.
 
     The split is withheld (``split_withheld``) where fewer than two patients, or a tenth of them, have voxels beyond
-    ``plateau_mm``, and where the innermost plateau shell lies above the others by more than 0.02 even at the lower end of its interval,
-    for then the effect reaches into the plateau and would be booked as systematic.
+    ``plateau_mm``, and where the innermost plateau shell lies above the others by more than 0.02 even at the lower end
+    of its interval, for then the effect reaches into the plateau and would be booked as systematic.
 
     Examples
     --------
