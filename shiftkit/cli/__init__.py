@@ -10,6 +10,7 @@ from ..errors import ShiftkitError
 
 VERBOSE = ("-v", "--verbose")
 QUIET = ("-q", "--quiet")
+INTERRUPTED = 130
 
 
 class Unfinished(Exception):
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unfinished as error:
         return _end(4, f"Done, but some participants failed: {error}")
     except KeyboardInterrupt:
-        return _end(130, "Interrupted; what was finished is kept, and --resume continues from there.")
+        return _end(INTERRUPTED, "Interrupted; what was finished is kept, and --resume continues from there.")
     except Exception as error:
         if verbose:
             traceback.print_exc()
@@ -51,12 +52,10 @@ def _run(words: list[str], quiet: bool) -> int:
     from .app import app, progress  # here, so that an interruption while importing is handled too
 
     progress.quiet = quiet
-    from typer import Abort, Exit
+    from typer import Abort
 
     try:
-        app(args=words, prog_name="shiftkit", standalone_mode=False)
-    except Exit as request:
-        return request.exit_code
+        code = app(args=words, prog_name="shiftkit", standalone_mode=False)
     except Abort:
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -64,6 +63,10 @@ def _run(words: list[str], quiet: bool) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _end(2, f"Usage error: {error.format_message()} See shiftkit --help.")
+    if isinstance(code, int) and code:  # what a verb asked for with typer.Exit, or an interruption
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return _end(code, "Not done; the lines above say why.")
     if not {"--help", "--version"} & set(words):
         print("Done.", file=sys.stderr)
     return 0
