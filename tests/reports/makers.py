@@ -21,7 +21,7 @@ def head(orientation: str = "RAS", spacing: float = 4.0) -> Volume:
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = -80.0
     x, y, z = (np.indices((n, n, n)) * spacing - 80.0) + 0.0
-    array = 0.6 * (np.sqrt(x**2 + (y * 0.85) ** 2 + z**2) < 62) + 0.4 * (np.hypot(np.hypot(x - 30, y - 35), z) < 9)
+    array = 0.6 * (np.sqrt(x**2 + (y * 0.85) ** 2 + z**2) < 62) + 0.4 * (np.hypot(np.hypot(x - 30, y - 35), z) < 14)
     image = nib.Nifti1Image(array.astype(np.float32), affine)
     ornt = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(orientation))

@@ -1,0 +1,134 @@
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .makers import HOSTILE, example
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    names = ["sub-01", HOSTILE, 'sub-"03"', "sub-04"]
+    return example(folder / "images", ids=names).save(folder / "run" / "report.html")
+
+
+@pytest.fixture
+def opened(browser: Any, saved: Path) -> Iterator[Any]:
+    """The first page, offline, with every complaint of the browser collected."""
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: page.complaints.append(request.url) if request.url[:4] == "http" else None)
+    page.goto(saved.as_uri())
+    yield page
+    context.close()
+
+
+def column(page: Any, table: str, place: int) -> list[str]:
+    shown = f"#{table} tbody tr:not([hidden]) td:nth-child({place})"
+    return page.eval_on_selector_all(shown, "cells => cells.map(cell => cell.textContent)")
+
+
+def test_every_page_opens_from_disk_without_complaint(opened: Any, saved: Path) -> None:
+    """Neither page errors nor console messages nor requests, with networking off and hostile ids inside."""
+    for path in [saved, *sorted((saved.parent / "reports").glob("*.html"))]:
+        opened.goto(path.as_uri())
+        opened.wait_for_timeout(100)
+        assert "owned" not in opened.title()
+    assert opened.complaints == []
+
+
+def test_case_pictures_are_drawn(opened: Any) -> None:
+    """Each picture decodes to pixels that are not all alike."""
+    drawn = opened.evaluate(
+        """async () => Promise.all([...document.querySelectorAll('img.planes')].map(async (image) => {
+          image.loading = 'eager'; await image.decode();
+          const canvas = document.createElement('canvas'); canvas.width = 300; canvas.height = 120;
+          const context = canvas.getContext('2d'); context.drawImage(image, 0, 0, 300, 120);
+          return new Set(new Uint32Array(context.getImageData(0, 0, 300, 120).data.buffer)).size;
+        }))"""
+    )
+    assert len(drawn) == 8 and min(drawn) > 50
+
+
+def test_table_sorts_by_number_both_ways(opened: Any) -> None:
+    """A click on a header sorts by value, a second click the other way, and the header says so."""
+    head = opened.locator("#table-regression th", has_text="systematic")
+    for order in ("ascending", "descending"):
+        head.locator("button").click()
+        values = [float(text.split(" [")[0].replace("−", "-")) for text in column(opened, "table-regression", 4)]
+        assert values == sorted(values, reverse=order == "descending")
+        assert head.get_attribute("aria-sort") == order
+
+
+def test_table_filters(opened: Any) -> None:
+    """Search and choice together leave the rows that satisfy both, and the count says how many."""
+    box = opened.locator("#table-regression")
+    box.locator("label", has_text="hemisphere").locator("select").select_option("left")
+    assert column(opened, "table-regression", 2) == ["left"] * 5
+    box.locator("input[type=search]").fill("ifof")
+    assert column(opened, "table-regression", 1) == ["IFOF"]
+    assert box.locator("output").text_content() == "1 of 10 rows"
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_page_never_scrolls_sideways(opened: Any, width: int) -> None:
+    """At a phone's, a tablet's and a desk's width only tables scroll sideways, within themselves."""
+    opened.set_viewport_size({"width": width, "height": 844})
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_one_drawing_is_shown_at_a_time(opened: Any) -> None:
+    """The narrow drawing replaces the wide one on a phone."""
+    for width, shown in ((1280, "wide"), (390, "narrow")):
+        opened.set_viewport_size({"width": width, "height": 844})
+        assert opened.locator(f"#distance .drawing.{shown}").is_visible()
+        assert opened.locator("#distance .drawing:visible").count() == 1
+
+
+def test_dark_mode_is_dark_with_light_ink(browser: Any, saved: Path) -> None:
+    """In dark mode the page is dark, and the figures' text follows the page's."""
+    context = browser.new_context(offline=True, color_scheme="dark")
+    page = context.new_page()
+    page.goto(saved.as_uri())
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    ink = page.evaluate(
+        "getComputedStyle(document.querySelector('#distance svg text')).fill.match(/\\d+/g).map(Number)"
+    )
+    context.close()
+    assert max(paper[:3]) < 60 and min(ink[:3]) > 180
+
+
+def test_page_is_whole_without_scripts(browser: Any, saved: Path) -> None:
+    """With scripts off every table row and every picture is there."""
+    context = browser.new_context(offline=True, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(saved.as_uri())
+    assert page.locator("#table-regression tbody tr").count() == 10
+    assert page.locator("img.planes").count() == 8
+    context.close()

@@ -1,0 +1,207 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from shiftkit.reports import CasePicture, draw, report
+from shiftkit.reports.tables import by_bundle, view
+from shiftkit.types import Bundle, Finding
+
+from .makers import HOSTILE, components, decomposition, distance, example, sensitivity
+
+
+class Seen(HTMLParser):
+    """Every tag and attribute of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep a tag."""
+        self.tags.append((tag, dict(attrs)))
+
+    def every(self, name: str) -> list[str]:
+        """All values of an attribute."""
+        return [value or "" for _, attributes in self.tags for key, value in attributes.items() if key == name]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    return example(folder / "images", n=4).save(folder / "run" / "report.html")
+
+
+def pages(saved: Path) -> list[Path]:
+    return [saved, *sorted((saved.parent / "reports").glob("*.html"))]
+
+
+def test_save_writes_page_bundle_pages_and_figures(saved: Path) -> None:
+    """One page, one page a bundle and hemisphere, and each figure in two widths."""
+    written = {path.relative_to(saved.parent).as_posix() for path in saved.parent.rglob("*.*")}
+    assert written == {
+        "report.html",
+        "reports/bundle-AFleft.html",
+        "reports/bundle-PYTright.html",
+        *(f"figures/{name}{width}.svg" for name in ("decomposition", "distance") for width in ("", "-column")),
+    }
+
+
+def test_story_is_told_in_order(saved: Path) -> None:
+    """Verdict, decomposition, table, distance, cases, sensitivity, cohorts, methods, provenance, limitations."""
+    ids = Seen(saved.read_text()).every("id")
+    order = ["verdict", "decomposition", "components", "distance", "cases", "sensitivity", "cohorts", "methods"]
+    places = [ids.index(name) for name in [*order, "provenance", "limitations"]]
+    assert places == sorted(places)
+
+
+def test_pages_load_nothing(saved: Path) -> None:
+    """No page refers to anything but itself, data within it, its sister pages and DOIs to click on."""
+    for path in pages(saved):
+        seen = Seen(path.read_text())
+        assert all(source.startswith("data:") for source in seen.every("src"))
+        for target in seen.every("href"):
+            assert target.startswith(("#", "data:", "https://doi.org/")) or (path.parent / target).is_file(), target
+        assert not re.search(r"@import|url\((?!#|data:)", path.read_text())
+
+
+def test_ids_are_unique_and_anchors_exist(saved: Path) -> None:
+    """Every id stands once, and every link within a page ends somewhere."""
+    for path in pages(saved):
+        seen = Seen(path.read_text())
+        ids = seen.every("id")
+        assert len(ids) == len(set(ids))
+        assert {target[1:] for target in seen.every("href") if target.startswith("#")} <= set(ids)
+
+
+def test_saving_twice_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    """A report has no time stamp and no random id of its own."""
+    again = example(tmp_path / "images", n=4).save(tmp_path / "report.html")
+    assert again.read_bytes() == saved.read_bytes()
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    """A script tag in an id, a bundle, a column, a cell, a verdict or a provenance value never becomes markup."""
+    good = example(tmp_path / "images", n=1).cases[0]
+    bundle = Bundle(name=f"../{HOSTILE}", hemisphere="left")
+    case = CasePicture(**{**vars(good), "participant_id": HOSTILE, "bundle": bundle, "facts": {HOSTILE: HOSTILE}})
+    finding = Finding(
+        key=f'"{HOSTILE}',
+        title=HOSTILE,
+        claim=HOSTILE,
+        table=pd.DataFrame({HOSTILE: [HOSTILE, '"onload="x'], "status": ["ok", HOSTILE]}),
+        caveats=(HOSTILE,),
+        method=HOSTILE,
+        references=(f"10.1/{HOSTILE}",),
+        figure=distance([f"$ {HOSTILE}"]).figure,
+        alt=HOSTILE,
+    )
+    table = components([bundle]).assign(model=HOSTILE)
+    page = report(
+        [finding],
+        title=HOSTILE,
+        verdict=HOSTILE,
+        cases=[case],
+        table=table,
+        provenance={HOSTILE: {HOSTILE: HOSTILE}},
+        notes=(HOSTILE,),
+    )
+    saved = page.save(tmp_path / "run" / "report.html")
+    assert len(pages(saved)) == 2
+    for path in (tmp_path / "run").rglob("*.*"):
+        text = path.read_text()
+        assert "<script>document" not in text
+        if path.suffix == ".html":
+            tags = Seen(text).tags
+            assert [tag for tag, _ in tags].count("script") == 1
+            assert not any(key.startswith("on") for _, attributes in tags for key in attributes)
+
+
+def test_names_cannot_leave_the_folder(tmp_path: Path) -> None:
+    """A key or a bundle with slashes and dots does not write outside the report's folder."""
+    finding = Finding(**{**vars(decomposition()), "key": "../../escaped"})
+    report([finding], title="t", verdict="v").save(tmp_path / "deep" / "run" / "report.html")
+    assert {path.name for path in tmp_path.iterdir()} == {"deep"}
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"run"}
+
+
+def test_damaged_image_costs_its_picture_only(tmp_path: Path) -> None:
+    """Where an image cannot be read, the case is listed with the reason and the rest of the report stands."""
+    page = example(tmp_path / "images", n=2)
+    page.cases[0].prediction.write_bytes(b"not an image")
+    text = page.html
+    assert text.count("No picture:") == 1 and text.count('class="planes"') == 3
+
+
+def test_cases_come_worst_first_and_missing_dice_last(tmp_path: Path) -> None:
+    """The lowest Dice stands first; a case without one stands last."""
+    cases = list(example(tmp_path / "images", n=3).cases)
+    cases.insert(0, CasePicture(**{**vars(cases[0]), "dice": float("nan"), "status": "reference_absent"}))
+    ordered = [case.dice for case in report([], title="t", verdict="v", cases=cases[::-1]).cases]
+    assert ordered[:-1] == sorted(ordered[:-1]) and ordered[-1] != ordered[-1]
+
+
+def test_a_report_of_nothing_is_still_a_report() -> None:
+    """Without findings, cases or table the page has its verdict and its limitations."""
+    text = report([], title="t", verdict="Nothing could be estimated.").html
+    assert "Nothing could be estimated." in text and "Not for clinical use" in text
+
+
+def test_figures_have_alternative_text_data_and_downloads(saved: Path) -> None:
+    """Each drawing is described, and can be had as SVG, its data as TSV."""
+    seen = Seen(saved.read_text())
+    drawings = [a for tag, a in seen.tags if tag == "div" and "drawing" in (a.get("class") or "")]
+    assert len(drawings) == 4 and all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in drawings)
+    assert {"decomposition.svg", "decomposition-data.tsv", "distance.svg", "distance-data.tsv"} <= set(
+        seen.every("download")
+    )
+
+
+def test_figure_widths_are_those_of_a_journal() -> None:
+    """A column is 90 mm wide and a page 190 mm."""
+    for width, points in (("column", 255.1), ("page", 538.6)):
+        declared = re.search(r'width="([\d.]+)pt"', draw(decomposition(), width, "f").standalone)
+        assert declared is not None and float(declared[1]) == pytest.approx(points, abs=0.2)
+
+
+def test_figures_leave_global_settings_alone() -> None:
+    """Drawing a report neither changes matplotlib's settings nor opens pyplot figures."""
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    draw(decomposition(), "page", "f")
+    assert dict(mpl.rcParams) == before
+
+
+def test_bundle_table_has_one_row_a_bundle_and_hemisphere() -> None:
+    """Components stand side by side, the primary estimator comes first, and no estimate is lost."""
+    bundles = [Bundle(name="AF", hemisphere="left"), Bundle(name="FAT", hemisphere="right")]
+    tables = by_bundle(components(bundles).sort_values("method"))
+    assert list(tables) == ["regression", "hemispheric"]
+    wide = tables["regression"]
+    assert list(wide["bundle"]) == ["AF", "FAT"]
+    assert list(wide["status"]) == ["ok", "split_withheld"]
+    assert wide[["total", "systematic", "tumor"]].map(lambda text: text.count("[") == 1).all(axis=None)
+
+
+def test_download_holds_unrounded_numbers() -> None:
+    """What is rounded on the page is exact in the TSV, with n/a for what is missing."""
+    table = view(pd.DataFrame({"value": [0.123456789, float("nan")]}), "t", "c")
+    assert [row[0].text for row in table.rows] == ["0.123", "–"]
+    assert table.tsv == "value\n0.123456789\nn/a\n"
+
+
+def test_status_words_are_explained() -> None:
+    """A status word in a table comes with its sentence."""
+    page = report([sensitivity()], title="t", verdict="v", table=components([Bundle(name="FAT", hemisphere="left")]))
+    assert "The far field is not observed" in page.html
+
+
+def test_notebook_representation_is_a_frame(tmp_path: Path) -> None:
+    """In a notebook the page stands in a frame of its own, fully escaped."""
+    text = report([decomposition()], title="t", verdict="v")._repr_html_()
+    tags = Seen(text).tags
+    assert [tag for tag, _ in tags] == ["iframe"] and "<!doctype html>" in (tags[0][1]["srcdoc"] or "")
