@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ..errors import DataError, ModelMismatchError
+from ..errors import DataError
 from ..files import atomic, write_text
 from ..images import image_digest
 from ..types import Bundle, Case
@@ -50,6 +50,8 @@ class Model:
         Everyone it was trained or tuned on, with the digest of their image.
     training : mapping
         Settings and results of the training, for the model card.
+    feature_statistics : mapping
+        Of the participants it was trained on, at each depth of the encoder; see `features.feature_statistics`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Model:
     thresholds: Mapping[Bundle, float] = dataclasses.field(repr=False)
     participants: Mapping[str, str] = dataclasses.field(repr=False)
     training: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
+    feature_statistics: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
 
     @cached_property
     def digest(self) -> str:
@@ -134,6 +137,7 @@ def load_model(path: Path) -> Model:
             thresholds={Bundle.parse(label): float(value) for label, value in block["thresholds"].items()},
             participants=block["participants"],
             training=block["training"],
+            feature_statistics=block.get("feature_statistics", {}),
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
@@ -143,21 +147,6 @@ def load_model(path: Path) -> Model:
             "The file was changed or damaged: copy the checkpoint again."
         )
     return model
-
-
-def select_channels(model: Model, bundles: tuple[Bundle, ...]) -> list[int]:
-    """Positions of bundles among the model's outputs.
-
-    Raises
-    ------
-    ModelMismatchError
-        If the model lacks one.
-    """
-    missing = [bundle.label for bundle in bundles if bundle not in model.bundles]
-    if missing:
-        there = " ".join(bundle.label for bundle in model.bundles)
-        raise ModelMismatchError(f"Model {model.name} predicts {there}; it has no {', '.join(missing)}.")
-    return [model.bundles.index(bundle) for bundle in bundles]
 
 
 def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -187,6 +176,7 @@ def _metadata(model: Model) -> dict[str, Any]:
             "thresholds": {bundle.label: value for bundle, value in model.thresholds.items()},
             "participants": dict(model.participants),
             "training": dict(model.training),
+            "feature_statistics": dict(model.feature_statistics),
             "digest": model.digest,
         },
     }

@@ -108,9 +108,10 @@ def load_sample(
     DataError
         If a modality is missing or an image is empty.
     ModelMismatchError
-        If an image has another number of channels than its modality says.
+        If an image has another number of channels than its modality says, or voxels more than twice as large as
+        the model's.
     """
-    images = [_load_image(case, part) for part in modality.split("+")]
+    images = [_load_image(case, part, spacing_mm) for part in modality.split("+")]
     own = images[0]
     affine = _model_affine(images, spacing_mm, shape)
     on_grid = [resample(image, affine, shape) for image in images]
@@ -165,7 +166,7 @@ def canonical_peaks(peaks: Array) -> Array:
     return flat.reshape(peaks.shape)
 
 
-def _load_image(case: Case, modality: str) -> Volume:
+def _load_image(case: Case, modality: str, spacing_mm: float) -> Volume:
     if modality not in case.images:
         there = ", ".join(sorted(case.images)) or "no image"
         raise DataError(
@@ -183,6 +184,11 @@ def _load_image(case: Case, modality: str) -> Volume:
     if found != MODALITIES.get(modality, 1):
         raise ModelMismatchError(
             f"{modality} has {MODALITIES.get(modality, 1)} channels; {path.name} of {case.key} has {found}."
+        )
+    if max(volume.spacing_mm) > 2.02 * spacing_mm:
+        raise ModelMismatchError(
+            f"The model works at {spacing_mm:g} mm and needs images of at most twice that spacing; {path.name} of "
+            f"{case.key} has voxels of {' × '.join(f'{x:.3g}' for x in volume.spacing_mm)} mm. Use a coarser model."
         )
     array = _normalize_peaks(volume.array) if modality == "peaks" else _normalize(np.nan_to_num(volume.array))
     if not array.any():
@@ -213,7 +219,8 @@ def _model_affine(images: list[Volume], spacing_mm: float, shape: tuple[int, int
     inside = np.argwhere(first.array if first.array.ndim == 3 else first.array.any(axis=-1))
     world = inside @ first.affine[:3, :3].T + first.affine[:3, 3]
     center = np.percentile(world, [1, 99], axis=0).mean(axis=0)
-    corner = center - spacing_mm * (np.array(shape) - 1) / 2
+    # A corner half-way between voxels is rounded towards the same place in the world, however axes run.
+    corner = center - spacing_mm * ((np.array(shape) - 1) / 2 - 1e-3)
     voxel = np.round(np.linalg.inv(first.affine) @ [*corner, 1.0])[:3]
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     affine[:3, 3] = first.affine[:3, :3] @ voxel + first.affine[:3, 3]

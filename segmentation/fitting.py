@@ -1,23 +1,23 @@
-"""The training loop that source training and fine-tuning share."""
+"""The training loop that source training and fine-tuning share, on one device or several."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..files import atomic, write_text
-from .augmentation import light as augment
+from .augmentation import AUGMENTATIONS
 from .data import Sample
 from .losses import dice_bce, hard_dice
+from .states import State, restore_state, save_state
 
 Progress = Callable[[int, int, str], None]
+Rate = Callable[[str, float], float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,21 @@ class Schedule:
         Of AdamW.
     validate_every : int
         Epochs between validations; the weights of the best one are kept.
+    batch_size : int
+        Participants a step, over all processes together.
+    patience : int or None
+        Stop after so many validations without a better one.
+    augmentation : str
+        A name in `augmentation.AUGMENTATIONS`.
     """
 
     epochs: int
     learning_rate: float
     weight_decay: float = 1e-4
     validate_every: int = 2
+    batch_size: int = 1
+    patience: int | None = None
+    augmentation: str = "light"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,11 +63,36 @@ class Fit:
         Epoch of the weights that were kept.
     best_dice : float
         Mean validation Dice of that epoch; NaN without validation.
+    precision : str
+        What was computed in: ``float32`` or ``bfloat16``.
     """
 
     log: tuple[dict[str, float], ...]
     best_epoch: int
     best_dice: float
+    precision: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """Pull towards the source weights: strength/2 · ‖w − w₀‖² is added to the loss.
+
+    References
+    ----------
+    Li X, Grandvalet Y, Davoine F. ICML 2018, arXiv 1802.01483.
+    """
+
+    weights: Mapping[str, Tensor]
+    strength: float
+
+    def penalty(self, network: nn.Module) -> Tensor:
+        """The term to add; parameters without an anchor are free."""
+        terms = [
+            ((parameter - self.weights[name].to(parameter.device)) ** 2).sum()
+            for name, parameter in network.named_parameters()
+            if name in self.weights and parameter.requires_grad
+        ]
+        return self.strength / 2 * torch.stack(terms).sum()
 
 
 def pick_device(device: str) -> torch.device:
@@ -84,14 +118,18 @@ def fit(
     *,
     seed: int,
     device: str = "auto",
+    rate: Rate | None = None,
+    anchor: Anchor | None = None,
     state: Path | None = None,
     text: str = "Training",
     progress: Progress | None = None,
 ) -> Fit:
     """Train the parameters of a network that require gradients; the best validated weights end up in it.
 
-    Order, augmentation and initialization of each step depend on the seed and the step's place alone, so a
-    run that is continued from ``state`` ends with the same weights as one that was not interrupted.
+    Order and augmentation of each step depend on the seed and the step's place alone, so a run that is
+    continued from ``state`` on the same device ends with the same weights, to the bit, as one that was never
+    interrupted. Under ``torchrun`` or ``accelerate launch`` each batch is shared out among the processes and
+    gradients are averaged; the result is that of one process with the same batches, up to rounding.
 
     Parameters
     ----------
@@ -100,113 +138,178 @@ def fit(
     training, validation : sequence of Sample
         Participants with reference masks; without validation the last weights are kept.
     schedule : Schedule
-        Epochs and learning rate.
+        Epochs, learning rate, augmentation.
     seed : int
         Of order and augmentation.
     device : str
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu`` or ``cuda``. A GPU with bfloat16 computes in it, anything else in float32.
+    rate : callable, optional
+        Takes a parameter's name and the share of training that is over; returns what its learning rate is
+        multiplied by. With 0 a parameter stays as it is, to the bit.
+    anchor : Anchor, optional
+        Weights to stay close to.
     state : Path, optional
         Folder that gets the state after each epoch, and is continued from if it holds one.
     text : str
         Name of the stage for ``progress``.
     progress : callable, optional
         Called as ``progress(done, total, text)`` after each step.
+
+    Raises
+    ------
+    ConfigError
+        If the batch cannot be shared out equally among the processes.
     """
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=pick_device(device).type == "cpu")
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    total = schedule.epochs * len(training)
-    progress_so_far = _restore(state, network, optimizer)
+    target = pick_device(device)
+    half = target.type == "cuda" and torch.cuda.is_bf16_supported()
+    accelerator = Accelerator(cpu=target.type == "cpu", mixed_precision="bf16" if half else "no")
+    if schedule.batch_size % accelerator.num_processes:
+        raise ConfigError(
+            f"A batch is shared out equally among processes; {schedule.batch_size} participants cannot be among "
+            f"{accelerator.num_processes}. Give a batch size that is a multiple of the number of processes."
+        )
+    optimizer = _optimizer(network, schedule, rate)
+    reached = restore_state(state, network, optimizer)
     network, optimizer = accelerator.prepare(network, optimizer)
-    for epoch in range(len(progress_so_far["log"]), schedule.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(training))
-        losses: list[float] = []
-        network.train()
-        for step, index in enumerate(order):
-            done = epoch * len(training) + step
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.learning_rate * 0.5 * (1 + np.cos(np.pi * done / total))
-            rng = np.random.default_rng([seed, epoch, int(index)])
-            image, target, known = _tensors(augment(training[index], rng), accelerator.device)
-            optimizer.zero_grad(set_to_none=True)
-            loss = dice_bce(network(image), target, known)
-            accelerator.backward(loss)
-            torch.nn.utils.clip_grad_norm_(trainable, 5.0)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-            if progress is not None:
-                progress(done + 1, total, text)
-        entry = {"epoch": epoch + 1, "loss": float(np.mean(losses))}
+    loop = _Loop(accelerator, network, optimizer, schedule, seed, rate, anchor)
+    total = schedule.epochs * loop.steps(len(training))
+    for epoch in range(len(reached.log), schedule.epochs):
+        if _is_over(reached, schedule):
+            break
+        report = None if progress is None else _reporter(progress, epoch * loop.steps(len(training)), total, text)
+        entry = loop.epoch(training, epoch, total, report)
         if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
-            entry["dice"] = _validate(network, validation, accelerator.device)
-        progress_so_far["log"].append(entry)
-        _keep_best(progress_so_far, entry, accelerator.unwrap_model(network))
-        _save(state, accelerator.unwrap_model(network), optimizer.optimizer, progress_so_far)
+            entry["dice"] = validate(network, validation, accelerator.device)
+        reached.add(entry, accelerator.unwrap_model(network))
+        if accelerator.is_main_process:
+            save_state(state, accelerator.unwrap_model(network), optimizer.optimizer, reached)
     bare = accelerator.unwrap_model(network).cpu()
-    bare.load_state_dict(progress_so_far["weights"])
+    bare.load_state_dict(reached.weights)
     bare.eval()
-    best = progress_so_far["best"]
-    return Fit(log=tuple(progress_so_far["log"]), best_epoch=int(best["epoch"]), best_dice=float(best["dice"]))
+    return Fit(
+        log=tuple(reached.log),
+        best_epoch=reached.best_epoch,
+        best_dice=reached.best_dice,
+        precision="bfloat16" if half else "float32",
+    )
 
 
-def _tensors(sample: Sample, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    assert sample.target is not None and sample.known is not None
-    image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
-    target = torch.from_numpy(np.ascontiguousarray(sample.target))[None].to(device, torch.float32)
-    known = torch.from_numpy(sample.known)[None].to(device)
-    return image.to(memory_format=torch.channels_last_3d), target, known
-
-
-def _validate(network: nn.Module, samples: Sequence[Sample], device: torch.device) -> float:
+def validate(network: nn.Module, samples: Sequence[Sample], device: torch.device) -> float:
+    """Mean Dice over participants and the bundles each annotation has; every process looks at all of them."""
     network.eval()
     values: list[float] = []
     with torch.no_grad():
         for sample in samples:
-            image, target, known = _tensors(sample, device)
+            image, target, known = tensors([sample], device)
             values.append(float(hard_dice(network(image), target, known).nanmean()))
     return float(np.mean(values))
 
 
-def _keep_best(so_far: dict[str, Any], entry: dict[str, float], network: nn.Module) -> None:
-    """Without validation every epoch is the best so far."""
-    validated = any("dice" in one for one in so_far["log"])
-    if not validated or ("dice" in entry and not entry["dice"] <= so_far["best"]["dice"]):
-        so_far["best"] = {"epoch": entry["epoch"], "dice": entry.get("dice", float("nan"))}
-        so_far["weights"] = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+def tensors(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, target and known bundles of a batch, on a device."""
+    image = torch.from_numpy(np.stack([sample.image for sample in samples])).to(device)
+    target = torch.from_numpy(np.stack([_required(sample.target) for sample in samples])).to(device, torch.float32)
+    known = torch.from_numpy(np.stack([_required(sample.known) for sample in samples])).to(device)
+    return image.to(memory_format=torch.channels_last_3d), target, known
 
 
-def _save(state: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer, so_far: dict[str, Any]) -> None:
-    if state is None:
-        return
-    tensors = {f"now/{name}": tensor for name, tensor in network.state_dict().items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in so_far["weights"].items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-    with atomic(state / f"epoch-{len(so_far['log'])}.safetensors") as part:
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, part)
-    # The log names the weights it belongs to and is replaced last: the pair is whole or not there.
-    write_text(state / "log.json", json.dumps({"log": so_far["log"], "best": so_far["best"]}))
-    for old in state.glob("epoch-*.safetensors"):
-        if old.stem != f"epoch-{len(so_far['log'])}":
-            old.unlink()
+class _Loop:
+    """One epoch after another; holds what the steps share."""
+
+    def __init__(
+        self,
+        accelerator: Any,
+        network: nn.Module,
+        optimizer: Any,
+        schedule: Schedule,
+        seed: int,
+        rate: Rate | None,
+        anchor: Anchor | None,
+    ) -> None:
+        self.accelerator = accelerator
+        self.network = network
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.rate = rate
+        self.anchor = anchor
+        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    def steps(self, count: int) -> int:
+        return math.ceil(count / self.schedule.batch_size)
+
+    def epoch(
+        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int], None] | None
+    ) -> dict[str, float]:
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(training))
+        steps = self.steps(len(training))
+        batches = np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1)
+        losses: list[float] = []
+        _train_mode(self.accelerator.unwrap_model(self.network))
+        for step, batch in enumerate(batches):
+            self._set_rates((epoch * steps + step) / total)
+            mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
+            losses.append(self._step([self._augmented(training, epoch, int(index)) for index in mine]))
+            if report is not None:
+                report(step + 1)
+        mean = self.accelerator.reduce(torch.tensor(losses, device=self.accelerator.device), "mean").mean()
+        return {"epoch": epoch + 1, "loss": float(mean)}
+
+    def _augmented(self, training: Sequence[Sample], epoch: int, index: int) -> Sample:
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return AUGMENTATIONS[self.schedule.augmentation](training[index], rng)
+
+    def _step(self, samples: list[Sample]) -> float:
+        image, target, known = tensors(samples, self.accelerator.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.accelerator.autocast():
+            logits = self.network(image)
+        loss = dice_bce(logits.float(), target, known)
+        whole = loss if self.anchor is None else loss + self.anchor.penalty(self.accelerator.unwrap_model(self.network))
+        self.accelerator.backward(whole)
+        torch.nn.utils.clip_grad_norm_(self.trainable, 5.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _set_rates(self, share: float) -> None:
+        now = self.schedule.learning_rate * 0.5 * (1 + np.cos(np.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = now * (1.0 if self.rate is None else self.rate(group["name"], share))
 
 
-def _restore(state: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    if state is None or not (state / "log.json").is_file():
-        return {"log": [], "best": {"epoch": 0, "dice": float("nan")}, "weights": dict(network.state_dict())}
-    record = json.loads((state / "log.json").read_text(encoding="utf-8"))
-    tensors = load_file(state / f"epoch-{len(record['log'])}.safetensors")
-    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}}
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, rest = name.split("/", 1)
-        if kind == "adam":
-            index, moment = rest.split("/")
-            moments.setdefault(int(index), {})[moment] = tensor
-        else:
-            parts[kind][rest] = tensor
-    network.load_state_dict(parts["now"])
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return {**record, "weights": parts["best"]}
+def _optimizer(network: nn.Module, schedule: Schedule, rate: Rate | None) -> torch.optim.AdamW:
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = (
+        [{"params": [parameter for _, parameter in named], "name": "all"}]
+        if rate is None
+        else [{"params": [parameter], "name": name} for name, parameter in named]
+    )
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+
+
+def _is_over(reached: State, schedule: Schedule) -> bool:
+    if schedule.patience is None:
+        return False
+    validated = [int(entry["epoch"]) for entry in reached.log if "dice" in entry]
+    return sum(epoch > reached.best_epoch for epoch in validated) >= schedule.patience
+
+
+def _train_mode(network: nn.Module) -> None:
+    """Frozen layers stay in evaluation mode, so that running statistics do not move behind their back."""
+    network.train()
+    for module in network.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def _reporter(progress: Progress, before: int, total: int, text: str) -> Callable[[int], None]:
+    return lambda step: progress(before + step, total, text)
+
+
+def _required(array: Any) -> Any:
+    if array is None:
+        raise ValueError("training needs samples with reference masks")
+    return array

@@ -5,9 +5,10 @@ from torch import Tensor
 
 
 def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Soft Dice plus binary cross-entropy, averaged over known bundles.
+    """Soft Dice plus binary cross-entropy, averaged over each participant's known bundles, then participants.
 
-    A bundle that an annotation lacks says nothing: it is left out, not treated as background.
+    A bundle that an annotation lacks says nothing: it is left out, not treated as background. Averaging
+    within participants first makes a batch count the same however it is shared out among processes.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     dice = DiceLoss(sigmoid=True, reduction="none")(logits, target).flatten(2).mean(-1)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(2).mean(-1)
     weight = known.to(logits.dtype)
-    return ((dice + entropy) * weight).sum() / weight.sum().clamp(min=1)
+    return (((dice + entropy) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)).mean()
 
 
 def hard_dice(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

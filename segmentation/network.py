@@ -23,23 +23,27 @@ class Architecture:
         Input channels, coordinates included, and bundles.
     channels : tuple of int
         Feature maps at each depth.
+    normalization : str
+        ``instance``, or ``batch`` (U-Net only): running statistics of the training population.
     """
 
     name: str = "unet"
     in_channels: int
     out_channels: int
     channels: tuple[int, ...] = (16, 32, 64, 128)
+    normalization: str = "instance"
 
 
 def build_network(architecture: Architecture) -> nn.Module:
     """Build a network with random weights.
 
-    Normalization is by instance, so that no running statistics of one population are carried to another.
+    Normalization is by instance by default, so that no running statistics of one population are carried to
+    another.
 
     Raises
     ------
     ConfigError
-        If the name is unknown.
+        If the name, or the normalization for it, is unknown.
 
     References
     ----------
@@ -48,6 +52,11 @@ def build_network(architecture: Architecture) -> nn.Module:
     """
     from monai.networks.nets import DynUNet, SegResNet, UNet
 
+    known = ("instance", "batch") if architecture.name == "unet" else ("instance",)
+    if architecture.normalization not in known:
+        raise ConfigError(
+            f"Normalization of {architecture.name} is {' or '.join(known)}; got {architecture.normalization!r}."
+        )
     depth = len(architecture.channels)
     inputs, outputs = architecture.in_channels, architecture.out_channels
     if architecture.name == "unet":
@@ -58,7 +67,7 @@ def build_network(architecture: Architecture) -> nn.Module:
             channels=architecture.channels,
             strides=(2,) * (depth - 1),
             num_res_units=2,
-            norm=("instance", {"affine": True}),
+            norm=(architecture.normalization, {"affine": True}),
         )
     elif architecture.name == "segresnet":
         network = SegResNet(
@@ -75,9 +84,14 @@ def build_network(architecture: Architecture) -> nn.Module:
 
 
 def part_of(name: str) -> str:
-    """The part of the default U-Net a parameter belongs to: ``encoder``, ``decoder`` or ``head``.
+    """The part of a network a parameter belongs to: ``encoder``, ``decoder`` or ``head``.
 
     The deepest block counts as encoder; the head is the last unit, which makes the bundle channels.
+
+    Parameters
+    ----------
+    name : str
+        As `torch.nn.Module.named_parameters` gives it, of any network of this module.
 
     Examples
     --------
@@ -87,10 +101,54 @@ def part_of(name: str) -> str:
     'decoder'
     >>> part_of("model.2.1.conv.unit0.conv.weight")
     'head'
+    >>> part_of("up_layers.0.0.conv1.conv.weight"), part_of("output_block.conv.conv.weight")
+    ('decoder', 'head')
     """
-    inner = re.sub(r"^model\.", "", name)
-    depth = inner.count("1.submodule.")
-    rest = re.sub(r"^(1\.submodule\.)+", "", inner)
+    if not name.startswith("model."):
+        return next((part for start, part in _PARTS.items() if name.startswith(start)), "encoder")
+    depth, rest = _place(name)
     if not rest.startswith("2."):
         return "encoder"
     return "head" if depth == 0 and rest.startswith("2.1.") else "decoder"
+
+
+_PARTS = {
+    "conv_final": "head",  # SegResNet
+    "up_": "decoder",
+    "output_block": "head",  # DynUNet
+    "upsamples": "decoder",
+    "skip_layers": "decoder",
+}
+
+
+def level_of(name: str) -> int:
+    """How far a parameter of the U-Net lies from the output, in blocks: 0 for the head, most for the first layer.
+
+    Examples
+    --------
+    >>> names = ["model.2.1.conv.unit0.conv.weight", "model.2.0.conv.weight", "model.1.submodule.2.0.conv.weight"]
+    >>> [level_of(name) for name in names]
+    [0, 1, 2]
+    >>> level_of("model.1.submodule.0.conv.unit0.conv.weight") < level_of("model.0.conv.unit0.conv.weight")
+    True
+    """
+    depth, rest = _place(name)
+    if part_of(name) == "head":
+        return 0
+    return 1 + depth if rest.startswith("2.") else _DEEPEST - depth
+
+
+_DEEPEST = 20
+"""Above any decoder level; only the order of levels counts."""
+
+
+def levels(network: nn.Module) -> dict[str, int]:
+    """Rank of each parameter's `level_of`, without gaps, from 0 at the output."""
+    found = {name: level_of(name) for name, _ in network.named_parameters()}
+    rank = {level: index for index, level in enumerate(sorted(set(found.values())))}
+    return {name: rank[level] for name, level in found.items()}
+
+
+def _place(name: str) -> tuple[int, str]:
+    inner = re.sub(r"^model\.", "", name)
+    return inner.count("1.submodule."), re.sub(r"^(1\.submodule\.)+", "", inner)

@@ -1,29 +1,46 @@
 """Segmentation of a cohort: masks and probabilities on each participant's own grid."""
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from .. import cohorts
-from ..cohorts import load_cohort, mask_path, probability_path
+from ..cohorts import (
+    image_path,
+    load_cohort,
+    mask_path,
+    participants_frame,
+    probability_path,
+    read_description,
+    write_description,
+    write_participants,
+)
 from ..errors import ConfigError, DataError, ModelMismatchError
+from ..files import atomic, write_text
 from ..images import write_image
 from ..types import Bundle, Case, Cohort, Predictions, Volume
 from .checkpoints import Model
-from .data import load_sample, to_own_grid
+from .confidence import confidence
+from .data import Sample, load_sample, to_own_grid
 from .fitting import pick_device
+from .warping import mirror
 
 Progress = Callable[[int, int, str], None]
 
 
 def predict(
-    model: Model,
+    model: Model | Sequence[Model],
     cohort: Cohort,
     *,
     out: Path,
     probabilities: bool = True,
+    mirrored: bool = False,
     device: str = "auto",
     resume: bool = False,
     progress: Progress | None = None,
@@ -32,14 +49,17 @@ def predict(
 
     Parameters
     ----------
-    model : Model
-        What to segment with.
+    model : Model or sequence of Model
+        What to segment with; of several models, such as the folds of one training, probabilities are averaged.
     cohort : Cohort
         Participants with the model's modality.
     out : Path
-        Folder of the predictions: a cohort again, new or empty, or with ``resume`` a half-made one.
+        Folder of the predictions: a cohort again, new or empty, or with ``resume`` a half-made one. Expected
+        Dice and entropy of each mask are in its ``tables/confidence.tsv``.
     probabilities : bool
         Also write the voxel-wise probabilities, in steps of 1/255.
+    mirrored : bool
+        Average with the prediction for the mirror image (test-time augmentation).
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     resume : bool
@@ -57,83 +77,196 @@ def predict(
     ConfigError
         If ``out`` holds something and ``resume`` was not asked for, or holds another model's predictions.
     DataError, ModelMismatchError
-        If no participant could be segmented.
+        If no participant could be segmented, or models do not fit each other.
     """
-    _open(out, model, cohort, resume)
-    runner = model.network.to(pick_device(device))
+    models = [model] if isinstance(model, Model) else list(model)
+    first = ensemble_head(models)
+    name = first.name if len(models) == 1 else f"{first.name}×{len(models)}"
+    made_by: dict[str, Any] = {"Name": name, "Digest": [one.digest for one in models], "Modality": first.modality}
+    if mirrored:
+        made_by["Mirrored"] = True
+    open_predictions(out, cohort, made_by, resume)
+    text = f"Segmenting {cohort.name} with {name}"
+    failed = segment(models, cohort.cases, out, probabilities, mirrored, device, _counted(progress, len(cohort), text))
+    return close_predictions(out, cohort, name, first.modality, failed)
+
+
+def predict_probabilities(
+    model: Model | Sequence[Model], case: Case, *, mirrored: bool = False
+) -> dict[Bundle, Volume]:
+    """Probability of each bundle on the participant's own grid; 0 outside the model's box around the brain.
+
+    Parameters
+    ----------
+    model : Model or sequence of Model
+        On the CPU or a GPU; of several, probabilities are averaged.
+    case : Case
+        With the model's modality.
+    mirrored : bool
+        Average with the prediction for the mirror image.
+    """
+    models = [model] if isinstance(model, Model) else list(model)
+    first = ensemble_head(models)
+    sample = load_sample(case, first.modality, first.spacing_mm, first.shape)
+    channels = infer(models, sample, mirrored)
+    return {bundle: to_own_grid(channel, sample) for bundle, channel in zip(first.bundles, channels, strict=True)}
+
+
+def infer(models: Sequence[Model], sample: Sample, mirrored: bool = False) -> NDArray[np.float32]:
+    """Mean probability of each bundle on the model's grid, shape (B, X, Y, Z); whole volume, no patches.
+
+    Memory is that of one network's feature maps on the model's box, whatever the image's own grid.
+    """
+    bundles = models[0].bundles
+    total = torch.zeros(len(bundles), *sample.image.shape[1:])
+    views = [(sample.image, False)]
+    if mirrored:
+        if {bundle.mirrored for bundle in bundles} != set(bundles):
+            raise ConfigError("Averaging over mirror images needs a model that predicts both sides of every bundle.")
+        views.append((mirror(sample).image, True))
+    order = [bundles.index(bundle.mirrored) for bundle in bundles] if mirrored else []
+    for model in models:
+        device = next(model.network.parameters()).device
+        for image, flipped in views:
+            with torch.inference_mode():
+                batch = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
+                output: Tensor = torch.sigmoid(model.network(batch.to(memory_format=torch.channels_last_3d)))[0].cpu()
+            total += output[order].flip(1) if flipped else output
+    return (total / (len(models) * len(views))).numpy()
+
+
+def ensemble_head(models: Sequence[Model]) -> Model:
+    """The first of several models that can be averaged.
+
+    Raises
+    ------
+    ModelMismatchError
+        If they differ in input, grid or bundles.
+    """
+    if not models:
+        raise ConfigError("Segmentation needs a model; none was given.")
+    for what in ("modality", "spacing_mm", "shape", "bundles"):
+        found = {str(getattr(one, what)) for one in models}
+        if len(found) > 1:
+            raise ModelMismatchError(
+                f"Models that are averaged must agree in {what}; found {', '.join(sorted(found))}."
+            )
+    return models[0]
+
+
+def segment(
+    models: Sequence[Model],
+    cases: Sequence[Case],
+    out: Path,
+    probabilities: bool,
+    mirrored: bool,
+    device: str,
+    report: Callable[[int], None],
+) -> dict[str, str]:
+    """Write the predictions of cases that have none yet; returns those that failed, with the reason."""
     failed: dict[str, str] = {}
     problem: DataError | ModelMismatchError | None = None
-    for done, case in enumerate(cohort, start=1):
-        if not _is_done(out, case, model.bundles):
+    target = pick_device(device)
+    for model in models:
+        model.network.to(target)
+    for done, case in enumerate(cases, start=1):
+        if not _note_path(out, case).is_file():
             try:
-                _write_case(out, case, model, runner, probabilities)
+                _write_case(out, case, models, probabilities, mirrored)
             except (DataError, ModelMismatchError) as error:
                 problem = error
                 failed[case.key] = str(error)
-        if progress is not None:
-            progress(done, len(cohort), f"Segmenting {cohort.name} with {model.name}")
-    model.network.cpu()
-    if problem is not None and len(failed) == len(cohort):
+        report(done)
+    for model in models:
+        model.network.cpu()
+    if problem is not None and len(failed) == len(cases):
         raise problem
+    return failed
+
+
+def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
+    """Write the tables of a folder of predictions, or check that it was made in the same way."""
+    if out.is_dir() and any(out.iterdir()):
+        if not resume:
+            raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give --resume or --out.")
+        if read_description(out).get("Model") != made_by:
+            raise ConfigError(f"{out} holds predictions that were made otherwise; give another --out.")
+    write_description(out, f"{made_by['Name']} on {cohort.name}", Model=made_by, Cohort=cohort.name)
+    write_participants(out, participants_frame(cohort))
+
+
+def close_predictions(out: Path, cohort: Cohort, name: str, modality: str, failed: dict[str, str]) -> Predictions:
+    """Gather what was written case by case."""
+    rows: list[dict[str, Any]] = []
+    for case in cohort:
+        if _note_path(out, case).is_file():
+            rows += json.loads(_note_path(out, case).read_text(encoding="utf-8"))["Confidence"]
+    frame = pd.DataFrame(rows)
+    table = frame.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    write_text(out / "tables" / "confidence.tsv", table)
     made = load_cohort(out, name=cohort.name)
-    return Predictions(cohort=made, model=model.name, modality=model.modality, failed=failed)
+    return Predictions(cohort=made, model=name, modality=modality, failed=failed)
 
 
-def read_predictions(out: Path, name: str | None = None) -> Predictions:
-    """The predictions that `predict` left in a folder.
+def read_predictions(out: Path) -> Predictions:
+    """Read a folder that `predict`, or fine-tuning, wrote.
 
     Raises
     ------
     DataError
-        If the folder holds none.
+        If the folder is not a cohort, or does not say which model made it.
     """
-    made = load_cohort(out, name=name)
-    made_by = made.description.get("Model")
-    if not isinstance(made_by, dict) or "Name" not in made_by:
-        raise DataError(f"{out} must hold predictions made by shiftkit; its dataset_description.json names no model.")
-    return Predictions(cohort=made, model=made_by["Name"], modality=made_by.get("Modality", "n/a"))
+    description = read_description(out)
+    made_by = description.get("Model")
+    if not isinstance(made_by, dict) or not {"Name", "Modality"} <= set(made_by):
+        raise DataError(
+            f"Predictions say in dataset_description.json which model made them; {out} does not. Make them with "
+            "shiftkit predict or finetune; masks of other tools can be scored with shiftkit score."
+        )
+    made = load_cohort(out, name=str(description.get("Cohort", out.name)))
+    return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"])
 
 
-def predict_probabilities(model: Model, case: Case) -> Iterator[tuple[Bundle, Volume]]:
-    """Probability of each bundle on the participant's own grid.
-
-    Yields
-    ------
-    Bundle, Volume
-        Values in 0–1; 0 outside the model's box around the brain.
-    """
-    yield from _probabilities(model, case, model.network)
-
-
-def _probabilities(model: Model, case: Case, runner: torch.nn.Module) -> Iterator[tuple[Bundle, Volume]]:
-    sample = load_sample(case, model.modality, model.spacing_mm, model.shape)
-    image = torch.from_numpy(sample.image)[None].to(next(runner.parameters()).device)
-    with torch.inference_mode():
-        output = torch.sigmoid(runner(image.to(memory_format=torch.channels_last_3d)))[0].float().cpu().numpy()
-    for bundle, channel in zip(model.bundles, output, strict=True):
-        yield bundle, to_own_grid(channel, sample)
-
-
-def _write_case(out: Path, case: Case, model: Model, runner: torch.nn.Module, probabilities: bool) -> None:
-    for bundle, volume in _probabilities(model, case, runner):
+def _write_case(out: Path, case: Case, models: Sequence[Model], probabilities: bool, mirrored: bool) -> None:
+    rows: list[dict[str, Any]] = []
+    for bundle, volume in predict_probabilities(models, case, mirrored=mirrored).items():
+        steps = np.round(volume.array * 255).astype(np.uint8)
+        mask = volume.array >= models[0].thresholds[bundle]
         if probabilities:
-            steps = np.round(volume.array * 255) / np.float32(255)
-            write_image(volume.with_array(steps.astype(np.float32)), probability_path(out, case.key, bundle))
-        write_image(volume.with_array(volume.array >= model.thresholds[bundle]), mask_path(out, case.key, bundle))
+            _write_steps(volume.with_array(steps), probability_path(out, case.key, bundle))
+        write_image(volume.with_array(mask), mask_path(out, case.key, bundle))
+        sure = confidence(volume.array, mask)
+        rows.append(
+            {
+                "participant_id": case.participant_id,
+                "session": case.session or "n/a",
+                "bundle": bundle.name,
+                "hemisphere": bundle.hemisphere,
+                "volume_ml": round(float(mask.sum()) * volume.voxel_volume_ml, 3),
+                **vars(sure),
+            }
+        )
+    # Written last: it says that the case is whole.
+    write_text(_note_path(out, case), json.dumps({"Confidence": rows}) + "\n")
 
 
-def _is_done(out: Path, case: Case, bundles: tuple[Bundle, ...]) -> bool:
-    """A case's masks are written in order, so the last one says that all are there."""
-    return mask_path(out, case.key, bundles[-1]).is_file()
+def _write_steps(volume: Volume, path: Path) -> None:
+    """One byte a voxel, with the scale in the header: readers see values in 0–1."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image(volume.array, volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(1 / 255, 0)
+    image.set_sform(volume.affine, code=2)
+    image.set_qform(volume.affine, code=2)
+    with atomic(path) as part:
+        nib.save(image, part)
 
 
-def _open(out: Path, model: Model, cohort: Cohort, resume: bool) -> None:
-    made_by = {"Name": model.name, "Digest": model.digest, "Modality": model.modality}
-    if out.is_dir() and any(out.iterdir()):
-        if not resume:
-            raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give --resume or --out.")
-        there = cohorts.read_description(out).get("Model")
-        if there != made_by:
-            raise ConfigError(f"{out} holds predictions of another model; give another --out.")
-    cohorts.write_description(out, f"{model.name} on {cohort.name}", Model=made_by)
-    cohorts.write_participants(out, cohorts.participants_frame(cohort))
+def _note_path(out: Path, case: Case) -> Path:
+    folder = image_path(out, case.key, "fa").parent
+    return folder / f"{case.key}_desc-confidence_probseg.json"
+
+
+def _counted(progress: Progress | None, total: int, text: str) -> Callable[[int], None]:
+    return lambda done: None if progress is None else progress(done, total, text)

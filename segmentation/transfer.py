@@ -1,84 +1,31 @@
-"""Transfer: what of a source model is adapted to patients, and how each patient is scored unseen."""
+"""Transfer: a source model adapted to patients in folds, so that each patient is scored unseen."""
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
-from ..cohorts import load_cohort
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, ModelMismatchError
 from ..files import write_text
-from ..types import Case, Cohort, Predictions
+from ..types import Bundle, Case, Cohort, Predictions
+from .adaptation import add_bundles, add_inputs, refresh_statistics
 from .checkpoints import Model, load_model, save_model
 from .data import Sample
-from .fitting import Schedule, fit
-from .network import build_network, part_of
-from .prediction import predict
+from .fitting import Anchor, fit
+from .network import build_network
+from .prediction import close_predictions, open_predictions, segment
+from .strategies import STRATEGIES, Strategy, find_strategy, freeze
+from .thresholds import choose_thresholds
 from .training import digests, load_samples
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Strategy:
-    """What is trained, and from where.
-
-    Parameters
-    ----------
-    description : str
-        One sentence.
-    trains : callable
-        Takes a parameter's name and says whether it is trained.
-    schedule : Schedule
-        How long and how fast.
-    keeps_source : bool
-        False starts from random weights.
-    """
-
-    description: str
-    trains: Callable[[str], bool]
-    schedule: Schedule
-    keeps_source: bool = True
-
-
-_SHORT = Schedule(epochs=4, learning_rate=1e-3, validate_every=1)
-STRATEGIES: Mapping[str, Strategy] = {
-    "none": Strategy(
-        description="Zero-shot: nothing is trained.",
-        trains=lambda name: False,
-        schedule=Schedule(epochs=0, learning_rate=0),
-    ),
-    "decoder": Strategy(
-        description="The encoder is frozen, decoder and head are trained (the published study's choice).",
-        trains=lambda name: part_of(name) != "encoder",
-        schedule=_SHORT,
-    ),
-    "encoder": Strategy(
-        description="The encoder is trained, decoder and head are frozen.",
-        trains=lambda name: part_of(name) == "encoder",
-        schedule=_SHORT,
-    ),
-    "head": Strategy(
-        description="Only the last unit is trained.", trains=lambda name: part_of(name) == "head", schedule=_SHORT
-    ),
-    "norm": Strategy(
-        description="Only the affine parameters of normalization layers are trained.",
-        trains=lambda name: ".adn.N." in name,
-        schedule=_SHORT,
-    ),
-    "full": Strategy(description="Everything is trained.", trains=lambda name: True, schedule=_SHORT),
-    "scratch": Strategy(
-        description="Patients only, from random weights.",
-        trains=lambda name: True,
-        schedule=Schedule(epochs=20, learning_rate=3e-3),
-        keeps_source=False,
-    ),
-}
-"""Every strategy, by name."""
+__all__ = ["STRATEGIES", "finetune", "finetune_shots", "fold_members", "split_fold"]
 
 
 def finetune(
@@ -88,7 +35,11 @@ def finetune(
     out: Path,
     strategy: str = "decoder",
     folds: int = 4,
+    shots: int | None = None,
+    draw: int = 0,
     controls: Cohort | None = None,
+    modality: str | None = None,
+    bundles: Sequence[str] = (),
     epochs: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -97,8 +48,8 @@ def finetune(
 ) -> Predictions:
     """Adapt a model to patients in folds and predict each patient with the model that never saw it.
 
-    Within each fold one in five training patients (at least one) chooses the epoch; the test fold is never
-    looked at.
+    Within each fold one in five training patients (at least one of three or more) chooses epoch and
+    thresholds; the test fold is never looked at.
 
     Parameters
     ----------
@@ -112,8 +63,16 @@ def finetune(
         A name in `STRATEGIES`.
     folds : int
         Folds over participants.
+    shots : int, optional
+        Use only so many patients a fold, those that choose the epoch included.
+    draw : int
+        Which random choice of them; the same draw of fewer shots is a subset.
     controls : Cohort, optional
         Predicted by the fold models in turn, to measure forgetting.
+    modality : str, optional
+        A wider input than the model's, such as ``t1w+fa``.
+    bundles : sequence of str
+        Labels of bundles to add to the model's.
     epochs : int, optional
         Instead of the strategy's own number.
     device : str
@@ -136,33 +95,109 @@ def finetune(
         If the strategy is unknown, or there are more folds than participants.
     DataError
         If a patient lacks the model's modality.
+    ModelMismatchError
+        If the cohort has none of the model's bundles.
     """
-    plan = _plan(strategy, epochs)
+    plan = find_strategy(strategy, epochs)
+    start = add_inputs(add_bundles(model, [Bundle.parse(label) for label in bundles]), modality or model.modality)
+    if not set(start.bundles) & set(cohort.bundles):
+        there = " ".join(map(str, cohort.bundles)) or "none"
+        raise ModelMismatchError(
+            f"Fine-tuning needs reference masks of the model's bundles; {model.name} predicts "
+            f"{' '.join(map(str, start.bundles))}, cohort {cohort.name} has {there}. Name a model for these bundles, "
+            "or add bundles."
+        )
     groups = fold_members(cohort, folds, seed)
     if out.is_dir() and any(out.iterdir()) and not resume:
         raise ConfigError(f"Fine-tuning needs an empty folder; {out} holds files already. Give --resume or --out.")
+    name = f"{model.name}+{strategy}"
     samples: dict[str, Sample] = {}
-    parts: list[Predictions] = []
+    failed: dict[str, str] = {}
+    made_by = {"Name": name, "Source": model.digest, "Modality": start.modality, "Folds": folds, "Seed": seed}
+    open_predictions(out / "predictions", cohort, made_by, resume=True)
+    if controls is not None:
+        open_predictions(out / "controls", controls, made_by, resume=True)
     for number, members in enumerate(groups, start=1):
         folder = out / f"fold-{number}"
-        text = f"Fine-tuning fold {number}/{folds}"
-        if (folder / "models").is_dir():
+        if (folder / "models" / "model.safetensors").is_file():
             tuned = load_model(folder)
         else:
             if not samples:
-                loaded = load_samples(list(cohort), model.modality, model.bundles, progress)
+                loaded = load_samples(
+                    list(cohort), start.modality, start.bundles, start.spacing_mm, start.shape, progress
+                )
                 samples = {sample.key: sample for sample in loaded}
-            rest = [case for case in cohort if case.participant_id not in members]
-            tuned = _tune(model, plan, strategy, rest, samples, folder, device, seed + number, text, progress)
-        test = cohort.where(lambda case, members=members: case.participant_id in members)
-        part = predict(tuned, test, out=out / "predictions", device=device, resume=True, progress=progress)
-        parts.append(part)
+            training, inner = split_fold(cohort, members, seed + number, shots, draw)
+            fold = _Fold(start, plan, strategy, name, samples, device, seed + number)
+            tuned = fold.tune(training, inner, folder, f"Fine-tuning fold {number}/{folds}", progress)
+        test = [case for case in cohort if case.participant_id in members]
+        report = _within(progress, f"Segmenting fold {number}/{folds}", len(test))
+        failed |= segment([tuned], test, out / "predictions", True, False, device, report)
         if controls is not None:
-            share = dataclasses.replace(controls, cases=controls.cases[number - 1 :: folds])
-            predict(tuned, share, out=out / "controls", device=device, resume=True, progress=progress)
-    failed = {key: reason for part in parts for key, reason in part.failed.items()}
-    made = load_cohort(out / "predictions", name=cohort.name)
-    return Predictions(cohort=made, model=_name(model, strategy), modality=model.modality, failed=failed)
+            share = controls.cases[number - 1 :: folds]
+            report = _within(progress, f"Segmenting controls, fold {number}/{folds}", len(share))
+            segment([tuned], share, out / "controls", True, False, device, report)
+    if controls is not None:
+        close_predictions(out / "controls", controls, name, start.modality, {})
+    return close_predictions(out / "predictions", cohort, name, start.modality, failed)
+
+
+def finetune_shots(
+    model: Model,
+    cohort: Cohort,
+    *,
+    out: Path,
+    shots: Sequence[int],
+    draws: int = 3,
+    strategies: Sequence[str] = ("decoder", "scratch"),
+    folds: int = 4,
+    epochs: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[tuple[str, int, int], Predictions]:
+    """How many patients it takes: every strategy with every number of patients, in repeated draws.
+
+    Strategies share folds and draws, so each is compared with ``scratch`` on the same patients.
+
+    Parameters
+    ----------
+    model, cohort, folds, epochs, device, seed, resume, progress
+        As in `finetune`.
+    out : Path
+        Gets one folder ``<strategy>/shots-<n>/draw-<d>`` each.
+    shots : sequence of int
+        Numbers of patients.
+    draws : int
+        Random choices of patients a number.
+    strategies : sequence of str
+        Names in `STRATEGIES`.
+
+    Returns
+    -------
+    dict
+        Out-of-fold predictions by (strategy, shots, draw).
+    """
+    made: dict[tuple[str, int, int], Predictions] = {}
+    for strategy in strategies:
+        for count in shots:
+            for draw in range(draws):
+                made[strategy, count, draw] = finetune(
+                    model,
+                    cohort,
+                    out=out / strategy / f"shots-{count}" / f"draw-{draw}",
+                    strategy=strategy,
+                    folds=folds,
+                    shots=count,
+                    draw=draw,
+                    epochs=epochs,
+                    device=device,
+                    seed=seed,
+                    resume=resume,
+                    progress=progress,
+                )
+    return made
 
 
 def fold_members(cohort: Cohort, folds: int, seed: int) -> list[frozenset[str]]:
@@ -182,83 +217,125 @@ def fold_members(cohort: Cohort, folds: int, seed: int) -> list[frozenset[str]]:
     return [frozenset(str(one) for one in order[start::folds]) for start in range(folds)]
 
 
-def freeze(network: nn.Module, trains: Callable[[str], bool]) -> tuple[list[str], list[str]]:
-    """Let only the parameters train that a strategy names; returns their names, and the frozen ones."""
-    trained: list[str] = []
-    frozen: list[str] = []
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(trains(name))
-        (trained if trains(name) else frozen).append(name)
-    return trained, frozen
+def split_fold(
+    cohort: Cohort, members: frozenset[str], seed: int, shots: int | None = None, draw: int = 0
+) -> tuple[list[Case], list[Case]]:
+    """Training and inner validation cases of a fold: by participant, and nobody of the test fold.
 
-
-def _plan(strategy: str, epochs: int | None) -> Strategy:
-    if strategy not in STRATEGIES:
-        raise ConfigError(f"--strategy is one of {', '.join(STRATEGIES)}; got {strategy!r}.")
-    plan = STRATEGIES[strategy]
-    return (
-        plan
-        if epochs is None
-        else dataclasses.replace(plan, schedule=dataclasses.replace(plan.schedule, epochs=epochs))
-    )
-
-
-def _name(model: Model, strategy: str) -> str:
-    return f"{model.name}+{strategy}"
-
-
-def _tune(
-    model: Model,
-    plan: Strategy,
-    strategy: str,
-    cases: list[Case],
-    samples: Mapping[str, Sample],
-    folder: Path,
-    device: str,
-    seed: int,
-    text: str,
-    progress: Progress | None,
-) -> Model:
-    network = copy.deepcopy(model.network) if plan.keeps_source else build_network(model.architecture)
-    trained, frozen = freeze(network, plan.trains)
-    order = np.random.default_rng(seed).permutation(len(cases))
-    n_inner = max(1, len(cases) // 5) if len(cases) > 2 else 0
-    inner = [samples[cases[i].key] for i in order[:n_inner]]
-    training = [samples[cases[i].key] for i in order[n_inner:]]
-    if not training:
+    Raises
+    ------
+    ConfigError
+        If there are fewer training participants than shots.
+    DataError
+        If nobody is left to train on.
+    """
+    rest = sorted({case.participant_id for case in cohort} - members)
+    order = [str(one) for one in np.random.default_rng([seed, draw]).permutation(rest)]
+    if shots is not None:
+        if not 1 <= shots <= len(order):
+            raise ConfigError(f"--shots must be between 1 and the {len(order)} patients outside a fold; got {shots}.")
+        order = order[:shots]
+    if not order:
         raise DataError("Fine-tuning needs at least one training participant in every fold; give fewer folds.")
-    result = fit(
-        network,
-        training,
-        inner,
-        plan.schedule,
-        seed=seed,
-        device=device,
-        state=folder / "state",
-        text=text,
-        progress=progress,
+    n_inner = max(1, len(order) // 5) if len(order) > 2 else 0
+    inner, training = set(order[:n_inner]), set(order[n_inner:])
+    return (
+        [case for case in cohort if case.participant_id in training],
+        [case for case in cohort if case.participant_id in inner],
     )
-    seen = {**(model.participants if plan.keeps_source else {}), **digests(cases, model.modality)}
-    tuned = dataclasses.replace(
-        model,
-        name=_name(model, strategy),
-        network=network,
-        participants=seen,
-        training={
-            "source": model.name,
-            "source_digest": model.digest,
-            "strategy": strategy,
-            "what": plan.description,
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fold:
+    """What the folds of one fine-tuning share."""
+
+    source: Model
+    plan: Strategy
+    strategy: str
+    name: str
+    samples: Mapping[str, Sample]
+    device: str
+    seed: int
+
+    def tune(
+        self, training: list[Case], inner: list[Case], folder: Path, text: str, progress: Progress | None
+    ) -> Model:
+        network = self._start()
+        trained, frozen = freeze(network, self.plan.trains)
+        if self.plan.statistics:
+            refresh_statistics(network, [self.samples[case.key] for case in training])
+        settings = {
+            "source": self.source.name,
+            "source_digest": self.source.digest,
+            "strategy": self.strategy,
+            "what": self.plan.description,
+            "tensors_loaded": len(network.state_dict()) if self.plan.keeps_source else 0,
             "tensors_trained": len(trained),
             "tensors_frozen": len(frozen),
             "participants_trained_on": len(training),
             "participants_tuned_on": len(inner),
+            "seed": self.seed,
+        }
+        if trained:
+            settings |= self._fit(network, training, inner, folder, text, progress)
+        network.eval()
+        cases = [*training, *inner]
+        tuned = dataclasses.replace(
+            self.source,
+            name=self.name,
+            network=network,
+            participants={
+                **(self.source.participants if self.plan.keeps_source else {}),
+                **digests(cases, self.source.modality),
+            },
+            training=settings,
+        )
+        if trained:
+            validation = [self.samples[case.key] for case in inner]
+            tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, validation))
+        save_model(tuned, folder)
+        shutil.rmtree(folder / "state", ignore_errors=True)
+        return tuned
+
+    def _start(self) -> nn.Module:
+        if self.plan.keeps_source:
+            return copy.deepcopy(self.source.network)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return build_network(self.source.architecture)
+
+    def _fit(
+        self,
+        network: nn.Module,
+        training: list[Case],
+        inner: list[Case],
+        folder: Path,
+        text: str,
+        progress: Progress | None,
+    ) -> dict[str, object]:
+        plan = self.plan
+        weights = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+        result = fit(
+            network,
+            [self.samples[case.key] for case in training],
+            [self.samples[case.key] for case in inner],
+            plan.schedule,
+            seed=self.seed,
+            device=self.device,
+            rate=None if plan.rate is None else plan.rate(network),
+            anchor=Anchor(weights=weights, strength=plan.anchor) if plan.anchor else None,
+            state=folder / "state",
+            text=text,
+            progress=progress,
+        )
+        write_text(folder / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
+        return {
             **dataclasses.asdict(plan.schedule),
-            "seed": seed,
+            "precision": result.precision,
             "best_epoch": result.best_epoch,
             "inner_validation_dice": round(result.best_dice, 4),
-        },
-    )
-    write_text(folder / "training.csv", pd.DataFrame(result.log).to_csv(index=False))
-    save_model(tuned, folder)
-    return tuned
+        }
+
+
+def _within(progress: Progress | None, text: str, total: int) -> Callable[[int], None]:
+    return lambda done: None if progress is None else progress(done, total, text)

@@ -1,0 +1,80 @@
+"""The state of a training on disk: what it takes to continue after a kill and end with the same weights."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..files import atomic, write_text
+
+
+@dataclasses.dataclass(kw_only=True)
+class State:
+    """How far a training has come; grows by one entry an epoch.
+
+    Parameters
+    ----------
+    log : list of dict
+        One entry an epoch.
+    best_epoch, best_dice
+        Of the best validation so far; without validation, the last epoch and NaN.
+    weights : dict of str to Tensor
+        The best epoch's.
+    """
+
+    log: list[dict[str, float]]
+    best_epoch: int
+    best_dice: float
+    weights: dict[str, Tensor]
+
+    def add(self, entry: dict[str, float], network: nn.Module) -> None:
+        """Append an epoch and keep its weights if they are the best; without validation every epoch is."""
+        self.log.append(entry)
+        validated = any("dice" in one for one in self.log)
+        # A best value of NaN is beaten by any number.
+        if not validated or ("dice" in entry and not entry["dice"] <= self.best_dice):
+            self.best_epoch, self.best_dice = int(entry["epoch"]), entry.get("dice", float("nan"))
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+
+
+def save_state(folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer, reached: State) -> None:
+    """Write the state so that a kill at any moment leaves this one or the one before, never a mixture."""
+    if folder is None:
+        return
+    tensors = {f"now/{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in reached.weights.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    epoch = len(reached.log)
+    with atomic(folder / f"epoch-{epoch}.safetensors") as part:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, part)
+    # The log names the weights it belongs to and is replaced last: the pair is whole or not there.
+    best = {"epoch": reached.best_epoch, "dice": reached.best_dice}
+    write_text(folder / "log.json", json.dumps({"log": reached.log, "best": best}))
+    for old in folder.glob("epoch-*.safetensors"):
+        if old.stem != f"epoch-{epoch}":
+            old.unlink()
+
+
+def restore_state(folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Bring network and optimizer to where a training was; a new `State` where nothing is saved."""
+    if folder is None or not (folder / "log.json").is_file():
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        return State(log=[], best_epoch=0, best_dice=float("nan"), weights=weights)
+    record = json.loads((folder / "log.json").read_text(encoding="utf-8"))
+    parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}}
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / f"epoch-{len(record['log'])}.safetensors").items():
+        kind, rest = name.split("/", 1)
+        if kind == "adam":
+            index, moment = rest.split("/")
+            moments.setdefault(int(index), {})[moment] = tensor
+        else:
+            parts[kind][rest] = tensor
+    network.load_state_dict(parts["now"])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    best = record["best"]
+    return State(log=record["log"], best_epoch=best["epoch"], best_dice=best["dice"], weights=parts["best"])
