@@ -89,7 +89,7 @@ def read_description(root: Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If it is not JSON.
+        If it is not a JSON object.
     """
     path = root / "dataset_description.json"
     if not path.is_file():
@@ -98,7 +98,9 @@ def read_description(root: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} must be a JSON file; it cannot be read: {error}.") from error
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must be a JSON object; it holds a {type(content).__name__}.")
+    return content
 
 
 def participants_frame(cohort: Cohort) -> pd.DataFrame:
@@ -167,7 +169,7 @@ def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path 
     Notes
     -----
     Names are parsed here rather than by a general BIDS indexer: the layout has six kinds of files, and the
-    one that was tried (bids2table 2.3) needs about ten times as long, see ``benchmarks/check.md``.
+    one that was tried (bids2table 2.3) needs several times as long, see ``benchmarks/check.md``.
     """
     root = Path(path)
     if not root.is_dir():

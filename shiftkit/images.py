@@ -1,6 +1,7 @@
 """NIfTI images in and out, and from one grid to another through full affines."""
 
 import hashlib
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,21 @@ from scipy import ndimage
 from .errors import DataError
 from .files import atomic
 from .types import Volume
+
+
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What nibabel and gzip raise on damaged files, besides nibabel's own errors."""
 
 
 def read_image(path: Path, dtype: Any = np.float32) -> Volume:
@@ -40,30 +56,42 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
         raise DataError(f"There is no image at {path}.")
     try:
         image = nib.Nifti1Image.from_filename(path)
-        shape = image.shape
-        if len(shape) not in (3, 4) or min(shape) < 1 or np.prod(shape, dtype=float) > 2**32:
-            raise DataError(f"{path} must be an image of three or four axes; its header says shape {shape}.")
-        array = np.asarray(image.dataobj).astype(dtype, copy=False)
+        _require_sane_header(path, image.shape, image.get_data_dtype())
+        with np.errstate(all="ignore"):  # scale factors can carry values beyond a type; they become infinite
+            array = np.asarray(image.dataobj).astype(dtype, copy=False)
     except DataError:
         raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-        zlib.error,
-        nib.spatialimages.HeaderDataError,
-        nib.filebasedimages.ImageFileError,
-    ) as error:
-        raise DataError(
-            f"{path} must be a readable NIfTI image; it is damaged or of another kind ({error}). "
-            "Copy it again from its source."
-        ) from error
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    except Exception as error:
+        if not type(error).__module__.startswith("nibabel"):  # its errors share no base but Exception
+            raise
+        raise _damaged(path, error) from error
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     return Volume(array=array, affine=np.asarray(image.affine, dtype=np.float64))
+
+
+def _require_sane_header(path: Path, shape: tuple[int, ...], stored: np.dtype[Any]) -> None:
+    """Refuse what would fill the memory before anything is read."""
+    if len(shape) == 4 and shape[3] == 0 or len(shape) not in (3, 4) or min(shape) < 1:
+        raise DataError(f"{path} must be an image of three or four axes; its header says shape {shape}.")
+    size = float(np.prod(shape, dtype=float)) * stored.itemsize
+    # Deflate shrinks to a thousandth at most, so a file that is far smaller than that cannot hold the image.
+    if size > 2**36 or size > 2000 * path.stat().st_size + 2**20:
+        raise DataError(
+            f"{path} must hold the image that its header describes; shape {shape} asks for {size / 2**30:.1f} GiB and the "
+            f"file has {path.stat().st_size} bytes. Copy it again from its source."
+        )
+    if stored.kind not in "iufb":
+        raise DataError(f"{path} must hold real numbers; its voxels are of type {stored}. Convert it.")
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} must be a readable NIfTI image; it is damaged or of another kind ({error}). "
+        "Copy it again from its source."
+    )
 
 
 def read_mask(path: Path) -> Volume:

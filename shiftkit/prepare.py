@@ -198,9 +198,7 @@ def _brain(raw: Path, grid: Volume, data: NDArray[np.float32], b0: NDArray[np.bo
     if found:
         mask = read_mask(found[0])
         if not same_grid(mask, grid):
-            raise DataError(
-                f"The brain mask must share the grid of {raw.name}; {found[0].name} does not. Resample it."
-            )
+            raise DataError(f"The brain mask must share the grid of {raw.name}; {found[0].name} does not. Resample it.")
         return mask.array
     from dipy.segment.mask import median_otsu
 

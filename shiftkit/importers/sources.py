@@ -100,7 +100,7 @@ def participant_id(name: str) -> str:
     DataError
         If nothing is left.
     """
-    label = re.sub(r"[^A-Za-z0-9]", "", name.removeprefix("sub-"))
+    label = re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^sub[-_]", "", name))
     if not label:
         raise DataError(f"A participant's folder must have letters or digits in its name; got {name!r}.")
     return f"sub-{label}"

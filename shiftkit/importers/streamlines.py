@@ -37,6 +37,7 @@ def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = Non
 
     import nibabel as nib
     from nibabel.streamlines.header import Field
+    from nibabel.streamlines.trk import get_affine_rasmm_to_trackvis, get_affine_trackvis_to_rasmm
 
     try:
         with warnings.catch_warnings(record=True):  # legacy headers are known and dealt with below
@@ -54,10 +55,11 @@ def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = Non
     lengths = np.array([len(one) for one in streamlines], dtype=np.int64)
     if not np.isfinite(points).all():
         raise DataError(f"{path} must hold finite coordinates; some are not. Make it again from its source.")
-    # Version 1 headers have no affine: nibabel then leaves voxel-millimetres with the origin at a corner.
     if legacy_affine is not None and path.suffix == ".trk" and _lacks_affine(header):
-        spacing = np.asarray(header[Field.VOXEL_SIZES], dtype=float)
-        points = (points / spacing) @ legacy_affine[:3, :3].T + legacy_affine[:3, 3]
+        # Version 1 headers have no affine, so nibabel guessed one: undo that, and use the right one.
+        guessed = get_affine_rasmm_to_trackvis(header)
+        correct = get_affine_trackvis_to_rasmm({**header, Field.VOXEL_TO_RASMM: legacy_affine}) @ guessed
+        points = points @ correct[:3, :3].T + correct[:3, 3]
     return points, lengths
 
 
@@ -73,24 +75,33 @@ def _lacks_affine(header: Any) -> bool:
 
 
 def header_grid(path: Path) -> tuple[NDArray[np.float64], tuple[int, int, int]] | None:
-    """Affine and shape of the grid a ``.trk`` header names; None where it names none."""
+    """Affine and shape of the grid a ``.trk`` header names; None where it names none, or one voxel as a placeholder."""
+    if path.suffix != ".trk":
+        return None
+    header = _header(path)
+    shape = [int(n) for n in header["dimensions"]]
+    affine = np.asarray(header["voxel_to_rasmm"], dtype=float)
+    if min(shape) < 2 or max(shape) > 2000 or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _lacks_affine(header):
+        return None
+    return affine, (shape[0], shape[1], shape[2])
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether a tractogram is a ``.trk`` of version 1, which has no affine."""
+    return path.suffix == ".trk" and _lacks_affine(_header(path))
+
+
+def _header(path: Path) -> Any:
     import warnings
 
     import nibabel as nib
 
-    if path.suffix != ".trk":
-        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = nib.streamlines.load(path, lazy_load=True).header
-    except Exception as error:
+            return nib.streamlines.load(path, lazy_load=True).header
+    except Exception as error:  # nibabel's tractogram errors share no base but Exception
         raise DataError(_damaged(path, error)) from error
-    shape = [int(n) for n in header["dimensions"]]
-    affine = np.asarray(header["voxel_to_rasmm"], dtype=float)
-    if min(shape) < 1 or max(shape) > 2000 or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _lacks_affine(header):
-        return None
-    return affine, (shape[0], shape[1], shape[2])
 
 
 def streamline_mask(

@@ -16,7 +16,12 @@ from ..peaks import write_peaks_sidecar
 from ..types import Bundle, Volume
 from .hcp105 import GRID_AFFINE, GRID_SHAPE
 from .sources import Found, MaskSource
-from .streamlines import header_grid, read_streamlines, streamline_mask
+from .streamlines import header_grid, is_legacy, read_streamlines, streamline_mask
+
+_SPACING_MM = 1.25
+"""Voxel size where nothing names one: that of the HCP's diffusion images."""
+_MOST_OUTSIDE = 0.05
+"""Share of points that may leave the grid, as fibers to the spinal cord do."""
 
 Grid = tuple[NDArray[np.float64], tuple[int, int, int]]
 
@@ -52,8 +57,9 @@ def _write_participant(root: Path, one: Found) -> None:
         write_image(volume.with_array(np.nan_to_num(volume.array)), image_path(root, key, modality))
         if modality == "peaks":
             write_peaks_sidecar(image_path(root, key, modality))
+    grid = _grid(one) if any(source.is_streamlines for source in one.masks.values()) else None
     for bundle, source in one.masks.items():
-        write_image(_mask(source, one), mask_path(root, key, bundle))
+        write_image(_mask(source, grid), mask_path(root, key, bundle))
     for part, source in (("tumor", one.tumor), ("core", one.core)):
         if source is not None:
             write_image(source.read_mask(), tumor_path(root, key, part))
@@ -69,27 +75,44 @@ def _write_participant(root: Path, one: Found) -> None:
         shutil.copyfile(path, destination)
 
 
-def _mask(source: MaskSource, one: Found) -> Volume:
-    if not source.is_streamlines:
+def _mask(source: MaskSource, grid: Grid | None) -> Volume:
+    if grid is None or not source.is_streamlines:
         return source.read_mask()
-    affine, shape = _grid(source, one)
     points, lengths = read_streamlines(source.path, GRID_AFFINE)
-    return streamline_mask(points, lengths, affine, shape)
+    affine, shape = grid
+    volume = streamline_mask(points, lengths, affine, shape)
+    voxels = (points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    outside = ((voxels < -0.5) | (voxels > np.array(shape) - 0.5)).any(axis=1)
+    if len(points) and outside.mean() > _MOST_OUTSIDE:
+        raise DataError(
+            f"Streamlines must lie on the images' grid; {outside.mean():.0%} of the points of {source.path} lie outside. "
+            "They are in another space, or belong to another participant: bring them into the images' space first."
+        )
+    return volume
 
 
-def _grid(source: MaskSource, one: Found) -> Grid:
-    """The grid of the participant's first image, else the one the streamlines' header names, else HCP's."""
+def _grid(one: Found) -> Grid:
+    """Where a participant's streamlines become masks.
+
+    The grid of the first image; else the one that the headers name; else HCP's for headers too old to name
+    one; else voxels of 1.25 mm around all streamlines.
+    """
     for path in one.images.values():
         volume = read_image(path)
         return volume.affine, volume.shape
-    own = header_grid(source.path)
-    if own is not None:
-        return own
-    if source.path.suffix == ".trk":
+    paths = [source.path for source in one.masks.values() if source.is_streamlines]
+    for path in paths:
+        own = header_grid(path)
+        if own is not None:
+            return own
+    if all(is_legacy(path) for path in paths):
         return GRID_AFFINE, GRID_SHAPE
-    raise DataError(
-        f"Streamlines become masks on a grid; {source.path} names none and {one.participant_id} has no image."
-    )
+    every = np.concatenate([read_streamlines(path)[0] for path in paths])
+    low, high = np.floor(every.min(axis=0) / _SPACING_MM - 1), np.ceil(every.max(axis=0) / _SPACING_MM + 1)
+    affine = np.diag([_SPACING_MM] * 3 + [1.0])
+    affine[:3, 3] = low * _SPACING_MM
+    x, y, z = (int(n) + 1 for n in high - low)
+    return affine, (x, y, z)
 
 
 def _volume_ml(root: Path, one: Found) -> str:

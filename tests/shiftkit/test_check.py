@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from shiftkit.check import CHECKS, CheckReport, check
 from shiftkit.cohorts import image_path, load_cohort, mask_path, sidecar_path, tumor_path, write_peaks_sidecar
@@ -125,10 +126,7 @@ def other_qform(root: Path) -> None:
 
 def scatter(array: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(2)
-    places = rng.choice(np.flatnonzero(array), size=int(array.sum()) // 12, replace=False)
-    scattered = np.zeros_like(array)
-    scattered.ravel()[places] = 1
-    return scattered
+    return ((array > 0) & (rng.random(array.shape) < 0.08)).astype(array.dtype)
 
 
 def engulf(root: Path) -> None:
@@ -214,7 +212,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "one mask mirrored": (mask(ILF, lambda a: a[::-1]), "side", "label-ILFleft", "flip"),
     "tumor side": (table(other_side), "tumor-side", "label-tumor", "tumor_side"),
     "mask on another grid": (stand_off_grid, "grid", "label-ILFleft", "nearest neighbor"),
-    "affine shifted": (lambda root: move(image_path(root, PATIENT, "fa"), shifted_affine), "grid", "param-fa", "affine"),
+    "affine shifted": (
+        lambda root: move(image_path(root, PATIENT, "fa"), shifted_affine),
+        "grid",
+        "param-fa",
+        "affine",
+    ),
     "affine mirrored": (lambda root: move(image_path(root, PATIENT, "t1w"), mirrored_affine), "grid", "T1w", "along x"),
     "meters": (in_meters, "units", "T1w", "look like meters"),
     "micrometers": (in_micrometers, "units", "T1w", "look like micrometers"),
@@ -225,7 +228,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "NaN in the brain": (image("fa", damage_brain), "values", "param-fa", "fill these voxels"),
     "duplicate": (copy_from_other, "duplicate", "T1w", "replace the other"),
     "empty bundle": (mask(AF, np.zeros_like), "mask-empty", "label-AFleft", "reference_absent"),
-    "probabilities": (mask(AF, lambda a: a * 0.7), "mask-values", "label-AFleft", "threshold at 0.5"),
+    "probabilities": (
+        mask(AF, lambda a: ndimage.gaussian_filter(a.astype(np.float32), 1)),
+        "mask-values",
+        "label-AFleft",
+        "threshold at 0.5",
+    ),
     "labels": (
         lambda root: edit(tumor_path(root, PATIENT), lambda a: a + 3 * np.roll(a, 2, 0)),
         "mask-values",
@@ -237,8 +245,18 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "bundle in the tumor": (engulf, "tumor-overlap", "label-ILFleft", "draw it again"),
     "brain mask as tumor": (brain_as_tumor, "tumor-overlap", "label-tumor", "brain mask"),
     "no row": (table(lambda f: f[f.participant_id != PATIENT]), "participants", "participants.tsv", "Add a row"),
-    "unknown group": (table(lambda f: f.assign(group="patient")), "participants", "participants.tsv", "Correct the cell"),
-    "truncated gzip": (raw("fa", lambda content: content[: len(content) // 2]), "unreadable", "param-fa", "Copy the file"),
+    "unknown group": (
+        table(lambda f: f.assign(group="patient")),
+        "participants",
+        "participants.tsv",
+        "Correct the cell",
+    ),
+    "truncated gzip": (
+        raw("fa", lambda content: content[: len(content) // 2]),
+        "unreadable",
+        "param-fa",
+        "Copy the file",
+    ),
     "zero bytes": (raw("t1w", lambda _: b""), "unreadable", "T1w", "Copy the file"),
     "wrong magic": (raw("fa", header(344, b"xyz\0")), "unreadable", "param-fa", "Copy the file"),
     "absurd dimensions": (raw("fa", header(42, b"\xff\x7f" * 3)), "unreadable", "param-fa", "Copy the file"),

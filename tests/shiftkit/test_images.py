@@ -1,0 +1,137 @@
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shiftkit.errors import DataError
+from shiftkit.images import image_digest, read_image, read_mask, resample, same_grid, write_image
+from shiftkit.types import Volume
+
+
+def oblique(angle: float, spacing: tuple[float, float, float], mirrored: bool) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag(spacing) @ np.diag([-1.0 if mirrored else 1.0, 1, 1])
+    affine[:3, 3] = (-20, 7, 3)
+    return affine
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("images") / "image.nii.gz"
+    array = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+    write_image(Volume(array=array, affine=oblique(0.3, (2, 2, 2.5), True)), path)
+    return path.read_bytes()
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_files_are_invalid_data(data: st.DataObject, stored: bytes, tmp_path: Path) -> None:
+    """Whatever bytes of the header are overwritten, reading gives an image or a DataError, nothing else."""
+    plain = bytearray(gzip.decompress(stored))
+    place = data.draw(st.integers(0, 351))
+    junk = data.draw(st.binary(min_size=1, max_size=8))
+    plain[place : place + len(junk)] = junk
+    path = tmp_path / "damaged.nii.gz"
+    path.write_bytes(gzip.compress(bytes(plain), compresslevel=1))
+    try:
+        assert isinstance(read_image(path), Volume)
+    except DataError:
+        pass
+
+
+@pytest.mark.parametrize("keep", [0, 1, 10, 100, 0.5, 0.95])
+def test_truncated_files_are_invalid_data(keep: float, stored: bytes, tmp_path: Path) -> None:
+    """A file cut off anywhere is refused by name."""
+    path = tmp_path / "cut.nii.gz"
+    path.write_bytes(stored[: int(keep if keep >= 1 or keep == 0 else keep * len(stored))])
+    with pytest.raises(DataError, match=r"cut\.nii\.gz"):
+        read_image(path)
+
+
+def test_header_that_asks_for_too_much_is_refused(stored: bytes, tmp_path: Path) -> None:
+    """Absurd dimensions are refused from the header alone, before any memory is taken."""
+    plain = bytearray(gzip.decompress(stored))
+    plain[42:48] = b"\x00\x10" * 3  # 4096 voxels along each axis
+    path = tmp_path / "huge.nii.gz"
+    path.write_bytes(gzip.compress(bytes(plain)))
+    with pytest.raises(DataError, match="GiB"):
+        read_image(path)
+
+
+def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
+    """A text file, a missing file, a one-dimensional image and complex numbers are refused."""
+    (tmp_path / "text.nii.gz").write_text("not an image")
+    with pytest.raises(DataError):
+        read_image(tmp_path / "text.nii.gz")
+    with pytest.raises(DataError, match="no image"):
+        read_image(tmp_path / "missing.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), dtype=np.complex64), np.eye(4)), tmp_path / "complex.nii.gz")
+    with pytest.raises(DataError, match="real numbers"):
+        read_image(tmp_path / "complex.nii.gz")
+
+
+def test_channels_are_no_mask(tmp_path: Path) -> None:
+    """A mask with channels is refused; a fourth axis of length one is dropped."""
+    write_image(Volume(array=np.zeros((3, 3, 3, 2), dtype=np.float32), affine=np.eye(4)), tmp_path / "two.nii.gz")
+    with pytest.raises(DataError, match="three axes"):
+        read_mask(tmp_path / "two.nii.gz")
+    write_image(Volume(array=np.ones((3, 3, 3, 1), dtype=np.float32), affine=np.eye(4)), tmp_path / "one.nii.gz")
+    assert read_mask(tmp_path / "one.nii.gz").array.shape == (3, 3, 3)
+
+
+angles = st.floats(-1.0, 1.0)
+
+
+@given(angles, st.booleans(), st.integers(0, 2**32 - 1))
+def test_axis_changes_round_trip_exactly(angle: float, mirrored: bool, seed: int) -> None:
+    """Voxels brought to another order and flip of the same oblique axes, and back, are the same voxels."""
+    rng = np.random.default_rng(seed)
+    volume = Volume(
+        array=rng.integers(0, 9, (5, 6, 7)).astype(np.float64), affine=oblique(angle, (2, 1.5, 3), mirrored)
+    )
+    order, flips = rng.permutation(3), rng.integers(0, 2, 3).astype(bool)
+    shape = tuple(int(volume.shape[axis]) for axis in order)
+    change = np.zeros((4, 4))
+    change[3, 3] = 1
+    for new, old in enumerate(order):
+        change[old, new] = -1 if flips[new] else 1
+        change[old, 3] = volume.shape[old] - 1 if flips[new] else 0
+    there = resample(volume, volume.affine @ change, shape, order=0)
+    back = resample(there, volume.affine, volume.shape, order=0)
+    np.testing.assert_array_equal(back.array, volume.array)
+    assert same_grid(back, volume)
+
+
+@given(angles, angles, st.booleans())
+def test_linear_fields_survive_any_grid(angle: float, other: float, mirrored: bool) -> None:
+    """A field that is linear in world coordinates reads the same on every grid, oblique ones included."""
+    source = oblique(angle, (2, 2, 2.5), mirrored)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in (24, 24, 24)), indexing="ij"), -1)
+    slope = np.array([0.3, -0.7, 1.1])
+    field = (index @ source[:3, :3].T + source[:3, 3]) @ slope
+    target = oblique(other, (1.7, 1.3, 2.1), not mirrored)
+    middle = source[:3, :3] @ np.array([11.5, 11.5, 11.5]) + source[:3, 3]
+    target[:3, 3] = middle - target[:3, :3] @ np.array([2.0, 2, 2])
+    found = resample(Volume(array=field, affine=source), target, (5, 5, 5)).array
+    small = np.stack(np.meshgrid(*(np.arange(5),) * 3, indexing="ij"), -1)
+    np.testing.assert_allclose(found, (small @ target[:3, :3].T + target[:3, 3]) @ slope, atol=1e-6)
+
+
+def test_digest_is_of_content_not_of_files(tmp_path: Path) -> None:
+    """The digest ignores compression and data type on disk, and sees a voxel or the affine change."""
+    array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    a, b, c, d = (tmp_path / name for name in ("a.nii.gz", "b.nii", "c.nii.gz", "d.nii.gz"))
+    write_image(Volume(array=array, affine=np.eye(4)), a)
+    write_image(Volume(array=array.astype(np.float32), affine=np.eye(4)), b)
+    write_image(Volume(array=array, affine=np.diag([1, 1, 2.0, 1])), c)
+    changed = array.copy()
+    changed[0, 0, 0] = 9
+    write_image(Volume(array=changed, affine=np.eye(4)), d)
+    assert image_digest(a) == image_digest(b)
+    assert len({image_digest(path) for path in (a, c, d)}) == 3
