@@ -118,8 +118,8 @@ class Report:
         Parameters
         ----------
         path : str or Path
-            The first page, such as ``report.html``. The bundles' pages go into ``reports/`` and the figures
-            into ``figures/``, both beside it. Links between pages are relative.
+            The first page, such as ``report.html``. Beside it go the bundles' and participants' pages in
+            ``reports/``, the figures in ``figures/``, ``CITATION.md`` and ``CITATION.bib``. Links are relative.
 
         Returns
         -------

@@ -177,11 +177,20 @@ def _world(volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
 def _box(anatomy: Volume, outlines: list[Outline]) -> NDArray[np.float64]:
     """The part of the world worth showing, shape (2, 3): where the image is not background, and all masks."""
     inside = anatomy.array > 0.05 * max(float(anatomy.array.max()), 1e-6)
-    points = [_world(anatomy, inside)] + [_world(o.mask, o.mask.array > 0.5) for o in outlines]
-    cloud = np.concatenate(points)
+    corners = [_corners(anatomy, inside)] + [_corners(o.mask, o.mask.array > 0.5) for o in outlines]
+    cloud = np.concatenate(corners)
     if not len(cloud):
-        cloud = _world(anatomy, np.ones(anatomy.shape, dtype=bool))
+        cloud = _corners(anatomy, np.ones(anatomy.shape, dtype=bool))
     return np.stack([cloud.min(axis=0) - 6.0, cloud.max(axis=0) + 6.0])
+
+
+def _corners(volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """World coordinates of the corners of the box around a mask, shape (8, 3), or (0, 3) for an empty one."""
+    if not inside.any():
+        return np.empty((0, 3))
+    spans = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    index = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, 3)
+    return index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
 
 
 def _center(
@@ -281,7 +290,7 @@ def _png(values: NDArray[Any]) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).save(buffer, "PNG", optimize=True)
+    Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 

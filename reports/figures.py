@@ -72,7 +72,8 @@ def inline(svg: str, prefix: str) -> str:
     bare = bare.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1).replace(
         "<svg>", '<svg aria-hidden="true" focusable="false">', 1
     )
-    return bare.replace(INK, "currentColor")
+    # Matplotlib draws error bars and hatching in black unless told otherwise.
+    return bare.replace(INK, "currentColor").replace("#000000", "currentColor")
 
 
 def _svg(finding: Finding, width: str, math: bool) -> str:

@@ -18,6 +18,7 @@ from ..types import Bundle, Finding
 from ..version import __version__
 from .build import slug
 from .cases import CasePicture, picture
+from .cite import citation_bibtex, citation_markdown, plain_doi
 from .figures import Drawing, draw
 from .tables import TableView, by_bundle, estimates_frame, number, view
 
@@ -81,6 +82,8 @@ class Pages:
             if one.wide is not None and one.narrow is not None:
                 yield f"figures/{one.key}.svg", one.wide.standalone
                 yield f"figures/{one.key}-column.svg", one.narrow.standalone
+        yield "CITATION.md", citation_markdown(self.report)
+        yield "CITATION.bib", citation_bibtex(self.report)
 
     def main(self) -> str:
         """The first page."""
@@ -93,6 +96,8 @@ class Pages:
             further=[one for one in self.findings if one.finding.key not in (*_LEADING, "distance")],
             tables=self.tables,
             cases=[self._case(case) for case in report.cases[: report.max_cases]],
+            citation=citation_markdown(report),
+            bibliography=citation_bibtex(report),
             provenance=_provenance(report.provenance),
             # A note that a finding already gives as a caveat need not be read twice.
             notes=[note for note in report.notes if all(note not in one.caveats for one in report.findings)],
@@ -115,7 +120,14 @@ class Pages:
     @cached_property
     def bundles(self) -> tuple[Bundle, ...]:
         """The bundles that have a page."""
-        return tuple(sorted({case.bundle for case in self.report.cases}))
+        found = {case.bundle for case in self.report.cases}
+        table = self.report.table
+        if table is not None and {"bundle", "hemisphere"} <= set(table):
+            named = table[(table["bundle"] != "all") & table["hemisphere"].isin(["left", "right", "none"])]
+            found |= {
+                Bundle(name=str(b), hemisphere=h) for b, h in zip(named["bundle"], named["hemisphere"], strict=True)
+            }
+        return tuple(sorted(found))
 
     @cached_property
     def findings(self) -> tuple[FindingView, ...]:
@@ -202,7 +214,7 @@ def _environment() -> jinja2.Environment:
         "data_uri": _data_uri,
         "page_name": page_name,
         "finite": math.isfinite,
-        "doi": _doi,
+        "doi": plain_doi,
     }
     environment.filters.update(filters)
     return environment
@@ -214,10 +226,6 @@ def _resource(name: str) -> str:
 
 def _data_uri(text: str, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
-
-
-def _doi(reference: str) -> str:
-    return reference.removeprefix("https://doi.org/").removeprefix("doi:").strip()
 
 
 def _finding(finding: Finding, place: int) -> FindingView:

@@ -10,7 +10,7 @@ import pandas as pd
 from ..status import Status
 from ..tables import TABLES
 
-_COMPONENTS = ("raw", "total", "systematic", "tumor", "interaction", "residual")
+_SHOWN = ("total", "systematic", "tumor")
 _TITLES = {
     "participant_id": "participant",
     "p_value": "p",
@@ -110,9 +110,9 @@ def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict of str to DataFrame
-        Estimator to its table, the primary one (``regression``) first. Components stand in columns as
-        ``estimate [low, high]``; columns that say the same in every row are
-        left out, and counts of participants that do so stand in ``attrs``.
+        Estimator to its table, the primary one (``regression``) first. Total, systematic and tumor
+        part stand in columns as ``estimate [low, high]``; columns that say the same in every row are left out,
+        and counts of participants that do so stand in ``attrs``.
     """
     needed = {"bundle", "hemisphere", "component", "estimate", "low", "high"}
     if not needed <= set(frame):
@@ -126,7 +126,7 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in ("metric", "model", "modality") if name in frame and frame[name].nunique() > 1]
     names = [*names, "bundle", "hemisphere"]
     present = list(dict.fromkeys(frame["component"]))
-    components = [c for c in _COMPONENTS if c in present] + [c for c in present if c not in _COMPONENTS]
+    components = [c for c in _SHOWN if c in present] or present
     rows: list[dict[str, Any]] = []
     for group, part in frame.groupby(names, sort=False):
         row: dict[str, Any] = dict(zip(names, group, strict=True))
@@ -162,8 +162,8 @@ def number(value: float, name: str = "") -> str:
 
     Examples
     --------
-    >>> number(0.11251), number(24.0), number(0.0004, "p_value"), number(1234.5), number(-0.02)
-    ('0.113', '24', '< 0.001', '1234', '−0.020')
+    >>> number(0.11251), number(24.0), number(0.0004, "p_value"), number(1234.5), number(-0.02), number(-0.0001)
+    ('0.113', '24', '< 0.001', '1234', '−0.020', '0.000')
     """
     value = float(value)
     if math.isnan(value):
@@ -180,14 +180,14 @@ def number(value: float, name: str = "") -> str:
         text = f"{value:.1f}"
     else:
         text = f"{value:.3f}"
-    return text.replace("-", "−")
+    return text.removeprefix("-").replace("-", "−") if float(text) == 0 else text.replace("-", "−")
 
 
 def estimates_frame(estimates: Sequence[Any]) -> pd.DataFrame:
     """Estimates for reading: value and interval in one column; columns in which nothing stands are left out."""
     rows = [
         {
-            "quantity": one.name,
+            "quantity": one.name.replace("_", " "),
             f"estimate [{one.level:.0%} interval]": _interval(
                 pd.Series({"estimate": one.value, "low": one.low, "high": one.high})
             ),

@@ -132,3 +132,18 @@ def test_page_is_whole_without_scripts(browser: Any, saved: Path) -> None:
     assert page.locator("#table-regression tbody tr").count() == 10
     assert page.locator("img.planes").count() == 8
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, saved: Path, scheme: str) -> None:
+    """An automatic check of accessibility finds no fault in either color scheme, everything unfolded."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    # The checker is itself a script that the page's policy would refuse.
+    context = browser.new_context(offline=True, color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    for path in [saved, *sorted((saved.parent / "reports").glob("*.html"))[:2]]:
+        page.goto(path.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        faults = axe.Axe().run(page).response["violations"]
+        assert [(fault["id"], fault["nodes"][0]["html"]) for fault in faults] == []
+    context.close()

@@ -5,11 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from shiftkit.reports import CasePicture, draw, report
+from shiftkit.reports import CasePicture, citation_bibtex, draw, report
 from shiftkit.reports.tables import by_bundle, view
 from shiftkit.types import Bundle, Finding
 
 from .makers import HOSTILE, components, decomposition, distance, example, sensitivity
+
+BUNDLES = ("AF", "FAT", "IFOF", "ILF", "PYT")
 
 
 class Seen(HTMLParser):
@@ -40,12 +42,13 @@ def pages(saved: Path) -> list[Path]:
 
 
 def test_save_writes_page_bundle_pages_and_figures(saved: Path) -> None:
-    """One page, one page a bundle and hemisphere, and each figure in two widths."""
+    """One page, one page a bundle and hemisphere, each figure in two widths, and the citations."""
     written = {path.relative_to(saved.parent).as_posix() for path in saved.parent.rglob("*.*")}
     assert written == {
         "report.html",
-        "reports/bundle-AFleft.html",
-        "reports/bundle-PYTright.html",
+        *(f"reports/bundle-{name}{side}.html" for name in BUNDLES for side in ("left", "right")),
+        "CITATION.md",
+        "CITATION.bib",
         *(f"figures/{name}{width}.svg" for name in ("decomposition", "distance") for width in ("", "-column")),
     }
 
@@ -205,3 +208,19 @@ def test_notebook_representation_is_a_frame(tmp_path: Path) -> None:
     text = report([decomposition()], title="t", verdict="v")._repr_html_()
     tags = Seen(text).tags
     assert [tag for tag, _ in tags] == ["iframe"] and "<!doctype html>" in (tags[0][1]["srcdoc"] or "")
+
+
+def test_citation_holds_the_numbers_and_references_of_the_run(saved: Path) -> None:
+    """The methods paragraph names participants and settings; every reference has an entry with its DOI."""
+    text = (saved.parent / "CITATION.md").read_text()
+    assert "24 patients" in text and "2,000 times" in text and "0.120 [0.100, 0.140] Dice" in text
+    entries = (saved.parent / "CITATION.bib").read_text()
+    assert "doi = {10.1016/j.media.2025.103766}" in entries and "Medical Image Analysis" in entries
+    assert entries.count("{") == entries.count("}")
+
+
+def test_citation_survives_braces_in_a_reference() -> None:
+    """A hostile reference does not end a BibTeX entry early."""
+    finding = Finding(key="k", title="t", claim="c", references=("10.1/x}}, note={evil",))
+    entries = citation_bibtex(report([finding], title="t", verdict="v"))
+    assert entries.count("{") == entries.count("}") and "note=evil" in entries
