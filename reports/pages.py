@@ -78,6 +78,8 @@ class Pages:
         yield self.stem, self.main()
         for bundle in self.bundles:
             yield f"reports/{page_name(bundle)}", self.bundle_page(bundle)
+        for participant in self.participants:
+            yield f"reports/{participant_page_name(participant)}", self.participant_page(participant)
         for one in self.findings:
             if one.wide is not None and one.narrow is not None:
                 yield f"figures/{one.key}.svg", one.wide.standalone
@@ -101,7 +103,7 @@ class Pages:
             provenance=_provenance(report.provenance),
             # A note that a finding already gives as a caveat need not be read twice.
             notes=[note for note in report.notes if all(note not in one.caveats for one in report.findings)],
-            prefix="reports/",
+            folder="reports/",
         )
 
     def bundle_page(self, bundle: Bundle) -> str:
@@ -114,8 +116,25 @@ class Pages:
             cases=[self._case(case) for case in cases],
             tables=[t for t in (_rows_of(table, bundle) for table in self.tables) if t is not None],
             overview=view(_overview(cases), "cases-table", f"Every case of {bundle.label}, worst first"),
-            prefix="",
+            folder="",
         )
+
+    def participant_page(self, participant: str) -> str:
+        """The page of one participant."""
+        cases = [case for case in self.report.cases if case.participant_id == participant]
+        return self._render(
+            "participant.html",
+            title=f"{participant}: {self.report.title}",
+            participant=participant,
+            cases=[self._case(case) for case in cases],
+            overview=view(_overview(cases), "cases-table", f"Every case of {participant}, worst first"),
+            folder="",
+        )
+
+    @cached_property
+    def participants(self) -> tuple[str, ...]:
+        """The participants that have a page."""
+        return tuple(sorted({case.participant_id for case in self.report.cases}))
 
     @cached_property
     def bundles(self) -> tuple[Bundle, ...]:
@@ -183,6 +202,7 @@ class Pages:
         return environment.get_template(template).render(
             report=self.report,
             bundles=self.bundles,
+            participants=self.participants,
             linked=self.linked,
             home=self.stem,
             version=__version__,
@@ -200,6 +220,11 @@ def page_name(bundle: Bundle) -> str:
     return f"bundle-{slug(bundle.label)}.html"
 
 
+def participant_page_name(participant: str) -> str:
+    """File name of a participant's page."""
+    return f"participant-{slug(participant)}.html"
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: _resource(f"templates/{name}")),
@@ -213,6 +238,7 @@ def _environment() -> jinja2.Environment:
         "svg": Markup,
         "data_uri": _data_uri,
         "page_name": page_name,
+        "participant_page": participant_page_name,
         "finite": math.isfinite,
         "doi": plain_doi,
     }
@@ -268,6 +294,8 @@ def _overview(cases: list[CasePicture]) -> pd.DataFrame:
         [
             {
                 "participant_id": case.participant_id,
+                "bundle": case.bundle.name,
+                "hemisphere": case.bundle.hemisphere,
                 "model": case.model,
                 "dice": case.dice,
                 "dice_after": case.dice_after,

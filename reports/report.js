@@ -71,6 +71,64 @@
     apply();
   };
 
+  // Ratings stay in this browser; without storage they last as long as the page.
+  const store = `shiftkit-ratings-${document.body.dataset.run}`;
+  let ratings = {};
+  try {
+    ratings = JSON.parse(localStorage.getItem(store)) || {};
+  } catch {
+    ratings = {};
+  }
+  const remember = () => {
+    try {
+      localStorage.setItem(store, JSON.stringify(ratings));
+    } catch {
+      // A browser that keeps nothing still exports.
+    }
+  };
+  const fields = ["participant_id", "bundle", "hemisphere", "model", "rating", "comment"];
+  const clean = (text) => String(text).replace(/[\t\r\n]+/g, " ");
+  const exported = () =>
+    [fields, ...Object.keys(ratings).sort().map((key) => fields.map((name) => ratings[key][name] || "n/a"))]
+      .map((row) => row.map(clean).join("\t") + "\n")
+      .join("");
+
+  const rateable = (card) => {
+    const { participant, bundle, hemisphere, model } = card.dataset;
+    const key = [participant, bundle, hemisphere, model].join("\t");
+    const kept = ratings[key] || {};
+    const change = (name, value) => {
+      ratings[key] = { participant_id: participant, bundle, hemisphere, model, ...ratings[key], [name]: value };
+      if (!ratings[key].rating && !ratings[key].comment) delete ratings[key];
+      remember();
+    };
+    const box = make("fieldset", { class: "rating" }, make("legend", {}, "Your rating of the prediction"));
+    for (const word of ["good", "doubtful", "bad"]) {
+      const radio = make("input", { type: "radio", name: `rating-${card.id}`, value: word });
+      radio.checked = kept.rating === word;
+      radio.addEventListener("change", () => change("rating", word));
+      box.append(make("label", {}, radio, ` ${word}`));
+    }
+    const comment = make("input", { type: "text", autocomplete: "off" });
+    comment.value = kept.comment || "";
+    comment.addEventListener("input", () => change("comment", comment.value.trim()));
+    box.append(make("label", { class: "comment" }, "comment ", comment));
+    card.append(box);
+  };
+
+  const cards = document.querySelectorAll(".case");
+  cards.forEach(rateable);
+  if (cards.length) {
+    const button = make("button", { type: "button", class: "button" }, "Download my ratings (TSV)");
+    button.addEventListener("click", () => {
+      const link = make("a", { download: "ratings.tsv" });
+      link.href = URL.createObjectURL(new Blob([exported()], { type: "text/tab-separated-values" }));
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+    document.querySelector(".cases").before(make("p", { class: "rating" }, button));
+  }
+
   document.querySelectorAll(".table.tools").forEach(filterable);
   document.querySelectorAll("table.sortable").forEach(sortable);
   // A print shows what is folded away on the screen, except long data tables.

@@ -59,7 +59,7 @@ def test_every_page_opens_from_disk_without_complaint(opened: Any, saved: Path) 
     for path in [saved, *sorted((saved.parent / "reports").glob("*.html"))]:
         opened.goto(path.as_uri())
         opened.wait_for_timeout(100)
-        assert "owned" not in opened.title()
+        assert opened.title() != "owned"
     assert opened.complaints == []
 
 
@@ -132,6 +132,23 @@ def test_page_is_whole_without_scripts(browser: Any, saved: Path) -> None:
     assert page.locator("#table-regression tbody tr").count() == 10
     assert page.locator("img.planes").count() == 8
     context.close()
+
+
+def test_ratings_are_kept_and_exported(opened: Any, saved: Path) -> None:
+    """A rating and its comment survive a reload, are shared with the participant's page, and leave as TSV."""
+    card = opened.locator(".case", has_text="sub-04").first
+    card.get_by_label("doubtful").check()
+    card.get_by_label("comment").fill("cut short\tin front")
+    opened.reload()
+    assert opened.locator(".case", has_text="sub-04").first.get_by_label("doubtful").is_checked()
+    opened.goto((saved.parent / "reports" / "participant-sub-04.html").as_uri())
+    with opened.expect_download() as download:
+        opened.get_by_role("button", name="Download my ratings").click()
+    header, *rows = Path(download.value.path()).read_text().splitlines()
+    assert header.split("\t") == ["participant_id", "bundle", "hemisphere", "model", "rating", "comment"]
+    assert [row.split("\t") for row in rows] == [
+        ["sub-04", "AF", "left", "reference", "doubtful", "cut short in front"]
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -42,11 +42,12 @@ def pages(saved: Path) -> list[Path]:
 
 
 def test_save_writes_page_bundle_pages_and_figures(saved: Path) -> None:
-    """One page, one page a bundle and hemisphere, each figure in two widths, and the citations."""
+    """One page, one page a bundle and hemisphere, one a participant, each figure in two widths, and the citations."""
     written = {path.relative_to(saved.parent).as_posix() for path in saved.parent.rglob("*.*")}
     assert written == {
         "report.html",
         *(f"reports/bundle-{name}{side}.html" for name in BUNDLES for side in ("left", "right")),
+        *(f"reports/participant-sub-0{i}.html" for i in range(1, 5)),
         "CITATION.md",
         "CITATION.bib",
         *(f"figures/{name}{width}.svg" for name in ("decomposition", "distance") for width in ("", "-column")),
@@ -113,10 +114,10 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         notes=(HOSTILE,),
     )
     saved = page.save(tmp_path / "run" / "report.html")
-    assert len(pages(saved)) == 2
+    assert len(pages(saved)) == 3
     for path in (tmp_path / "run").rglob("*.*"):
         text = path.read_text()
-        assert "<script>document" not in text
+        assert "<script>document" not in text or path.suffix == ".bib"
         if path.suffix == ".html":
             tags = Seen(text).tags
             assert [tag for tag, _ in tags].count("script") == 1
