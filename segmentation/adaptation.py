@@ -10,7 +10,6 @@ from ..errors import ConfigError, ModelMismatchError
 from ..types import Bundle
 from .checkpoints import Model
 from .data import COORDINATE_CHANNELS, Sample, channels_of
-from .fitting import tensors
 from .network import build_network
 
 
@@ -113,7 +112,7 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
         layer.train()
     with torch.no_grad():
         for sample in samples:
-            network(tensors([sample], next(network.parameters()).device)[0])
+            network(torch.from_numpy(sample.image)[None].to(next(network.parameters()).device))
     for layer, before in zip(layers, momentum, strict=True):
         layer.momentum = before
         layer.eval()

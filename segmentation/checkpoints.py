@@ -22,6 +22,13 @@ from .network import Architecture, build_network
 
 _WEIGHTS = Path("models") / "model.safetensors"
 _METADATA = Path("configs") / "metadata.json"
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
+"""Suffixes of files that are usually pickles."""
+
+_CONVERT = (
+    "Pickled checkpoints (.pt, .pth) can run code when they are opened and are never loaded: read the state dict "
+    "yourself, write it with safetensors.torch.save_file, and add configs/metadata.json."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,13 +117,11 @@ def load_model(path: Path) -> Model:
     """
     path = Path(path)
     if path.is_file():
-        raise DataError(
-            f"A checkpoint is a folder with weights in safetensors; {path} is a file. Pickled checkpoints (.pt, .pth) "
-            "can run code when they are opened and are never loaded: read the state dict yourself, write it with "
-            "safetensors.torch.save_file, and add configs/metadata.json."
-        )
+        raise DataError(f"A checkpoint is a folder with weights in safetensors; {path} is a file. {_CONVERT}")
     if not (path / _METADATA).is_file() or not (path / _WEIGHTS).is_file():
-        raise DataError(f"A checkpoint holds {_METADATA} and {_WEIGHTS}; {path} does not. Is it the right folder?")
+        pickles = any(file.suffix in PICKLES for file in path.rglob("*")) if path.is_dir() else False
+        advice = _CONVERT if pickles else "Is it the right folder?"
+        raise DataError(f"A checkpoint holds {_METADATA} and {_WEIGHTS}; {path} does not. {advice}")
     try:
         block = json.loads((path / _METADATA).read_text(encoding="utf-8"))["shiftkit"]
         blob = (path / _WEIGHTS).read_bytes()
@@ -126,6 +131,8 @@ def load_model(path: Path) -> Model:
         network = build_network(architecture)
         network.load_state_dict(weights)
         bundles = tuple(Bundle.parse(label) for label in block["bundles"])
+        if len(bundles) != architecture.out_channels:
+            raise ValueError(f"{len(bundles)} bundles are named, the network has {architecture.out_channels} outputs")
         model = Model(
             name=block["name"],
             network=network.eval(),

@@ -1,5 +1,6 @@
 """Checking a checkpoint, and handing its network to other programs."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +8,9 @@ import torch
 
 from ..errors import ConfigError, DataError
 from ..files import atomic
-from .checkpoints import Model, load_model
+from .checkpoints import PICKLES, Model, load_model
 
 FORMATS = ("torchscript", "onnx")
-_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def verify_model(path: Path) -> Verdict:
     except DataError as error:
         return Verdict(checks={"weights and metadata": str(error)})
     checks = {"weights and metadata": "ok"}
-    pickles = sorted(file.name for file in Path(path).rglob("*") if file.suffix in _PICKLES)
+    pickles = sorted(file.name for file in Path(path).rglob("*") if file.suffix in PICKLES)
     checks["no pickles"] = f"remove {', '.join(pickles)}" if pickles else "ok"
     missing = [bundle.label for bundle in model.bundles if bundle not in model.thresholds]
     checks["a threshold for every bundle"] = f"missing: {', '.join(missing)}" if missing else "ok"
@@ -87,7 +87,9 @@ def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
         raise ConfigError(f"A model can be exported as {' or '.join(FORMATS)}; got {format_!r}.")
     example = _example(model)
     if format_ == "torchscript":
-        with torch.inference_mode(), atomic(out) as part:
+        with torch.inference_mode(), atomic(out) as part, warnings.catch_warnings():
+            # Normalization checks its number of channels in Python, which tracing records as the constant it is.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
             torch.jit.save(torch.jit.trace(model.network, example), part)
         return out
     try:
