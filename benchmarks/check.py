@@ -5,7 +5,6 @@ folder, or kept in the one named by ``--phantom`` for another run.
 """
 
 import argparse
-import platform
 import tempfile
 import time
 from collections import Counter
@@ -24,8 +23,7 @@ BUNDLES = [Bundle.parse(f"{name}{side}") for name in ("AF", "FAT", "IFOF", "ILF"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=100, help="cases in each of two cohorts")
-    parser.add_argument("--spacing", type=float, default=4.0)
+    parser.add_argument("--design", nargs="+", default=["4:100", "2.5:30"], help="voxel size in mm : cases a cohort")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--phantom", type=Path)
     options = parser.parse_args()
@@ -33,10 +31,9 @@ def main() -> None:
         lines = [
             "# Checking and indexing",
             "",
-            f"`python benchmarks/check.py --cases {options.cases} --spacing {options.spacing:g} --seed {options.seed}`, "
-            f"{platform.machine()}, one process.",
+            f"`python benchmarks/check.py --design {' '.join(options.design)} --seed {options.seed}`, one process.",
             "",
-            *alarms(options.phantom or Path(scratch) / "phantom", options.cases, options.spacing, options.seed),
+            *alarms(options.phantom or Path(scratch) / "phantom", options.design, options.seed),
             "",
             *indexing(Path(scratch) / "thousand"),
         ]
@@ -45,18 +42,25 @@ def main() -> None:
     print(text)
 
 
-def alarms(root: Path, cases: int, spacing: float, seed: int) -> list[str]:
-    made = phantom(root, n_healthy=cases, n_glioma=cases, spacing_mm=spacing, seed=seed)
-    rows = ["| sound cohort | cases | cases with errors | cases with warnings | checks that fired | s a case |"]
-    rows.append("|---|---|---|---|---|---|")
-    for name, cohort in made.items():
+def alarms(root: Path, design: list[str], seed: int) -> list[str]:
+    rows = ["| sound cohort | mm | cases | cases with errors | cases with warnings | checks that fired | s a case |"]
+    rows.append("|---|---|---|---|---|---|---|")
+    cohorts = [
+        (spacing, name, cohort)
+        for spacing, cases in (one.split(":") for one in design)
+        for name, cohort in phantom(
+            root / spacing, n_healthy=int(cases), n_glioma=int(cases), spacing_mm=float(spacing), seed=seed
+        ).items()
+    ]
+    for spacing, name, cohort in cohorts:
         start = time.perf_counter()
         report = check(cohort)
         seconds = (time.perf_counter() - start) / len(cohort)
         verdicts = Counter(report.verdicts[key] for key in report.participants)
         fired = ", ".join(f"{key} {n}" for key, n in Counter(one.check for one in report.problems).items()) or "none"
         rows.append(
-            f"| {name} | {len(cohort)} | {verdicts['error']} | {verdicts['warning']} | {fired} | {seconds:.2f} |"
+            f"| {name} | {spacing} | {len(cohort)} | {verdicts['error']} | {verdicts['warning']} | {fired} "
+            f"| {seconds:.2f} |"
         )
         for problem in report.problems:
             print(problem)

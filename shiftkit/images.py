@@ -14,7 +14,6 @@ from .errors import DataError
 from .files import atomic
 from .types import Volume
 
-
 _DAMAGE = (
     OSError,
     EOFError,
@@ -56,7 +55,7 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
         raise DataError(f"There is no image at {path}.")
     try:
         image = nib.Nifti1Image.from_filename(path)
-        _require_sane_header(path, image.shape, image.get_data_dtype())
+        _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
         with np.errstate(all="ignore"):  # scale factors can carry values beyond a type; they become infinite
             array = np.asarray(image.dataobj).astype(dtype, copy=False)
     except DataError:
@@ -74,14 +73,14 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
 
 def _require_sane_header(path: Path, shape: tuple[int, ...], stored: np.dtype[Any]) -> None:
     """Refuse what would fill the memory before anything is read."""
-    if len(shape) == 4 and shape[3] == 0 or len(shape) not in (3, 4) or min(shape) < 1:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise DataError(f"{path} must be an image of three or four axes; its header says shape {shape}.")
     size = float(np.prod(shape, dtype=float)) * stored.itemsize
     # Deflate shrinks to a thousandth at most, so a file that is far smaller than that cannot hold the image.
     if size > 2**36 or size > 2000 * path.stat().st_size + 2**20:
         raise DataError(
-            f"{path} must hold the image that its header describes; shape {shape} asks for {size / 2**30:.1f} GiB and the "
-            f"file has {path.stat().st_size} bytes. Copy it again from its source."
+            f"{path} must hold the image that its header describes; shape {shape} asks for {size / 2**30:.1f} GiB and "
+            f"the file has {path.stat().st_size} bytes. Copy it again from its source."
         )
     if stored.kind not in "iufb":
         raise DataError(f"{path} must hold real numbers; its voxels are of type {stored}. Convert it.")

@@ -19,7 +19,7 @@ from .peaks import frame_rotation, sidecar_path, write_peaks_sidecar
 from .types import Case, Cohort, Volume
 
 MAPS = ("fa", "ap", "peaks")
-_B0 = 50.0
+_B0 = 50
 """b-values up to this one (s/mm²) count as unweighted."""
 _TENSOR_MAX = 1500.0
 """Above this b-value (s/mm²) the signal departs from a tensor's."""

@@ -79,7 +79,7 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
         size = np.linalg.norm(slope)
         if len(neighbors) >= 10 and size > 0.7:  # at an end, or where branches meet, the way has no slope
             kept.append(i)
-            axis.append(np.asarray(slope / size, dtype=np.float64))
+            axis.append((slope / size).astype(np.float64))
     return inside[kept], np.array(axis).reshape(-1, 3)
 
 

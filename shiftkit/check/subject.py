@@ -89,7 +89,7 @@ class Subject:
             inside = present if inside is None else inside | present
         if inside is None or grid is None or not inside.any():
             return None
-        closed = np.asarray(ndimage.binary_closing(np.pad(inside, 3), iterations=2))[3:-3, 3:-3, 3:-3]
+        closed = np.asarray(ndimage.binary_closing(np.pad(inside, 3), iterations=2), dtype=np.bool_)[3:-3, 3:-3, 3:-3]
         return grid.with_array(np.asarray(ndimage.binary_fill_holes(closed | inside)))
 
 

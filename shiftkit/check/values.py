@@ -55,7 +55,7 @@ def _hidden_share(volume: Volume, finite: np.ndarray) -> float:
     enclosed = np.asarray(ndimage.binary_fill_holes(good)) & ~good
     present = nonzero(volume)
     # A background of zeros is finite too; only holes that touch brain are in the brain.
-    hidden = enclosed & np.asarray(ndimage.binary_dilation(present, iterations=3))
+    hidden = enclosed & np.asarray(ndimage.binary_dilation(present, iterations=3), dtype=np.bool_)
     return float(hidden.sum() / max(present.sum() + hidden.sum(), 1))
 
 

@@ -85,8 +85,8 @@ def _mask(source: MaskSource, grid: Grid | None) -> Volume:
     outside = ((voxels < -0.5) | (voxels > np.array(shape) - 0.5)).any(axis=1)
     if len(points) and outside.mean() > _MOST_OUTSIDE:
         raise DataError(
-            f"Streamlines must lie on the images' grid; {outside.mean():.0%} of the points of {source.path} lie outside. "
-            "They are in another space, or belong to another participant: bring them into the images' space first."
+            f"Streamlines must lie on the images' grid; {outside.mean():.0%} of the points of {source.path} lie "
+            "outside. They are in another space or another participant's: bring them into the images' space first."
         )
     return volume
 

@@ -1,4 +1,5 @@
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -58,7 +59,7 @@ def test_traversal_marks_what_dense_sampling_marks(seed: int) -> None:
     line = rng.uniform(-25, 25, (4, 3))
     found = streamline_mask(line, np.array([4]), GRID, (20, 20, 20)).array
     t = np.linspace(0, 1, 4000)[:, None]
-    dense = np.concatenate([a + t * (b - a) for a, b in zip(line[:-1], line[1:], strict=True)])
+    dense = np.concatenate([a + t * (b - a) for a, b in pairwise(line)])
     index = (dense - GRID[:3, 3]) @ np.linalg.inv(GRID[:3, :3]).T
     nearest = np.floor(index + 0.5).astype(int)
     within = ((nearest >= 0) & (nearest < 20)).all(axis=1)
