@@ -174,7 +174,13 @@ def resample(
 
     def one(channel: NDArray[Any]) -> NDArray[Any]:
         return ndimage.affine_transform(
-            channel, matrix[:3, :3], matrix[:3, 3], output_shape=shape, order=order, mode="constant", cval=outside
+            channel,
+            matrix[:3, :3],
+            matrix[:3, 3],  # pyright: ignore[reportArgumentType] - the stubs know only a number
+            output_shape=shape,
+            order=order,
+            mode="constant",
+            cval=outside,
         )
 
     if volume.array.ndim == 3:

@@ -112,8 +112,9 @@ def prepare(
             "has none. Copy them into the participants' dwi folders."
         )
     tasks = (delayed(_prepare_case)(cohort.root, case.key, raw, tuple(maps)) for case, raw in todo)
+    results: Any = Parallel(n_jobs=jobs, return_as="generator")(tasks)
     written, failed = 0, dict[str, str]()
-    for done, (key, made, reason) in enumerate(Parallel(n_jobs=jobs, return_as="generator")(tasks), start=1):
+    for done, (key, made, reason) in enumerate(results, start=1):
         written += made
         if reason:
             failed[key] = reason

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from joblib import Parallel, delayed
 
@@ -52,9 +53,8 @@ def check(
     problems = list(table.find(cohort))
     files: list[tuple[str, duplicates.Digests]] = []
     tasks = (delayed(examine)(case, cohort.root) for case in cohort)
-    for done, (case, (found, own)) in enumerate(
-        zip(cohort, Parallel(n_jobs=jobs, return_as="generator")(tasks), strict=True), start=1
-    ):
+    results: Any = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    for done, (case, (found, own)) in enumerate(zip(cohort, results, strict=True), start=1):
         problems += found
         files.append((case.key, own))
         if progress is not None:

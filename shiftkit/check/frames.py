@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,15 +73,15 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
     chosen = rng.choice(len(inside), size=min(most, len(inside)), replace=False)
     near = KDTree(places).query_ball_point(places[chosen], _RADIUS_MM)
     kept: list[int] = []
-    axis: list[Array] = []
+    axis: list[Any] = []
     for i, neighbors in zip(chosen, near, strict=True):
         offsets = places[neighbors] - places[neighbors].mean(axis=0)
         slope = np.linalg.lstsq(offsets, way[neighbors] - way[neighbors].mean(), rcond=None)[0]
         size = np.linalg.norm(slope)
         if len(neighbors) >= 10 and size > 0.7:  # at an end, or where branches meet, the way has no slope
             kept.append(i)
-            axis.append((slope / size).astype(np.float64))
-    return inside[kept], np.array(axis).reshape(-1, 3)
+            axis.append(slope / size)
+    return inside[kept], np.array(axis, dtype=np.float64).reshape(-1, 3)
 
 
 def _graph(mask: Volume) -> tuple[NDArray[np.int64], csr_array]:

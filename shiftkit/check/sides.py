@@ -29,7 +29,7 @@ def find(subject: Subject) -> Iterator[Problem]:
     centers = {
         bundle: _center(volume.affine, inside(volume))
         for bundle, volume in subject.masks.items()
-        if inside(volume).any()
+        if volume.array.ndim == 3 and inside(volume).any()
     }
     middle = _middle(subject, centers)
     turned = _turned_over(centers)
@@ -101,7 +101,12 @@ def _turned_over(centers: dict[Bundle, np.ndarray]) -> str:
 
 def _tumor(subject: Subject, middle: float | None) -> Iterator[Problem]:
     declared = subject.case.attributes.get("tumor_side")
-    if subject.tumor is None or middle is None or declared not in ("left", "right", "bilateral"):
+    if (
+        subject.tumor is None
+        or subject.tumor.array.ndim != 3
+        or middle is None
+        or declared not in ("left", "right", "bilateral")
+    ):
         return
     voxels = np.argwhere(inside(subject.tumor))
     if not len(voxels):

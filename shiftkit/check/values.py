@@ -18,6 +18,9 @@ def find(subject: Subject) -> Iterator[Problem]:
     """Problems with the values of images."""
     for modality, volume in subject.images.items():
         path = subject.case.images[modality]
+        if volume.array.ndim == 4 and modality != "peaks":
+            sentence = f"A map has one value a voxel; the {modality} image has shape {volume.array.shape}."
+            yield subject.problem("values", "error", path, sentence, "Write the wanted volume as an image of its own.")
         yield from _degenerate(subject, modality, path, volume)
         if modality == "fa":
             yield from _anisotropy(subject, path, volume)

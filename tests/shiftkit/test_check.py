@@ -234,6 +234,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "label-AFleft",
         "threshold at 0.5",
     ),
+    "mask with channels": (mask(AF, lambda a: np.stack([a, a], -1)), "mask-values", "label-AFleft", "one file a mask"),
+    "map with channels": (image("ap", lambda a: np.stack([a, a], -1)), "values", "param-ap", "image of its own"),
     "labels": (
         lambda root: edit(tumor_path(root, PATIENT), lambda a: a + 3 * np.roll(a, 2, 0)),
         "mask-values",
