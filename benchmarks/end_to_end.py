@@ -180,7 +180,7 @@ def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) ->
         found = shells(patient_masks, patients, control_masks, controls, seed=seed, jobs=jobs)
         write_table(found.components, DECOMPOSITION, tables / "shell-components.tsv")
         write_table(found.to_frame(), SHELLS, tables / "shells.tsv")
-    result = decompose(_scores(tables, "both"), reference=_scores(tables, "healthy"), seed=seed)
+    result = decompose(_scores(tables, "both"), reference=_scores(tables, "healthy"), sensitivity=False, seed=seed)
     estimated = pd.concat([result.to_frame(), read_table(tables / "shell-components.tsv", DECOMPOSITION)])
     write_table(estimated, DECOMPOSITION, tables / "estimates.tsv")
     table = _compare(tables, seed, participants)
