@@ -33,7 +33,8 @@ def light(sample: Sample, rng: np.random.Generator) -> Sample:
     rng : Generator
         Source of every drawn parameter.
     """
-    moved = shift(sample, tuple(int(n) for n in rng.integers(-2, 3, 3)))
+    x, y, z = rng.integers(-2, 3, 3).tolist()
+    moved = shift(sample, (x, y, z))
     scaled = scale(moved, float(rng.uniform(0.85, 1.15)))
     noise = rng.standard_normal(scaled.image[:-COORDINATE_CHANNELS].shape, np.float32)
     return add_noise(scaled, noise * np.float32(rng.uniform(0, 0.06)))
@@ -61,11 +62,13 @@ def acquisition(sample: Sample, rng: np.random.Generator) -> Sample:
     if rng.random() < 0.5:
         sample = gamma(sample, float(np.exp(rng.uniform(-0.3, 0.3))))
     if rng.random() < 0.3:
-        sample = blur(sample, tuple(float(x) for x in rng.uniform(0, 0.8, 3)))
+        x, y, z = rng.uniform(0, 0.8, 3).tolist()
+        sample = blur(sample, (x, y, z))
     if rng.random() < 0.3:
         factors = np.ones(3)
         factors[rng.integers(3)] = rng.uniform(1, 2.5)
-        sample = lower_resolution(sample, tuple(float(x) for x in factors))
+        x, y, z = factors.tolist()
+        sample = lower_resolution(sample, (x, y, z))
     sample = scale(sample, float(rng.uniform(0.75, 1.25)))
     noise = rng.standard_normal(sample.image[:-COORDINATE_CHANNELS].shape, np.float32)
     return canonical(add_noise(sample, noise * np.float32(rng.uniform(0, 0.15))))
@@ -119,7 +122,9 @@ def gamma(sample: Sample, exponent: float) -> Sample:
 
 def blur(sample: Sample, sigma: tuple[float, float, float]) -> Sample:
     """Gaussian blur with standard deviations in voxels; what lay outside the brain stays empty."""
-    return _with_channels(sample, _masked(sample, lambda channel: ndimage.gaussian_filter(channel, sigma)))
+    return _with_channels(
+        sample, _masked(sample, lambda channel: np.asarray(ndimage.gaussian_filter(channel, sigma), dtype=np.float32))
+    )
 
 
 def lower_resolution(sample: Sample, factors: tuple[float, float, float]) -> Sample:
@@ -128,8 +133,9 @@ def lower_resolution(sample: Sample, factors: tuple[float, float, float]) -> Sam
     coarse = [max(2, round(n / factor)) for n, factor in zip(shape, factors, strict=True)]
 
     def there_and_back(channel: Array) -> Array:
-        small = ndimage.zoom(channel, np.divide(coarse, shape), order=1, grid_mode=True, mode="nearest")
-        return ndimage.zoom(small, np.divide(shape, small.shape), order=1, grid_mode=True, mode="nearest")
+        down, up = np.divide(coarse, shape), np.divide(shape, coarse)
+        small = ndimage.zoom(channel, down, order=1, grid_mode=True, mode="nearest")
+        return np.asarray(ndimage.zoom(small, up, order=1, grid_mode=True, mode="nearest"), dtype=np.float32)
 
     return _with_channels(sample, _masked(sample, there_and_back))
 

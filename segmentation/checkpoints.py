@@ -126,8 +126,8 @@ def load_model(path: Path) -> Model:
         block = json.loads((path / _METADATA).read_text(encoding="utf-8"))["shiftkit"]
         blob = (path / _WEIGHTS).read_bytes()
         weights = load(blob)
-        network_block = block["network"]
-        architecture = Architecture(**{**network_block, "channels": tuple(network_block["channels"])})
+        network_block: dict[str, Any] = {**block["network"], "channels": tuple(block["network"]["channels"])}
+        architecture = Architecture(**network_block)
         network = build_network(architecture)
         network.load_state_dict(weights)
         bundles = tuple(Bundle.parse(label) for label in block["bundles"])

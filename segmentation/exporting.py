@@ -89,7 +89,7 @@ def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
     if format_ == "torchscript":
         with torch.inference_mode(), atomic(out) as part, warnings.catch_warnings():
             # Normalization checks its number of channels in Python, which tracing records as the constant it is.
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
             torch.jit.save(torch.jit.trace(model.network, example), part)
         return out
     try:

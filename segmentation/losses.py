@@ -26,7 +26,7 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     ----------
     Milletari F et al. 3DV 2016, doi 10.1109/3DV.2016.79.
     """
-    from monai.losses import DiceLoss
+    from monai.losses.dice import DiceLoss
 
     dice = DiceLoss(sigmoid=True, reduction="none")(logits, target).flatten(2).mean(-1)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(2).mean(-1)

@@ -50,7 +50,9 @@ def build_network(architecture: Architecture) -> nn.Module:
     Çiçek Ö et al. MICCAI 2016, doi 10.1007/978-3-319-46723-8_49. Kerfoot E et al. STACOM 2018,
     doi 10.1007/978-3-030-12029-0_40.
     """
-    from monai.networks.nets import DynUNet, SegResNet, UNet
+    from monai.networks.nets.dynunet import DynUNet
+    from monai.networks.nets.segresnet import SegResNet
+    from monai.networks.nets.unet import UNet
 
     known = ("instance", "batch") if architecture.name == "unet" else ("instance",)
     if architecture.normalization not in known:
@@ -80,7 +82,7 @@ def build_network(architecture: Architecture) -> nn.Module:
         )
     else:
         raise ConfigError(f"A network is one of {', '.join(NETWORKS)}; got {architecture.name!r}.")
-    return network.to(memory_format=torch.channels_last_3d)
+    return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
 
 
 def part_of(name: str) -> str:
