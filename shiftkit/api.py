@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .check import CheckReport
     from .reports import Report
     from .segmentation.checkpoints import Model
+    from .segmentation.training import FoldModels
 
 CohortLike = str | Path | Cohort
 
@@ -66,7 +67,7 @@ def check(cohort: CohortLike, **options: Any) -> "CheckReport":
     return examine(find_cohort(cohort), **options)
 
 
-def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model":
+def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model | FoldModels":
     """Train a source model; see `shiftkit.segmentation.training.train`."""
     from .segmentation.training import train as fit
 
