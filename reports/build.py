@@ -112,7 +112,7 @@ class Report:
 
         return Pages(self, linked=False).main()
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, jobs: int = 1) -> Path:
         """Write the report.
 
         Parameters
@@ -120,6 +120,8 @@ class Report:
         path : str or Path
             The first page, such as ``report.html``. Beside it go the bundles' and participants' pages in
             ``reports/``, the figures in ``figures/``, ``CITATION.md`` and ``CITATION.bib``. Links are relative.
+        jobs : int
+            Processes that draw the pictures of cases.
 
         Returns
         -------
@@ -129,7 +131,10 @@ class Report:
         from .pages import Pages
 
         path = Path(path)
-        for name, text in Pages(self, linked=True, stem=path.name).files():
+        pages = Pages(self, linked=True, stem=path.name)
+        if jobs > 1:
+            pages.draw_cases(jobs)
+        for name, text in pages.files():
             write_text(path.parent / name, text)
         return path
 

@@ -147,12 +147,14 @@ def three_planes(
     anatomy = anatomy.with_array(np.nan_to_num(anatomy.array.astype(np.float32)))
     low, high = _window(anatomy)
     box = _box(anatomy, outlines)
+    # The image's own resolution keeps pages small; browsers smooth it. Coarse images need smoother outlines.
+    step = float(np.clip(min(anatomy.spacing_mm), 1.0, 2.0))
     center = _center(reference, prediction, tumor, box)
     height = max(float(box[1, 2] - box[0, 2]), float(box[1, 1] - box[0, 1])) + 9.0
     panels: list[str] = []
     offset = 0.0
     for axis, name in _PLANES:
-        panel, width, rows = _panel(anatomy, outlines, axis, name, center, box, (low, high), convention)
+        panel, width, rows = _panel(anatomy, outlines, axis, name, center, box, step, (low, high), convention)
         panels.append(f'<g transform="translate({offset:.1f} {height - 9.0 - rows:.1f})">{panel}</g>')
         offset += width + 4.0
     return (
@@ -221,16 +223,16 @@ def _window(anatomy: Volume) -> tuple[float, float]:
 
 
 def _grid(
-    axis: int, center: NDArray[np.float64], box: NDArray[np.float64], convention: Convention
+    axis: int, center: NDArray[np.float64], box: NDArray[np.float64], step: float, convention: Convention
 ) -> tuple[NDArray[np.float64], float, float]:
-    """World points of a slice at 1 mm, shape (rows, columns, 3), with its width and height in mm.
+    """World points of a slice, ``step`` mm apart, shape (rows, columns, 3), with its width and height in mm.
 
     Rows run from superior to inferior, or anterior to posterior; columns run from the participant's right to
     left in radiological convention, and from anterior to posterior in the sagittal slice.
     """
     across, up = [(1, 2), (0, 2), (0, 1)][axis]
-    columns = np.arange(box[0, across] + 0.5, box[1, across])
-    rows = np.arange(box[1, up] - 0.5, box[0, up], -1.0)
+    columns = np.arange(box[0, across] + step / 2, box[1, across], step)
+    rows = np.arange(box[1, up] - step / 2, box[0, up], -step)
     # World x grows to the participant's right and y to the front; what stands on the viewer's left has the
     # largest coordinate.
     if axis == 0 or convention == "radiological":
@@ -239,7 +241,7 @@ def _grid(
     points[..., axis] = center[axis]
     points[..., across] = columns[None, :]
     points[..., up] = rows[:, None]
-    return points, float(len(columns)), float(len(rows))
+    return points, len(columns) * step, len(rows) * step
 
 
 def _sample(volume: Volume, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -258,16 +260,17 @@ def _panel(
     name: str,
     center: NDArray[np.float64],
     box: NDArray[np.float64],
+    step: float,
     window: tuple[float, float],
     convention: Convention,
 ) -> tuple[str, float, float]:
-    points, width, height = _grid(axis, center, box, convention)
+    points, width, height = _grid(axis, center, box, step, convention)
     slice_ = (_sample(anatomy, points) - window[0]) / max(window[1] - window[0], 1e-9)
     parts = [
-        f'<image width="{width:.0f}" height="{height:.0f}" preserveAspectRatio="none" '
+        f'<image width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '
         f'href="data:image/png;base64,{_png(slice_)}"/>'
     ]
-    parts += [_path(outline, points) for outline in outlines]
+    parts += [_path(outline, points, step) for outline in outlines]
     letters = ("A", "P") if axis == 0 else ("R", "L") if convention == "radiological" else ("L", "R")
     title = f"{name}, {'xyz'[axis]} = {center[axis]:.0f} mm"
     middle = height / 2
@@ -294,7 +297,7 @@ def _png(values: NDArray[Any]) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _path(outline: Outline, points: NDArray[np.float64]) -> str:
+def _path(outline: Outline, points: NDArray[np.float64], step: float) -> str:
     """The edge of a mask in a slice, where its interpolated value crosses one half."""
     import contourpy
 
@@ -302,8 +305,8 @@ def _path(outline: Outline, points: NDArray[np.float64]) -> str:
     values = np.pad(_sample(outline.mask, points), 1)
     lines = contourpy.contour_generator(z=values).lines(0.5)
     drawn = "".join(
-        # The first sample lies half a millimeter inside the picture, and the rim one sample before it.
-        "M" + "L".join(f"{x - 0.5:.1f} {y - 0.5:.1f}" for x, y in np.asarray(line))
+        # The first sample lies half a step inside the picture, and the rim one sample before it.
+        "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (np.asarray(line) - 0.5) * step)
         for line in lines
     )
     if not drawn:

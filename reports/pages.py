@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -17,7 +18,7 @@ from ..status import Status
 from ..types import Bundle, Finding
 from ..version import __version__
 from .build import slug
-from .cases import CasePicture, picture
+from .cases import CasePicture, Convention, picture
 from .cite import citation_bibtex, citation_markdown, plain_doi
 from .figures import Drawing, draw
 from .tables import TableView, by_bundle, estimates_frame, number, view
@@ -25,6 +26,7 @@ from .tables import TableView, by_bundle, estimates_frame, number, view
 if TYPE_CHECKING:
     from .build import Report
 
+_SAFE = "/:;,.=+ ()-!*"
 _LEADING = ("decomposition", "recovery", "bundles")
 
 
@@ -87,6 +89,16 @@ class Pages:
         yield "CITATION.md", citation_markdown(self.report)
         yield "CITATION.bib", citation_bibtex(self.report)
 
+    def draw_cases(self, jobs: int) -> None:
+        """Draw all pictures beforehand, in several processes."""
+        from joblib import Parallel, delayed
+
+        wanted = [(case, after) for case in self.report.cases for after in (False, True) if not after or case.after]
+        made: list[Any] = Parallel(n_jobs=jobs)(
+            delayed(_picture_or_error)(case, self.report.convention, after) for case, after in wanted
+        )  # pyright: ignore[reportAssignmentType]
+        self._pictures.update({(id(case), after): svg for (case, after), svg in zip(wanted, made, strict=True)})
+
     def main(self) -> str:
         """The first page."""
         report = self.report
@@ -115,7 +127,7 @@ class Pages:
             bundle=bundle,
             cases=[self._case(case) for case in cases],
             tables=[t for t in (_rows_of(table, bundle) for table in self.tables) if t is not None],
-            overview=view(_overview(cases), "cases-table", f"Every case of {bundle.label}, worst first"),
+            overview=view(_overview(cases), "cases-table", f"Every case of {spoken(bundle)}, worst first"),
             folder="",
         )
 
@@ -189,10 +201,7 @@ class Pages:
         """The picture of a case, drawn once; the error where an image is damaged, which must not cost the report."""
         key = (id(case), after)
         if key not in self._pictures:
-            try:
-                self._pictures[key] = picture(case, self.report.convention, after=after)
-            except (ValueError, OSError) as error:
-                self._pictures[key] = error
+            self._pictures[key] = _picture_or_error(case, self.report.convention, after)
         return self._pictures[key]
 
     def _render(self, template: str, **values: Any) -> str:
@@ -218,6 +227,11 @@ class Pages:
 def page_name(bundle: Bundle) -> str:
     """File name of a bundle's page."""
     return f"bundle-{slug(bundle.label)}.html"
+
+
+def spoken(bundle: Bundle) -> str:
+    """A bundle's name as one says it."""
+    return bundle.name if bundle.hemisphere == "none" else f"{bundle.name} {bundle.hemisphere}"
 
 
 def participant_page_name(participant: str) -> str:
@@ -251,7 +265,8 @@ def _resource(name: str) -> str:
 
 
 def _data_uri(text: str, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
+    # Percent encoding is shorter than base64 for text, and for pictures that are base64 inside already.
+    return f"data:{kind};charset=utf-8,{quote(text, safe=_SAFE)}"
 
 
 def _finding(finding: Finding, place: int) -> FindingView:
@@ -274,12 +289,20 @@ def _counts(frame: pd.DataFrame) -> str:
     return f" ({' and '.join(counts)})" if counts else ""
 
 
+def _picture_or_error(case: CasePicture, convention: Convention, after: bool) -> str | Exception:
+    try:
+        return picture(case, convention, after=after)
+    except (ValueError, OSError) as error:
+        return error
+
+
 def _describe(case: CasePicture, convention: str, when: str = "") -> str:
     dice = f"Dice {case.dice:.2f}" if math.isfinite(case.dice) else "no Dice"
     distance = f", {case.distance_mm:.0f} mm from the tumor" if math.isfinite(case.distance_mm) else ""
     tumor = ", tumor dotted in yellow" if case.tumor is not None else ""
     return (
-        f"Axial, coronal and sagittal slices of {case.participant_id} through {case.bundle.label} ({dice}{distance}), "
+        f"Axial, coronal and sagittal slices of {case.participant_id} through {spoken(case.bundle)} "
+        f"({dice}{distance}), "
         f"{convention} convention: reference as a solid blue outline, prediction {when}dashed in orange{tumor}."
     )
 

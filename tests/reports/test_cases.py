@@ -66,7 +66,8 @@ def test_outline_lies_where_the_mask_is() -> None:
     """The outline of the reference surrounds the bright spot of the image it was drawn on."""
     image, reference, prediction = turned("LAS")
     svg = three_planes(image, reference, prediction)
-    spot = np.argwhere(axial_picture(svg) > 240).mean(axis=0)[::-1] + 0.5
+    # Samples of a picture of 4 mm voxels are 2 mm apart.
+    spot = 2 * (np.argwhere(axial_picture(svg) > 240).mean(axis=0)[::-1] + 0.5)
     points = outline(svg, "reference")
     np.testing.assert_allclose((points.max(axis=0) + points.min(axis=0)) / 2, spot, atol=1.5)
     radius = np.linalg.norm(points - spot, axis=1)
@@ -113,5 +114,5 @@ def test_left_bundle_of_a_real_participant_lies_on_the_left(shared_data: Path) -
         pytest.skip("the subject's bundle masks are absent")
     reference = read_mask(masks[0])
     svg = three_planes(read_image(subject / "FA.nii.gz"), reference, reference)
-    width = axial_picture(svg).shape[1]
-    assert outline(svg, "reference")[:, 0].mean() > width / 2
+    image = ElementTree.fromstring(svg).find(f".//{SVG}image")
+    assert image is not None and outline(svg, "reference")[:, 0].mean() > float(image.attrib["width"]) / 2
