@@ -15,7 +15,7 @@ from .subject import Subject, inside
 
 _MARGIN = 0.015
 """Gain in agreement (0–1, bundles and continuity together) from which another frame is believed."""
-_MARGIN_ALONE = 0.008
+_MARGIN_ALONE = 0.005
 """The same where there is no bundle mask and continuity speaks alone."""
 
 

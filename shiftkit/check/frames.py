@@ -96,7 +96,7 @@ def _graph(mask: Volume) -> tuple[NDArray[np.int64], csr_array]:
     padded = np.pad(number, 1, constant_values=-1)
     rows: list[NDArray[np.int64]] = []
     columns: list[NDArray[np.int64]] = []
-    lengths: list[Array] = []
+    lengths: list[Any] = []
     for offset in product((-1, 0, 1), repeat=3):
         if offset > (0, 0, 0):
             other = padded[tuple((inside + 1 + offset).T)]
