@@ -5,10 +5,13 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import ConfigError
 from .warp import Array, Warp, coarse_points, exponentiate
+
+PROFILES = ("source", "target")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,17 +27,41 @@ class Profile:
     t1_gamma: float
     distortion_mm: float
     offset_mm: float
+    label_style: float
+
+    def to_dict(self) -> dict[str, object]:
+        """The settings, ready for JSON."""
+        return {**dataclasses.asdict(self), "blur_mm": list(self.blur_mm)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pose:
+    """Where one scan puts the participant, and the numbers it was drawn from.
+
+    Parameters
+    ----------
+    warp : Warp
+        From the participant to the scan.
+    offset_mm : tuple of float
+        Misalignment along x, y and z.
+    distortion_mm : float
+        Strength of the distortion near air, along y.
+    """
+
+    warp: Warp
+    offset_mm: tuple[float, ...]
+    distortion_mm: float
 
 
 def load_profile(profile: str | Path) -> Profile:
-    """Read a profile: ``"source"``, ``"target"`` or the path of a TOML file.
+    """Read a profile: ``"source"``, ``"target"`` or the path of a TOML file with the same keys.
 
     Raises
     ------
     ConfigError
         If the file is missing or its keys are not those of a profile.
     """
-    path = Path(__file__).parent / "profiles" / f"{profile}.toml" if isinstance(profile, str) else profile
+    path = Path(__file__).parent / "profiles" / f"{profile}.toml" if str(profile) in PROFILES else Path(profile)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
@@ -43,14 +70,20 @@ def load_profile(profile: str | Path) -> Profile:
     if set(content) != names:
         wrong = ", ".join(sorted(set(content) ^ names))
         raise ConfigError(f"{path} must hold exactly the keys {', '.join(sorted(names))}; check {wrong}.")
-    return Profile(**{**content, "blur_mm": tuple(content["blur_mm"])})
+    blur = content.pop("blur_mm")
+    numbers = [*content.values(), *(blur if isinstance(blur, list) and len(blur) == 3 else ["?"])]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
+        raise ConfigError(
+            f"{path} must hold one number a key, and three for blur_mm; got {content | {'blur_mm': blur}}."
+        )
+    return Profile(**content, blur_mm=(float(blur[0]), float(blur[1]), float(blur[2])))
 
 
 _FALSE_BY_RANK = np.array([[0.3], [0.6], [1.0]], dtype=np.float32)
 """False peaks are mostly weak ones."""
 
 
-def draw_pose(profile: Profile, rng: np.random.Generator) -> Warp:
+def draw_pose(profile: Profile, rng: np.random.Generator) -> Pose:
     """Displacement of the whole scan: misalignment to the common space, and distortion near air.
 
     Echo-planar images are stretched along the phase-encoding axis (y) above the sinuses and ear canals.
@@ -62,9 +95,9 @@ def draw_pose(profile: Profile, rng: np.random.Generator) -> Warp:
     along_y = sum(
         sign * np.exp(-((points - np.array(place)) ** 2).sum(-1) / (2 * width**2)) for place, width, sign in air
     )
-    velocity = np.broadcast_to(offset[:, None, None, None], (3, *points.shape[:3])).copy()
-    velocity[1] += strength * along_y
-    return exponentiate(velocity)
+    velocity = np.broadcast_to(offset, points.shape).copy()
+    velocity[..., 1] += strength * along_y
+    return Pose(warp=exponentiate(velocity), offset_mm=tuple(offset.tolist()), distortion_mm=float(strength))
 
 
 def measure_scalar(image: Array, brain: Array, profile: Profile, spacing_mm: float, rng: np.random.Generator) -> Array:
@@ -85,23 +118,49 @@ def bias_field(shape: tuple[int, int, int], profile: Profile, spacing_mm: float,
     return 1 + profile.bias * smooth
 
 
-def measure_peaks(peaks: Array, profile: Profile, spacing_mm: float, rng: np.random.Generator) -> Array:
-    """Angular error, weaker and false peaks, and partial volume on peaks, shape (X, Y, Z, 3, 3).
+def measure_peaks(
+    peaks: NDArray[np.float32], inside: NDArray[np.bool_], profile: Profile, spacing_mm: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Angular error, weaker and false peaks, and partial volume on peaks.
 
     Blurring averages peaks of the same rank after giving them a common sign, as interpolated
     spherical deconvolution does where one population leads.
+
+    Parameters
+    ----------
+    peaks : ndarray, shape (X, Y, Z, 3, 3)
+        Three peaks a voxel, zero outside the brain.
+    inside : ndarray of bool, shape (X, Y, Z)
+        The brain; only there is anything measured.
+    profile, spacing_mm, rng
+        The scanner, the voxel size in mm, and where the errors come from.
     """
+    error = rng.standard_normal(peaks.shape, np.float32)
+    false_everywhere = rng.standard_normal(peaks.shape, np.float32)
+    sigma = [width / spacing_mm for width in profile.blur_mm]
+    box = _box(inside, [int(4 * width + 0.5) for width in sigma])
+    peaks, error, false = peaks[box], error[box], false_everywhere[box]
     lead = np.abs(peaks).argmax(axis=-1)
     sign = np.sign(np.take_along_axis(peaks, lead[..., None], axis=-1))
-    peaks = peaks * np.where(sign == 0, 1, sign)
+    peaks = peaks * np.where(sign == 0, np.float32(1), sign)
     amplitude = np.linalg.norm(peaks, axis=-1, keepdims=True)
-    error = np.tan(np.deg2rad(profile.peak_angle_deg)) / np.sqrt(2) * rng.standard_normal(peaks.shape, np.float32)
+    scale = np.tan(np.deg2rad(profile.peak_angle_deg)) / np.sqrt(2)
     # Weak peaks are less certain than strong ones.
-    peaks = peaks + error * np.sqrt(np.maximum(amplitude, 0) * 0.6)
-    peaks = peaks + profile.false_peak * rng.standard_normal(peaks.shape, np.float32) * _FALSE_BY_RANK
-    sigma = [width / spacing_mm for width in profile.blur_mm]
+    peaks = peaks + scale * error * np.sqrt(np.maximum(amplitude, 0) * 0.6)
+    peaks = peaks + profile.false_peak * false * _FALSE_BY_RANK
     if any(sigma):
-        peaks = np.stack(
-            [ndimage.gaussian_filter(peaks[..., p, c], sigma) for p in range(3) for c in range(3)], axis=-1
-        ).reshape(peaks.shape)
-    return peaks
+        for p, c in np.ndindex(3, 3):
+            peaks[..., p, c] = ndimage.gaussian_filter(peaks[..., p, c], sigma)
+    measured = false_everywhere * np.float32(0)  # zeros with the sign of the noise: what full-size arithmetic gives
+    measured[box] = peaks * inside[box][..., None, None]
+    return measured
+
+
+def _box(inside: NDArray[np.bool_], margin: list[int]) -> tuple[slice, ...]:
+    """The part of the grid that holds the brain and what a filter of that half-width sees from there."""
+    slices: list[slice] = []
+    for axis in range(3):
+        held = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        low, high = (int(held[0]), int(held[-1])) if len(held) else (0, 0)
+        slices.append(slice(max(low - margin[axis], 0), high + margin[axis] + 1))
+    return tuple(slices)

@@ -1,7 +1,7 @@
 """Phantom cohorts on disk: who is in them, and everything that was drawn, written beside the images."""
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -9,12 +9,11 @@ from joblib import Parallel, delayed
 
 from .. import cohorts
 from ..errors import ConfigError
-from ..files import write_text
-from ..images import write_image
 from ..types import Cohort
 from .acquisition import Profile, load_profile
-from .people import Person, draw_person, generator
-from .render import Rendering, render
+from .files import Files
+from .people import draw_person, generator
+from .render import render, tumor_distances
 
 Progress = Callable[[int, int, str], None]
 
@@ -37,6 +36,8 @@ def phantom(
     factorial: bool = False,
     source: str | Path = "source",
     target: str | Path = "target",
+    fields: bool = False,
+    dwi: bool = False,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Cohort]:
@@ -57,7 +58,11 @@ def phantom(
         Also write ``glioma_clean``, ``glioma_systematic`` and ``glioma_tumor``: the same patients without
         shift and with each shift alone.
     source, target : str or Path
-        Acquisition profiles of controls and patients.
+        Acquisition profiles of controls and patients: ``"source"``, ``"target"`` or a TOML file.
+    fields : bool
+        Also write each participant's displacement to the template, and a patient's mass effect.
+    dwi : bool
+        Also write raw diffusion series with ``.bval``, ``.bvec`` and a brain mask.
     jobs : int
         Processes.
     progress : callable, optional
@@ -70,7 +75,7 @@ def phantom(
     Raises
     ------
     ConfigError
-        If the numbers make no cohort, or a profile cannot be read.
+        If the numbers make no cohort, a profile cannot be read, or the folder holds another phantom.
 
     Examples
     --------
@@ -92,75 +97,63 @@ def phantom(
         names = _FACTORIAL if factorial else ("glioma",)
         plan |= {name: [f"sub-g{i:03d}" for i in range(1, n_glioma + 1)] for name in names}
     people = sorted({one for names in plan.values() for one in names})
-    todo = [(name, one) for one in people for name, members in plan.items() if one in members]
-    tasks = (delayed(_write_participant)(out, name, one, spacing_mm, seed, profiles) for name, one in todo)
+    order = _Order(out=out, spacing_mm=spacing_mm, seed=seed, profiles=profiles, fields=fields, dwi=dwi)
+    tasks = (
+        delayed(_write_participant)(order, one, [name for name, members in plan.items() if one in members])
+        for one in people
+    )
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in plan}
-    for done, (name, row) in enumerate(Parallel(n_jobs=jobs, return_as="generator")(tasks), start=1):
-        rows[name].append(row)
+    for done, made in enumerate(Parallel(n_jobs=jobs, return_as="generator")(tasks), start=1):
+        for name, row in made.items():
+            rows[name].append(row)
         if progress is not None:
-            progress(done, len(todo), "Rendering the phantom")
+            progress(done, len(people), "Rendering the phantom")
     for name, members in plan.items():
         _write_tables(out / name, name, rows[name], len(members), seed, spacing_mm)
     return {name: cohorts.load_cohort(out / name) for name in plan}
 
 
-def _write_participant(
-    out: Path, cohort: str, participant_id: str, spacing_mm: float, seed: int, profiles: dict[str, Profile]
-) -> tuple[str, dict[str, object]]:
-    patient = cohort != "healthy"
-    scanner, with_tumor = _FACTORIAL.get(cohort, ("source", False))
-    root = out / cohort
-    truth = root / participant_id / "anat" / f"{participant_id}_desc-truth_phantom.json"
-    if not truth.is_file():  # written last: its presence says that the participant is complete
-        person = draw_person(seed, participant_id, patient)
-        noise = generator(seed, participant_id, f"scan {scanner}")
-        _write(root, participant_id, render(person, profiles[scanner], noise, spacing_mm, with_tumor), with_tumor)
-        write_text(truth, json.dumps(_truth(person, scanner, with_tumor), indent=2) + "\n")
-    known = json.loads(truth.read_text(encoding="utf-8"))
-    return cohort, {
-        "participant_id": participant_id,
-        "group": "glioma" if patient else "control",
-        "age": known["age"],
-        "sex": known["sex"],
-        "site": "B" if scanner == "target" else "A",
-        "scanner": scanner,
-        "tumor_side": known["tumor_side"],
-        "tumor_volume_ml": known["tumor_volume_ml"],
-    }
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    out: Path
+    spacing_mm: float
+    seed: int
+    profiles: dict[str, Profile]
+    fields: bool
+    dwi: bool
 
 
-def _write(root: Path, key: str, rendering: Rendering, with_tumor: bool) -> None:
-    for modality, volume in rendering.images.items():
-        path = cohorts.image_path(root, key, modality)
-        write_image(volume, path)
-        if modality == "peaks":
-            cohorts.write_peaks_sidecar(path)
-    for bundle, volume in rendering.masks.items():
-        write_image(volume, cohorts.mask_path(root, key, bundle))
-    for part, volume in (("tumor", rendering.tumor), ("core", rendering.core)):
-        if volume is not None:
-            path = cohorts.tumor_path(root, key, part)
-            write_image(volume, path)
-            if not with_tumor:
-                sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
-                write_text(sidecar, json.dumps({"Virtual": True}) + "\n")
+def _write_participant(order: _Order, participant_id: str, names: list[str]) -> dict[str, dict[str, object]]:
+    """Render one participant for every cohort that it belongs to; what is complete is kept."""
+    files = {name: Files(root=order.out / name, key=participant_id) for name in names}
+    settings = {name: _settings(order, _FACTORIAL.get(name, ("source", False))[0]) for name in names}
+    todo = [name for name in names if not files[name].complete(settings[name], order.fields, order.dwi)]
+    if todo:
+        person = draw_person(order.seed, participant_id, "healthy" not in names)
+        distances = tumor_distances(person, order.spacing_mm)
+        for name in todo:
+            scanner, with_tumor = _FACTORIAL.get(name, ("source", False))
+            noise = generator(order.seed, participant_id, f"scan {scanner}")
+            made = render(person, order.profiles[scanner], noise, order.spacing_mm, with_tumor, order.dwi)
+            files[name].write(person, made, with_tumor, order.fields)
+            files[name].write_truth(person, made, with_tumor, distances, scanner, settings[name])
+    return {name: _row(files[name].truth()) for name in names}
 
 
-def _truth(person: Person, scanner: str, with_tumor: bool) -> dict[str, object]:
-    tumor = person.tumor
+def _settings(order: _Order, scanner: str) -> dict[str, object]:
+    return {"seed": order.seed, "spacing_mm": order.spacing_mm, "profile": order.profiles[scanner].to_dict()}
+
+
+def _row(truth: dict[str, object]) -> dict[str, object]:
     return {
-        "participant_id": person.participant_id,
-        "age": person.age,
-        "sex": person.sex,
-        "profile": scanner,
-        "t1_contrast": person.t1_contrast,
-        "tumor_rendered": with_tumor,
-        "tumor_side": tumor.side if tumor else "n/a",
-        "tumor_site": tumor.site if tumor else "n/a",
-        "tumor_center_mm": tumor.center_mm.tolist() if tumor else None,
-        "tumor_radius_mm": tumor.radius_mm if tumor else None,
-        "tumor_core_share": tumor.core_share if tumor else None,
-        "tumor_volume_ml": round(4 / 3 * 3.14159265 * tumor.radius_mm**3 / 1000, 1) if tumor else "n/a",
+        "participant_id": truth["participant_id"],
+        "group": "control" if truth["tumor_side"] == "n/a" else "glioma",
+        "age": truth["age"],
+        "sex": truth["sex"],
+        "site": "B" if truth["profile"] == "target" else "A",
+        "scanner": truth["profile"],
+        "tumor_side": truth["tumor_side"],
+        "tumor_volume_ml": truth["tumor_volume_ml"],
     }
 
 

@@ -10,20 +10,33 @@ from scipy import ndimage
 Array = NDArray[np.float64]
 
 
+_TRUNCATE = 2.5
+"""Standard deviations that the smoothing reaches."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Population:
     """One fiber population on a grid.
 
     Parameters
     ----------
-    density : ndarray, shape (X, Y, Z)
+    box : tuple of slice
+        The part of the grid that the fibers reach; beyond it both arrays are zero.
+    density : ndarray, shape (X, Y, Z) of the box
         Streamline length a voxel, smoothed, relative to the family's own dense core (about 0–1).
-    direction : ndarray, shape (X, Y, Z, 3)
+    direction : ndarray, shape (X, Y, Z, 3) of the box
         Unit mean tangent in world axes; zero where there are no fibers.
     """
 
+    box: tuple[slice, slice, slice]
     density: NDArray[np.float32]
     direction: NDArray[np.float32]
+
+    def mask(self, threshold: float, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        """Where the density exceeds a threshold, on the whole grid."""
+        mask = np.zeros(shape, dtype=bool)
+        mask[self.box] = self.density > threshold
+        return mask
 
 
 def rasterize(
@@ -46,22 +59,35 @@ def rasterize(
     tangent = np.gradient(streamlines_mm, axis=1)
     length = np.linalg.norm(tangent, axis=2)
     index = (streamlines_mm - affine[:3, 3]) / np.diag(affine)[:3]
-    sums = np.zeros((*shape, 4), dtype=np.float32)
-    _deposit(sums, index.reshape(-1, 3), tangent.reshape(-1, 3), length.ravel(), alive.ravel())
     sigma = blur_mm / spacing
-    smooth = [ndimage.gaussian_filter(sums[..., c], sigma, truncate=2.5) for c in range(4)]
+    box = _box(index[alive], np.ceil(_TRUNCATE * sigma).astype(int) + 1, shape)
+    low, high = (np.array([getattr(one, end) for one in box]) for end in ("start", "stop"))
+    sums = np.zeros((*(high - low), 4), dtype=np.float32)
+    flat = index.reshape(-1, 3)
+    _deposit(sums, flat, tangent.reshape(-1, 3), length.ravel(), alive.ravel(), low, np.array(shape))
+    smooth = [ndimage.gaussian_filter(sums[..., c], sigma, truncate=_TRUNCATE) for c in range(4)]
     density = smooth[3]
     scale = np.percentile(density[density > density.max() * 0.02], 75) if density.max() > 0 else 1.0
     vector = np.stack(smooth[:3], axis=-1)
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
     direction = np.divide(vector, norm, out=np.zeros_like(vector), where=norm > 1e-6)
-    return Population(density=density / np.float32(scale), direction=direction)
+    return Population(box=box, density=density / np.float32(scale), direction=direction)
+
+
+def _box(index: Array, margin: NDArray[np.int_], shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
+    """The part of the grid that smoothed points reach."""
+    if not len(index):
+        return slice(0, 1), slice(0, 1), slice(0, 1)
+    low = np.clip(np.floor(index.min(axis=0)).astype(int) - margin, 0, np.array(shape) - 1)
+    high = np.clip(np.floor(index.max(axis=0)).astype(int) + 2 + margin, low + 1, shape)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return x, y, z
 
 
 @numba.njit(cache=True)
-def _deposit(sums, index, tangent, length, alive):  # pyright: ignore
-    """Add each point's tangent and length to the eight voxels around it."""
-    nx, ny, nz, _ = sums.shape
+def _deposit(sums, index, tangent, length, alive, low, shape):  # pyright: ignore
+    """Add each point's tangent and length to the eight voxels around it; ``sums`` starts at voxel ``low``."""
+    nx, ny, nz = shape
     for p in range(index.shape[0]):
         if not alive[p]:
             continue
@@ -70,6 +96,7 @@ def _deposit(sums, index, tangent, length, alive):  # pyright: ignore
         if i < 0 or j < 0 or k < 0 or i >= nx - 1 or j >= ny - 1 or k >= nz - 1:
             continue
         fx, fy, fz = x - i, y - j, z - k
+        i, j, k = i - low[0], j - low[1], k - low[2]
         for a in range(2):
             wx = fx if a else 1.0 - fx
             for b in range(2):

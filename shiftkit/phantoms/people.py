@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from scipy import ndimage
 from ..types import Bundle
 from .anatomy import Course, bundle_courses, grow, other_courses, template
 from .tumors import Tumor, draw_tumor
-from .warp import Array, Warp, coarse_points, exponentiate, smooth_noise
+from .warp import Array, Warp, coarse_points, exponentiate, interpolate, sample, smooth_noise
 
 _STREAMLINES = 250
 
@@ -37,6 +38,8 @@ class Person:
         Drawn for patients, rendered or not.
     t1_contrast : float
         The participant's own tissue contrast.
+    drawn : dict
+        The numbers behind warp and bundles, ready for JSON; fields and streamlines follow from the seed.
     """
 
     participant_id: str
@@ -47,6 +50,7 @@ class Person:
     others: list[Array]
     tumor: Tumor | None
     t1_contrast: float
+    drawn: dict[str, Any]
 
 
 def generator(seed: int, participant_id: str, purpose: str) -> np.random.Generator:
@@ -60,37 +64,64 @@ def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
     rng = generator(seed, participant_id, "anatomy")
     velocity = 2.3 * smooth_noise(rng, 22.0) + 0.8 * smooth_noise(rng, 11.0)
     size = rng.normal(0, 0.02, 3)
-    velocity = velocity + np.moveaxis(coarse_points() * size, -1, 0)
+    velocity = velocity + coarse_points() * size
     age = int(np.clip(rng.normal(48 if patient else 36, 12), 18, 80))
-    bundles = {bundle: _grow(course, rng) for bundle, course in bundle_courses().items()}
-    others = [grow(course, _STREAMLINES, rng, spread=float(rng.normal(1, 0.1))) for course in other_courses()]
-    tumor = draw_tumor(generator(seed, participant_id, "tumor"), brain_distance()) if patient else None
+    grown = {bundle: _grow(course, rng) for bundle, course in bundle_courses().items()}
+    others: list[Array] = []
+    spreads: list[float] = []
+    for course in other_courses():
+        spreads.append(float(rng.normal(1, 0.1)))
+        others.append(grow(course, _STREAMLINES, rng, spread=spreads[-1]))
+    warp = exponentiate(velocity)
     return Person(
         participant_id=participant_id,
         age=age,
         sex=str(rng.choice(["F", "M"])),
-        warp=exponentiate(velocity),
-        bundles=bundles,
+        warp=warp,
+        bundles={bundle: streamlines for bundle, (streamlines, _) in grown.items()},
         others=others,
-        tumor=tumor,
+        tumor=_draw_tumor(generator(seed, participant_id, "tumor"), warp) if patient else None,
         t1_contrast=float(rng.normal(1, 0.08)),
+        drawn={
+            "size_log": size.tolist(),
+            "bundles": {bundle.label: numbers for bundle, (_, numbers) in grown.items()},
+            "other_spreads": spreads,
+        },
     )
 
 
-def _grow(course: Course, rng: np.random.Generator) -> Array:
+def _draw_tumor(rng: np.random.Generator, warp: Warp) -> Tumor:
+    """A tumor that fits this participant's brain."""
+    own = sample(brain_distance()[..., None], warp.to_template(coarse_points()))[..., 0]
+    return draw_tumor(rng, own, lambda points_mm: in_brain(points_mm, warp))
+
+
+def in_brain(points_mm: Array, warp: Warp) -> NDArray[np.bool_]:
+    """Whether points, shape (..., 3) in mm, of a participant without tumor lie in the brain."""
+    inside = _template_brain().astype(np.float32)[..., None]
+    origin = template()["t1w"].affine[:3, 3]
+    return interpolate(inside, warp.to_template(points_mm), origin, 2.0, zero_outside=True)[..., 0] > 0.5
+
+
+def _grow(course: Course, rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
     """Streamlines of one bundle with the participant's own course (a shift that varies along it) and width."""
     way = course.waypoints_mm
     shift = rng.normal(0, 1.0, 3) + ndimage.gaussian_filter1d(rng.normal(0, 1.4, way.shape), 1.0, axis=0)
     moved = replace(course, waypoints_mm=way + shift)
-    return grow(moved, _STREAMLINES, rng, spread=float(np.exp(rng.normal(0, 0.12))))
+    spread = float(np.exp(rng.normal(0, 0.12)))
+    return grow(moved, _STREAMLINES, rng, spread=spread), {"spread": spread, "shift_mm": shift.round(3).tolist()}
 
 
 @lru_cache(maxsize=1)
-def brain_distance() -> NDArray[np.float64]:
-    """Distance in mm to the outside of the template's brain, on the coarse grid."""
+def _template_brain() -> NDArray[np.bool_]:
     volumes = template()
     inside = (volumes["gm"].array + volumes["wm"].array) > 0.3
-    inside = ndimage.binary_fill_holes(ndimage.binary_closing(inside, iterations=3))
-    depth = ndimage.distance_transform_edt(inside) * volumes["t1w"].spacing_mm[0]
-    index = np.moveaxis((coarse_points() - volumes["t1w"].affine[:3, 3]) / 2.0, -1, 0)
-    return ndimage.map_coordinates(depth, index, order=1, mode="nearest")
+    return np.asarray(ndimage.binary_fill_holes(ndimage.binary_closing(inside, iterations=3)))
+
+
+@lru_cache(maxsize=1)
+def brain_distance() -> Array:
+    """Distance in mm to the outside of the template's brain, on the coarse grid."""
+    t1w = template()["t1w"]
+    depth = ndimage.distance_transform_edt(_template_brain()) * t1w.spacing_mm[0]
+    return interpolate(depth[..., None], coarse_points(), t1w.affine[:3, 3], 2.0)[..., 0]

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..types import Bundle, Volume
-from .acquisition import Profile, bias_field, draw_pose, measure_peaks, measure_scalar
+from .acquisition import Pose, Profile, bias_field, draw_pose, measure_peaks, measure_scalar
 from .anatomy import template
+from .diffusion import Diffusion, measure_diffusion
 from .fibers import Population, rasterize, strongest
-from .people import Person
-from .warp import Array, Warp, compose
+from .people import Person, in_brain
+from .warp import Array, interpolate
 
 _THRESHOLD = 0.18
 """Density, relative to the bundle's dense core, above which a voxel belongs to the reference mask."""
@@ -19,12 +20,28 @@ _THRESHOLD = 0.18
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """Everything one participant's folder holds, on one grid."""
+    """Everything one participant's folder holds, on one grid.
+
+    Parameters
+    ----------
+    images : dict of str to Volume
+        ``t1w fa ap peaks``.
+    masks : dict of Bundle to Volume
+        Reference masks.
+    tumor, core : Volume or None
+        The patient's tumor, shown in the images or not; the same whatever the scanner.
+    pose : Pose
+        Where the scan put the participant.
+    diffusion : Diffusion or None
+        The raw series, where it was asked for.
+    """
 
     images: dict[str, Volume]
     masks: dict[Bundle, Volume]
     tumor: Volume | None
     core: Volume | None
+    pose: Pose
+    diffusion: Diffusion | None = None
 
 
 def grid(spacing_mm: float) -> tuple[Array, tuple[int, int, int]]:
@@ -36,9 +53,17 @@ def grid(spacing_mm: float) -> tuple[Array, tuple[int, int, int]]:
 
 
 def render(
-    person: Person, profile: Profile, rng: np.random.Generator, spacing_mm: float, with_tumor: bool = True
+    person: Person,
+    profile: Profile,
+    rng: np.random.Generator,
+    spacing_mm: float,
+    with_tumor: bool = True,
+    with_diffusion: bool = False,
 ) -> Rendering:
     """Render one participant as one scanner sees them.
+
+    A patient's tumor lies where it lies in every scan: misalignment and distortion move the anatomy under it
+    by their few millimeters, so that its mask is the same whatever the scanner.
 
     Parameters
     ----------
@@ -52,73 +77,133 @@ def render(
         Voxel size.
     with_tumor : bool
         False renders a patient as if there were no tumor; the mask is still given (it is virtual).
+    with_diffusion : bool
+        Measure a raw diffusion series too; the other images stay the same.
     """
     affine, shape = grid(spacing_mm)
     tumor = person.tumor if with_tumor else None
     pose = draw_pose(profile, rng)
-    anatomy = compose(tumor.push, person.warp) if tumor else person.warp
-    points = _world(affine, shape)
-    own = pose.to_template(points)  # the participant's undistorted space
-    tissue = _tissue(anatomy.to_template(own))
+    points = world(affine, shape)
+    depth = tumor.depth(points) if tumor else np.full(shape, np.inf)
+    core = tumor.core_share if tumor else 0.0
+    tissue = _tissue(to_template(points, person, pose, with_tumor))
     brain = _brain(tissue)
-    drawn = person.tumor
-    depth = drawn.depth(own) if drawn else np.full(shape, np.inf)
-    masks_tumor = {"tumor": (depth < 1) & brain, "core": (depth < (drawn.core_share if drawn else 0)) & brain}
-    shown = depth if tumor else np.full(shape, np.inf)
-    populations = _populations(person, anatomy, pose, affine, shape, with_tumor)
-    fractions = _fractions(populations, tissue["wm"], shown, tumor.core_share if tumor else 0.0)
+    populations = [
+        _population(streamlines, person, pose, affine, shape, with_tumor)
+        for streamlines in (*person.bundles.values(), *person.others)
+    ]
+    threshold = _THRESHOLD * 2.0**-profile.label_style
     masks = {
-        bundle: Volume(array=_mask(populations[i], shown, tumor.core_share if tumor else 0.0) & brain, affine=affine)
+        bundle: Volume(array=populations[i].mask(threshold, shape) & (depth > core) & brain, affine=affine)
         for i, bundle in enumerate(person.bundles)
     }
-    images = _images(person, tissue, brain, fractions, populations, shown, profile, spacing_mm, rng, affine)
+    seen = {name: image[brain] for name, image in tissue.items()} | {"depth": depth[brain]}
+    peaks = _true_peaks(populations, seen, _filler(tissue["wm"], spacing_mm)[brain], brain, core)
+    images = _images(person, seen, brain, peaks, profile, spacing_mm, rng)
+    series = measure_diffusion(peaks, seen, brain, profile, affine, rng) if with_diffusion else None
+    lesion = tumor_masks(person, affine, shape)
     return Rendering(
-        images=images,
+        images={name: Volume(array=array.astype(np.float32), affine=affine) for name, array in images.items()},
         masks=masks,
-        tumor=Volume(array=masks_tumor["tumor"], affine=affine) if drawn else None,
-        core=Volume(array=masks_tumor["core"], affine=affine) if drawn else None,
+        tumor=lesion.get("tumor"),
+        core=lesion.get("core"),
+        pose=pose,
+        diffusion=series,
     )
 
 
-def _world(affine: Array, shape: tuple[int, int, int]) -> Array:
+def to_template(points: Array, person: Person, pose: Pose, with_tumor: bool) -> Array:
+    """Carry points of a scan, shape (..., 3) in mm, to the template."""
+    if with_tumor and person.tumor is not None:
+        points = person.tumor.push.to_template(points)
+    return person.warp.to_template(pose.warp.to_template(points))
+
+
+def world(affine: Array, shape: tuple[int, int, int]) -> Array:
+    """World coordinates of a grid's voxels, shape (X, Y, Z, 3) in mm."""
     index = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij"), axis=-1)
     return index * np.diag(affine)[:3] + affine[:3, 3]
 
 
-def _tissue(points: Array) -> dict[str, Array]:
+def tumor_masks(person: Person, affine: Array, shape: tuple[int, int, int]) -> dict[str, Volume]:
+    """The tumor (whole) and its core inside the participant's brain, whatever the scanner; empty for controls."""
+    if person.tumor is None:
+        return {}
+    points = world(affine, shape)
+    depth = person.tumor.depth(points)
+    whole = depth < 1
+    whole[whole] = in_brain(person.tumor.push.to_template(points[whole]), person.warp)
+    core = whole & (depth < person.tumor.core_share)
+    return {"tumor": Volume(array=whole, affine=affine), "core": Volume(array=core, affine=affine)}
+
+
+def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
+    """Edge-to-edge distance in mm from the tumor to each bundle's reference mask, as the tumor leaves it.
+
+    Taken in the participant's own space, before any scanner misplaces the anatomy. Bundles of which nothing
+    is left are not listed.
+    """
+    if person.tumor is None:
+        return {}
+    affine, shape = grid(spacing_mm)
+    outside = ~tumor_masks(person, affine, shape)["tumor"].array
+    distance = ndimage.distance_transform_edt(outside, sampling=spacing_mm)
+    alive = person.tumor.depth(world(affine, shape)) > person.tumor.core_share
+    distances: dict[str, float] = {}
+    for bundle, streamlines in person.bundles.items():
+        population = _population(streamlines, person, None, affine, shape, with_tumor=True)
+        mask = population.mask(_THRESHOLD, shape) & alive
+        if mask.any():
+            distances[bundle.label] = round(float(distance[mask].min()), 2)
+    return distances
+
+
+def _tissue(points: Array) -> dict[str, NDArray[np.float32]]:
     volumes = template()
-    origin = volumes["t1w"].affine[:3, 3]
-    index = np.moveaxis((points - origin) / 2.0, -1, 0)
-    return {name: ndimage.map_coordinates(volume.array, index, order=1) for name, volume in volumes.items()}
+    stacked = np.stack([volume.array for volume in volumes.values()], axis=-1)
+    values = interpolate(stacked, points, volumes["t1w"].affine[:3, 3], 2.0, zero_outside=True)
+    return {name: np.ascontiguousarray(values[..., i]) for i, name in enumerate(volumes)}
 
 
-def _brain(tissue: dict[str, Array]) -> NDArray[np.bool_]:
+def _brain(tissue: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
     inside = ndimage.binary_closing(tissue["gm"] + tissue["wm"] > 0.3, iterations=2)
     return np.asarray(ndimage.binary_fill_holes(inside))
 
 
-def _populations(
-    person: Person, anatomy: Warp, pose: Warp, affine: Array, shape: tuple[int, int, int], with_tumor: bool
-) -> list[Population]:
-    families = [*person.bundles.values(), *person.others]
-    made: list[Population] = []
-    for streamlines in families:
-        own = anatomy.to_participant(streamlines)
-        alive = np.ones(own.shape[:2], dtype=bool)
-        if with_tumor and person.tumor is not None:
-            alive = person.tumor.depth(own) > person.tumor.core_share
-        made.append(rasterize(pose.to_participant(own), alive, affine, shape))
-    return made
+def _population(
+    streamlines: Array, person: Person, pose: Pose | None, affine: Array, shape: tuple[int, int, int], with_tumor: bool
+) -> Population:
+    points = person.warp.to_participant(streamlines)
+    points = pose.warp.to_participant(points) if pose else points
+    alive = np.ones(points.shape[:2], dtype=bool)
+    if with_tumor and person.tumor is not None:
+        points = person.tumor.push.to_participant(points)
+        alive = person.tumor.depth(points) > person.tumor.core_share
+    return rasterize(points, alive, affine, shape)
 
 
-def _mask(population: Population, depth: Array, core: float) -> NDArray[np.bool_]:
-    """Where the bundle is dense enough to be drawn, outside the core, in one piece or a few."""
-    return (population.density > _THRESHOLD) & (depth > core)
+def _true_peaks(
+    populations: list[Population], seen: dict[str, Array], filler: Array, brain: NDArray[np.bool_], core: float
+) -> NDArray[np.float32]:
+    """The three strongest directions of each brain voxel, shape (V, 3, 3), their length the volume fraction."""
+    place = np.full(brain.shape, -1)
+    place[brain] = np.arange(len(filler))
+    density = np.zeros((len(populations), len(filler)), dtype=np.float32)
+    directions = np.zeros((len(populations) + 1, len(filler), 3), dtype=np.float32)
+    for i, population in enumerate(populations):
+        here = place[population.box]
+        inside = here >= 0
+        density[i, here[inside]] = population.density[inside]
+        directions[i, here[inside]] = population.direction[inside]
+    directions[-1] = filler
+    fractions = _fractions(density, seen["wm"], seen["depth"], core)
+    left = np.clip(seen["wm"] * np.clip(seen["depth"], 0, 1) - fractions.sum(axis=0), 0, 1) * 0.6
+    return strongest(np.concatenate([fractions, left[None]]).astype(np.float32), directions)
 
 
-def _fractions(populations: list[Population], wm: Array, depth: Array, core: float) -> Array:
+def _fractions(density: NDArray[np.float32], wm: Array, depth: Array, core: float) -> Array:
     """Volume fraction of each population: saturating in density, no more than the white matter there is."""
-    fractions = np.stack([p.density / (p.density + 0.35) * (p.density > 0.02) for p in populations])
+    fractions = density / (density + 0.35) * (density > 0.02)
     room = np.clip(wm * 1.15, 0.0, 1.0) * np.clip((depth - core) / (1.35 - core), 0.0, 1.0)
     total = fractions.sum(axis=0)
     return fractions * (room / np.maximum(total, room + 1e-6)) * (total > 0)
@@ -126,40 +211,30 @@ def _fractions(populations: list[Population], wm: Array, depth: Array, core: flo
 
 def _images(
     person: Person,
-    tissue: dict[str, Array],
+    seen: dict[str, Array],
     brain: NDArray[np.bool_],
-    fractions: Array,
-    populations: list[Population],
-    depth: Array,
+    peaks: NDArray[np.float32],
     profile: Profile,
     spacing_mm: float,
     rng: np.random.Generator,
-    affine: Array,
-) -> dict[str, Volume]:
-    shape = brain.shape
-    inside = brain.nonzero()
-    directions = np.stack([p.direction[inside] for p in populations])
-    filler = _filler(tissue["wm"], spacing_mm)[inside]
-    left = np.clip(tissue["wm"][inside] * np.clip(depth[inside], 0, 1) - fractions[:, *inside].sum(axis=0), 0, 1) * 0.6
-    all_fractions = np.concatenate([fractions[:, *inside], left[None]]).astype(np.float32)
-    all_directions = np.concatenate([directions, filler[None]]).astype(np.float32)
-    peaks = np.zeros((*shape, 3, 3), dtype=np.float32)
-    peaks[inside] = strongest(all_fractions, all_directions)
+) -> dict[str, Array]:
     length = np.linalg.norm(peaks, axis=-1)
+    depth = seen["depth"]
     edema = np.clip((1.35 - depth) / 0.5, 0, 1)
     fa = (
         np.clip(0.12 + 0.75 * length[..., 0] - 0.25 * length[..., 1], 0.03, 0.95) * (1 - 0.4 * edema) * profile.fa_scale
     )
     ap = np.clip(0.05 + (length**2).sum(-1) ** 0.5 * 0.8, 0, 1) * (1 - 0.3 * edema)
-    t1 = tissue["t1w"] ** (profile.t1_gamma * person.t1_contrast) * (1 - 0.35 * np.clip(1.2 - depth, 0, 1))
-    t1 = t1 * bias_field(shape, profile, spacing_mm, rng)
-    scalars = {
-        name: measure_scalar(image * brain, brain, profile, spacing_mm, rng)
-        for name, image in (("t1w", t1), ("fa", fa), ("ap", ap))
-    }
-    noisy = measure_peaks(peaks, profile, spacing_mm, rng) * brain[..., None, None]
-    scalars["peaks"] = noisy.reshape(*shape, 9)
-    return {name: Volume(array=array.astype(np.float32), affine=affine) for name, array in scalars.items()}
+    t1 = seen["t1w"] ** (profile.t1_gamma * person.t1_contrast) * (1 - 0.35 * np.clip(1.2 - depth, 0, 1))
+    t1 = t1 * bias_field(brain.shape, profile, spacing_mm, rng)[brain]
+    measured: dict[str, Array] = {}
+    for name, values in (("t1w", t1), ("fa", fa), ("ap", ap)):
+        image = np.zeros(brain.shape, dtype=values.dtype)
+        image[brain] = values
+        measured[name] = measure_scalar(image, brain, profile, spacing_mm, rng)
+    whole = np.zeros((*brain.shape, 3, 3), dtype=np.float32)
+    whole[brain] = peaks
+    return measured | {"peaks": measure_peaks(whole, brain, profile, spacing_mm, rng).reshape(*brain.shape, 9)}
 
 
 def _filler(wm: Array, spacing_mm: float) -> Array:

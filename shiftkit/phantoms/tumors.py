@@ -1,11 +1,12 @@
 """Gliomas: where they grow, what shape they take, and how they push."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
 
-from .warp import COARSE_MM, ORIGIN_MM, Array, Warp, coarse_points, exponentiate, smooth_noise
+from .warp import COARSE_MM, Array, Warp, coarse_points, exponentiate, sample, smooth_noise
 
 # Lobe, share of gliomas and box of centers (|x|, y, z in MNI mm); shares after Larjavaara R et al.,
 # Neuro-Oncology 9:319 (2007), doi 10.1215/15228517-2007-016, the insula counted apart.
@@ -24,36 +25,43 @@ class Tumor:
     Parameters
     ----------
     center_mm : ndarray, shape (3,)
-        In the participant's space after the push.
+        In scan space, after the push.
+    volume_ml : float
+        What is to be seen of it inside the brain, infiltrated rim included.
     radius_mm : float
-        Radius of the ball of the same volume, infiltrated rim included.
+        Mean radius.
     core_share : float
         Radius of the core over that of the whole.
     site, side : str
         Lobe and hemisphere.
-    roughness : ndarray, shape (X, Y, Z)
+    roughness : ndarray, shape (X, Y, Z, 1)
         Relative modulation of the radius on the coarse grid.
+    mass : float
+        Volume of the tissue that is pushed aside over the tumor's own; the rest is infiltrated.
     push : Warp
         Mass effect, from the participant without to the participant with the tumor.
     """
 
     center_mm: Array
+    volume_ml: float
     radius_mm: float
     core_share: float
     site: str
     side: str
     roughness: Array
+    mass: float
     push: Warp
 
     def depth(self, points_mm: Array) -> Array:
         """Distance from the center over the local radius: under 1 is inside the tumor."""
         distance = np.linalg.norm(points_mm - self.center_mm, axis=-1)
-        index = ((points_mm - ORIGIN_MM) / COARSE_MM).reshape(-1, 3).T
-        rough = ndimage.map_coordinates(self.roughness, index, order=1, mode="nearest").reshape(distance.shape)
+        rough = sample(self.roughness, points_mm)[..., 0]
         return distance / (self.radius_mm * (1 + rough))
 
 
-def draw_tumor(rng: np.random.Generator, brain_distance: Array, side: str | None = None) -> Tumor:
+def draw_tumor(
+    rng: np.random.Generator, brain_distance: Array, in_brain: Callable[[Array], NDArray[np.bool_]]
+) -> Tumor:
     """Draw a tumor.
 
     Parameters
@@ -61,38 +69,84 @@ def draw_tumor(rng: np.random.Generator, brain_distance: Array, side: str | None
     rng : Generator
         Source of every drawn number.
     brain_distance : ndarray, shape (X, Y, Z)
-        Distance in mm to the outside of the brain on the coarse grid: the push stops at the skull.
-    side : str, optional
-        Force a hemisphere.
+        Distance in mm to the outside of the participant's brain on the coarse grid: the push stops at the skull.
+    in_brain : callable
+        Whether points, shape (..., 3) in mm, of the participant without the tumor lie in the brain.
     """
     site, _, *box = _SITES[rng.choice(len(_SITES), p=[share for _, share, *_ in _SITES])]
-    side = side or str(rng.choice(["left", "right"]))
+    side = str(rng.choice(["left", "right"]))
     center = np.array([rng.uniform(*limits) for limits in box])
     center[0] *= -1 if side == "left" else 1
-    volume_ml = float(np.clip(np.exp(rng.normal(np.log(35), 0.8)), 5, 150))
-    radius = (3000 * volume_ml / (4 * np.pi)) ** (1 / 3)
-    return Tumor(
+    volume_ml = float(np.clip(np.exp(rng.normal(np.log(35), 0.8)), *_VOLUME_ML))
+    radius = _radius(volume_ml)
+    core_share = float(rng.uniform(0.5, 0.75))
+    roughness = np.clip(0.18 * smooth_noise(rng, 9.0)[..., :1], -0.4, 0.4)
+    mass = float(rng.uniform(0.25, 0.6))
+    center = _inwards(center, radius, brain_distance)
+    tumor = Tumor(
         center_mm=center,
+        volume_ml=volume_ml,
         radius_mm=radius,
-        core_share=float(rng.uniform(0.5, 0.75)),
+        core_share=core_share,
         site=site,
         side=side,
-        roughness=np.clip(0.18 * smooth_noise(rng, 9.0)[0], -0.4, 0.4),
-        push=_push(center, radius, float(rng.uniform(0.25, 0.6)), brain_distance),
+        roughness=roughness,
+        mass=mass,
+        push=_push(center, radius, mass, brain_distance),
     )
+    return _fill(tumor, brain_distance, in_brain)
+
+
+_VOLUME_ML = (6.0, 140.0)
+"""Within 5–150 ml, so that what coarse voxels show stays there too."""
+
+
+def _radius(volume_ml: float) -> float:
+    return (3000 * volume_ml / (4 * np.pi)) ** (1 / 3)
+
+
+def _inwards(center: Array, radius: float, brain_distance: Array) -> Array:
+    """Move a center away from skull and midline until most of the tumor has room."""
+    slope = np.stack(np.gradient(brain_distance, COARSE_MM), axis=-1)
+    wanted = min(0.6 * radius, 15.0)
+    for _ in range(15):
+        if sample(brain_distance[..., None], center)[0] >= wanted:
+            break
+        way = sample(slope, center)
+        center = center + 2.0 * way / max(float(np.linalg.norm(way)), 1e-6)
+    # The falx holds a hemisphere's tumor back.
+    return np.array([np.copysign(max(abs(center[0]), 0.85 * radius), center[0]), *center[1:]])
+
+
+def _fill(tumor: Tumor, brain_distance: Array, in_brain: Callable[[Array], NDArray[np.bool_]]) -> Tumor:
+    """Scale the radius until the part inside the brain has the drawn volume: skull takes nothing away from it."""
+    step = 2.0 if tumor.volume_ml < 40 else 3.0
+    for _ in range(6):
+        axis = np.arange(-1.7 * tumor.radius_mm, 1.7 * tumor.radius_mm + step, step)
+        points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1) + tumor.center_mm
+        points = points[tumor.depth(points) < 1]
+        seen_ml = max(float(in_brain(tumor.push.to_template(points)).sum()), 1.0) * step**3 / 1000
+        if abs(seen_ml / tumor.volume_ml - 1) < 0.03:
+            break
+        radius = tumor.radius_mm * float(np.clip((tumor.volume_ml / seen_ml) ** (1 / 3), 0.8, 1.25))
+        tumor = replace(tumor, radius_mm=radius, push=_push(tumor.center_mm, radius, tumor.mass, brain_distance))
+    return tumor
 
 
 def _push(center: Array, radius: float, mass: float, brain_distance: Array) -> Warp:
     """Outward displacement of an incompressible medium around a growing ball, damped towards the skull.
 
-    A growing ball of final radius r pushes its surroundings like a point source: the velocity falls with
-    the square of the distance, which conserves volume outside the source.
+    The ball expands evenly; around it the velocity falls with the square of the distance, which conserves
+    volume. The damping within 12 mm of the skull does not: there, fluid makes room.
+
+    References
+    ----------
+    Hogea C, Davatzikos C, Biros G. J Math Biol 56:793 (2008), doi 10.1007/s00285-007-0139-x.
     """
     offset = coarse_points() - center
     distance = np.linalg.norm(offset, axis=-1)
-    source = mass * radius**3 / 3
-    soft = 0.8 * radius
-    speed = source * distance / (distance**2 + soft**2) ** 1.5
+    # Even inside, 1/distance² outside, smooth where they meet.
+    speed = mass * radius**3 / 3 * distance / np.sqrt(distance**6 + radius**6)
     speed *= np.clip(brain_distance / 12.0, 0, 1)
     direction = offset / np.maximum(distance, 1e-6)[..., None]
-    return exponentiate(np.moveaxis(direction * speed[..., None], -1, 0))
+    return exponentiate(direction * speed[..., None])

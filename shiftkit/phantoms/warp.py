@@ -1,7 +1,9 @@
 """Diffeomorphisms from stationary velocity fields on a coarse grid in MNI mm."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -19,7 +21,7 @@ class Warp:
 
     Parameters
     ----------
-    forward, backward : ndarray, shape (3, X, Y, Z)
+    forward, backward : ndarray, shape (X, Y, Z, 3)
         ``x + forward(x)`` carries a template point to the participant; ``backward`` the other way.
     """
 
@@ -36,10 +38,70 @@ class Warp:
 
 
 def sample(field: Array, points_mm: Array) -> Array:
-    """Linear interpolation of a coarse vector field at points, shape (..., 3) in mm."""
-    index = ((points_mm - ORIGIN_MM) / COARSE_MM).reshape(-1, 3).T
-    values = [ndimage.map_coordinates(component, index, order=1, mode="nearest") for component in field]
-    return np.stack(values, axis=-1).reshape(points_mm.shape)
+    """Linear interpolation of a coarse field, shape (X, Y, Z, C), at points, shape (..., 3) in mm; shape (..., C)."""
+    return interpolate(field, points_mm, ORIGIN_MM, COARSE_MM)
+
+
+def interpolate(
+    field: NDArray[Any], points_mm: Array, origin_mm: Array, spacing_mm: float, zero_outside: bool = False
+) -> NDArray[Any]:
+    """Linear interpolation of all channels at once, to the bit what `scipy.ndimage.map_coordinates` gives.
+
+    Parameters
+    ----------
+    field : ndarray, shape (X, Y, Z, C)
+        Values on an isotropic grid with axes along the world's.
+    points_mm : ndarray, shape (..., 3)
+        Where to look, in world mm.
+    origin_mm, spacing_mm
+        The grid's first voxel and voxel size.
+    zero_outside : bool
+        Zero outside the grid, rather than the nearest value.
+
+    Returns
+    -------
+    ndarray, shape (..., C)
+        Of the field's type.
+    """
+    flat = np.ascontiguousarray(points_mm, dtype=np.float64).reshape(-1, 3)
+    values = np.empty((len(flat), field.shape[3]), dtype=field.dtype)
+    _interpolate(np.ascontiguousarray(field), flat, origin_mm, spacing_mm, zero_outside, values)
+    return values.reshape(*points_mm.shape[:-1], field.shape[3])
+
+
+@numba.njit(cache=True)
+def _interpolate(field, points, origin, spacing, zero_outside, values):  # pyright: ignore
+    nx, ny, nz, channels = field.shape
+    for p in range(points.shape[0]):
+        x, y, z = (
+            (points[p, 0] - origin[0]) / spacing,
+            (points[p, 1] - origin[1]) / spacing,
+            (points[p, 2] - origin[2]) / spacing,
+        )
+        if zero_outside and (x < 0 or y < 0 or z < 0 or x > nx - 1 or y > ny - 1 or z > nz - 1):
+            values[p] = 0
+            continue
+        fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
+        bx, by, bz = x - fx, y - fy, z - fz
+        ax, ay, az = 1.0 - bx, 1.0 - by, 1.0 - bz
+        i, j, k = _index(fx, nx), _index(fy, ny), _index(fz, nz)
+        i1, j1, k1 = _index(fx + 1, nx), _index(fy + 1, ny), _index(fz + 1, nz)
+        for c in range(channels):
+            total = np.float64(field[i, j, k, c]) * ax * ay * az
+            total += np.float64(field[i, j, k1, c]) * ax * ay * bz
+            total += np.float64(field[i, j1, k, c]) * ax * by * az
+            total += np.float64(field[i, j1, k1, c]) * ax * by * bz
+            total += np.float64(field[i1, j, k, c]) * bx * ay * az
+            total += np.float64(field[i1, j, k1, c]) * bx * ay * bz
+            total += np.float64(field[i1, j1, k, c]) * bx * by * az
+            total += np.float64(field[i1, j1, k1, c]) * bx * by * bz
+            values[p, c] = total
+
+
+@numba.njit(cache=True)
+def _index(position, size):  # pyright: ignore
+    """A clamped index; unsigned, so that no check for negative ones slows the loop."""
+    return np.uint32(min(max(position, 0.0), size - 1.0))
 
 
 def coarse_points() -> Array:
@@ -53,24 +115,22 @@ def exponentiate(velocity: Array, steps: int = 6) -> Warp:
     return Warp(forward=_square(velocity, steps), backward=_square(-velocity, steps))
 
 
-def compose(second: Warp, first: Warp) -> Warp:
-    """The warp that carries template points by ``first`` and then by ``second``."""
-    points = coarse_points()
-    forward = second.to_participant(first.to_participant(points)) - points
-    backward = first.to_template(second.to_template(points)) - points
-    return Warp(forward=np.moveaxis(forward, -1, 0), backward=np.moveaxis(backward, -1, 0))
-
-
 def smooth_noise(rng: np.random.Generator, smoothness_mm: float) -> Array:
-    """A random vector field with unit standard deviation and a given correlation length."""
+    """A random vector field, shape (X, Y, Z, 3), with unit standard deviation and a given correlation length."""
     noise = rng.standard_normal((3, *COARSE_SHAPE))
     smooth = np.stack([ndimage.gaussian_filter(part, smoothness_mm / COARSE_MM, mode="wrap") for part in noise])
-    return smooth / smooth.std()
+    return np.moveaxis(smooth / smooth.std(), 0, -1)
+
+
+def jacobian(field: Array, spacing_mm: float = COARSE_MM) -> Array:
+    """Determinant of the Jacobian of ``x + field(x)``, shape (X, Y, Z), by central differences."""
+    gradient = np.stack([np.stack(np.gradient(field[..., c], spacing_mm), axis=-1) for c in range(3)], axis=-2)
+    return np.linalg.det(np.eye(3) + gradient)
 
 
 def _square(velocity: Array, steps: int) -> Array:
-    field = velocity / 2**steps
+    field = np.ascontiguousarray(velocity / 2**steps)
     points = coarse_points()
     for _ in range(steps):
-        field = field + np.moveaxis(sample(field, points + np.moveaxis(field, 0, -1)), -1, 0)
+        field = field + sample(field, points + field)
     return field
