@@ -13,7 +13,7 @@ from pathlib import Path
 import bids2table
 import pandas as pd
 
-from shiftkit.check import check
+from shiftkit.checks import check
 from shiftkit.cohorts import image_path, load_cohort, mask_path, tumor_path, write_description, write_participants
 from shiftkit.phantoms import phantom
 from shiftkit.types import Bundle

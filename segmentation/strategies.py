@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from .fitting import Rate, Schedule
 from .network import levels, part_of
 
-_SHORT = Schedule(epochs=4, learning_rate=1e-3, validate_every=1)
+_SHORT = Schedule(epochs=3, learning_rate=1e-3, validate_every=1)
 _LONG = Schedule(epochs=20, learning_rate=3e-3)
 
 

@@ -13,7 +13,7 @@ from .types import Cohort, Finding, Predictions
 if TYPE_CHECKING:
     from .analyses.decomposition import Decomposition
     from .analyses.score_table import ScoreTable
-    from .check import CheckReport
+    from .checks import CheckReport
     from .reports import Report
     from .segmentation.checkpoints import Model
     from .segmentation.training import FoldModels
@@ -61,8 +61,8 @@ def import_cohort(format_: str, source: str | Path, out: str | Path, **options: 
 
 
 def check(cohort: CohortLike, **options: Any) -> "CheckReport":
-    """Look for what would pass for domain shift; see `shiftkit.check.check`."""
-    from .check import check as examine
+    """Look for what would pass for domain shift; see `shiftkit.checks.check`."""
+    from .checks import check as examine
 
     return examine(find_cohort(cohort), **options)
 

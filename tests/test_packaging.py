@@ -19,9 +19,10 @@ LAYERS = (
     {"segmentation", "analyses"},
     {"reports"},
     {"pipeline"},
+    {"api"},
     {"cli"},
 )
-TOP = {"pipeline", "cli"}
+TOP = {"pipeline", "api", "cli"}
 
 
 def modules() -> list[Path]:

@@ -267,7 +267,7 @@ def check(
     json_: Json = False,
 ) -> None:
     """Look for what would pass for domain shift: flips, swaps, grids, peaks, masks; exit 3 on errors."""
-    from ..check import check as check_cohort
+    from ..checks import check as check_cohort
     from ..names import find_cohort
 
     report = check_cohort(

@@ -97,6 +97,9 @@ def draw_tumor(
     return _fill(tumor, brain_distance, in_brain)
 
 
+_SOURCE = 0.75
+"""Share of the radius within which tissue is new."""
+
 _VOLUME_ML = (6.0, 140.0)
 """Within 5–150 ml, so that what coarse voxels show stays there too."""
 
@@ -136,8 +139,8 @@ def _fill(tumor: Tumor, brain_distance: Array, in_brain: Callable[[Array], NDArr
 def _push(center: Array, radius: float, mass: float, brain_distance: Array) -> Warp:
     """Outward displacement of an incompressible medium around a growing ball, damped towards the skull.
 
-    The ball expands evenly; around it the velocity falls with the square of the distance, which conserves
-    volume. The damping within 12 mm of the skull does not: there, fluid makes room.
+    The inner three quarters expand evenly, what lies around is infiltrated and carried along: there the velocity
+    falls with the square of the distance, which conserves volume. The damping within 12 mm of the skull does not: there, fluid makes room.
 
     References
     ----------
@@ -145,8 +148,8 @@ def _push(center: Array, radius: float, mass: float, brain_distance: Array) -> W
     """
     offset = coarse_points() - center
     distance = np.linalg.norm(offset, axis=-1)
-    # Even inside, 1/distance² outside, smooth where they meet.
-    speed = mass * radius**3 / 3 * distance / np.sqrt(distance**6 + radius**6)
+    # Proportional to the distance inside, to 1/distance² outside, smooth where they meet.
+    speed = mass * radius**3 / 3 * distance / np.sqrt(distance**6 + (_SOURCE * radius) ** 6)
     speed *= np.clip(brain_distance / 12.0, 0, 1)
     direction = offset / np.maximum(distance, 1e-6)[..., None]
     return exponentiate(direction * speed[..., None])

@@ -294,7 +294,7 @@ def _require_finetuned(folders: Sequence[Path]) -> None:
 
 def _require_sound(inputs: Inputs, options: Decompose, progress: Progress | None) -> None:
     """Stop before anything is computed from images that a check found wrong."""
-    from ..check import check
+    from ..checks import check
 
     for cohort in (inputs.patients, inputs.controls, inputs.target_controls):
         if cohort is not None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from shiftkit.check import CHECKS, CheckReport, check
+from shiftkit.checks import CHECKS, CheckReport, check
 from shiftkit.cohorts import image_path, load_cohort, mask_path, sidecar_path, tumor_path, write_peaks_sidecar
 from shiftkit.errors import ConfigError
 from shiftkit.images import read_image, resample, write_image

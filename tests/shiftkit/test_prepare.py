@@ -8,7 +8,7 @@ from shiftkit.cohorts import image_path, load_cohort, load_peaks, write_particip
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image, write_image
 from shiftkit.peaks import frame_rotation
-from shiftkit.prepare import prepare
+from shiftkit.preparation import prepare
 from shiftkit.types import Cohort, Volume
 
 
