@@ -67,6 +67,13 @@ def check(cohort: CohortLike, **options: Any) -> "CheckReport":
     return examine(find_cohort(cohort), **options)
 
 
+def prepare(cohort: CohortLike, **options: Any) -> Any:
+    """Make FA, AP and peaks from raw diffusion images; see `shiftkit.preparation.prepare`."""
+    from .preparation import prepare as make
+
+    return make(find_cohort(cohort), **options)
+
+
 def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model | FoldModels":
     """Train a source model; see `shiftkit.segmentation.training.train`."""
     from .segmentation.training import train as fit

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..version import __version__
+from . import model as model_verbs
 from .progress import Progress
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
+app.add_typer(model_verbs.app, name="model")
 progress = Progress()
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; it must be new or empty.")]
@@ -126,6 +128,10 @@ def phantom(
     spacing: Annotated[float, typer.Option("--spacing", min=1.0, max=5.0, help="Voxel size in mm.")] = 2.5,
     seed: Annotated[int, typer.Option(min=0, help="Seed; the same seed gives the same bytes.")] = 0,
     factorial: Annotated[bool, typer.Option("--factorial", help="Also clean, systematic only, tumor only.")] = False,
+    fields: Annotated[bool, typer.Option("--fields", help="Also the displacement fields.")] = False,
+    dwi: Annotated[bool, typer.Option("--dwi", help="Also a diffusion series, for shiftkit prepare.")] = False,
+    source: Annotated[str, typer.Option(help="Acquisition profile of the controls: a name or a TOML file.")] = "source",
+    target: Annotated[str, typer.Option(help="Acquisition profile of the patients: a name or a TOML file.")] = "target",
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 uses every core.")] = 0,
 ) -> None:
     """Write the digital phantom: cohorts healthy and glioma, with the truth beside them."""
@@ -138,6 +144,10 @@ def phantom(
         spacing_mm=spacing,
         seed=seed,
         factorial=factorial,
+        fields=fields,
+        dwi=dwi,
+        source=_profile(source),
+        target=_profile(target),
         jobs=_cores(jobs),
         progress=_progress(),
     )
@@ -152,11 +162,30 @@ def import_(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder in that data set's own layout.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new cohort.")],
     group: Annotated[str, typer.Option(help="control, glioma or target_control.")] = "control",
+    tumor_labels: Annotated[str | None, typer.Option(help="For brats: labels of the tumor, such as 1,4.")] = None,
 ) -> None:
     """Turn a public data set's own layout into a cohort."""
     from ..importers import import_cohort
 
-    _say(str(import_cohort(format_, source, out, group=group)))
+    labels = None if tumor_labels is None else _integers(tumor_labels, "--tumor-labels")
+    _say(str(import_cohort(format_, source, out, group=group, tumor_labels=labels, progress=_progress())))
+
+
+@app.command()
+def prepare(
+    cohort: Annotated[str, typer.Argument(help="Path or name of a cohort with raw diffusion images.")],
+    maps: Annotated[list[str] | None, typer.Option("--maps", help="fa, ap, peaks; all by default.")] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Make FA, AP and peaks from raw diffusion images; what is there is kept."""
+    from ..names import find_cohort
+    from ..preparation import MAPS
+    from ..preparation import prepare as make_maps
+
+    found = find_cohort(cohort, _progress())
+    done = make_maps(found, maps=_words(maps) or MAPS, jobs=_cores(jobs or 0), progress=_progress())
+    _say(f"{done.written} maps written: {done.cohort}")
+    _raise_unfinished(done.failed)
 
 
 @app.command()
@@ -240,18 +269,26 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="The table to write, such as scores.tsv.")],
     metric: Annotated[list[str] | None, typer.Option("--metric", help="Metrics; all by default.")] = None,
     resample: Annotated[bool, typer.Option("--resample", help="Bring predictions onto the cohort's grid.")] = False,
+    tolerance: Annotated[float, typer.Option(min=0, help="Tolerance of NSD in mm.")] = 3.0,
+    penalty: Annotated[float, typer.Option(min=0, help="HD95 and ASSD of a missed bundle in mm.")] = 100.0,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Threshold on probabilities.")] = None,
+    error_maps: Annotated[Path | None, typer.Option("--error-maps", help="Folder for maps of hits and misses.")] = None,
     jobs: Jobs = None,
 ) -> None:
     """Score predicted masks against a cohort's reference masks, also masks that another tool made."""
-    from ..analyses.scoring import METRICS
+    from ..analyses.scoring import DEFAULT_METRICS
     from ..analyses.scoring import score as score_predictions
     from ..names import find_cohort
 
     scores = score_predictions(
         predictions,
         find_cohort(cohort, _progress()),
-        metrics=_words(metric) or tuple(METRICS),
+        metrics=_words(metric) or DEFAULT_METRICS,
         resample=resample,
+        tolerance_mm=tolerance,
+        penalty_mm=penalty,
+        threshold=threshold,
+        error_maps=error_maps,
         jobs=_cores(jobs or 0),
         progress=_progress(),
     )
@@ -312,6 +349,17 @@ def _raise_unfinished(failed: Any) -> None:
     if failed:
         listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
         raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
+
+
+def _integers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        raise typer.BadParameter(f"{option} takes whole numbers, such as 1,4; got {text!r}.") from None
+
+
+def _profile(name: str) -> str | Path:
+    return Path(name) if name.endswith(".toml") else name
 
 
 def _words(values: list[str] | None) -> tuple[str, ...] | None:
