@@ -14,6 +14,7 @@ from ..images import image_digest
 from ..types import Bundle, Case, Cohort, Predictions
 from .augmentation import AUGMENTATIONS
 from .checkpoints import Model, load_model, save_model
+from .curves import save_curve
 from .data import COORDINATE_CHANNELS, Sample, channels_of, load_sample
 from .features import feature_statistics
 from .fitting import Schedule, fit
@@ -248,6 +249,7 @@ class _Recipe:
             feature_statistics=feature_statistics(built, samples[: len(training)]),
         )
         write_text(out / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
+        save_curve(result.log, out / "training.svg")
         save_model(model, out)
         shutil.rmtree(out / "state")
         return model

@@ -16,6 +16,7 @@ from ..files import write_text
 from ..types import Bundle, Case, Cohort, Predictions
 from .adaptation import add_bundles, add_inputs, refresh_statistics
 from .checkpoints import Model, load_model, save_model
+from .curves import save_curve
 from .data import Sample
 from .fitting import Anchor, fit
 from .network import build_network
@@ -329,6 +330,7 @@ class _Fold:
             progress=progress,
         )
         write_text(folder / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
+        save_curve(result.log, folder / "training.svg")
         return {
             **dataclasses.asdict(plan.schedule),
             "precision": result.precision,

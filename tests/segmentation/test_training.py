@@ -11,6 +11,7 @@ import torch
 
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.segmentation.checkpoints import load_model
+from shiftkit.segmentation.curves import draw_curve, save_curve
 from shiftkit.segmentation.data import load_sample
 from shiftkit.segmentation.fitting import Schedule, fit, validate
 from shiftkit.segmentation.losses import dice_bce
@@ -208,3 +209,15 @@ def test_bad_requests_are_refused(controls: Cohort, tmp_path: Path) -> None:
         train(controls, out=tmp_path / "d", modality="fa", device="tpu", **GRID)
     with pytest.raises(ConfigError, match="Augmentation is one of"):
         train(controls, out=tmp_path / "e", modality="fa", augmentation="weird")
+
+
+def test_the_learning_curve_shows_the_log(tmp_path: Path) -> None:
+    """The picture holds every epoch's loss and every validation, and the same log gives the same bytes."""
+    log = [{"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.5, "dice": 0.4}, {"epoch": 3, "loss": 0.4}]
+    axes = draw_curve(log)
+    assert axes.lines[0].get_ydata().tolist() == [0.9, 0.5, 0.4]
+    (right,) = [other for other in axes.figure.axes if other is not axes]
+    assert right.lines[0].get_xydata().tolist() == [[2, 0.4]]
+    for name in ("a.svg", "b.svg"):
+        save_curve(log, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
