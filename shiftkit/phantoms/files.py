@@ -148,7 +148,7 @@ class Files:
         _write_json(self._truth, content)
 
 
-_TO_TEMPLATE = "Add the vector (x, y, z in world RAS+) at a voxel to the voxel's place in the scan to reach the same tissue in MNI152."
+_TO_TEMPLATE = "Vector (x, y, z in world RAS+) from a voxel's place in the scan to the same tissue in MNI152."
 _MASS_EFFECT = (
     "How far, and where to (x, y, z in world RAS+), the tumor has pushed the tissue that now lies at a voxel; "
     "zero where no tumor is rendered."

@@ -140,7 +140,8 @@ def _push(center: Array, radius: float, mass: float, brain_distance: Array) -> W
     """Outward displacement of an incompressible medium around a growing ball, damped towards the skull.
 
     The inner three quarters expand evenly, what lies around is infiltrated and carried along: there the velocity
-    falls with the square of the distance, which conserves volume. The damping within 12 mm of the skull does not: there, fluid makes room.
+    falls with the square of the distance, which conserves volume. The damping within 12 mm of the skull does not:
+    there, fluid makes room.
 
     References
     ----------

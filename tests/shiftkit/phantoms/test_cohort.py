@@ -1,0 +1,167 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shiftkit.preparation import prepare
+
+from shiftkit.cohorts import load_cohort
+from shiftkit.errors import ConfigError
+from shiftkit.images import read_image, read_mask
+from shiftkit.phantoms import phantom
+from shiftkit.types import Bundle, Case, Cohort
+
+FACTORIAL = ("glioma", "glioma_clean", "glioma_systematic", "glioma_tumor")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def truth(case: Case) -> dict:
+    path = case.images["t1w"].with_name(f"{case.key}_desc-truth_phantom.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_same_bytes_whatever_the_jobs(tmp_path: Path) -> None:
+    """One process and two write the same bytes; another seed writes others."""
+    for name, options in {"one": {"jobs": 1}, "two": {"jobs": 2}, "other": {"seed": 1}}.items():
+        phantom(tmp_path / name, n_healthy=2, n_glioma=1, spacing_mm=5, **options)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert digests(tmp_path / "one") != digests(tmp_path / "other")
+
+
+def test_a_participant_depends_on_seed_and_identifier_alone(tmp_path: Path) -> None:
+    """The first control of one is the first control of three, to the byte, tables aside."""
+    phantom(tmp_path / "few", n_healthy=1, n_glioma=0, spacing_mm=5)
+    phantom(tmp_path / "many", n_healthy=3, n_glioma=0, spacing_mm=5)
+    few, many = (digests(tmp_path / name / "healthy" / "sub-h001") for name in ("few", "many"))
+    assert few == many
+
+
+def test_what_is_complete_is_kept_and_what_is_missing_is_made(tmp_path: Path) -> None:
+    """A second call keeps the first one's files, adds what was asked for since, and ends as one call would."""
+    phantom(tmp_path / "twice", n_healthy=1, n_glioma=0, spacing_mm=5)
+    before = (tmp_path / "twice/healthy/sub-h001/anat/sub-h001_T1w.nii.gz").stat().st_mtime_ns
+    phantom(tmp_path / "twice", n_healthy=2, n_glioma=0, spacing_mm=5)
+    assert (tmp_path / "twice/healthy/sub-h001/anat/sub-h001_T1w.nii.gz").stat().st_mtime_ns == before
+    phantom(tmp_path / "twice", n_healthy=2, n_glioma=0, spacing_mm=5, dwi=True)
+    phantom(tmp_path / "once", n_healthy=2, n_glioma=0, spacing_mm=5, dwi=True)
+    assert digests(tmp_path / "twice") == digests(tmp_path / "once")
+
+
+def test_two_phantoms_do_not_mix(tmp_path: Path) -> None:
+    """A folder that holds a phantom of another seed is refused."""
+    phantom(tmp_path, n_healthy=1, n_glioma=0, spacing_mm=5)
+    with pytest.raises(ConfigError, match="another seed"):
+        phantom(tmp_path, n_healthy=2, n_glioma=0, spacing_mm=5, seed=1)
+
+
+@pytest.mark.parametrize("options", [{"n_healthy": 0, "n_glioma": 0}, {"n_healthy": -1}, {"spacing_mm": 0.5}])
+def test_impossible_orders_are_refused(tmp_path: Path, options: dict) -> None:
+    """No participants, or a spacing outside 1–5 mm, make no phantom."""
+    with pytest.raises(ConfigError, match="at least one participant"):
+        phantom(tmp_path, **options)
+
+
+def test_factorial_cohorts_hold_the_same_patients(factorial: dict[str, Cohort]) -> None:
+    """Identifiers, group, side, volume, distances and tumor masks are the same in all four cohorts."""
+    for case in factorial["glioma"]:
+        others = [factorial[name][case.participant_id] for name in FACTORIAL]
+        assert {one.group for one in others} == {"glioma"}
+        for key in ("tumor_side", "tumor_volume_ml", "age", "sex"):
+            assert len({one.attributes[key] for one in others}) == 1
+        assert all(truth(one)["tumor_bundle_distance_mm"] == truth(case)["tumor_bundle_distance_mm"] for one in others)
+        for part in ("tumor", "tumor_core"):
+            masks = [read_mask(getattr(one, part)).array for one in others]
+            assert masks[0].any()
+            assert all((mask == masks[0]).all() for mask in masks)
+
+
+def test_virtual_masks_say_so(factorial: dict[str, Cohort]) -> None:
+    """A sidecar with Virtual lies beside the mask of a tumor that is not rendered, and only there."""
+    for name in FACTORIAL:
+        for case in factorial[name]:
+            assert case.tumor is not None
+            sidecar = case.tumor.with_name(case.tumor.name.replace(".nii.gz", ".json"))
+            hidden = name in ("glioma_clean", "glioma_systematic")
+            assert sidecar.is_file() == hidden
+            assert not hidden or json.loads(sidecar.read_text(encoding="utf-8")) == {"Virtual": True}
+
+
+def test_factors_change_what_they_should(factorial: dict[str, Cohort]) -> None:
+    """Without the tumor, the clean scan departs from the tumor-only one near the tumor only; the scanner everywhere."""
+    case = factorial["glioma_clean"].cases[0]
+    clean, tumor, systematic = (
+        read_image(factorial[name][case.participant_id].images["fa"]).array
+        for name in ("glioma_clean", "glioma_tumor", "glioma_systematic")
+    )
+    assert case.tumor is not None
+    inside = read_mask(case.tumor).array
+    outside = (clean > 0) & (tumor > 0) & (systematic > 0) & ~inside
+    change = np.abs(clean - tumor)
+    assert change[inside].mean() > 3 * change[outside].mean()
+    assert np.abs(clean - systematic)[outside].mean() > 2 * change[outside].mean()
+
+
+def test_truth_holds_what_was_drawn(factorial: dict[str, Cohort]) -> None:
+    """The sidecar holds seed, version, pose, bundles and tumor; its volume is the mask's, and so is the table's."""
+    for case in factorial["glioma"]:
+        known = truth(case)
+        assert known["settings"]["seed"] == 5
+        assert set(known["bundles"]) == {bundle.label for bundle in case.bundles}
+        assert {"offset_mm", "distortion_mm"} <= set(known["pose"])
+        assert 0.2 < known["tumor_mass_share"] < 0.65
+        assert case.tumor is not None
+        mask = read_mask(case.tumor)
+        assert known["tumor_volume_ml"] == pytest.approx(mask.array.sum() * mask.voxel_volume_ml, abs=0.06)
+        assert case.number("tumor_volume_ml") == known["tumor_volume_ml"]
+        assert 5 <= known["tumor_volume_ml"] <= 150
+
+
+def test_true_distances_are_those_of_masks(factorial: dict[str, Cohort]) -> None:
+    """Where the scanner misplaces little, true distances agree with those between masks on disk to a voxel."""
+    from scipy import ndimage
+
+    for case in factorial["glioma_tumor"]:
+        assert case.tumor is not None
+        distance = ndimage.distance_transform_edt(~read_mask(case.tumor).array, sampling=4.0)
+        for label, expected in truth(case)["tumor_bundle_distance_mm"].items():
+            found = distance[read_mask(case.masks[Bundle.parse(label)]).array].min()
+            assert found == pytest.approx(expected, abs=6.0)
+
+
+def test_fields_lead_to_the_template(factorial: dict[str, Cohort]) -> None:
+    """Mass effect is zero where no tumor is rendered, and millimeters where one is; both fields have three vectors."""
+    for name in FACTORIAL:
+        for case in factorial[name]:
+            push = read_image(case.images["t1w"].with_name(f"{case.key}_desc-masseffect_displacement.nii.gz"))
+            whole = read_image(case.images["t1w"].with_name(f"{case.key}_desc-template_displacement.nii.gz"))
+            assert push.array.shape == whole.array.shape == (*read_image(case.images["fa"]).shape, 3)
+            assert np.isfinite(whole.array).all()
+            moved = np.linalg.norm(push.array, axis=-1).max()
+            assert moved == 0 if name in ("glioma_clean", "glioma_systematic") else 0.5 < moved < 15
+
+
+@pytest.mark.slow
+def test_raw_diffusion_can_be_prepared(factorial: dict[str, Cohort], tmp_path: Path) -> None:
+    """From the raw series, `prepare` finds the phantom's own FA contrast and the directions of a bundle."""
+    import shutil
+
+    case = factorial["healthy"].cases[0]
+    copy = tmp_path / "raw"
+    shutil.copytree(factorial["healthy"].root, copy)
+    for name in ("fa", "ap", "peaks"):
+        (copy / case.images[name].relative_to(factorial["healthy"].root)).unlink()
+    result = prepare(load_cohort(copy), maps=("fa", "peaks"))
+    assert not result.failed
+    made = result.cohort.cases[0]
+    own, theirs = (read_image(one.images["fa"]).array for one in (case, made))
+    assert np.corrcoef(own[own > 0], theirs[own > 0])[0, 1] > 0.8
+    bundle = Bundle.parse("PYTleft")
+    mask = read_mask(case.masks[bundle]).array & (own > 0.45)
+    first, second = (read_image(one.images["peaks"]).array[mask][:, :3] for one in (case, made))
+    cosine = np.abs((first * second).sum(1)) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1) + 1e-9)
+    assert np.median(cosine) > 0.9

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from shiftkit.phantoms.acquisition import load_profile
+from shiftkit.phantoms.people import Person, brain_distance
+from shiftkit.phantoms.render import grid, render, tumor_distances, tumor_masks, world
+from shiftkit.phantoms.tumors import Tumor, draw_tumor
+from shiftkit.phantoms.warp import coarse_points, jacobian
+
+
+def everywhere(points_mm: np.ndarray) -> np.ndarray:
+    return np.ones(points_mm.shape[:-1], dtype=bool)
+
+
+@pytest.fixture(scope="module")
+def free() -> Tumor:
+    """A tumor in a boundless brain: nothing damps its push."""
+    return draw_tumor(np.random.default_rng(3), np.full(coarse_points().shape[:3], 100.0), everywhere)
+
+
+def shell(center: np.ndarray, radius: float, count: int = 4000) -> np.ndarray:
+    normal = np.random.default_rng(0).standard_normal((count, 3))
+    return center + radius * normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def test_mass_effect_never_folds(patients: list[Person]) -> None:
+    """The Jacobian of every tumor's push is positive everywhere, both ways."""
+    for one in patients:
+        assert one.tumor is not None
+        assert jacobian(one.tumor.push.forward).min() > 0
+        assert jacobian(one.tumor.push.backward).min() > 0
+
+
+def test_push_is_outward_and_decays(free: Tumor) -> None:
+    """Tissue moves away from the center, less and less with distance."""
+    moved: list[float] = []
+    for factor in (1.0, 1.3, 1.7, 2.2, 3.0):
+        points = shell(free.center_mm, factor * free.radius_mm)
+        push = free.push.to_participant(points) - points
+        outward = (push * (points - free.center_mm)).sum(-1) / (factor * free.radius_mm)
+        assert (outward > 0).all()
+        assert np.linalg.norm(push - outward[:, None] * (points - free.center_mm) / (factor * free.radius_mm)) < (
+            0.1 * np.linalg.norm(push)
+        )
+        moved.append(float(outward.mean()))
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] < 0.25 * moved[0]
+
+
+def test_push_conserves_volume_around_the_source(free: Tumor) -> None:
+    """Beyond 1.3 radii, where no skull is near, tissue keeps its volume to 5 percent."""
+    factor = np.linalg.norm(coarse_points() - free.center_mm, axis=-1) / free.radius_mm
+    inside = np.zeros(factor.shape, dtype=bool)
+    inside[2:-2, 2:-2, 2:-2] = True
+    determinant = jacobian(free.push.forward)[inside & (factor > 1.3)]
+    assert np.abs(determinant - 1).max() < 0.05
+
+
+def test_push_displaces_the_volume_that_was_drawn(free: Tumor) -> None:
+    """What leaves a sphere around the tumor is the drawn share of the tumor's volume, to a tenth."""
+    radius = 2.0 * free.radius_mm
+    pushed = free.push.to_participant(shell(free.center_mm, radius))
+    grown = (np.linalg.norm(pushed - free.center_mm, axis=1) ** 3).mean() - radius**3
+    assert grown == pytest.approx(free.mass * free.radius_mm**3, rel=0.1)
+
+
+def test_skull_does_not_move(patients: list[Person]) -> None:
+    """Outside the participant's brain the push is zero."""
+    for one in patients:
+        assert one.tumor is not None
+        own = one.warp.to_template(coarse_points())
+        index = np.round((own - coarse_points()[0, 0, 0]) / 5.0).astype(int)
+        index = np.clip(index, 0, np.array(brain_distance().shape) - 1)
+        outside = brain_distance()[tuple(np.moveaxis(index, -1, 0))] == 0
+        deep_outside = outside & (np.abs(own - coarse_points()[0, 0, 0] - 5.0 * index).max(-1) < 1.0)
+        moved = np.linalg.norm(one.tumor.push.forward, axis=-1)
+        assert moved[deep_outside].max() < 0.35 < moved.max()
+
+
+def test_sites_follow_gliomas() -> None:
+    """Over 150 tumors both sides and all four sites occur, frontal ones most often."""
+    far = np.full(coarse_points().shape[:3], 100.0)
+    tumors = [draw_tumor(np.random.default_rng(seed), far, everywhere) for seed in range(40)]
+    counts = {site: sum(one.site == site for one in tumors) for site in ("frontal", "temporal", "insular", "parietal")}
+    assert min(counts.values()) >= 1
+    assert max(counts, key=lambda site: counts[site]) in ("frontal", "temporal")
+    assert 10 <= sum(one.side == "left" for one in tumors) <= 30
+    assert all((one.center_mm[0] < 0) == (one.side == "left") for one in tumors)
+
+
+def test_what_is_seen_has_the_drawn_volume(patients: list[Person]) -> None:
+    """The mask inside the brain holds the drawn volume to 8 percent on 4 mm voxels, and 5–150 ml in any case."""
+    affine, shape = grid(4.0)
+    for one in patients:
+        assert one.tumor is not None
+        seen = tumor_masks(one, affine, shape)["tumor"].array.sum() * 0.064
+        assert 5 <= seen <= 150
+        assert seen == pytest.approx(one.tumor.volume_ml, rel=0.08)
+
+
+def test_tumor_stays_in_its_hemisphere(patients: list[Person]) -> None:
+    """At most a tenth of a tumor crosses the midline, where the falx would hold it."""
+    affine, shape = grid(4.0)
+    x = world(affine, shape)[..., 0]
+    for one in patients:
+        assert one.tumor is not None
+        mask = tumor_masks(one, affine, shape)["tumor"].array
+        assert (x[mask] * one.tumor.center_mm[0] < 0).mean() < 0.1
+
+
+def test_fibers_end_in_the_core_and_masks_move_with_the_tissue(patients: list[Person]) -> None:
+    """No bundle voxel lies in a core; a bundle beside the tumor loses voxels there or is displaced; far ones stay."""
+    source = load_profile("source")
+    affected = 0
+    for one in patients[:3]:
+        without, having = (
+            render(one, source, np.random.default_rng(0), 4.0, with_tumor=shown) for shown in (False, True)
+        )
+        assert having.core is not None
+        for bundle, mask in having.masks.items():
+            assert not (mask.array & having.core.array).any()
+            affected += bool((without.masks[bundle].array & having.core.array).any())
+            if tumor_distances(one, 4.0).get(bundle.label, 0.0) > 60:
+                both = (mask.array & without.masks[bundle].array).sum()
+                assert 2 * both / (mask.array.sum() + without.masks[bundle].array.sum()) > 0.95
+    assert affected > 0
+
+
+def test_tumor_darkens_and_blurs(patients: list[Person]) -> None:
+    """Inside a tumor FA and the leading peak are far weaker than in the same voxels without it."""
+    source = load_profile("source")
+    without, having = (
+        render(patients[0], source, np.random.default_rng(0), 4.0, with_tumor=shown) for shown in (False, True)
+    )
+    assert having.tumor is not None and having.core is not None
+    core, rim = having.core.array, having.tumor.array & ~having.core.array
+    for place, share in ((core, 0.6), (rim, 0.95)):
+        assert having.images["fa"].array[place].mean() < share * without.images["fa"].array[place].mean()
