@@ -53,6 +53,8 @@ class Model:
         Of its grid, around the brain's center, RAS.
     thresholds : mapping of Bundle to float
         Probability from which a voxel counts as inside.
+    overconfidence : float
+        Expected less true Dice on validation participants; taken off every expected Dice.
     participants : mapping of str to str
         Everyone it was trained or tuned on, with the digest of their image.
     training : mapping
@@ -72,6 +74,7 @@ class Model:
     participants: Mapping[str, str] = dataclasses.field(repr=False)
     training: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
     feature_statistics: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
+    overconfidence: float = 0.0
 
     @cached_property
     def digest(self) -> str:
@@ -145,6 +148,7 @@ def load_model(path: Path) -> Model:
             participants=block["participants"],
             training=block["training"],
             feature_statistics=block.get("feature_statistics", {}),
+            overconfidence=float(block.get("overconfidence", 0.0)),
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
@@ -183,6 +187,7 @@ def _metadata(model: Model) -> dict[str, Any]:
             "thresholds": {bundle.label: value for bundle, value in model.thresholds.items()},
             "participants": dict(model.participants),
             "training": dict(model.training),
+            "overconfidence": model.overconfidence,
             "feature_statistics": dict(model.feature_statistics),
             "digest": model.digest,
         },

@@ -235,7 +235,7 @@ def _write_case(out: Path, case: Case, models: Sequence[Model], probabilities: b
         if probabilities:
             _write_steps(volume.with_array(steps), probability_path(out, case.key, bundle))
         write_image(volume.with_array(mask), mask_path(out, case.key, bundle))
-        sure = confidence(volume.array, mask)
+        sure = confidence(volume.array, mask, models[0].overconfidence)
         rows.append(
             {
                 "participant_id": case.participant_id,

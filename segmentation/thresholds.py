@@ -1,4 +1,4 @@
-"""The probability from which a voxel counts as inside, chosen on validation participants."""
+"""What is chosen and measured on validation participants: thresholds, and how overconfident a model is."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..types import Bundle
 from .checkpoints import Model
+from .confidence import confidence
 from .data import Sample
 from .prediction import infer
 
@@ -41,6 +42,25 @@ def choose_thresholds(model: Model, samples: Sequence[Sample]) -> dict[Bundle, f
                 key=lambda threshold: abs(threshold - 0.5),
             )
     return chosen
+
+
+def measure_overconfidence(model: Model, samples: Sequence[Sample]) -> float:
+    """Mean of expected less true Dice over validation participants and bundles; 0 without any.
+
+    Networks trained with a Dice loss are surer than they are right; see `confidence.confidence`.
+    """
+    excess: list[float] = []
+    for sample in samples:
+        if sample.target is None or sample.known is None:
+            continue
+        probability = infer([model], sample)
+        for column in np.flatnonzero(sample.known):
+            mask = probability[column] >= model.thresholds[model.bundles[column]]
+            total = float(mask.sum() + sample.target[column].sum())
+            if mask.any() and total:
+                true = 2 * float((mask & sample.target[column]).sum()) / total
+                excess.append(confidence(probability[column], mask).predicted_dice - true)
+    return round(float(np.mean(excess)), 4) if excess else 0.0
 
 
 def _dice_by_threshold(probability: NDArray[np.float32], target: NDArray[np.bool_]) -> NDArray[np.float64]:

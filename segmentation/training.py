@@ -20,6 +20,7 @@ from .features import feature_statistics
 from .fitting import Schedule, fit
 from .network import Architecture, build_network
 from .prediction import close_predictions, open_predictions, segment
+from .thresholds import measure_overconfidence
 
 Progress = Callable[[int, int, str], None]
 
@@ -248,6 +249,8 @@ class _Recipe:
             },
             feature_statistics=feature_statistics(built, samples[: len(training)]),
         )
+        excess = measure_overconfidence(model, samples[len(training) :])
+        model = dataclasses.replace(model, overconfidence=excess)
         write_text(out / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
         save_curve(result.log, out / "training.svg")
         save_model(model, out)

@@ -22,7 +22,7 @@ from .fitting import Anchor, fit
 from .network import build_network
 from .prediction import close_predictions, open_predictions, segment
 from .strategies import STRATEGIES, Strategy, find_strategy, freeze
-from .thresholds import choose_thresholds
+from .thresholds import choose_thresholds, measure_overconfidence
 from .training import digests, load_samples
 
 Progress = Callable[[int, int, str], None]
@@ -294,6 +294,8 @@ class _Fold:
         if trained:
             validation = [self.samples[case.key] for case in inner]
             tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, validation))
+            if validation:
+                tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, validation))
         save_model(tuned, folder)
         shutil.rmtree(folder / "state", ignore_errors=True)
         return tuned

@@ -14,7 +14,7 @@ from shiftkit.segmentation.checkpoints import Model
 from shiftkit.segmentation.confidence import ABSTAIN_BELOW, confidence
 from shiftkit.segmentation.data import canonical_peaks, load_sample, to_own_grid
 from shiftkit.segmentation.prediction import infer, predict, predict_probabilities, read_predictions
-from shiftkit.segmentation.thresholds import GRID, choose_thresholds
+from shiftkit.segmentation.thresholds import GRID, choose_thresholds, measure_overconfidence
 from shiftkit.segmentation.warping import mirror
 from shiftkit.types import Bundle, Case, Cohort, Volume
 
@@ -241,6 +241,22 @@ def test_confidence_at_its_limits() -> None:
     assert confidence(ones / 2, ones > 0).entropy_bits == 1
     empty = confidence(ones * 0.01, ones > 2)
     assert empty.predicted_dice == 0 < ABSTAIN_BELOW and empty.abstain and np.isnan(empty.entropy_bits)
+
+
+def test_overconfidence_is_taken_off(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """On the participants it was measured on, the corrected expected Dice is the true one on average."""
+    model = make_model()
+    samples = [load_sample(case, "fa", 2.5, SHAPE, BUNDLES) for case in controls]
+    sure = dataclasses.replace(model, thresholds=dict.fromkeys(BUNDLES, 0.3))
+    excess = measure_overconfidence(sure, samples)
+    gaps = []
+    for sample in samples:
+        for probability, reference in zip(infer([sure], sample), sample.target, strict=True):
+            mask = probability >= 0.3
+            true = 2 * (mask & reference).sum() / (mask.sum() + reference.sum())
+            gaps.append(confidence(probability, mask, excess).predicted_dice - true)
+    assert abs(np.mean(gaps)) < 1e-3 < abs(excess)
+    assert measure_overconfidence(sure, []) == 0
 
 
 def test_confidence_table_has_a_row_a_mask(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
