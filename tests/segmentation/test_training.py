@@ -1,11 +1,8 @@
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -21,14 +18,40 @@ from shiftkit.types import Cohort
 
 from .conftest import BUNDLES, GRID, SHAPE
 
-TRAIN = """
-import sys, torch
+KILL = """
+import os, signal, sys, time
+import numpy as np, torch
 from pathlib import Path
 from shiftkit.cohorts import load_cohort
 from shiftkit.segmentation.training import train
+import accelerate, monai.losses.dice, monai.networks.nets.unet
 torch.set_num_threads(1)
-train(load_cohort(Path(sys.argv[1])), out=Path(sys.argv[2]), modality="fa", epochs=6, resume=True, device="cpu",
-      channels=(4, 8, 16), shape=(24, 24, 16))
+cohort, folder = load_cohort(Path(sys.argv[1])), Path(sys.argv[2])
+
+def run(name, after=None):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        step = lambda done, total, text: text == "Training" and os.write(writing, b".")
+        train(cohort, out=folder / name, modality="fa", epochs=8, resume=True, device="cpu", progress=step,
+              channels=(4, 8, 16), shape=(24, 24, 16))
+        os._exit(0)
+    os.close(writing)
+    steps = 0
+    while os.read(reading, 1):
+        steps += 1
+        if after is not None and steps == after[0]:
+            time.sleep(after[1])
+            os.kill(child, signal.SIGKILL)
+            break
+    os.close(reading)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+assert run("whole") == 0
+rng = np.random.default_rng(0)
+kills = [run("killed", (int(rng.integers(1, 9)), float(rng.uniform(0, 0.05)))) for _ in range(10)]
+assert run("killed") == 0
+print(sum(code == -signal.SIGKILL for code in kills))
 """
 
 
@@ -123,26 +146,11 @@ def test_the_same_seed_gives_the_same_weights(controls: Cohort, tmp_path: Path) 
 def test_killed_training_resumes_to_the_same_weights(controls: Cohort, tmp_path: Path) -> None:
     """Kill −9 at ten random moments and resuming ends with the weights of an undisturbed run, to the bit."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", TRAIN, str(controls.root), str(out)], env=environment)
-
-    began = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
-    took = time.monotonic() - began
-    rng = np.random.default_rng(0)
-    kills = 0
-    for _ in range(10):
-        process = start(tmp_path / "killed")
-        try:
-            assert process.wait(timeout=float(rng.uniform(0.6, 0.95)) * took) == 0
-            break  # it was faster than the clock this time, and is done
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert start(tmp_path / "killed").wait() == 0
-    assert kills >= 1
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, controls.root, tmp_path], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 8
     assert same_weights(tmp_path / "whole", tmp_path / "killed")
 
 
