@@ -225,7 +225,7 @@ def _images(
         np.clip(0.12 + 0.75 * length[..., 0] - 0.25 * length[..., 1], 0.03, 0.95) * (1 - 0.4 * edema) * profile.fa_scale
     )
     ap = np.clip(0.05 + (length**2).sum(-1) ** 0.5 * 0.8, 0, 1) * (1 - 0.3 * edema)
-    t1 = seen["t1w"] ** (profile.t1_gamma * person.t1_contrast) * (1 - 0.35 * np.clip(1.2 - depth, 0, 1))
+    t1 = _with_tumor(seen["t1w"] ** (profile.t1_gamma * person.t1_contrast), depth)
     t1 = t1 * bias_field(brain.shape, profile, spacing_mm, rng)[brain]
     measured: dict[str, Array] = {}
     for name, values in (("t1w", t1), ("fa", fa), ("ap", ap)):
@@ -235,6 +235,12 @@ def _images(
     whole = np.zeros((*brain.shape, 3, 3), dtype=np.float32)
     whole[brain] = peaks
     return measured | {"peaks": measure_peaks(whole, brain, profile, spacing_mm, rng).reshape(*brain.shape, 9)}
+
+
+def _with_tumor(t1: Array, depth: Array) -> Array:
+    """Dark tumor in place of gyri: darkest at the center, fading into the tissue around."""
+    share = 0.85 * np.clip((1.2 - depth) / 0.5, 0, 1)
+    return t1 * (1 - share) + share * (0.35 + 0.2 * np.clip(depth, 0, 1))
 
 
 def _filler(wm: Array, spacing_mm: float) -> Array:

@@ -78,7 +78,7 @@ def test_skull_does_not_move(patients: list[Person]) -> None:
 
 
 def test_sites_follow_gliomas() -> None:
-    """Over 150 tumors both sides and all four sites occur, frontal ones most often."""
+    """Over 40 tumors both sides and all four sites occur, frontal ones most often."""
     far = np.full(coarse_points().shape[:3], 100.0)
     tumors = [draw_tumor(np.random.default_rng(seed), far, everywhere) for seed in range(40)]
     counts = {site: sum(one.site == site for one in tumors) for site in ("frontal", "temporal", "insular", "parietal")}
