@@ -141,7 +141,6 @@ def _distance(result: "Decomposition") -> Finding:
     decay = next(one for one in result.estimates if one.name == "decay_length")
     claim = "The decay length is not given."
     if np.isfinite(decay.value):
-        smallest = float(result.curve["distance_mm"].min())
         at_edge = decay.value <= 2.0 + 1e-9
         length = "≤ 2 mm" if at_edge else f"{decay.value:.0f} mm [{decay.low:.0f}, {decay.high:.0f}]"
         claim = (
@@ -196,7 +195,7 @@ def _recovery(result: "Decomposition") -> Finding:
     table = result.recovery
     rows = table[table["component"].isin(_PARTS)]
     given = rows[np.isfinite(rows["recovered"])]
-    claim = "No recovered fraction is given: the interval of the part before fine-tuning includes nothing, or the split is withheld."
+    claim = "No recovered fraction is given: there may be nothing to recover, or the split is withheld."
     if len(given):
         claim = (
             "Fine-tuning recovers "

@@ -182,7 +182,7 @@ def for_each_case(
         else:
             rows += result
         if progress is not None:
-            progress(done, len(cohort), f"compared {cohort.cases[done - 1].key}")
+            progress(done, len(cohort), f"Scoring {cohort.name}")
     if len(problems) == 1:
         raise problems[0]
     raise_all([str(problem) for problem in problems], f"{len(problems)} of {len(cohort)} cases")

@@ -103,7 +103,7 @@ def count_errors(
             total[:, names.index(case.participant_id)] += counts
             counted.add(case.participant_id)
         if progress is not None:
-            progress(done + 1, len(cohort), f"counted errors of {case.key}")
+            progress(done + 1, len(cohort), f"Counting errors in {cohort.name}")
     kept = [index for index, name in enumerate(names) if name in counted]
     return ErrorCounts(
         participants=tuple(names[index] for index in kept),

@@ -60,13 +60,14 @@ def verdict_of(before: "Split", repaired: pd.DataFrame, settings: "Settings") ->
     total = before.estimate("total")
     if not np.isfinite(total.value):
         return f"No number is given: {Status(total.status).sentence}"
-    lost = f"{total.value:.2f} {unit} {_range(total)}"
+    digits = 2 if abs(total.value) >= 0.1 else 3  # small drops need the third decimal to add up
+    lost = f"{total.value:.{digits}f} {unit} {_range(total, digits)}"
     if before.status == Status.SPLIT_WITHHELD:
         return f"Patients lose {lost} against controls. {Status.SPLIT_WITHHELD.sentence}"
     far, near = before.estimate("systematic"), before.estimate("tumor")
     sentence = (
-        f"Of the {lost} lost by patients, {far.value:.2f} {_range(far)} is systematic and {near.value:.2f} "
-        f"{_range(near)} is due to the tumor's proximity"
+        f"Of the {lost} lost by patients, {far.value:.{digits}f} {_range(far, digits)} is systematic and "
+        f"{near.value:.{digits}f} {_range(near, digits)} is due to the tumor's proximity"
     )
     if before.status == Status.NO_TUMOR_EFFECT_SHOWN:
         sentence += f", which the test did not show to differ from nothing (p = {before.p_tumor:.2g})"
@@ -86,8 +87,8 @@ def _repair(name: object, rows: pd.DataFrame) -> str:
     return f"fine-tuning ({strategy}) removes {' and '.join(words)}" if words else ""
 
 
-def _range(estimate: Estimate) -> str:
-    return f"[{estimate.low:.2f}, {estimate.high:.2f}]".replace("-", "−")
+def _range(estimate: Estimate, digits: int) -> str:
+    return f"[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]".replace("-", "−")
 
 
 def notes_of(before: "Split", settings: "Settings") -> tuple[str, ...]:
