@@ -100,7 +100,9 @@ def draw_pose(profile: Profile, rng: np.random.Generator) -> Pose:
     return Pose(warp=exponentiate(velocity), offset_mm=tuple(offset.tolist()), distortion_mm=float(strength))
 
 
-def measure_scalar(image: Array, brain: Array, profile: Profile, spacing_mm: float, rng: np.random.Generator) -> Array:
+def measure_scalar(
+    image: Array, brain: NDArray[np.bool_], profile: Profile, spacing_mm: float, rng: np.random.Generator
+) -> Array:
     """Blur, bias field and Rician noise on an image with values of about 0–1."""
     sigma = [width / spacing_mm for width in profile.blur_mm]
     blurred = ndimage.gaussian_filter(image, sigma)
@@ -113,7 +115,7 @@ def measure_scalar(image: Array, brain: Array, profile: Profile, spacing_mm: flo
 def bias_field(shape: tuple[int, int, int], profile: Profile, spacing_mm: float, rng: np.random.Generator) -> Array:
     """A smooth multiplicative receive field around 1."""
     coarse = rng.standard_normal([max(3, int(n * spacing_mm / 60)) for n in shape])
-    smooth = ndimage.zoom(coarse, np.array(shape) / coarse.shape, order=3, mode="nearest", grid_mode=True)
+    smooth = np.asarray(ndimage.zoom(coarse, np.array(shape) / coarse.shape, order=3, mode="nearest", grid_mode=True))
     smooth = (smooth - smooth.mean()) / (np.ptp(smooth) + 1e-6)
     return 1 + profile.bias * smooth
 
@@ -139,20 +141,21 @@ def measure_peaks(
     false_everywhere = rng.standard_normal(peaks.shape, np.float32)
     sigma = [width / spacing_mm for width in profile.blur_mm]
     box = _box(inside, [int(4 * width + 0.5) for width in sigma])
-    peaks, error, false = peaks[box], error[box], false_everywhere[box]
-    lead = np.abs(peaks).argmax(axis=-1)
-    sign = np.sign(np.take_along_axis(peaks, lead[..., None], axis=-1))
-    peaks = peaks * np.where(sign == 0, np.float32(1), sign)
-    amplitude = np.linalg.norm(peaks, axis=-1, keepdims=True)
+    seen: Array = peaks[box]
+    error, false = error[box], false_everywhere[box]
+    lead = np.abs(seen).argmax(axis=-1)
+    sign = np.sign(np.take_along_axis(seen, lead[..., None], axis=-1))
+    seen = seen * np.where(sign == 0, np.float32(1), sign)
+    amplitude = np.linalg.norm(seen, axis=-1, keepdims=True)
     scale = np.tan(np.deg2rad(profile.peak_angle_deg)) / np.sqrt(2)
-    # Weak peaks are less certain than strong ones.
-    peaks = peaks + scale * error * np.sqrt(np.maximum(amplitude, 0) * 0.6)
-    peaks = peaks + profile.false_peak * false * _FALSE_BY_RANK
+    # Weak seen are less certain than strong ones.
+    seen = seen + scale * error * np.sqrt(np.maximum(amplitude, 0) * 0.6)
+    seen = seen + profile.false_peak * false * _FALSE_BY_RANK
     if any(sigma):
         for p, c in np.ndindex(3, 3):
-            peaks[..., p, c] = ndimage.gaussian_filter(peaks[..., p, c], sigma)
+            seen[..., p, c] = ndimage.gaussian_filter(seen[..., p, c], sigma)
     measured = false_everywhere * np.float32(0)  # zeros with the sign of the noise: what full-size arithmetic gives
-    measured[box] = peaks * inside[box][..., None, None]
+    measured[box] = seen * inside[box][..., None, None]
     return measured
 
 

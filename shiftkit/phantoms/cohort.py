@@ -1,8 +1,9 @@
 """Phantom cohorts on disk: who is in them, and everything that was drawn, written beside the images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 from joblib import Parallel, delayed
@@ -103,7 +104,8 @@ def phantom(
         for one in people
     )
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in plan}
-    for done, made in enumerate(Parallel(n_jobs=jobs, return_as="generator")(tasks), start=1):
+    results = cast("Iterable[dict[str, dict[str, object]]]", Parallel(n_jobs=jobs, return_as="generator")(tasks))
+    for done, made in enumerate(results, start=1):
         for name, row in made.items():
             rows[name].append(row)
         if progress is not None:

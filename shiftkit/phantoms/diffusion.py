@@ -59,7 +59,7 @@ def measure_diffusion(
     seen: dict[str, Array],
     brain: NDArray[np.bool_],
     profile: Profile,
-    affine: Array,
+    affine: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> Diffusion:
     """Signal of a mixture of tensors, blurred, with Rician noise.

@@ -1,13 +1,14 @@
 """Streamlines to what a diffusion measurement sees: densities, directions, up to three peaks a voxel."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 
 _TRUNCATE = 2.5
@@ -40,7 +41,11 @@ class Population:
 
 
 def rasterize(
-    streamlines_mm: Array, alive: NDArray[np.bool_], affine: Array, shape: tuple[int, int, int], blur_mm: float = 1.6
+    streamlines_mm: Array,
+    alive: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    blur_mm: float = 1.6,
 ) -> Population:
     """Turn a family of streamlines into a population.
 
@@ -71,7 +76,7 @@ def rasterize(
     vector = np.stack(smooth[:3], axis=-1)
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
     direction = np.divide(vector, norm, out=np.zeros_like(vector), where=norm > 1e-6)
-    return Population(box=box, density=density / np.float32(scale), direction=direction)
+    return Population(box=box, density=np.asarray(density / np.float32(scale), dtype=np.float32), direction=direction)
 
 
 def _box(index: Array, margin: NDArray[np.int_], shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:

@@ -123,5 +123,5 @@ def _template_brain() -> NDArray[np.bool_]:
 def brain_distance() -> Array:
     """Distance in mm to the outside of the template's brain, on the coarse grid."""
     t1w = template()["t1w"]
-    depth = ndimage.distance_transform_edt(_template_brain()) * t1w.spacing_mm[0]
+    depth = np.asarray(ndimage.distance_transform_edt(_template_brain())) * t1w.spacing_mm[0]
     return interpolate(depth[..., None], coarse_points(), t1w.affine[:3, 3], 2.0)[..., 0]

@@ -44,7 +44,7 @@ class Rendering:
     diffusion: Diffusion | None = None
 
 
-def grid(spacing_mm: float) -> tuple[Array, tuple[int, int, int]]:
+def grid(spacing_mm: float) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
     """Affine and shape of the phantom's grid: the MNI box at a spacing, RAS."""
     affine = np.diag([spacing_mm] * 3 + [1.0])
     affine[:3, 3] = (-91, -127, -73)
@@ -97,7 +97,7 @@ def render(
         bundle: Volume(array=populations[i].mask(threshold, shape) & (depth > core) & brain, affine=affine)
         for i, bundle in enumerate(person.bundles)
     }
-    seen = {name: image[brain] for name, image in tissue.items()} | {"depth": depth[brain]}
+    seen: dict[str, Array] = {name: image[brain] for name, image in tissue.items()} | {"depth": depth[brain]}
     peaks = _true_peaks(populations, seen, _filler(tissue["wm"], spacing_mm)[brain], brain, core)
     images = _images(person, seen, brain, peaks, profile, spacing_mm, rng)
     series = measure_diffusion(peaks, seen, brain, profile, affine, rng) if with_diffusion else None
@@ -119,13 +119,13 @@ def to_template(points: Array, person: Person, pose: Pose, with_tumor: bool) -> 
     return person.warp.to_template(pose.warp.to_template(points))
 
 
-def world(affine: Array, shape: tuple[int, int, int]) -> Array:
+def world(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> Array:
     """World coordinates of a grid's voxels, shape (X, Y, Z, 3) in mm."""
     index = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij"), axis=-1)
     return index * np.diag(affine)[:3] + affine[:3, 3]
 
 
-def tumor_masks(person: Person, affine: Array, shape: tuple[int, int, int]) -> dict[str, Volume]:
+def tumor_masks(person: Person, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> dict[str, Volume]:
     """The tumor (whole) and its core inside the participant's brain, whatever the scanner; empty for controls."""
     if person.tumor is None:
         return {}
@@ -147,7 +147,7 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
         return {}
     affine, shape = grid(spacing_mm)
     outside = ~tumor_masks(person, affine, shape)["tumor"].array
-    distance = ndimage.distance_transform_edt(outside, sampling=spacing_mm)
+    distance = np.asarray(ndimage.distance_transform_edt(outside, sampling=spacing_mm))
     alive = person.tumor.depth(world(affine, shape)) > person.tumor.core_share
     distances: dict[str, float] = {}
     for bundle, streamlines in person.bundles.items():
@@ -171,7 +171,12 @@ def _brain(tissue: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
 
 
 def _population(
-    streamlines: Array, person: Person, pose: Pose | None, affine: Array, shape: tuple[int, int, int], with_tumor: bool
+    streamlines: Array,
+    person: Person,
+    pose: Pose | None,
+    affine: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    with_tumor: bool,
 ) -> Population:
     points = person.warp.to_participant(streamlines)
     points = pose.warp.to_participant(points) if pose else points
@@ -234,7 +239,8 @@ def _images(
         measured[name] = measure_scalar(image, brain, profile, spacing_mm, rng)
     whole = np.zeros((*brain.shape, 3, 3), dtype=np.float32)
     whole[brain] = peaks
-    return measured | {"peaks": measure_peaks(whole, brain, profile, spacing_mm, rng).reshape(*brain.shape, 9)}
+    measured["peaks"] = measure_peaks(whole, brain, profile, spacing_mm, rng).reshape(*brain.shape, 9)
+    return measured
 
 
 def _with_tumor(t1: Array, depth: Array) -> Array:
@@ -246,6 +252,6 @@ def _with_tumor(t1: Array, depth: Array) -> Array:
 def _filler(wm: Array, spacing_mm: float) -> Array:
     """Directions of white matter that no modeled family fills: radial, towards the cortex."""
     smooth = ndimage.gaussian_filter(wm, 6.0 / spacing_mm)
-    gradient = np.stack(np.gradient(smooth), axis=-1)
+    gradient = np.stack([np.gradient(smooth, axis=axis) for axis in range(3)], axis=-1)
     norm = np.linalg.norm(gradient, axis=-1, keepdims=True)
     return gradient / np.maximum(norm, 1e-6)

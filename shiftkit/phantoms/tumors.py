@@ -110,7 +110,7 @@ def _radius(volume_ml: float) -> float:
 
 def _inwards(center: Array, radius: float, brain_distance: Array) -> Array:
     """Move a center away from skull and midline until most of the tumor has room."""
-    slope = np.stack(np.gradient(brain_distance, COARSE_MM), axis=-1)
+    slope = np.stack([np.gradient(brain_distance, COARSE_MM, axis=axis) for axis in range(3)], axis=-1)
     wanted = min(0.6 * radius, 15.0)
     for _ in range(15):
         if sample(brain_distance[..., None], center)[0] >= wanted:

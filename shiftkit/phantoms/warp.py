@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 ORIGIN_MM = np.array([-98.0, -134.0, -72.0])
 EXTENT_MM = np.array([196.0, 232.0, 188.0])
 COARSE_MM = 5.0
@@ -124,7 +124,7 @@ def smooth_noise(rng: np.random.Generator, smoothness_mm: float) -> Array:
 
 def jacobian(field: Array, spacing_mm: float = COARSE_MM) -> Array:
     """Determinant of the Jacobian of ``x + field(x)``, shape (X, Y, Z), by central differences."""
-    gradient = np.stack([np.stack(np.gradient(field[..., c], spacing_mm), axis=-1) for c in range(3)], axis=-2)
+    gradient = np.stack([np.gradient(field, spacing_mm, axis=axis) for axis in range(3)], axis=-1)
     return np.linalg.det(np.eye(3) + gradient)
 
 
