@@ -248,7 +248,7 @@ def split(rows: Rows, weights: Array, settings: Settings) -> Split:
 
 
 def _status(rows: Rows, pooled: Regression, p_tumor: float, decay_high: float, settings: Settings) -> str:
-    """Whether the split stands; the order is that of the questions: is there an effect, is its far field seen?"""
+    """Whether the split stands; the order is that of the questions: is there an effect, is its far field seen."""
     failed = np.mean(~np.isfinite(pooled.draws[:, 0])) if len(pooled.draws) else 0.0
     if not pooled.converged or not np.isfinite(p_tumor) or failed > 0.1:
         return Status.NOT_CONVERGED
@@ -368,17 +368,17 @@ def _estimates(
     pooled = frame[(frame["bundle"] == "all") & (frame["method"] == "regression")]
     made = [
         Estimate(
-            name=str(row.component),
-            value=float(row.estimate),
-            low=float(row.low),
-            high=float(row.high),
+            name=row["component"],
+            value=row["estimate"],
+            low=row["low"],
+            high=row["high"],
             level=settings.level,
             unit=unit_of(settings.metric),
             n=rows.n_patients,
-            p_value=float(row.p_value),
-            status=str(row.status),
+            p_value=row["p_value"],
+            status=row["status"],
         )
-        for row in pooled.itertuples()
+        for row in pooled.to_dict("records")
     ]
     shown = status in (Status.OK, Status.EXPLORATORY)
     value, low, high = decay if shown else (float("nan"),) * 3

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..types import Estimate, Finding
+from ..types import Finding
 
 if TYPE_CHECKING:
     from .decomposition import Decomposition
@@ -14,9 +14,9 @@ _PARTS = ("total", "systematic", "tumor")
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _METHOD = (
     "Fractional logit by quasi-likelihood with one intercept a bundle and hemisphere, a cohort term and a term that "
-    "decays exponentially with the edge-to-edge distance from tumor to reference bundle; components by g-computation over "
-    "the patients, averaged within participants first. Intervals: expanded percentile bootstrap over participants, "
-    "stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation of whole distance "
+    "decays exponentially with the edge-to-edge distance from tumor to reference bundle; components by g-computation "
+    "over the patients, averaged within participants first. Intervals: expanded percentile bootstrap over "
+    "participants, stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation of whole distance "
     "vectors within strata of tumor side and volume, and of cohort labels."
 )
 _REFERENCES = ("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789", "10.2202/1544-6115.1585")
@@ -143,9 +143,7 @@ def _distance(result: "Decomposition") -> Finding:
     if np.isfinite(decay.value):
         at_edge = decay.value <= 2.0 + 1e-9
         length = "≤ 2 mm" if at_edge else f"{decay.value:.0f} mm [{decay.low:.0f}, {decay.high:.0f}]"
-        claim = (
-            f"The tumor's effect decays with distance; its decay length is {length} (seen from {smallest:.0f} mm on)."
-        )
+        claim = f"The tumor's effect decays with distance; its decay length is {length}."
     patients = result.scores[result.scores["group"] == "glioma"]
 
     def figure(ax: Any) -> Any:
@@ -155,7 +153,7 @@ def _distance(result: "Decomposition") -> Finding:
         key="distance",
         title="Performance against distance to the tumor",
         claim=claim,
-        estimates=(decay,) if isinstance(decay, Estimate) else (),
+        estimates=(decay,),
         table=result.curve,
         method="Dark band: pointwise interval. Light band: simultaneous interval of the whole curve.",
         figure=figure,
@@ -200,9 +198,9 @@ def _recovery(result: "Decomposition") -> Finding:
         claim = (
             "Fine-tuning recovers "
             + ", ".join(
-                f"{100 * row.recovered:.0f} % [{100 * row.low:.0f}, {100 * row.high:.0f}] of the {row.component} part "
-                f"({row.strategy})"
-                for row in given.itertuples()
+                f"{100 * row['recovered']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}] of the "
+                f"{row['component']} part ({row['strategy']})"
+                for row in given.to_dict("records")
             )
             + "."
         )

@@ -45,7 +45,7 @@ def hemispheric(rows: Rows, weights: Array) -> tuple[Array, Array, int]:
     ipsi = np.where(is_left, patients[:, left], patients[:, right])
     contra = np.where(is_left, patients[:, right], patients[:, left])
     usable = np.isfinite(ipsi) & np.isfinite(contra) & np.isin(side, ["left", "right"])[:, None]
-    used = usable.any(axis=1)
+    used = np.asarray(usable.any(axis=1))
     if not used.any() or not len(controls) or not paired:
         return np.full(3, np.nan), np.full((len(weights), 3), np.nan), 0
     all_weights = np.vstack([np.ones(len(rows.people)), weights])

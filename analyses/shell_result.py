@@ -57,7 +57,6 @@ class ShellResult:
     def estimates(self) -> tuple[Estimate, ...]:
         """Pooled components on the Dice scale."""
         rows = self.decomposition()
-        units = {"unit": "Dice", "level": self.level}
         return tuple(
             Estimate(
                 name=row["component"],
@@ -66,7 +65,8 @@ class ShellResult:
                 high=row["high"],
                 n=row["n_patients"],
                 status=row["status"],
-                **units,
+                unit="Dice",
+                level=self.level,
             )
             for row in rows[rows["bundle"] == "all"].to_dict("records")
         )

@@ -103,8 +103,8 @@ def notes_of(before: "Split", settings: "Settings") -> tuple[str, ...]:
         low, high = interval(draws, 0.90, min(before.rows.n_patients, before.rows.n_controls))
         inside = -settings.margin < low and high < settings.margin
         notes.append(
-            f"The systematic part is {'' if inside else 'not shown to be '}equivalent to none within ± {settings.margin:g} "
-            f"(90 % interval {low:.3f} to {high:.3f})."
+            f"The systematic part is {'' if inside else 'not shown to be '}equivalent to none within "
+            f"± {settings.margin:g} (90 % interval {low:.3f} to {high:.3f})."
         )
     notes.append(
         "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "

@@ -67,8 +67,11 @@ def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
     if not done.is_file():
         from .phantoms import phantom
 
-        others = {"healthy": {"n_glioma": 0}, "glioma": {"n_healthy": 0}}[name]
-        phantom(root, jobs=os.cpu_count() or 1, progress=progress, **others)
+        jobs = os.cpu_count() or 1
+        if name == "healthy":
+            phantom(root, n_glioma=0, jobs=jobs, progress=progress)
+        else:
+            phantom(root, n_healthy=0, jobs=jobs, progress=progress)
         write_text(done, "")
     return load_cohort(root / name, name=name)
 
