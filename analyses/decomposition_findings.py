@@ -16,8 +16,8 @@ _METHOD = (
     "Fractional logit by quasi-likelihood with one intercept a bundle and hemisphere, a cohort term and a term that "
     "decays exponentially with the edge-to-edge distance from tumor to reference bundle; components by g-computation "
     "over the patients, averaged within participants first. Intervals: expanded percentile bootstrap over "
-    "participants, stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation of whole distance "
-    "vectors within strata of tumor side and volume, and of cohort labels."
+    "participants, stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation of "
+    "whole distance vectors within strata of tumor side and volume, and of cohort labels."
 )
 _REFERENCES = ("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789", "10.2202/1544-6115.1585")
 
