@@ -160,8 +160,11 @@ def decompose(
 
     Notes
     -----
-    The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease unless controls
-    were scanned like the patients.
+    The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease.
+
+    The tumor's effect is not modulated by its volume here. The far-field share below which a split is withheld and the
+    expansion of the intervals are defaults; their operating characteristics (coverage of the components, type I error,
+    power) have not been measured yet.
     """
     settings = Settings(
         metric=metric,
@@ -275,7 +278,6 @@ def _by_bundle(
     if status in (Status.NOT_CONVERGED, Status.TOO_FEW):
         return []
     records: list[dict[str, Any]] = []
-    tests: list[tuple[float, float]] = []
     # Effects of single bundles are noisier than the pooled one; borrowing its λ keeps them estimable.
     parts = [[position] for position in range(len(rows.levels))]
     for number, members in enumerate(parts):
@@ -293,7 +295,6 @@ def _by_bundle(
         n = len(set(part.person[part.patient]))
         own = Status.NOT_CONVERGED if not fitted.converged else status if status in _WITHHOLDING else _few(n)
         tested = {"tumor": p_tumor, "systematic": p_far}
-        tests.append((p_tumor, p_far))
         records += _records(
             part, bundle, hemisphere, "regression", COMPONENTS, fitted.values, fitted.draws, tested, own, settings, n
         )
@@ -352,7 +353,7 @@ def _records(
                 "estimate": values[column] if given else np.nan,
                 "low": low if given else np.nan,
                 "high": high if given else np.nan,
-                "p_value": p_values.get(name, np.nan),
+                "p_value": p_values.get(name, np.nan) if given else np.nan,
                 "p_adjusted": np.nan,
                 "n_patients": rows.n_patients if n_patients is None else n_patients,
                 "n_controls": rows.n_controls,

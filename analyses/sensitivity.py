@@ -46,11 +46,12 @@ def sensitivity(rows: Rows, weights: Array, base: "Split", settings: "Settings",
     records = _orders(base, settings)
     if full and base.status not in (Status.NOT_CONVERGED, Status.TOO_FEW):
         for decay in _FIXED_MM:
-            records += _refit(f"decay length fixed at {decay:g} mm", rows, weights, settings, np.array([decay]))
+            name = f"decay length fixed at {decay:g} mm"
+            records += _refit(name, rows, weights, base, settings, np.array([decay]))
         for name, change in _VARIANTS.items():
             changed = change(rows)
             if changed is not None:
-                records += _refit(name, changed, weights, settings, settings.grid_mm)
+                records += _refit(name, changed, weights, base, settings, settings.grid_mm)
         records += _leave_one_out(rows, base, settings)
         records += _placebo(rows, settings)
     return pd.DataFrame(records, columns=list(SENSITIVITY.columns))
@@ -71,7 +72,9 @@ def _orders(base: "Split", settings: "Settings") -> list[dict[str, Any]]:
     return records
 
 
-def _refit(name: str, rows: Rows, weights: Array, settings: "Settings", grid_mm: Array) -> list[dict[str, Any]]:
+def _refit(
+    name: str, rows: Rows, weights: Array, base: "Split", settings: "Settings", grid_mm: Array
+) -> list[dict[str, Any]]:
     n = len(set(rows.person[rows.patient]))
     if n < 3:
         empty = np.full(1, np.nan)
@@ -79,7 +82,8 @@ def _refit(name: str, rows: Rows, weights: Array, settings: "Settings", grid_mm:
     columns, _ = covariate_columns(rows, settings.covariates)
     # A quarter of the draws: these intervals are for comparison, not for quoting.
     found = regress(rows, columns, weights[: max(200, len(weights) // 4)], grid_mm)
-    status = Status.OK if found.converged else Status.NOT_CONVERGED
+    # A split that the primary analysis withholds is not given by the back door.
+    status = base.status if found.converged else Status.NOT_CONVERGED
     return [_record(name, part, *found.component(part), rows, status, settings) for part in ("systematic", "tumor")]
 
 

@@ -1,5 +1,6 @@
 """Names instead of paths: cohorts and models that ``shiftkit.toml`` registers, and the built-in ones."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,7 +9,6 @@ from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
 from .types import Cohort
-from .version import __version__
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
 BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
@@ -62,7 +62,7 @@ def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
 
     if name not in BUILT_IN_COHORTS:
         raise ConfigError(f"The built-in cohorts are {' and '.join(BUILT_IN_COHORTS)}; got {name!r}.")
-    root = cache_dir() / f"phantom-{__version__}"
+    root = cache_dir() / f"phantom-{_phantom_digest()}"
     done = root / f"{name}.done"  # outside the cohort: a half-made one is continued, not trusted
     if not done.is_file():
         from .phantoms import phantom
@@ -74,6 +74,14 @@ def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
             phantom(root, n_healthy=0, jobs=jobs, progress=progress)
         write_text(done, "")
     return load_cohort(root / name, name=name)
+
+
+def _phantom_digest() -> str:
+    """Short digest of the phantom's sources: a changed phantom is made anew, not mistaken for the cached one."""
+    sources = sorted(
+        path for path in (Path(__file__).parent / "phantoms").rglob("*") if path.suffix in (".py", ".toml")
+    )
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
 def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:

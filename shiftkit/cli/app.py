@@ -68,9 +68,6 @@ def decompose(
     model: Annotated[str | None, typer.Option("--model", help="Checkpoint folder or name.")] = None,
     cohort: Annotated[str | None, typer.Option("--cohort", help="The patients: path or name.")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="Cohort that holds the controls.")] = None,
-    target_controls: Annotated[
-        str | None, typer.Option("--target-controls", help="Controls scanned like the patients.")
-    ] = None,
     finetuned: Annotated[list[Path] | None, typer.Option("--finetuned", help="Folder made by finetune.")] = None,
     scores: Annotated[Path | None, typer.Option("--scores", help="Score table instead of model and images.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Primary metric.")] = None,
@@ -109,7 +106,6 @@ def decompose(
         model=model,
         cohort=cohort,
         reference=reference,
-        target_controls=target_controls,
         finetuned=tuple(finetuned or ()),
         scores=scores,
         **options,

@@ -60,7 +60,6 @@ def decompose_cohort(
     model: str | Path | None = None,
     cohort: str | Path | Cohort | None = None,
     reference: str | Path | Cohort | None = None,
-    target_controls: str | Path | Cohort | None = None,
     finetuned: Sequence[Path] = (),
     scores: Path | None = None,
     resume: bool = False,
@@ -79,8 +78,6 @@ def decompose_cohort(
         The source model and the patients; not needed with ``scores``.
     reference : str, Path or Cohort, optional
         Where the controls are; see `shiftkit.pipeline.gather`.
-    target_controls : str, Path or Cohort, optional
-        Controls scanned like the patients.
     finetuned : sequence of Path
         Folders made by `shiftkit.pipeline.finetune_cohort`.
     scores : Path, optional
@@ -105,7 +102,7 @@ def decompose_cohort(
         return _from_scores(out, options, scores, resume, dry_run)
     if model is None or cohort is None:
         raise ConfigError("decompose needs --model and --cohort, or --scores TSV; give one or the other.")
-    inputs = gather(model, cohort, reference, target_controls, progress)
+    inputs = gather(model, cohort, reference, progress)
     _require_finetuned(finetuned)
     if dry_run:
         return Outcome(root=out, verdict=_plan(inputs, finetuned), failed={})
@@ -296,11 +293,10 @@ def _require_sound(inputs: Inputs, options: Decompose, progress: Progress | None
     """Stop before anything is computed from images that a check found wrong."""
     from ..checks import check
 
-    for cohort in (inputs.patients, inputs.controls, inputs.target_controls):
-        if cohort is not None:
-            report = check(cohort, jobs=options.jobs or os.cpu_count() or 1, allow=options.allow, progress=progress)
-            if report.exit_code:
-                raise DataError(report.summary)
+    for cohort in (inputs.patients, inputs.controls):
+        report = check(cohort, jobs=options.jobs or os.cpu_count() or 1, allow=options.allow, progress=progress)
+        if report.exit_code:
+            raise DataError(report.summary)
 
 
 def _notes(inputs: Inputs) -> tuple[str, ...]:

@@ -22,8 +22,6 @@ class Inputs:
         The source model.
     patients, controls : Cohort
         ``controls`` are unseen by the model.
-    target_controls : Cohort or None
-        Controls scanned like the patients.
     seen : tuple of str
         Controls left out because the model was trained or tuned on them.
     """
@@ -31,7 +29,6 @@ class Inputs:
     model: "Model"
     patients: Cohort
     controls: Cohort
-    target_controls: Cohort | None
     seen: tuple[str, ...]
 
 
@@ -39,7 +36,6 @@ def gather(
     model: str | Path,
     cohort: str | Path | Cohort,
     reference: str | Path | Cohort | None = None,
-    target_controls: str | Path | Cohort | None = None,
     progress: Progress | None = None,
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
@@ -64,10 +60,9 @@ def gather(
             "participants.tsv. Fill in the group column, or name another cohort."
         )
     controls, seen = unseen_controls(loaded, found, reference, progress)
-    scanned = find_cohort(target_controls, progress) if target_controls else None
-    for part in (patients, controls, *([scanned] if scanned else [])):
+    for part in (patients, controls):
         _require_common_bundles(loaded, part)
-    return Inputs(model=loaded, patients=patients, controls=controls, target_controls=scanned, seen=seen)
+    return Inputs(model=loaded, patients=patients, controls=controls, seen=seen)
 
 
 def unseen_controls(

@@ -125,8 +125,7 @@ def test_no_tumor_effect_is_not_given_one(simulated: ModuleType) -> None:
     result = decompose(simulated.scores(40, 40, tumor=0.0, seed=5), **FAST)
     assert result.status == "no_tumor_effect_shown"
     assert np.isnan(result.estimates[-1].value)
-    row = pooled(result, "tumor")
-    assert row["low"] < 0.01 < row["high"] + 0.02
+    assert abs(pooled(result, "tumor")["estimate"]) < 0.02
 
 
 def test_no_systematic_shift_is_not_given_one(simulated: ModuleType) -> None:
@@ -141,8 +140,17 @@ def test_an_unobserved_far_field_withholds_the_split(simulated: ModuleType) -> N
     result = decompose(simulated.scores(100, 100, systematic=0.3, tumor=2.5, decay_mm=80.0, seed=7), **FAST)
     assert result.status == "split_withheld"
     assert np.isnan(pooled(result, "systematic")["estimate"])
+    assert np.isnan(pooled(result, "tumor")["p_value"])
     assert np.isfinite(pooled(result, "total")["estimate"])
     assert "only the total" in result.verdict
+
+
+def test_a_withheld_split_is_withheld_under_other_choices_too(simulated: ModuleType) -> None:
+    """The sensitivity table gives no part that the primary analysis refuses to give."""
+    frame = simulated.scores(100, 100, systematic=0.3, tumor=2.5, decay_mm=80.0, seed=7)
+    result = decompose(frame, **{**FAST, "sensitivity": True})
+    parts = result.sensitivity[result.sensitivity["analysis"] != "placebo: tumor mirrored"]
+    assert parts["estimate"].isna().all()
 
 
 def test_few_patients_are_exploratory(simulated: ModuleType) -> None:
