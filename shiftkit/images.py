@@ -126,7 +126,9 @@ def write_image(volume: Volume, path: Path) -> None:
 def image_digest(path: Path) -> str:
     """SHA-256 of an image's voxel values and affine, whatever its compression or data type on disk."""
     volume = read_image(path, np.float32)
-    digest = hashlib.sha256(np.ascontiguousarray(np.nan_to_num(volume.array)).tobytes())
+    # Adding zero turns −0 into 0: equal values must have equal digests.
+    values = np.nan_to_num(volume.array) + np.float32(0)
+    digest = hashlib.sha256(np.ascontiguousarray(values).tobytes())
     digest.update(np.round(volume.affine, 4).tobytes())
     digest.update(str(volume.array.shape).encode())
     return digest.hexdigest()

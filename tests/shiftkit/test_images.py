@@ -134,3 +134,13 @@ def test_digest_is_of_content_not_of_files(tmp_path: Path) -> None:
     write_image(Volume(array=changed, affine=np.eye(4)), d)
     assert image_digest(a) == image_digest(b)
     assert len({image_digest(path) for path in (a, c, d)}) == 3
+
+
+def test_equal_values_have_equal_digests(tmp_path: Path) -> None:
+    """Minus zero is zero: a control must be known again when only the sign of its zeros differs."""
+    array = np.zeros((2, 2, 2), dtype=np.float32)
+    array[0, 0, 0] = 1.0
+    for name, zero in (("plus", 0.0), ("minus", -0.0)):
+        array[1] = zero
+        write_image(Volume(array=array.copy(), affine=np.eye(4)), tmp_path / f"{name}.nii.gz")
+    assert image_digest(tmp_path / "plus.nii.gz") == image_digest(tmp_path / "minus.nii.gz")
