@@ -212,8 +212,6 @@ class Split:
     rows: Rows
     status: str
     p_tumor: float
-    p_systematic: float
-    decay: tuple[float, float, float]
 
     def estimate(self, component: str) -> Estimate:
         """The pooled estimate of one component."""
@@ -245,8 +243,6 @@ def split(rows: Rows, weights: Array, settings: Settings) -> Split:
         rows=rows,
         status=status,
         p_tumor=p_tumor,
-        p_systematic=p_systematic,
-        decay=(pooled.decay_mm, low, high),
     )
 
 
@@ -279,18 +275,15 @@ def _by_bundle(
         return []
     records: list[dict[str, Any]] = []
     # Effects of single bundles are noisier than the pooled one; borrowing its λ keeps them estimable.
-    parts = [[position] for position in range(len(rows.levels))]
-    for number, members in enumerate(parts):
-        keep = np.isin(rows.level, members)
-        bundle, hemisphere = rows.levels[members[0]]
-        part = _relevel(rows.take(keep), members)
+    for number, (bundle, hemisphere) in enumerate(rows.levels):
+        part, own_columns = rows.only(number), columns[rows.level == number]
         if len(set(part.person[part.patient])) < 3 or len(set(part.person[~part.patient])) < 3:
             continue
-        fitted = regress(part, columns[keep], weights, settings.grid_mm, pooled.chosen)
+        fitted = regress(part, own_columns, weights, settings.grid_mm, pooled.chosen)
         grid = np.array([pooled.decay_mm])
-        p_tumor = tumor_test(part, columns[keep], grid, settings.n_permutations, settings.generator(100 + number))
+        p_tumor = tumor_test(part, own_columns, grid, settings.n_permutations, settings.generator(100 + number))
         p_far = systematic_test(
-            part, columns[keep], pooled.decay_mm, settings.n_permutations, settings.generator(200 + number)
+            part, own_columns, pooled.decay_mm, settings.n_permutations, settings.generator(200 + number)
         )
         n = len(set(part.person[part.patient]))
         own = Status.NOT_CONVERGED if not fitted.converged else status if status in _WITHHOLDING else _few(n)
@@ -303,14 +296,6 @@ def _by_bundle(
 
 
 _WITHHOLDING = (Status.SPLIT_WITHHELD, Status.NO_TUMOR_EFFECT_SHOWN)
-
-
-def _relevel(rows: Rows, members: list[int]) -> Rows:
-    from dataclasses import replace
-
-    position = {level: index for index, level in enumerate(members)}
-    level = np.array([position[one] for one in rows.level], dtype=np.int64)
-    return replace(rows, level=level, levels=tuple(rows.levels[one] for one in members))
 
 
 def _adjust(records: list[dict[str, Any]]) -> None:

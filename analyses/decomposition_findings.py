@@ -74,12 +74,12 @@ def _bars(ax: Any, table: pd.DataFrame, label: str) -> Any:
         rows = table[table["model"] == model].set_index("component").reindex(list(_PARTS))
         x = np.arange(len(_PARTS)) + (position - (len(models) - 1) / 2) * width
         value = rows["estimate"].to_numpy(dtype=float)
-        error = np.abs(np.stack([value - rows["low"], rows["high"] - value]).astype(float))
+        error = _reach(rows)
         ax.bar(
             x,
             value,
             width * 0.9,
-            yerr=np.nan_to_num(error),
+            yerr=error,
             capsize=3,
             label=model,
             color=_COLORS[position % len(_COLORS)],
@@ -91,6 +91,12 @@ def _bars(ax: Any, table: pd.DataFrame, label: str) -> Any:
     ax.set_ylabel(label)
     ax.legend(frameon=False)
     return ax
+
+
+def _reach(rows: pd.DataFrame) -> Any:
+    """How far each interval reaches below and above its estimate, as error bars want it; 0 where it is not given."""
+    value = rows["estimate"]
+    return np.nan_to_num(np.abs(np.stack([value - rows["low"], rows["high"] - value]).astype(float)))
 
 
 def _by_bundle(result: "Decomposition") -> Finding:
@@ -127,8 +133,8 @@ def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
         rows = table[table["component"] == part]
         y = np.arange(len(rows)) + (offset - 0.5) * 0.3
         value = rows["estimate"].to_numpy(dtype=float)
-        error = np.abs(np.stack([value - rows["low"], rows["high"] - value]).astype(float))
-        ax.errorbar(value, y, xerr=np.nan_to_num(error), fmt=marker, color=color, markersize=4, label=part, capsize=2)
+        error = _reach(rows)
+        ax.errorbar(value, y, xerr=error, fmt=marker, color=color, markersize=4, label=part, capsize=2)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.axvline(0, color="0.3", linewidth=0.8)

@@ -1,5 +1,7 @@
 """Permutation tests of the two parts: score statistics, studentized over participants."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,28 +44,23 @@ def tumor_test(rows: Rows, covariates: Array, grid_mm: Array, permutations: int,
     alternative only).
     """
     design = np.column_stack([rows.patient.astype(float), covariates])
-    null = linear_fit(rows, design)
-    if not null.converged or rows.n_patients < 2:
+    scores = _efficient_scores(rows, design) if rows.n_patients >= 2 else None
+    if scores is None:
         return float("nan")
-    mu = mean_of(rows, null, design)
-    residual = rows.outcome - mu
-    variance = mu * (1 - mu) if rows.logit else np.ones_like(mu)
-    vectors = _distance_table(rows)
-    project = _projector(rows, design, variance)
+    near = np.exp(-_distance_table(rows) / grid_mm[:, None, None])
     patient_rows = np.flatnonzero(rows.patient)
     person, level = rows.person[patient_rows], rows.level[patient_rows]
+    proximity = np.zeros((len(grid_mm), len(rows.outcome)))
 
-    def statistic(table: Array) -> float:
-        proximity = np.zeros((len(grid_mm), len(rows.outcome)))
-        proximity[:, patient_rows] = np.exp(-table[person, level] / grid_mm[:, None])
-        efficient = project(proximity)
-        return _largest(efficient * residual, rows)
+    def statistic(donor: NDArray[np.int64]) -> float:
+        proximity[:, patient_rows] = near[:, donor[person], level]
+        return _largest(scores(proximity), rows)
 
-    observed = statistic(vectors)
+    observed = statistic(np.arange(rows.n_patients))
     if not np.isfinite(observed):
         return float("nan")
     strata = _strata(rows)
-    permuted = np.array([statistic(vectors[permute_within(strata, rng)]) for _ in range(permutations)])
+    permuted = np.array([statistic(permute_within(strata, rng)) for _ in range(permutations)])
     return p_value(observed, permuted)
 
 
@@ -81,18 +78,14 @@ def systematic_test(
     """
     proximity = np.exp(-rows.distance_mm / decay_mm)[:, None]
     design = np.column_stack([proximity, covariates])
-    null = linear_fit(rows, design)
-    if not null.converged or min(rows.n_patients, rows.n_controls) < 2:
+    scores = _efficient_scores(rows, design) if min(rows.n_patients, rows.n_controls) >= 2 else None
+    if scores is None:
         return float("nan")
-    mu = mean_of(rows, null, design)
-    residual = rows.outcome - mu
-    variance = mu * (1 - mu) if rows.logit else np.ones_like(mu)
-    project = _projector(rows, design, variance)
     labels = np.zeros((permutations + 1, len(rows.people)))
     labels[0, : rows.n_patients] = 1.0
     for row in range(1, permutations + 1):
         labels[row] = rng.permutation(labels[0])
-    statistics = np.array([_largest(project(label[None, rows.person]) * residual, rows) for label in labels])
+    statistics = np.array([_largest(scores(label[None, rows.person]), rows) for label in labels])
     return p_value(float(statistics[0]), statistics[1:])
 
 
@@ -107,8 +100,18 @@ def _largest(scores: Array, rows: Rows) -> float:
     return float(best)
 
 
-def _projector(rows: Rows, design: Array, variance: Array):
-    """Residuals of a weighted regression on the intercepts and the design: the efficient part of a column."""
+def _efficient_scores(rows: Rows, design: Array) -> Callable[[Array], Array] | None:
+    """Fit the null model and return what turns columns into their efficient scores, row by row.
+
+    The efficient part of a column is its residual in a weighted regression on the intercepts and the design. None
+    where the null model cannot be fitted.
+    """
+    null = linear_fit(rows, design)
+    if not null.converged:
+        return None
+    mu = mean_of(rows, null, design)
+    residual = rows.outcome - mu
+    variance = mu * (1 - mu) if rows.logit else np.ones_like(mu)
     n_levels = len(rows.levels)
     mass = np.bincount(rows.level, variance, minlength=n_levels)
 
@@ -121,11 +124,11 @@ def _projector(rows: Rows, design: Array, variance: Array):
     # A covariate or proximity of no variation drops out instead of making the system singular.
     inverse = np.linalg.pinv(gram, rcond=1e-10, hermitian=True)
 
-    def project(columns: Array) -> Array:
+    def scores(columns: Array) -> Array:
         centered = center(columns)
-        return centered - ((centered * variance) @ base.T @ inverse) @ base
+        return (centered - ((centered * variance) @ base.T @ inverse) @ base) * residual
 
-    return project
+    return scores
 
 
 def _distance_table(rows: Rows) -> Array:

@@ -235,9 +235,9 @@ def _components(  # pyright: ignore
     return out
 
 
-def linear_fit(rows: Rows, design: Array, start: QuasiFit | None = None) -> QuasiFit:
+def linear_fit(rows: Rows, design: Array) -> QuasiFit:
     """Fit the rows with any design; every row counts once."""
-    return fit(rows.outcome, rows.level, design, np.ones(len(rows.outcome)), len(rows.levels), rows.logit, start)
+    return fit(rows.outcome, rows.level, design, np.ones(len(rows.outcome)), len(rows.levels), rows.logit)
 
 
 def mean_of(rows: Rows, found: QuasiFit, design: Array) -> Array:

@@ -77,14 +77,10 @@ class Rows:
             frame=self.frame[keep].reset_index(drop=True),
         )
 
-    def averages(self, values: Array, weight: Array, patients: bool) -> float:
-        """Mean of a row-wise quantity within each participant, then over participants by weight."""
-        chosen = self.patient == patients
-        sums = np.bincount(self.person[chosen], values[chosen], minlength=len(self.people))
-        counts = np.bincount(self.person[chosen], minlength=len(self.people))
-        there = counts > 0
-        means = sums[there] / counts[there]
-        return float(np.average(means, weights=weight[there])) if weight[there].sum() > 0 else float("nan")
+    def only(self, level: int) -> "Rows":
+        """The rows of one bundle and hemisphere, as a table of that level alone."""
+        part = self.take(self.level == level)
+        return replace(part, level=np.zeros_like(part.level), levels=(self.levels[level],))
 
 
 def as_frame(scores: Any) -> pd.DataFrame:

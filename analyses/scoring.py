@@ -1,6 +1,5 @@
 """Predicted masks against reference masks: one row a participant, bundle, hemisphere and metric."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ConfigError, DataError, raise_all
+from ..parallel import in_parallel
 from ..status import Status
 from ..types import Bundle, Case, Cohort, Predictions, Volume
 from .anatomy import Anatomy
@@ -170,12 +170,11 @@ def for_each_case(
             f"({', '.join(list(predicted.cases)[:3]) or 'no case'}) is in {cohort.name} "
             f"({', '.join(case.key for case in cohort.cases[:3])}). Check both names."
         )
-    from joblib import Parallel, delayed
+    from joblib import delayed
 
     rows: list[_Row] = []
     problems: list[DataError] = []
-    run = Parallel(n_jobs=jobs or os.cpu_count() or 1, return_as="generator")
-    results: Any = run(delayed(_attempt)(work, case) for case in cohort)
+    results = in_parallel((delayed(_attempt)(work, case) for case in cohort), jobs)
     for done, result in enumerate(results, start=1):
         if isinstance(result, DataError):
             problems.append(result)

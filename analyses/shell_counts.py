@@ -1,13 +1,12 @@
 """Errors counted voxel by voxel: by bundle, distance to the tumor and place along the bundle."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..parallel import in_parallel
 from ..types import Bundle, Case, Cohort, Predictions
 from .anatomy import Anatomy
 from .layouts import find_predictions
@@ -84,7 +83,7 @@ def count_errors(
     DataError
         If a mask cannot be read, or lies on another grid than its reference.
     """
-    from joblib import Parallel, delayed
+    from joblib import delayed
 
     found = find_predictions(predictions)
     count = _Counter(
@@ -94,8 +93,7 @@ def count_errors(
     total = np.zeros((4, len(names), *count.shape))
     skipped: dict[str, str] = {}
     counted: set[str] = set()
-    run = Parallel(n_jobs=jobs or os.cpu_count() or 1, return_as="generator")
-    results: Any = run(delayed(count)(case) for case in cohort)
+    results = in_parallel((delayed(count)(case) for case in cohort), jobs)
     for done, (case, counts) in enumerate(zip(cohort, results, strict=True)):
         if isinstance(counts, str):
             skipped[case.key] = predictions.failed.get(case.key, counts)

@@ -14,6 +14,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from ..parallel import in_parallel
 from ..status import Status
 from ..types import Bundle, Finding
 from ..version import __version__
@@ -91,12 +92,11 @@ class Pages:
 
     def draw_cases(self, jobs: int) -> None:
         """Draw all pictures beforehand, in several processes."""
-        from joblib import Parallel, delayed
+        from joblib import delayed
 
         wanted = [(case, after) for case in self.report.cases for after in (False, True) if not after or case.after]
-        made: list[Any] = Parallel(n_jobs=jobs)(
-            delayed(_picture_or_error)(case, self.report.convention, after) for case, after in wanted
-        )  # pyright: ignore[reportAssignmentType]
+        tasks = (delayed(_picture_or_error)(case, self.report.convention, after) for case, after in wanted)
+        made = in_parallel(tasks, jobs)
         self._pictures.update({(id(case), after): svg for (case, after), svg in zip(wanted, made, strict=True)})
 
     def main(self) -> str:

@@ -84,7 +84,7 @@ class Model:
     def has_seen(self, case: Case) -> bool:
         """Whether the model was trained or tuned on this participant's image, whatever the participant is called."""
         first = case.images.get(self.modality.split("+")[0])
-        return first is not None and image_digest(first) in set(self.participants.values())
+        return first is not None and image_digest(first) in self.participants.values()
 
     def __str__(self) -> str:
         count = sum(parameter.numel() for parameter in self.network.parameters())

@@ -58,8 +58,6 @@ def find_model(model: str | Path) -> Path:
 
 def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
     """A built-in phantom cohort, generated once into the cache folder."""
-    import os
-
     if name not in BUILT_IN_COHORTS:
         raise ConfigError(f"The built-in cohorts are {' and '.join(BUILT_IN_COHORTS)}; got {name!r}.")
     root = cache_dir() / f"phantom-{_phantom_digest()}"
@@ -67,11 +65,10 @@ def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
     if not done.is_file():
         from .phantoms import phantom
 
-        jobs = os.cpu_count() or 1
         if name == "healthy":
-            phantom(root, n_glioma=0, jobs=jobs, progress=progress)
+            phantom(root, n_glioma=0, jobs=0, progress=progress)
         else:
-            phantom(root, n_healthy=0, jobs=jobs, progress=progress)
+            phantom(root, n_healthy=0, jobs=0, progress=progress)
         write_text(done, "")
     return load_cohort(root / name, name=name)
 

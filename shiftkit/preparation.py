@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 
 from .cohorts import image_path, load_cohort
 from .errors import ConfigError, DataError, ShiftkitError
 from .files import write_text
 from .images import read_image, read_mask, same_grid, write_image
+from .parallel import in_parallel
 from .peaks import frame_rotation, sidecar_path, write_peaks_sidecar
 from .types import Case, Cohort, Volume
 
@@ -85,7 +86,7 @@ def prepare(
         Of ``fa`` (weighted least squares tensor up to b = 1500), ``ap`` (anisotropic power, spherical harmonics of
         the largest shell) and ``peaks`` (three largest of constrained spherical deconvolution, same shell).
     jobs : int
-        Processes.
+        Processes; 0 uses every core.
     progress : callable, optional
         Called as ``progress(done, total, text)``.
 
@@ -112,9 +113,8 @@ def prepare(
             "has none. Copy them into the participants' dwi folders."
         )
     tasks = (delayed(_prepare_case)(cohort.root, case.key, raw, tuple(maps)) for case, raw in todo)
-    results: Any = Parallel(n_jobs=jobs, return_as="generator")(tasks)
     written, failed = 0, dict[str, str]()
-    for done, (key, made, reason) in enumerate(results, start=1):
+    for done, (key, made, reason) in enumerate(in_parallel(tasks, jobs), start=1):
         written += made
         if reason:
             failed[key] = reason

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from ..errors import ConfigError
+from ..parallel import in_parallel
 from ..types import Case, Cohort
 from . import directions, duplicates, flips, grids, masks, sides, table, values
 from .report import CHECKS, CheckReport, Problem
@@ -31,7 +31,7 @@ def check(
     cohort : Cohort
         What to look at; files are only read.
     jobs : int
-        Processes.
+        Processes; 0 uses every core.
     allow : sequence of str
         Checks (keys of ``CHECKS``) whose errors do not count; they are still listed.
     progress : callable, optional
@@ -53,8 +53,7 @@ def check(
     problems = list(table.find(cohort))
     files: list[tuple[str, duplicates.Digests]] = []
     tasks = (delayed(examine)(case, cohort.root) for case in cohort)
-    results: Any = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    for done, (case, (found, own)) in enumerate(zip(cohort, results, strict=True), start=1):
+    for done, (case, (found, own)) in enumerate(zip(cohort, in_parallel(tasks, jobs), strict=True), start=1):
         problems += found
         files.append((case.key, own))
         if progress is not None:

@@ -6,13 +6,16 @@ Everything heavy is imported inside a verb, so that ``--help`` answers at once.
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..version import __version__
 from . import model as model_verbs
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..config import Decompose
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,7 +62,8 @@ def demo(
     """The whole story on the phantom: segment, fine-tune, decompose, report."""
     from ..pipeline import demo as run_demo
 
-    _finish(run_demo(out, **_decompose_options(config, device, jobs, seed), resume=resume, progress=_progress()))
+    options = _decompose_options(config, device, jobs, seed)
+    _finish(run_demo(out, options=options, resume=resume, progress=progress))
 
 
 @app.command()
@@ -108,10 +112,10 @@ def decompose(
         reference=reference,
         finetuned=tuple(finetuned or ()),
         scores=scores,
-        **options,
+        options=options,
         resume=resume,
         dry_run=dry_run,
-        progress=_progress(),
+        progress=progress,
     )
     _finish(outcome, json_)
 
@@ -144,8 +148,8 @@ def phantom(
         dwi=dwi,
         source=_profile(source),
         target=_profile(target),
-        jobs=_cores(jobs),
-        progress=_progress(),
+        jobs=jobs,
+        progress=progress,
     )
     _say(*(str(cohort) for cohort in cohorts.values()))
 
@@ -164,7 +168,7 @@ def import_(
     from ..importers import import_cohort
 
     labels = None if tumor_labels is None else _integers(tumor_labels, "--tumor-labels")
-    _say(str(import_cohort(format_, source, out, group=group, tumor_labels=labels, progress=_progress())))
+    _say(str(import_cohort(format_, source, out, group=group, tumor_labels=labels, progress=progress)))
 
 
 @app.command()
@@ -178,8 +182,8 @@ def prepare(
     from ..preparation import MAPS
     from ..preparation import prepare as make_maps
 
-    found = find_cohort(cohort, _progress())
-    done = make_maps(found, maps=_words(maps) or MAPS, jobs=_cores(jobs or 0), progress=_progress())
+    found = find_cohort(cohort, progress)
+    done = make_maps(found, maps=_words(maps) or MAPS, jobs=jobs or 0, progress=progress)
     _say(f"{done.written} maps written: {done.cohort}")
     _raise_unfinished(done.failed)
 
@@ -203,8 +207,8 @@ def train(
 
     flags = {"modality": modality, "bundles": _words(bundles), "folds": folds, "device": device, "seed": seed}
     options = resolve(Train, flags, config)
-    found = find_cohort(cohort, _progress())
-    model = train_model(found, **vars(options), out=out, resume=resume, progress=_progress())
+    found = find_cohort(cohort, progress)
+    model = train_model(found, **vars(options), out=out, resume=resume, progress=progress)
     _say(str(model), f"Checkpoint: {out}")
 
 
@@ -227,7 +231,7 @@ def finetune(
 
     options = resolve(Finetune, {"strategy": strategy, "folds": folds, "device": device, "seed": seed}, config)
     predictions = finetune_cohort(
-        model, cohort, out=out, reference=reference, **vars(options), resume=resume, progress=_progress()
+        model, cohort, out=out, reference=reference, **vars(options), resume=resume, progress=progress
     )
     _say(f"Out-of-fold predictions of {len(predictions.cohort)} participants: {predictions.cohort.root}")
     _raise_unfinished(predictions.failed)
@@ -248,11 +252,11 @@ def predict(
 
     predictions = predict_cohort(
         load_model(find_model(model)),
-        find_cohort(cohort, _progress()),
+        find_cohort(cohort, progress),
         out=out,
         device=device or "auto",
         resume=resume,
-        progress=_progress(),
+        progress=progress,
     )
     _say(f"Masks and probabilities of {len(predictions.cohort)} participants: {out}")
     _raise_unfinished(predictions.failed)
@@ -278,15 +282,15 @@ def score(
 
     scores = score_predictions(
         predictions,
-        find_cohort(cohort, _progress()),
+        find_cohort(cohort, progress),
         metrics=_words(metric) or DEFAULT_METRICS,
         resample=resample,
         tolerance_mm=tolerance,
         penalty_mm=penalty,
         threshold=threshold,
         error_maps=error_maps,
-        jobs=_cores(jobs or 0),
-        progress=_progress(),
+        jobs=jobs or 0,
+        progress=progress,
     )
     scores.save(out)
     _say(str(scores), f"Table: {out}")
@@ -303,9 +307,7 @@ def check(
     from ..checks import check as check_cohort
     from ..names import find_cohort
 
-    report = check_cohort(
-        find_cohort(cohort, _progress()), jobs=_cores(jobs or 0), allow=_words(allow) or (), progress=_progress()
-    )
+    report = check_cohort(find_cohort(cohort, progress), jobs=jobs or 0, allow=_words(allow) or (), progress=progress)
     typer.echo(report.to_json() if json_ else str(report))
     if report.exit_code:
         from ..errors import DataError
@@ -324,10 +326,12 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _decompose_options(config: Path | None, device: str | None, jobs: int | None, seed: int | None, **more: Any) -> Any:
+def _decompose_options(
+    config: Path | None, device: str | None, jobs: int | None, seed: int | None, **more: Any
+) -> "Decompose":
     from ..config import Decompose, resolve
 
-    return {"options": resolve(Decompose, {"device": device, "jobs": jobs, "seed": seed, **more}, config)}
+    return resolve(Decompose, {"device": device, "jobs": jobs, "seed": seed, **more}, config)
 
 
 def _finish(outcome: Any, as_json: bool = False) -> None:
@@ -361,16 +365,6 @@ def _profile(name: str) -> str | Path:
 def _words(values: list[str] | None) -> tuple[str, ...] | None:
     """Both ``--bundles AF --bundles FAT`` and ``--bundles AF,FAT`` are understood."""
     return None if values is None else tuple(word for value in values for word in value.replace(",", " ").split())
-
-
-def _cores(jobs: int) -> int:
-    import os
-
-    return jobs or os.cpu_count() or 1
-
-
-def _progress() -> Progress:
-    return progress
 
 
 def _say(*lines: str) -> None:

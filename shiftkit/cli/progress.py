@@ -28,15 +28,6 @@ class Progress:
         else:
             self._print(done, total, text)
 
-    def say(self, sentence: str) -> None:
-        """Print a sentence on stderr, above the bars; nothing when quiet."""
-        if self.quiet:
-            return
-        if self._bars is not None:
-            self._bars.console.print(sentence, markup=False, highlight=False)
-        else:
-            print(sentence, file=sys.stderr, flush=True)
-
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bars is not None:

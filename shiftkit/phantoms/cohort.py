@@ -1,15 +1,15 @@
 """Phantom cohorts on disk: who is in them, and everything that was drawn, written beside the images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from .. import cohorts
 from ..errors import ConfigError
+from ..parallel import in_parallel
 from ..types import Cohort
 from .acquisition import Profile, load_profile
 from .files import Files
@@ -65,7 +65,7 @@ def phantom(
     dwi : bool
         Also write raw diffusion series with ``.bval``, ``.bvec`` and a brain mask.
     jobs : int
-        Processes.
+        Processes; 0 uses every core.
     progress : callable, optional
         Called as ``progress(done, total, text)``.
 
@@ -104,8 +104,7 @@ def phantom(
         for one in people
     )
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in plan}
-    results = cast("Iterable[dict[str, dict[str, object]]]", Parallel(n_jobs=jobs, return_as="generator")(tasks))
-    for done, made in enumerate(results, start=1):
+    for done, made in enumerate(in_parallel(tasks, jobs), start=1):
         for name, row in made.items():
             rows[name].append(row)
         if progress is not None:

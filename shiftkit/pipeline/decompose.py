@@ -1,7 +1,6 @@
 """The main job on a cohort: predict, score, decompose, report."""
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +142,7 @@ def _from_images(
         failed=failed,
     )
     digests = {"model": inputs.model.digest, **{name: cohort_digest(part) for name, part in cohorts.items()}}
-    return _conclude(run, frame, result, shell, options, story, digests, failed)
+    return _conclude(run, frame, result, shell, options, story, digests)
 
 
 def _conclude(
@@ -154,7 +153,6 @@ def _conclude(
     options: Decompose,
     story: Story,
     digests: Mapping[str, str],
-    failed: Mapping[str, str] | None = None,
 ) -> Outcome:
     run.write_table(frame, SCORES)
     parts = [result.to_frame(), *([shell.decomposition(options.metric)] if shell is not None else [])]
@@ -164,7 +162,7 @@ def _conclude(
     run.write_table(result.sensitivity, SENSITIVITY)
     if shell is not None:
         run.write_table(shell.to_frame(), SHELLS)
-    run.write_failures(failed or {})
+    run.write_failures(story.failed)
     run.write_configuration({"decompose": options})
     record = {
         "verdict": result.verdict,
@@ -176,7 +174,7 @@ def _conclude(
     findings = (*result.findings(), *(shell.findings() if shell is not None else ()))
     write_report(run, findings, result, components, story, run.record(**record))
     run.write_record(**record)
-    return Outcome(root=run.root, verdict=result.verdict, failed=failed or {})
+    return Outcome(root=run.root, verdict=result.verdict, failed=story.failed)
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
@@ -241,7 +239,7 @@ def _score(
     for name, one in predictions.items():
         predicted = {case.key for case in one.cohort}
         part = cohorts[name].where(lambda case, keys=predicted: case.key in keys)
-        made = score(one, part, metrics=(options.metric,), jobs=options.jobs or os.cpu_count() or 1, progress=progress)
+        made = score(one, part, metrics=(options.metric,), jobs=options.jobs, progress=progress)
         tables.append(made.to_frame())
     # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
     return _keep(pd.concat(tables, ignore_index=True).assign(seen="no"), options)
@@ -294,7 +292,7 @@ def _require_sound(inputs: Inputs, options: Decompose, progress: Progress | None
     from ..checks import check
 
     for cohort in (inputs.patients, inputs.controls):
-        report = check(cohort, jobs=options.jobs or os.cpu_count() or 1, allow=options.allow, progress=progress)
+        report = check(cohort, jobs=options.jobs, allow=options.allow, progress=progress)
         if report.exit_code:
             raise DataError(report.summary)
 

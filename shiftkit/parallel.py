@@ -1,0 +1,32 @@
+"""Work on participants in several processes: one way for every stage."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def n_processes(jobs: int) -> int:
+    """Turn a ``--jobs`` value into a number of processes: 0 uses every core."""
+    return jobs or os.cpu_count() or 1
+
+
+def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """Results of ``joblib.delayed`` tasks in their order, each as soon as it and those before it are done.
+
+    Parameters
+    ----------
+    tasks : iterable
+        Calls wrapped with ``joblib.delayed``.
+    jobs : int
+        Processes; 0 uses every core.
+
+    Examples
+    --------
+    >>> from joblib import delayed
+    >>> list(in_parallel((delayed(abs)(number) for number in (-1, -2)), jobs=1))
+    [1, 2]
+    """
+    from joblib import Parallel
+
+    results: Any = Parallel(n_jobs=n_processes(jobs), return_as="generator")(tasks)
+    return iter(results)
