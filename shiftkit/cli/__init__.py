@@ -49,7 +49,8 @@ def entry() -> None:
 
 
 def _run(words: list[str], quiet: bool) -> int:
-    from .app import app, progress  # here, so that an interruption while importing is handled too
+    from .app import app  # here, so that an interruption while importing is handled too
+    from .options import progress
 
     progress.quiet = quiet
     from typer import Abort

@@ -3,8 +3,6 @@
 Everything heavy is imported inside a verb, so that ``--help`` answers at once.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +10,23 @@ import typer
 
 from ..version import __version__
 from . import model as model_verbs
-from .progress import Progress
+from .options import (
+    CohortName,
+    Config,
+    Device,
+    Jobs,
+    Json,
+    ModelName,
+    Out,
+    Resume,
+    Seed,
+    finish,
+    integers,
+    progress,
+    raise_unfinished,
+    say,
+    words,
+)
 
 if TYPE_CHECKING:
     from ..config import Decompose
@@ -25,17 +39,6 @@ app = typer.Typer(
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
 app.add_typer(model_verbs.app, name="model")
-progress = Progress()
-
-Out = Annotated[Path, typer.Option("--out", help="Folder to write to; it must be new or empty.")]
-CohortName = Annotated[str, typer.Option("--cohort", help="Path, registered name, or built-in: healthy, glioma.")]
-ModelName = Annotated[str, typer.Option("--model", help="Checkpoint folder, registered name, or built-in: reference.")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings; flags win over it.")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
-Jobs = Annotated[int | None, typer.Option("--jobs", min=0, help="Processes; 0 uses every core.")]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @app.callback()
@@ -63,7 +66,7 @@ def demo(
     from ..pipeline import demo as run_demo
 
     options = _decompose_options(config, device, jobs, seed)
-    _finish(run_demo(out, options=options, resume=resume, progress=progress))
+    finish(run_demo(out, options=options, resume=resume, progress=progress))
 
 
 @app.command()
@@ -98,12 +101,12 @@ def decompose(
         jobs,
         seed,
         metric=metric,
-        bundles=_words(bundles),
-        hemispheres=_words(hemispheres),
-        covariates=_words(covariates),
+        bundles=words(bundles),
+        hemispheres=words(hemispheres),
+        covariates=words(covariates),
         n_bootstrap=bootstrap,
         n_permutations=permutations,
-        allow=_words(allow),
+        allow=words(allow),
     )
     outcome = decompose_cohort(
         out=out,
@@ -117,7 +120,7 @@ def decompose(
         dry_run=dry_run,
         progress=progress,
     )
-    _finish(outcome, json_)
+    finish(outcome, json_)
 
 
 @app.command()
@@ -151,7 +154,7 @@ def phantom(
         jobs=jobs,
         progress=progress,
     )
-    _say(*(str(cohort) for cohort in cohorts.values()))
+    say(*(str(cohort) for cohort in cohorts.values()))
 
 
 @app.command("import")
@@ -167,8 +170,8 @@ def import_(
     """Turn a public data set's own layout into a cohort."""
     from ..importers import import_cohort
 
-    labels = None if tumor_labels is None else _integers(tumor_labels, "--tumor-labels")
-    _say(str(import_cohort(format_, source, out, group=group, tumor_labels=labels, progress=progress)))
+    labels = None if tumor_labels is None else integers(tumor_labels, "--tumor-labels")
+    say(str(import_cohort(format_, source, out, group=group, tumor_labels=labels, progress=progress)))
 
 
 @app.command()
@@ -183,9 +186,9 @@ def prepare(
     from ..preparation import prepare as make_maps
 
     found = find_cohort(cohort, progress)
-    done = make_maps(found, maps=_words(maps) or MAPS, jobs=jobs or 0, progress=progress)
-    _say(f"{done.written} maps written: {done.cohort}")
-    _raise_unfinished(done.failed)
+    done = make_maps(found, maps=words(maps) or MAPS, jobs=jobs or 0, progress=progress)
+    say(f"{done.written} maps written: {done.cohort}")
+    raise_unfinished(done.failed)
 
 
 @app.command()
@@ -205,11 +208,11 @@ def train(
     from ..names import find_cohort
     from ..segmentation.training import train as train_model
 
-    flags = {"modality": modality, "bundles": _words(bundles), "folds": folds, "device": device, "seed": seed}
+    flags = {"modality": modality, "bundles": words(bundles), "folds": folds, "device": device, "seed": seed}
     options = resolve(Train, flags, config)
     found = find_cohort(cohort, progress)
     model = train_model(found, **vars(options), out=out, resume=resume, progress=progress)
-    _say(str(model), f"Checkpoint: {out}")
+    say(str(model), f"Checkpoint: {out}")
 
 
 @app.command()
@@ -233,8 +236,8 @@ def finetune(
     predictions = finetune_cohort(
         model, cohort, out=out, reference=reference, **vars(options), resume=resume, progress=progress
     )
-    _say(f"Out-of-fold predictions of {len(predictions.cohort)} participants: {predictions.cohort.root}")
-    _raise_unfinished(predictions.failed)
+    say(f"Out-of-fold predictions of {len(predictions.cohort)} participants: {predictions.cohort.root}")
+    raise_unfinished(predictions.failed)
 
 
 @app.command()
@@ -258,8 +261,8 @@ def predict(
         resume=resume,
         progress=progress,
     )
-    _say(f"Masks and probabilities of {len(predictions.cohort)} participants: {out}")
-    _raise_unfinished(predictions.failed)
+    say(f"Masks and probabilities of {len(predictions.cohort)} participants: {out}")
+    raise_unfinished(predictions.failed)
 
 
 @app.command()
@@ -283,7 +286,7 @@ def score(
     scores = score_predictions(
         predictions,
         find_cohort(cohort, progress),
-        metrics=_words(metric) or DEFAULT_METRICS,
+        metrics=words(metric) or DEFAULT_METRICS,
         resample=resample,
         tolerance_mm=tolerance,
         penalty_mm=penalty,
@@ -293,7 +296,7 @@ def score(
         progress=progress,
     )
     scores.save(out)
-    _say(str(scores), f"Table: {out}")
+    say(str(scores), f"Table: {out}")
 
 
 @app.command()
@@ -307,7 +310,7 @@ def check(
     from ..checks import check as check_cohort
     from ..names import find_cohort
 
-    report = check_cohort(find_cohort(cohort, progress), jobs=jobs or 0, allow=_words(allow) or (), progress=progress)
+    report = check_cohort(find_cohort(cohort, progress), jobs=jobs or 0, allow=words(allow) or (), progress=progress)
     typer.echo(report.to_json() if json_ else str(report))
     if report.exit_code:
         from ..errors import DataError
@@ -321,7 +324,7 @@ def doctor() -> None:
     from .doctor import examine
 
     lines, sound = examine()
-    _say(*lines)
+    say(*lines)
     if not sound:
         raise typer.Exit(1)
 
@@ -334,40 +337,5 @@ def _decompose_options(
     return resolve(Decompose, {"device": device, "jobs": jobs, "seed": seed, **more}, config)
 
 
-def _finish(outcome: Any, as_json: bool = False) -> None:
-    if as_json:
-        typer.echo(json.dumps(outcome.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        _say(*outcome.lines())
-    _raise_unfinished(outcome.failed)
-
-
-def _raise_unfinished(failed: Any) -> None:
-    from . import Unfinished
-
-    progress.close()
-    if failed:
-        listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
-        raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
-
-
-def _integers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.replace(",", " ").split())
-    except ValueError:
-        raise typer.BadParameter(f"{option} takes whole numbers, such as 1,4; got {text!r}.") from None
-
-
 def _profile(name: str) -> str | Path:
     return Path(name) if name.endswith(".toml") else name
-
-
-def _words(values: list[str] | None) -> tuple[str, ...] | None:
-    """Both ``--bundles AF --bundles FAT`` and ``--bundles AF,FAT`` are understood."""
-    return None if values is None else tuple(word for value in values for word in value.replace(",", " ").split())
-
-
-def _say(*lines: str) -> None:
-    progress.close()
-    for line in lines:
-        typer.echo(line, file=sys.stdout)
