@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..types import Finding
+from .split import unit_of
 
 if TYPE_CHECKING:
     from .decomposition import Decomposition
@@ -41,8 +42,6 @@ def _axes(ax: Any) -> Any:
 
 
 def _unit(result: "Decomposition") -> str:
-    from .decomposition import unit_of
-
     return unit_of(result.metric)
 
 

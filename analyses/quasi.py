@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 _MAX_STEPS = 50
-_TOLERANCE = 1e-10
+# Newton's error squares in each step: after a step of 1e-5 the next would be of the order of 1e-10.
+_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,23 +71,23 @@ def fit(
     """
     intercepts = np.zeros(n_levels) if start is None else start.intercepts.copy()
     slopes = np.zeros(design.shape[1]) if start is None else start.slopes.copy()
-    deviance, converged = newton(y, level, design, weight, intercepts, slopes, logit)
-    return QuasiFit(intercepts=intercepts, slopes=slopes, deviance=float(deviance), converged=bool(converged))
+    x = np.ascontiguousarray(design)
+    converged = newton(y, level, x, weight, intercepts, slopes, logit)
+    value = deviance(y, level, x, weight, intercepts, slopes, logit)
+    return QuasiFit(intercepts=intercepts, slopes=slopes, deviance=float(value), converged=bool(converged))
 
 
-@numba.njit(cache=True, fastmath=False)
+@numba.njit(cache=True)
 def newton(  # pyright: ignore
     y: Any, level: Any, design: Any, weight: Any, intercepts: Any, slopes: Any, logit: bool
-) -> tuple[float, bool]:
+) -> bool:
     """Newton's method in place; the intercepts are eliminated, so that only a P × P system is solved."""
     n, p = design.shape
     k = intercepts.shape[0]
-    previous = np.inf
+    grad_k, curv_k, cross = np.empty(k), np.empty(k), np.empty((k, p))
+    grad_p, curv_p = np.empty(p), np.empty((p, p))
     for _ in range(_MAX_STEPS):
-        grad_k, curv_k = np.zeros(k), np.zeros(k)
-        cross = np.zeros((k, p))
-        grad_p, curv_p = np.zeros(p), np.zeros((p, p))
-        deviance = 0.0
+        grad_k[:], curv_k[:], cross[:], grad_p[:], curv_p[:] = 0.0, 0.0, 0.0, 0.0, 0.0
         for i in range(n):
             w = weight[i]
             if w == 0.0:
@@ -98,12 +99,8 @@ def newton(  # pyright: ignore
             if logit:
                 mu = 1.0 / (1.0 + np.exp(-eta))
                 v = max(mu * (1.0 - mu), 1e-12)
-                # log(1 + e^eta) without overflow
-                soft = eta + np.log1p(np.exp(-eta)) if eta > 0 else np.log1p(np.exp(eta))
-                deviance += 2.0 * w * (soft - y[i] * eta)
             else:
                 mu, v = eta, 1.0
-                deviance += w * (y[i] - eta) ** 2
             r = w * (y[i] - mu)
             wv = w * v
             grad_k[j] += r
@@ -124,7 +121,7 @@ def newton(  # pyright: ignore
                     for b in range(p):
                         curv_p[a, b] -= cross[j, a] * cross[j, b] / curv_k[j]
         if p and not _is_regular(curv_p):
-            return deviance, False
+            return False
         step_p = np.linalg.solve(curv_p, grad_p) if p else np.zeros(0)
         largest = 0.0
         for a in range(p):
@@ -139,76 +136,201 @@ def newton(  # pyright: ignore
                 intercepts[j] += step
                 largest = max(largest, abs(step))
         if not np.isfinite(largest) or largest > 1e3:
-            return deviance, False
-        if largest < _TOLERANCE or abs(previous - deviance) < 1e-13 * (1.0 + abs(deviance)):
-            return deviance, True
-        previous = deviance
-    return previous, False
+            return False
+        if largest < _TOLERANCE:
+            return True
+    return False
+
+
+@numba.njit(cache=True)
+def deviance(  # pyright: ignore
+    y: Any, level: Any, design: Any, weight: Any, intercepts: Any, slopes: Any, logit: bool
+) -> float:
+    """Twice the negative quasi-log-likelihood, up to a constant of the data."""
+    total = 0.0
+    for i in range(y.shape[0]):
+        w = weight[i]
+        if w == 0.0:
+            continue
+        eta = intercepts[level[i]]
+        for a in range(design.shape[1]):
+            eta += design[i, a] * slopes[a]
+        if logit:
+            # log(1 + e^eta) without overflow
+            soft = max(eta, 0.0) + np.log1p(np.exp(-abs(eta)))
+            total += 2.0 * w * (soft - y[i] * eta)
+        else:
+            total += w * (y[i] - eta) ** 2
+    return total
 
 
 @numba.njit(cache=True)
 def _is_regular(matrix: Any) -> bool:  # pyright: ignore
     """Whether a symmetric matrix is safely positive definite, judged after scaling its diagonal to 1."""
     p = matrix.shape[0]
-    scaled = np.empty((p, p))
     for a in range(p):
         if matrix[a, a] <= 1e-12:
             return False
-        for b in range(p):
-            scaled[a, b] = matrix[a, b] / np.sqrt(matrix[a, a] * matrix[b, b])
-    return np.linalg.eigvalsh(scaled)[0] > 1e-8
+    if p == 1:
+        return True
+    if p == 2:  # the eigenvalues of a correlation matrix of two are 1 ± r
+        return 1.0 - abs(matrix[0, 1]) / np.sqrt(matrix[0, 0] * matrix[1, 1]) > 1e-8
+    scale = np.sqrt(np.diag(matrix))
+    return np.linalg.eigvalsh(matrix / scale / scale.reshape(-1, 1))[0] > 1e-8
 
 
 @numba.njit(cache=True)
-def profile(  # pyright: ignore
+def fit_draws(  # pyright: ignore
     y: Any,
-    level: Any,
-    design: Any,
     weight: Any,
-    proximities: Any,
-    column: int,
-    intercepts: Any,
-    slopes: Any,
+    level: Any,
+    fixed: Any,
+    near: Any,
+    chosen: Any,
+    start_k: Any,
+    start_p: Any,
+    start: int,
     logit: bool,
-) -> tuple[int, float, bool]:
-    """Best column ``column`` of the design among ``proximities`` (shape (L, N)); estimates are left in place.
+) -> Any:
+    """Fit many weighted versions of the same cells, choosing among candidates for the last columns in each.
 
-    A coarse pass over every fourth candidate, then downhill from the best: the profile is smooth in the
-    logarithm of the decay length.
+    Parameters
+    ----------
+    y, weight : ndarray, shape (B, C)
+        Outcome and weight of each cell in each draw.
+    level : ndarray of int, shape (C,)
+        Level of each cell.
+    fixed : ndarray, shape (C, F)
+        Columns that are the same under every candidate.
+    near : ndarray, shape (L, C, Q)
+        Candidates for the other columns.
+    chosen : ndarray of int, shape (B,)
+        Candidate to take, or −1 to profile over all of them.
+    start_k, start_p, start : ndarray, shapes (K,) and (F + Q,), and int
+        Estimates near which every draw is expected, and the candidate they belong to.
+
+    Returns
+    -------
+    intercepts, slopes, index : ndarray, shapes (B, K), (B, F + Q), (B,)
+        Estimates and the candidate they belong to; NaN and −1 where nothing converged.
     """
-    n_candidates = proximities.shape[0]
-    x = design.copy()
-    deviances = np.full(n_candidates, np.inf)
-    best_k, best_p = intercepts.copy(), slopes.copy()
-    lowest, best = np.inf, -1
-    start_k, start_p = intercepts.copy(), slopes.copy()
-    for phase in range(2):
-        if phase == 1 and best < 0:
-            break
-        center = best
-        for offset in range(n_candidates):
-            if phase == 0:
-                index = offset
-                if index % 4 != 0 and index != n_candidates - 1:
-                    continue
-            else:
-                index = center - 3 + offset
-                if offset > 6:
+    n_draws, n_levels, n_columns, n_fixed = weight.shape[0], start_k.shape[0], start_p.shape[0], fixed.shape[1]
+    all_k, all_p = np.full((n_draws, n_levels), np.nan), np.full((n_draws, n_columns), np.nan)
+    index = np.full(n_draws, -1, dtype=np.int64)
+    design = np.empty((level.shape[0], n_columns))
+    design[:, :n_fixed] = fixed
+    spread = np.ascontiguousarray(near.transpose(1, 2, 0))
+    bend = near[start] @ start_p[n_fixed:]
+    mu = start_k[level] + fixed @ start_p[:n_fixed] + bend
+    if logit:
+        mu = 1.0 / (1.0 + np.exp(-mu))
+    curvature = np.maximum(mu * (1.0 - mu), 1e-12) if logit else np.ones(mu.shape[0])
+    for draw in range(n_draws):
+        w = weight[draw]
+        working = w * (y[draw] - mu + curvature * bend)
+        first, last = chosen[draw], chosen[draw] + 1
+        if first < 0:
+            first, last = 0, near.shape[0]
+        center, k, p = _one_step(working, w * curvature, level, fixed, spread, first, last, start_k, start_p)
+        best, lowest = -1, np.inf
+        best_k, best_p = k, p
+        # The candidate that linearization prefers, then downhill from it to either side.
+        for direction in (0, -1, 1):
+            candidate = center + direction
+            while first <= candidate < last:
+                design[:, n_fixed:] = near[candidate]
+                k, p = best_k.copy(), best_p.copy()
+                if not newton(y[draw], level, design, w, k, p, logit):
                     break
-                if index < 0 or index >= n_candidates or deviances[index] < np.inf:
-                    continue
-            x[:, column] = proximities[index]
-            trial_k, trial_p = start_k.copy(), start_p.copy()
-            deviance, converged = newton(y, level, x, weight, trial_k, trial_p, logit)
-            if not converged:
-                continue
-            deviances[index] = deviance
-            if deviance < lowest:
-                lowest, best = deviance, index
-                best_k, best_p = trial_k, trial_p
-                start_k, start_p = trial_k, trial_p
-    if best < 0:
-        return -1, lowest, False
-    intercepts[:] = best_k
-    slopes[:] = best_p
-    return best, lowest, True
+                value = deviance(y[draw], level, design, w, k, p, logit) if last - first > 1 else 0.0
+                if value >= lowest:
+                    break
+                lowest, best, best_k, best_p = value, candidate, k, p
+                if direction == 0:
+                    break
+                candidate += direction
+        if best >= 0:
+            all_k[draw], all_p[draw], index[draw] = best_k, best_p, best
+    return all_k, all_p, index
+
+
+@numba.njit(cache=True)
+def _one_step(  # pyright: ignore
+    working: Any,
+    curvature: Any,
+    level: Any,
+    fixed: Any,
+    spread: Any,
+    first: int,
+    last: int,
+    start_k: Any,
+    start_p: Any,
+) -> Any:
+    """The best candidate of a least-squares fit to the linearized model, and its estimates.
+
+    ``spread`` holds the candidates in the shape (C, Q, L). ``working`` is curvature times working response, less what
+    intercepts and fixed columns explain at the start.
+    """
+    n, q = spread.shape[:2]
+    f, k = fixed.shape[1], start_k.shape[0]
+    p = f + q
+    mass, pull, base = np.zeros(k), np.zeros(k), np.zeros((k, f))
+    common, common_score = np.zeros((f, f)), np.zeros(f)
+    for i in range(n):
+        mass[level[i]] += curvature[i]
+        pull[level[i]] += working[i]
+        for a in range(f):
+            x = curvature[i] * fixed[i, a]
+            base[level[i], a] += x
+            common_score[a] += working[i] * fixed[i, a]
+            for b in range(a + 1):
+                common[a, b] += x * fixed[i, b]
+    best, highest = (first + last) // 2, -1.0
+    best_k, best_p = start_k.copy(), start_p.copy()
+    # Sums over cells for all candidates at once: the innermost loop runs over contiguous memory.
+    n_candidates = spread.shape[2]
+    all_sums, all_score = np.zeros((k, q, n_candidates)), np.zeros((q, n_candidates))
+    all_cross, all_gram = np.zeros((q, f, n_candidates)), np.zeros((q, q, n_candidates))
+    for i in range(n):
+        v, u = curvature[i], working[i]
+        if v == 0.0:
+            continue
+        j = level[i]
+        for a in range(q):
+            for c in range(n_candidates):
+                x = spread[i, a, c]
+                all_sums[j, a, c] += v * x
+                all_score[a, c] += u * x
+            for b in range(f):
+                z = v * fixed[i, b]
+                for c in range(n_candidates):
+                    all_cross[a, b, c] += z * spread[i, a, c]
+            for b in range(a + 1):
+                for c in range(n_candidates):
+                    all_gram[a, b, c] += v * spread[i, a, c] * spread[i, b, c]
+    sums, gram, score = np.empty((k, p)), np.empty((p, p)), np.empty(p)
+    for candidate in range(first, last):
+        gram[:f, :f], sums[:, :f], score[:f] = common, base, common_score
+        gram[f:, :f], gram[f:, f:] = all_cross[:, :, candidate], all_gram[:, :, candidate]
+        sums[:, f:], score[f:] = all_sums[:, :, candidate], all_score[:, candidate]
+        for j in range(k):
+            if mass[j] > 0:
+                for a in range(p):
+                    score[a] -= sums[j, a] * pull[j] / mass[j]
+                    for b in range(a + 1):
+                        gram[a, b] -= sums[j, a] * sums[j, b] / mass[j]
+        for a in range(p):
+            for b in range(a):
+                gram[b, a] = gram[a, b]
+        if not _is_regular(gram):
+            continue
+        slopes = np.linalg.solve(gram, score)
+        gain = score @ slopes
+        if gain > highest:
+            best, highest = candidate, gain
+            best_p = slopes.copy()
+            best_p[:f] += start_p[:f]
+            for j in range(k):
+                if mass[j] > 0:
+                    best_k[j] = start_k[j] + (pull[j] - sums[j] @ slopes) / mass[j]
+    return best, best_k, best_p

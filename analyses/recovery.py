@@ -1,7 +1,7 @@
 """Before and after fine-tuning: what of each part is repaired, and what the source domain lost."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,16 +12,14 @@ from ..status import Status
 from ..tables import RECOVERY
 from .resampling import interval
 from .rows import Rows, build_rows
-
-if TYPE_CHECKING:
-    from .decomposition import Settings, Split
+from .split import Settings, Split, split
 
 Array = NDArray[np.float64]
 
 
 def recovery(
-    rows: Rows, weights: Array, before: "Split", tuned: Mapping[str, pd.DataFrame], settings: "Settings"
-) -> "tuple[pd.DataFrame, dict[str, Split]]":
+    rows: Rows, weights: Array, before: Split, tuned: Mapping[str, pd.DataFrame], settings: Settings
+) -> tuple[pd.DataFrame, dict[str, Split]]:
     """Compare fine-tuned models with the source model, paired by participant.
 
     Both sides use the *source* model's controls, resampled alike, so that what fine-tuning forgets on controls is never
@@ -52,8 +50,6 @@ def recovery(
     DataError
         If a fine-tuned table holds other patients than the source model's.
     """
-    from .decomposition import split
-
     records: list[dict[str, Any]] = []
     splits: dict[str, Split] = {}
     for name, table in tuned.items():
@@ -79,7 +75,7 @@ def _paired_rows(rows: Rows, table: pd.DataFrame, metric: str, name: str) -> Row
     return build_rows(frame, metric)
 
 
-def _record(before: "Split", after: "Split", name: str, component: str, settings: "Settings") -> dict[str, Any]:
+def _record(before: Split, after: Split, name: str, component: str, settings: Settings) -> dict[str, Any]:
     b, a = before.estimate(component), after.estimate(component)
     draws_b, draws_a = before.regression.component(component)[1], after.regression.component(component)[1]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -101,7 +97,7 @@ def _record(before: "Split", after: "Split", name: str, component: str, settings
     }
 
 
-def _labels(after: "Split", name: str, settings: "Settings") -> dict[str, Any]:
+def _labels(after: Split, name: str, settings: Settings) -> dict[str, Any]:
     return {
         "model": name,
         "strategy": name.rsplit("+", 1)[-1],
@@ -111,7 +107,7 @@ def _labels(after: "Split", name: str, settings: "Settings") -> dict[str, Any]:
     }
 
 
-def _forgetting(rows: Rows, weights: Array, table: pd.DataFrame, name: str, settings: "Settings") -> dict[str, Any]:
+def _forgetting(rows: Rows, weights: Array, table: pd.DataFrame, name: str, settings: Settings) -> dict[str, Any]:
     """Mean performance on controls before less after, paired; positive means that the source domain lost."""
     keys = ["participant_id", "bundle", "hemisphere"]
     controls = table[(table["group"] == "control") & (table["metric"] == settings.metric)]

@@ -1,17 +1,62 @@
-"""The regression estimator: a distance-independent drop, and one that decays with the distance to the tumor."""
+"""The regression estimator: a distance-independent drop, and one that fades with the distance to the tumor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from .quasi import QuasiFit, fit, newton, profile
+from .quasi import QuasiFit, fit, fit_draws
 from .rows import Rows
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 COMPONENTS = ("total", "systematic", "tumor", "interaction", "residual", "raw")
+STEPS = ("acquisition", "disease")
+"""Parts of the systematic component, where target controls tell them apart."""
+_CHUNK = 500  # draws held in memory at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay:
+    """Shapes that the tumor's effect may take on the link scale: columns that are 0 far from the tumor.
+
+    Parameters
+    ----------
+    columns : callable
+        From distances in mm, shape (N,), to candidates of shape (L, N, Q); one is chosen by profiling.
+    lengths_mm : ndarray, shape (L,)
+        Decay length of each candidate; NaN where a shape has none.
+    """
+
+    columns: Callable[[Array], Array]
+    lengths_mm: Array
+
+    def at(self, position: Index, distance_mm: float) -> Array:
+        """The columns of each chosen candidate at one distance, shape (len(position), Q)."""
+        return self.columns(np.array([distance_mm]))[:, 0][position]
+
+
+def exponential(lengths_mm: Array) -> Decay:
+    """exp(−d/λ) for each λ of a grid.
+
+    Examples
+    --------
+    >>> exponential(np.array([10.0])).columns(np.array([0.0, np.inf])).ravel().tolist()
+    [1.0, 0.0]
+    """
+    return Decay(columns=lambda d: np.exp(-d / lengths_mm[:, None])[..., None], lengths_mm=lengths_mm)
+
+
+def flat_tailed(knots_mm: tuple[float, ...] = (10.0, 20.0, 40.0)) -> Decay:
+    """A quadratic spline that is smooth, free in shape, and exactly 0 beyond its last knot.
+
+    Column j is (1 − d/k_j)², cut off at its knot k_j.
+    """
+    knots = np.array(knots_mm)
+    return Decay(columns=lambda d: np.maximum(1 - d[:, None] / knots, 0.0)[None] ** 2, lengths_mm=np.full(1, np.nan))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,219 +65,229 @@ class Regression:
 
     Parameters
     ----------
-    values : ndarray, shape (6,)
-        One a name in `COMPONENTS`; positive means worse in patients.
-    draws : ndarray, shape (B, 6)
+    names : tuple of str
+        `COMPONENTS`, and `STEPS` where there are target controls.
+    values : ndarray, shape (M,)
+        One a name; positive means worse in patients.
+    draws : ndarray, shape (B, M)
         The same in each resampled cohort; NaN where a fit failed.
     decay_mm : float
         λ, the distance at which the tumor effect has fallen to 1/e on the link scale.
     decay_draws_mm : ndarray, shape (B,)
         The same, profiled anew in each resampled cohort.
-    intercepts, slopes : ndarray, shapes (1 + B, K) and (1 + B, P)
-        Estimates, the point estimate first.
+    healthy, far, near : ndarray, shapes (1 + B, K), (1 + B, K), (1 + B, Q)
+        Link-scale estimates, the point estimate first: controls' levels, patients' levels far from the tumor, and the
+        slopes of the tumor's columns.
     chosen : ndarray of int, shape (1 + B,)
         Position of λ on the grid; −1 where a fit failed.
     converged : bool
         Whether the point estimate could be found.
     """
 
+    names: tuple[str, ...]
     values: Array
     draws: Array
     decay_mm: float
     decay_draws_mm: Array
-    intercepts: Array
-    slopes: Array
-    chosen: NDArray[np.int64]
+    healthy: Array
+    far: Array
+    near: Array
+    chosen: Index
     converged: bool
 
     def component(self, name: str) -> tuple[float, Array]:
         """Value and replicates of one component."""
-        column = COMPONENTS.index(name)
+        column = self.names.index(name)
         return float(self.values[column]), self.draws[:, column]
 
 
-def regress(
-    rows: Rows,
-    covariates: Array,
-    weights: Array,
-    grid_mm: Array,
-    chosen: NDArray[np.int64] | None = None,
-) -> Regression:
+def regress(rows: Rows, covariates: Array, weights: Array, decay: Decay, chosen: Index | None = None) -> Regression:
     """Fit the primary model and resample it.
 
-    The model is logit E[Y] = α(bundle, hemisphere) + γ·covariates − θ·G − β·exp(−d/λ), by quasi-likelihood, with λ
-    profiled over a grid in every draw. Components come from g-computation over the patients' rows, averaged
-    within participants and then across them, so that each participant counts once.
+    The model is logit E[Y] = α(bundle, hemisphere) + γ·covariates − θ(bundle, hemisphere)·G − β·exp(−d/λ), by
+    quasi-likelihood, with λ profiled over a grid in every draw. Components come from g-computation over the patients'
+    rows, averaged within participants and then across them, so that each participant counts once.
+
+    The systematic shift θ is free to differ between bundles: bundles also differ in how near tumors grow, and a
+    common θ would book a bundle's own shift as an effect of distance (``benchmarks/validation.md``).
 
     Parameters
     ----------
     rows : Rows
-        Patients and controls.
+        Patients, controls and, if there are any, target controls.
     covariates : ndarray, shape (N, C)
-        Centered within cohort.
+        Centered within cohort; in a draw, they are centered again by that draw's participants.
     weights : ndarray, shape (B, people)
         How often each participant is drawn; see `shiftkit.analyses.resampling.draw_weights`.
-    grid_mm : ndarray, shape (L,)
-        Candidates for λ.
+    decay : Decay
+        Shapes of the tumor's effect to choose from.
     chosen : ndarray of int, shape (1 + B,), optional
-        Take these positions on the grid instead of profiling, as single bundles do from the pooled model.
-
-    Returns
-    -------
-    Regression
+        Take these candidates instead of profiling, as single bundles do from the pooled model.
     """
-    proximities = np.exp(-rows.distance_mm / grid_mm[:, None])
-    design = np.column_stack([rows.patient.astype(float), np.zeros(len(rows.outcome)), covariates])
     all_weights = np.vstack([np.ones(len(rows.people)), weights])
-    fixed = np.full(len(all_weights), -1, dtype=np.int64) if chosen is None else chosen
-    start = fit(rows.outcome, rows.level, design[:, :1], np.ones(len(rows.outcome)), len(rows.levels), rows.logit)
-    first = np.concatenate([start.slopes, np.zeros(design.shape[1] - 1)])
-    values, index, intercepts, slopes = _resample(
-        rows.outcome,
-        rows.level,
-        design,
-        rows.person,
-        rows.patient,
-        all_weights,
-        proximities,
-        fixed,
-        start.intercepts,
-        first,
-        rows.logit,
-    )
-    decay = np.where(index >= 0, grid_mm[index], np.nan)
+    cells = _Cells.of(rows, covariates, decay)
+    given = np.full(len(all_weights), -1, dtype=np.int64) if chosen is None else chosen
+    start = _null_fit(rows, cells)
+    sound, parts = start.sound, list[_Draws]()
+    for first in (0, *range(1, len(all_weights), _CHUNK)):  # the point estimate comes first: draws start from it
+        chunk = slice(first, first + _CHUNK if first else 1)
+        parts.append(_resample(rows, cells, covariates, all_weights[chunk], given[chunk], start))
+        if not first and parts[0].index[0] >= 0:
+            start = _Start(parts[0].intercepts[0], parts[0].slopes[0], int(parts[0].index[0]), sound)
+    draws = _Draws(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    lengths = np.where(draws.index >= 0, decay.lengths_mm[draws.index], np.nan)
     return Regression(
-        values=rows.sign * values[0],
-        draws=rows.sign * values[1:],
-        decay_mm=float(decay[0]),
-        decay_draws_mm=decay[1:],
-        intercepts=intercepts,
-        slopes=slopes,
-        chosen=index,
-        converged=bool(start.converged and index[0] >= 0),
+        names=COMPONENTS + (STEPS if rows.n_target_controls else ()),
+        values=rows.sign * draws.values[0],
+        draws=rows.sign * draws.values[1:],
+        decay_mm=float(lengths[0]),
+        decay_draws_mm=lengths[1:],
+        healthy=draws.levels[:, 0],
+        far=draws.levels[:, -1],
+        near=draws.slopes[:, cells.covariates.shape[1] :],
+        chosen=draws.index,
+        converged=bool(sound and draws.index[0] >= 0),
     )
 
 
-@numba.njit(cache=True)
-def _resample(  # pyright: ignore
-    y: Any,
-    level: Any,
-    design: Any,
-    person: Any,
-    patient: Any,
-    weights: Any,
-    proximities: Any,
-    fixed: Any,
-    intercepts0: Any,
-    slopes0: Any,
-    logit: bool,
-) -> Any:
-    n_draws, n_people = weights.shape
-    n = y.shape[0]
-    k, p = intercepts0.shape[0], design.shape[1]
-    values = np.full((n_draws, 6), np.nan)
-    index = np.full(n_draws, -1, dtype=np.int64)
-    all_intercepts, all_slopes = np.full((n_draws, k), np.nan), np.full((n_draws, p), np.nan)
-    weight = np.empty(n)
-    x = design.copy()
-    start_k, start_p = intercepts0.copy(), slopes0.copy()
-    for draw in range(n_draws):
-        for i in range(n):
-            weight[i] = weights[draw, person[i]]
-        if _absent(level, patient, weight, k):
-            continue
-        intercepts, slopes = start_k.copy(), start_p.copy()
-        if fixed[draw] >= 0:
-            best = fixed[draw]
-            x[:, 1] = proximities[best]
-            _, converged = newton(y, level, x, weight, intercepts, slopes, logit)
-        else:
-            best, _, converged = profile(y, level, x, weight, proximities, 1, intercepts, slopes, logit)
-        if not converged:
-            continue
-        if draw == 0:  # the full data are a good place to start from
-            start_k, start_p = intercepts.copy(), slopes.copy()
-        index[draw] = best
-        all_intercepts[draw], all_slopes[draw] = intercepts, slopes
-        values[draw] = _components(
-            y, level, design, person, patient, weights[draw], proximities[best], intercepts, slopes, logit, n_people
+@dataclass(frozen=True, kw_only=True)
+class _Cells:
+    """Rows that the model cannot tell apart count as one, with their weighted mean outcome.
+
+    Controls without covariates differ by level only, so a draw costs what its patients cost. ``stratum`` counts the
+    levels of the controls, then those of the target controls if there are any, then those of the patients.
+    """
+
+    of_row: Index
+    stratum: Index
+    n_strata: int
+    covariates: Array
+    near: Array
+
+    @classmethod
+    def of(cls, rows: Rows, covariates: Array, decay: Decay) -> "_Cells":
+        stratum = rows.level + len(rows.levels) * np.searchsorted(rows.cohorts, rows.cohort)
+        keys = np.column_stack([stratum, covariates, np.where(rows.patient, rows.distance_mm, -1.0)])
+        if "tumor_volume_ml" in rows.frame:  # a shape may depend on it
+            keys = np.column_stack([keys, np.where(rows.patient, rows.frame["tumor_volume_ml"].fillna(-1.0), -1.0)])
+        _, first, of_row = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        return cls(
+            of_row=of_row.ravel().astype(np.int64),
+            stratum=stratum[first].astype(np.int64),
+            n_strata=len(rows.levels) * len(rows.cohorts),
+            covariates=np.ascontiguousarray(covariates[first]),
+            near=np.ascontiguousarray(decay.columns(rows.distance_mm)[:, first]),
         )
-    return values, index, all_intercepts, all_slopes
 
 
-@numba.njit(cache=True)
-def _absent(level: Any, patient: Any, weight: Any, k: int) -> bool:  # pyright: ignore
-    """Whether a draw has no patient or no control at all; a level without controls keeps the model's help."""
-    n_patients = 0.0
-    n_controls = 0.0
-    for i in range(level.shape[0]):
-        if patient[i]:
-            n_patients += weight[i]
-        else:
-            n_controls += weight[i]
-    return n_patients == 0.0 or n_controls == 0.0 or k == 0
+class _Start(NamedTuple):
+    """Where fits start from: intercepts, slopes, and the candidate they belong to."""
+
+    intercepts: Array
+    slopes: Array
+    candidate: int
+    sound: bool
 
 
-@numba.njit(cache=True)
-def _components(  # pyright: ignore
-    y: Any,
-    level: Any,
-    design: Any,
-    person: Any,
-    patient: Any,
-    weight: Any,
-    proximity: Any,
-    intercepts: Any,
-    slopes: Any,
-    logit: bool,
-    n_people: int,
-) -> Any:
-    """Total, systematic, tumor, interaction, residual and raw drop, by g-computation."""
-    sums = np.zeros((n_people, 5))
-    counts = np.zeros(n_people)
-    for i in range(y.shape[0]):
-        j = person[i]
-        counts[j] += 1
-        sums[j, 4] += y[i]
-        if not patient[i]:
-            continue
-        base = intercepts[level[i]]
-        for a in range(2, design.shape[1]):
-            base += design[i, a] * slopes[a]
-        near = slopes[1] * proximity[i]
-        for s in range(2):
-            for t in range(2):
-                eta = base + s * slopes[0] + t * near
-                sums[j, 2 * s + t] += 1.0 / (1.0 + np.exp(-eta)) if logit else eta
-    means = np.zeros(4)
-    patients = np.zeros(2)
-    controls = np.zeros(2)
-    is_patient = np.zeros(n_people, dtype=np.bool_)
-    for i in range(y.shape[0]):
-        is_patient[person[i]] = patient[i]
-    for j in range(n_people):
-        if counts[j] == 0:
-            continue
-        if is_patient[j]:
-            for c in range(4):
-                means[c] += weight[j] * sums[j, c] / counts[j]
-            patients[0] += weight[j] * sums[j, 4] / counts[j]
-            patients[1] += weight[j]
-        else:
-            controls[0] += weight[j] * sums[j, 4] / counts[j]
-            controls[1] += weight[j]
-    out = np.full(6, np.nan)
-    if patients[1] == 0 or controls[1] == 0:
-        return out
-    none, tumor_only, systematic_only, both = means / patients[1]
-    raw = controls[0] / controls[1] - patients[0] / patients[1]
-    out[0] = none - both
-    out[1] = none - systematic_only
-    out[2] = systematic_only - both
-    out[3] = out[0] - out[1] - (none - tumor_only)
-    out[4] = raw - out[0]
-    out[5] = raw
-    return out
+class _Draws(NamedTuple):
+    """Of some draws: components, estimates, levels by cohort (B, cohorts, K), and the candidate chosen."""
+
+    values: Array
+    intercepts: Array
+    slopes: Array
+    levels: Array
+    index: Index
+
+
+def _null_fit(rows: Rows, cells: _Cells) -> _Start:
+    """The fit to all participants without a tumor effect."""
+    stratum, design, ones = cells.stratum[cells.of_row], cells.covariates[cells.of_row], np.ones(len(rows.outcome))
+    null = fit(rows.outcome, stratum, design, ones, cells.n_strata, rows.logit)
+    slopes = np.concatenate([null.slopes, np.zeros(cells.near.shape[2])])
+    return _Start(null.intercepts, slopes, 0, null.converged)
+
+
+def _resample(rows: Rows, cells: _Cells, covariates: Array, weights: Array, chosen: Index, start: _Start) -> _Draws:
+    shape = (len(rows.people), len(cells.stratum))
+    mass = weights @ _matrix(np.ones(len(rows.outcome)), rows.person, cells.of_row, shape)
+    total = weights @ _matrix(rows.outcome, rows.person, cells.of_row, shape)
+    outcome = np.divide(total, mass, out=np.zeros_like(total), where=mass > 0)
+    intercepts, slopes, index = fit_draws(
+        outcome, mass, cells.stratum, cells.covariates, cells.near, chosen, *start[:3], rows.logit
+    )
+    gamma = slopes[:, : covariates.shape[1]]
+    # A level that nobody in the draw has is not known.
+    inside = np.stack([mass[:, cells.stratum == one].sum(axis=1) > 0 for one in range(cells.n_strata)], axis=1)
+    levels = np.where(inside, intercepts, np.nan).reshape(len(weights), len(rows.cohorts), len(rows.levels))
+    levels = levels + np.einsum("bsc,bc->bs", _means(rows, covariates, weights), gamma)[:, :, None]
+    values = _components(rows, cells, weights, intercepts, slopes, levels, index)
+    return _Draws(values, intercepts, slopes, levels, index)
+
+
+def _matrix(values: Array, row: Index, column: Index, shape: tuple[int, int]) -> sparse.csr_array:
+    return sparse.csr_array((values, (row, column)), shape=shape)
+
+
+def _means(rows: Rows, covariates: Array, weights: Array) -> Array:
+    """Means of the covariates in each cohort of each draw, shape (B, cohorts, C): within-cohort centering, kept up."""
+    means: list[Array] = []
+    for group in rows.cohorts:
+        inside = rows.cohort == group
+        counts = np.bincount(rows.person[inside], minlength=len(rows.people))
+        mass = (weights @ counts)[:, None]
+        sums = np.zeros((len(rows.people), covariates.shape[1]))
+        np.add.at(sums, rows.person[inside], covariates[inside])
+        means.append(np.divide(weights @ sums, mass, out=np.zeros((len(weights), sums.shape[1])), where=mass > 0))
+    return np.stack(means, axis=1)
+
+
+def _components(
+    rows: Rows, cells: _Cells, weights: Array, intercepts: Array, slopes: Array, levels: Array, index: Index
+) -> Array:
+    """G-computation over the patients' rows with each effect on or off; the columns are `COMPONENTS` (and `STEPS`)."""
+    patient = rows.patient
+    used, cell = np.unique(cells.of_row[patient], return_inverse=True)
+    average = _average(rows, weights, cell.ravel(), len(used))
+    n_covariates = cells.covariates.shape[1]
+    both = intercepts[:, cells.stratum[used]] + slopes[:, :n_covariates] @ cells.covariates[used].T
+    tumor = np.einsum("bcq,bq->bc", cells.near[:, used][index], slopes[:, n_covariates:])
+    shift = (levels - levels[:, -1:])[:, :, cells.stratum[used] % len(rows.levels)]
+
+    def mean(eta: Array) -> Array:
+        values = 1 / (1 + np.exp(-eta)) if rows.logit else eta
+        return np.where(average > 0, average * values, 0.0).sum(axis=1)
+
+    healthy = both + shift[:, 0]
+    none, far, near_only, full = mean(healthy), mean(both), mean(healthy + tumor), mean(both + tumor)
+    raw = _raw(rows, weights)
+    columns = [none - full, none - far, far - full, near_only + far - none - full, raw - (none - full), raw]
+    if len(rows.cohorts) == 3:
+        acquired = mean(both + shift[:, 1])
+        columns += [none - acquired, acquired - far]
+    return np.where((index >= 0)[:, None], np.column_stack(columns), np.nan)
+
+
+def _average(rows: Rows, weights: Array, cell: Index, n_cells: int) -> Array:
+    """Weights of patients' cells that average within, then across patients, shape (B, cells)."""
+    person = rows.person[rows.patient]
+    share = 1.0 / np.bincount(person, minlength=len(rows.people))[person]
+    there = np.zeros(len(rows.people))
+    there[person] = 1.0  # a single bundle may be lacking in some
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (weights @ _matrix(share, person, cell, (len(rows.people), n_cells))) / (weights @ there)[:, None]
+
+
+def _raw(rows: Rows, weights: Array) -> Array:
+    """Controls' mean less patients', each participant counting once."""
+    counts = np.bincount(rows.person, minlength=len(rows.people))
+    means = np.bincount(rows.person, rows.outcome, minlength=len(rows.people)) / np.maximum(counts, 1)
+
+    def mean(inside: NDArray[np.bool_]) -> Array:
+        who = np.unique(rows.person[inside])
+        return (weights[:, who] @ means[who]) / weights[:, who].sum(axis=1)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return mean(rows.control) - mean(rows.patient)
 
 
 def linear_fit(rows: Rows, design: Array) -> QuasiFit:

@@ -1,5 +1,7 @@
 """Resampling and permutation of participants: never of rows, bundles, patches or voxels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -7,19 +9,19 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 
-def draw_weights(n_patients: int, n_controls: int, draws: int, rng: np.random.Generator) -> Array:
+def draw_weights(sizes: Sequence[int], draws: int, rng: np.random.Generator) -> Array:
     """How often each participant is drawn in each bootstrap sample, stratified by cohort.
 
     Returns
     -------
-    ndarray, shape (draws, n_patients + n_controls)
-        Patients first; each cohort's weights sum to its size.
+    ndarray, shape (draws, sum of sizes)
+        Cohorts in the given order; each cohort's weights sum to its size.
 
     References
     ----------
     Davison & Hinkley, Bootstrap Methods and their Application (1997), doi 10.1017/CBO9780511802843.
     """
-    parts = [rng.multinomial(n, np.full(n, 1 / n), size=draws) for n in (n_patients, n_controls) if n]
+    parts = [rng.multinomial(n, np.full(n, 1 / n), size=draws) for n in sizes if n]
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
@@ -88,22 +90,15 @@ def permute_within(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArr
     return order
 
 
-def strata_of(side: NDArray[np.str_], volume: Array) -> NDArray[np.int64]:
-    """Strata of tumor side and volume tertile; those of fewer than two patients are merged into their side.
+def strata_of(volume: Array) -> NDArray[np.int64]:
+    """Strata of tumor volume: tertiles, or one stratum where there are fewer than six known volumes.
 
-    A side of a single patient stays alone: the patient keeps their own distances in every permutation.
+    Patients of unknown volume are a stratum of their own, joined to the first where there is only one of them.
     """
-    codes = np.unique(side, return_inverse=True)[1].astype(np.int64)
     known = np.isfinite(volume)
-    tertile = np.zeros(volume.size, dtype=np.int64)
-    if known.sum() >= 6:
-        tertile[known] = np.searchsorted(np.quantile(volume[known], [1 / 3, 2 / 3]), volume[known])
-    strata = codes * 3 + tertile
-    sizes = np.bincount(strata, minlength=strata.max() + 1)
-    small = sizes[strata] < 2
-    # Together with the side's first stratum that stays, a lone patient can change places.
-    for code in np.unique(codes[small]):
-        same = codes == code
-        others = same & ~small
-        strata[small & same] = strata[others][0] if others.any() else code * 3
+    strata = np.zeros(volume.size, dtype=np.int64)
+    if known.sum() < 6:
+        return strata
+    strata[known] = np.searchsorted(np.quantile(volume[known], [1 / 3, 2 / 3]), volume[known])
+    strata[~known] = 3 if (~known).sum() > 1 else 0
     return strata

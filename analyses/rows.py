@@ -14,6 +14,9 @@ from ..tables import SCORES, parse_table
 Array = NDArray[np.float64]
 HIGHER_IS_WORSE = frozenset({"hd95", "assd", "brier", "calibration_error", "volume_overreach"})
 """Metrics of which a larger value is a worse one."""
+CONTROL, TARGET_CONTROL, PATIENT = range(3)
+GROUPS = ("control", "target_control", "glioma")
+"""Words of the score table for these, in this order."""
 LOGARITHMIC = frozenset({"hd95", "assd"})
 """Distances in mm, which enter as log(x + 1 mm)."""
 
@@ -30,14 +33,14 @@ class Rows:
         Whether the outcome lies in 0–1 and gets the logit link.
     sign : int
         1 if a larger outcome is better, −1 if it is worse.
-    patient : ndarray of bool, shape (N,)
-        Patients' rows.
+    cohort : ndarray of int, shape (N,)
+        `CONTROL`, `TARGET_CONTROL` (healthy, scanned like the patients) or `PATIENT`.
     person : ndarray of int, shape (N,)
         Index into ``people``.
     people : tuple of str
-        Participants, patients first.
-    n_patients : int
-        Patients among them.
+        Participants: patients, then controls, then target controls.
+    n_patients, n_target_controls : int
+        Patients and target controls among them.
     level : ndarray of int, shape (N,)
         Index into ``levels``.
     levels : tuple of (str, str)
@@ -51,10 +54,11 @@ class Rows:
     outcome: Array
     logit: bool
     sign: int
-    patient: NDArray[np.bool_]
+    cohort: NDArray[np.int64]
     person: NDArray[np.int64]
     people: tuple[str, ...]
     n_patients: int
+    n_target_controls: int
     level: NDArray[np.int64]
     levels: tuple[tuple[str, str], ...]
     distance_mm: Array
@@ -62,15 +66,35 @@ class Rows:
 
     @property
     def n_controls(self) -> int:
-        """Controls among the people."""
-        return len(self.people) - self.n_patients
+        """Controls of the source domain among the people."""
+        return len(self.people) - self.n_patients - self.n_target_controls
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Patients, controls and target controls, as they stand in ``people``."""
+        return self.n_patients, self.n_controls, self.n_target_controls
+
+    @property
+    def patient(self) -> NDArray[np.bool_]:
+        """Patients' rows."""
+        return self.cohort == PATIENT
+
+    @property
+    def control(self) -> NDArray[np.bool_]:
+        """Rows of the source domain's controls."""
+        return self.cohort == CONTROL
+
+    @property
+    def cohorts(self) -> tuple[int, ...]:
+        """The cohorts that are there, from the source domain's controls to the patients."""
+        return (CONTROL, TARGET_CONTROL, PATIENT) if self.n_target_controls else (CONTROL, PATIENT)
 
     def take(self, keep: NDArray[np.bool_]) -> "Rows":
         """Only some rows; people stay, so that resampling weights still fit."""
         return replace(
             self,
             outcome=self.outcome[keep],
-            patient=self.patient[keep],
+            cohort=self.cohort[keep],
             person=self.person[keep],
             level=self.level[keep],
             distance_mm=self.distance_mm[keep],
@@ -89,7 +113,7 @@ def as_frame(scores: Any) -> pd.DataFrame:
     return parse_table(frame, SCORES, "The score table")
 
 
-def build_rows(frame: pd.DataFrame, metric: str, groups: tuple[str, str] = ("glioma", "control")) -> Rows:
+def build_rows(frame: pd.DataFrame, metric: str) -> Rows:
     """Collect the rows that enter a model.
 
     Rows whose status says that there is no value are left out; so are patients' rows without a distance, which
@@ -101,56 +125,71 @@ def build_rows(frame: pd.DataFrame, metric: str, groups: tuple[str, str] = ("gli
         Score table of one model.
     metric : str
         Name of the metric.
-    groups : tuple of str
-        Those that count as patients and as controls.
 
     Raises
     ------
     DataError
-        If the metric is missing, a value is not finite or out of range, or a group is absent.
+        If the metric is missing, a value is not finite or out of range, or patients or controls are absent.
     """
-    chosen = frame[(frame["metric"] == metric) & frame["group"].isin(groups)]
+    chosen = frame[(frame["metric"] == metric) & frame["group"].isin(GROUPS)]
     if chosen.empty:
         there = ", ".join(sorted(set(frame["metric"]))) or "none"
-        raise DataError(f"The score table must hold metric {metric!r} for {' and '.join(groups)}; it holds {there}.")
+        raise DataError(f"The score table must hold metric {metric!r} for glioma and control; it holds {there}.")
     counted = chosen[chosen["status"].isin([Status.OK, Status.MISSED])]
     _require_values(counted, metric)
-    patient = (counted["group"] == groups[0]).to_numpy()
+    patient = (counted["group"] == "glioma").to_numpy()
     near = counted["tumor_distance_mm"].to_numpy(dtype=float)
     if patient.any() and not np.isfinite(near[patient]).any():
         raise DataError(
             "Patients need the distance from the tumor to each reference bundle; column tumor_distance_mm is empty. "
             "Add tumor masks to the cohort and score again."
         )
-    usable = ~patient | np.isfinite(near)
-    counted, patient = counted[usable].reset_index(drop=True), patient[usable]
-    for name, is_there in zip(groups, (patient.any(), (~patient).any()), strict=True):
-        if not is_there:
-            raise DataError(f"The decomposition compares {' with '.join(groups)}; there is no usable row of {name}.")
-    return _pack(counted, patient, metric)
+    counted = counted[~patient | np.isfinite(near)].reset_index(drop=True)
+    for name in ("glioma", "control"):
+        if not (counted["group"] == name).any():
+            raise DataError(f"The decomposition compares glioma with control; there is no usable row of {name}.")
+    return _pack(_comparable(counted), metric)
 
 
-def _pack(frame: pd.DataFrame, patient: NDArray[np.bool_], metric: str) -> Rows:
+def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the bundles and hemispheres that enough participants of every cohort have.
+
+    Three are enough for a bootstrap draw to hold one nearly always, and all of a cohort of fewer.
+    """
+    size = frame.groupby("group")["participant_id"].nunique()
+    have = frame.groupby(["bundle", "hemisphere", "group"])["participant_id"].nunique().unstack(fill_value=0)
+    shared = have.index[(have >= size.clip(upper=3)).all(axis=1)]
+    if shared.empty:
+        raise DataError(
+            "Patients and controls must have bundles in common, at least three participants each; none is shared."
+        )
+    pairs = pd.MultiIndex.from_frame(frame[["bundle", "hemisphere"]])
+    return frame[pairs.isin(shared)].reset_index(drop=True)
+
+
+def _pack(frame: pd.DataFrame, metric: str) -> Rows:
+    cohort = np.array([GROUPS.index(group) for group in frame["group"]], dtype=np.int64)
     names = frame["participant_id"].to_numpy(dtype=str)
-    patients, controls = sorted(set(names[patient])), sorted(set(names[~patient]))
-    both = sorted(set(patients) & set(controls))
+    members = [sorted(set(names[cohort == group])) for group in (PATIENT, CONTROL, TARGET_CONTROL)]
+    people = tuple(name for group in members for name in group)
+    both = sorted({name for name in people if people.count(name) > 1}) if len(set(people)) < len(people) else []
     if both:
-        raise DataError(f"A participant is a patient or a control; these are both: {', '.join(both[:5])}.")
-    people = (*patients, *controls)
+        raise DataError(f"A participant is in one group; these are in two: {', '.join(both[:5])}.")
     index = {name: position for position, name in enumerate(people)}
     pairs = list(zip(frame["bundle"], frame["hemisphere"], strict=True))
     levels = tuple(sorted(set(pairs)))
     values = frame["value"].to_numpy(dtype=float)
     logarithmic = metric in LOGARITHMIC
-    distance = np.where(patient, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
+    distance = np.where(cohort == PATIENT, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
     return Rows(
         outcome=np.log1p(values) if logarithmic else values,
         logit=not logarithmic,
         sign=-1 if metric in HIGHER_IS_WORSE else 1,
-        patient=patient,
+        cohort=cohort,
         person=np.array([index[name] for name in names], dtype=np.int64),
         people=people,
-        n_patients=len(patients),
+        n_patients=len(members[0]),
+        n_target_controls=len(members[2]),
         level=np.array([levels.index(pair) for pair in pairs], dtype=np.int64),
         levels=levels,
         distance_mm=distance,
@@ -184,8 +223,8 @@ def covariate_columns(rows: Rows, names: tuple[str, ...]) -> tuple[Array, tuple[
             raise ConfigError(f"--covariates must name columns of the score table; {name!r} is none.")
         for label, column in _coded(rows.frame[name], name):
             centered = column.astype(float)
-            for group in (True, False):
-                centered[rows.patient == group] -= centered[rows.patient == group].mean()
+            for group in np.unique(rows.cohort):
+                centered[rows.cohort == group] -= centered[rows.cohort == group].mean()
             if np.abs(centered).max() < 1e-12:
                 raise ConfigError(
                     f"A covariate must vary within a cohort; {label} is the same for everyone in each cohort, so it "

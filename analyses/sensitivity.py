@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,18 +11,16 @@ from numpy.typing import NDArray
 from ..status import Status
 from ..tables import SENSITIVITY
 from .permutation import tumor_test
-from .regression import regress
+from .regression import Decay, exponential, regress
 from .resampling import interval
 from .rows import Rows, covariate_columns
-
-if TYPE_CHECKING:
-    from .decomposition import Settings, Split
+from .split import Settings, Split
 
 Array = NDArray[np.float64]
 _FIXED_MM = (5.0, 10.0, 20.0, 40.0)
 
 
-def sensitivity(rows: Rows, weights: Array, base: "Split", settings: "Settings", *, full: bool) -> pd.DataFrame:
+def sensitivity(rows: Rows, weights: Array, base: Split, settings: Settings, *, full: bool) -> pd.DataFrame:
     """Repeat the pooled regression with one choice changed at a time.
 
     Parameters
@@ -47,17 +45,17 @@ def sensitivity(rows: Rows, weights: Array, base: "Split", settings: "Settings",
     if full and base.status not in (Status.NOT_CONVERGED, Status.TOO_FEW):
         for decay in _FIXED_MM:
             name = f"decay length fixed at {decay:g} mm"
-            records += _refit(name, rows, weights, base, settings, np.array([decay]))
+            records += _refit(name, rows, weights, base, settings, exponential(np.array([decay])))
         for name, change in _VARIANTS.items():
             changed = change(rows)
             if changed is not None:
-                records += _refit(name, changed, weights, base, settings, settings.grid_mm)
+                records += _refit(name, changed, weights, base, settings, exponential(settings.grid_mm))
         records += _leave_one_out(rows, base, settings)
         records += _placebo(rows, settings)
     return pd.DataFrame(records, columns=list(SENSITIVITY.columns))
 
 
-def _orders(base: "Split", settings: "Settings") -> list[dict[str, Any]]:
+def _orders(base: Split, settings: Settings) -> list[dict[str, Any]]:
     """The interaction goes to the tumor in the primary split; here to the systematic part, or in halves."""
     far, far_draws = base.regression.component("systematic")
     near, near_draws = base.regression.component("tumor")
@@ -73,7 +71,7 @@ def _orders(base: "Split", settings: "Settings") -> list[dict[str, Any]]:
 
 
 def _refit(
-    name: str, rows: Rows, weights: Array, base: "Split", settings: "Settings", grid_mm: Array
+    name: str, rows: Rows, weights: Array, base: Split, settings: Settings, decay: Decay
 ) -> list[dict[str, Any]]:
     n = len(set(rows.person[rows.patient]))
     if n < 3:
@@ -81,14 +79,14 @@ def _refit(
         return [_record(name, part, np.nan, empty, rows, Status.TOO_FEW, settings) for part in ("systematic", "tumor")]
     columns, _ = covariate_columns(rows, settings.covariates)
     # A quarter of the draws: these intervals are for comparison, not for quoting.
-    found = regress(rows, columns, weights[: max(200, len(weights) // 4)], grid_mm)
+    found = regress(rows, columns, weights[: max(200, len(weights) // 4)], decay)
     # A split that the primary analysis withholds is not given by the back door.
     status = base.status if found.converged else Status.NOT_CONVERGED
     return [_record(name, part, *found.component(part), rows, status, settings) for part in ("systematic", "tumor")]
 
 
 def _record(
-    name: str, component: str, value: float, draws: Array, rows: Rows, status: str, settings: "Settings"
+    name: str, component: str, value: float, draws: Array, rows: Rows, status: str, settings: Settings
 ) -> dict[str, Any]:
     n = len(set(rows.person[rows.patient]))
     given = status not in (Status.NOT_CONVERGED, Status.TOO_FEW, Status.SPLIT_WITHHELD)
@@ -134,12 +132,12 @@ _VARIANTS: dict[str, Callable[[Rows], Rows | None]] = {
 }
 
 
-def _leave_one_out(rows: Rows, base: "Split", settings: "Settings") -> list[dict[str, Any]]:
+def _leave_one_out(rows: Rows, base: Split, settings: Settings) -> list[dict[str, Any]]:
     """Range of the pooled estimates when one patient at a time is left out: the interval is that range."""
     columns, _ = covariate_columns(rows, settings.covariates)
     weights = np.ones((rows.n_patients, len(rows.people)))
     weights[np.arange(rows.n_patients), np.arange(rows.n_patients)] = 0
-    found = regress(rows, columns, weights, settings.grid_mm)
+    found = regress(rows, columns, weights, exponential(settings.grid_mm))
     records: list[dict[str, Any]] = []
     for part in ("systematic", "tumor"):
         value, draws = found.component(part)
@@ -151,7 +149,7 @@ def _leave_one_out(rows: Rows, base: "Split", settings: "Settings") -> list[dict
     return records
 
 
-def _placebo(rows: Rows, settings: "Settings") -> list[dict[str, Any]]:
+def _placebo(rows: Rows, settings: Settings) -> list[dict[str, Any]]:
     """Patients' tumors mirrored to the other hemisphere: no effect is expected of where no tumor is.
 
     Only contralesional bundles are tested, with the distance of their ipsilesional twin; bundles of the tumor's own
@@ -176,7 +174,7 @@ def _placebo(rows: Rows, settings: "Settings") -> list[dict[str, Any]]:
     if len(set(placebo.person[placebo.patient])) < 3 or np.ptp(placebo.distance_mm[placebo.patient]) < 1e-9:
         return []
     columns, _ = covariate_columns(placebo, settings.covariates)
-    found = regress(placebo, columns, np.zeros((0, len(rows.people))), settings.grid_mm)
+    found = regress(placebo, columns, np.zeros((0, len(rows.people))), exponential(settings.grid_mm))
     p_value = tumor_test(placebo, columns, settings.grid_mm, min(settings.n_permutations, 999), settings.generator(3))
     record = _record(
         "placebo: tumor mirrored",

@@ -176,7 +176,7 @@ def estimate(
 
 def _bootstrap(model: ShellModel, n: tuple[int, int], n_bootstrap: int, rng: np.random.Generator) -> Draws:
     """Resample patients and controls, each within their group."""
-    weights = draw_weights(*n, n_bootstrap, rng)
+    weights = draw_weights(n, n_bootstrap, rng)
     parts = [
         model.evaluate(weights[start : start + _CHUNK, : n[0]], weights[start : start + _CHUNK, n[0] :])
         for start in range(0, n_bootstrap, _CHUNK)

@@ -1,23 +1,20 @@
 """The answer in words, the distance curve, and what to know before quoting either."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ..status import Status
 from ..types import Estimate
+from .regression import exponential
 from .resampling import interval
-
-if TYPE_CHECKING:
-    from .decomposition import Settings, Split
+from .split import Settings, Split, unit_of
 
 Array = NDArray[np.float64]
 CURVE_MM = np.concatenate([np.arange(0, 20, 1.0), np.arange(20, 81, 2.5)])
 
 
-def curve_of(part: "Split", settings: "Settings") -> pd.DataFrame:
+def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
     """Drop against distance: each level of bundle and hemisphere counts once.
 
     Returns
@@ -30,18 +27,17 @@ def curve_of(part: "Split", settings: "Settings") -> pd.DataFrame:
     if part.status in (Status.NOT_CONVERGED, Status.TOO_FEW, Status.SPLIT_WITHHELD):
         return pd.DataFrame(columns=columns)
     found = part.regression
-    fine = np.isfinite(found.slopes).all(axis=1) & np.isfinite(found.intercepts).all(axis=1)
-    decay = np.concatenate([[found.decay_mm], found.decay_draws_mm])[fine]
-    intercepts, slopes = found.intercepts[fine], found.slopes[fine]
+    fine = found.chosen >= 0
 
     def mean(eta: Array) -> Array:
         return 1 / (1 + np.exp(-eta)) if part.rows.logit else eta
 
-    healthy = mean(intercepts).mean(axis=1)
-    drops = np.empty((len(slopes), CURVE_MM.size))
+    healthy = np.nanmean(mean(found.healthy[fine]), axis=1)
+    shape = exponential(settings.grid_mm)
+    drops = np.empty((len(healthy), CURVE_MM.size))
     for position, distance in enumerate(CURVE_MM):
-        shift = slopes[:, 0] + slopes[:, 1] * np.exp(-distance / decay)
-        drops[:, position] = part.rows.sign * (healthy - mean(intercepts + shift[:, None]).mean(axis=1))
+        lost = (found.near[fine] * shape.at(found.chosen[fine], distance)).sum(axis=1)
+        drops[:, position] = part.rows.sign * (healthy - np.nanmean(mean(found.far[fine] + lost[:, None]), axis=1))
     n = min(part.rows.n_patients, part.rows.n_controls)
     bands = np.array([interval(column, settings.level, n) for column in drops[1:].T])
     spread = drops[1:].std(axis=0, ddof=1) + 1e-12
@@ -52,10 +48,8 @@ def curve_of(part: "Split", settings: "Settings") -> pd.DataFrame:
     return pd.DataFrame(dict(zip(columns, values, strict=True)))
 
 
-def verdict_of(before: "Split", repaired: pd.DataFrame, settings: "Settings") -> str:
+def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str:
     """The answer in one to three sentences, with every number's interval."""
-    from .decomposition import unit_of
-
     unit = unit_of(settings.metric)
     total = before.estimate("total")
     if not np.isfinite(total.value):
@@ -91,7 +85,7 @@ def _range(estimate: Estimate, digits: int) -> str:
     return f"[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]".replace("-", "−")
 
 
-def notes_of(before: "Split", settings: "Settings") -> tuple[str, ...]:
+def notes_of(before: Split, settings: Settings) -> tuple[str, ...]:
     """What a reader must know: the status, equivalence of the systematic part, and what it mixes."""
     notes: list[str] = []
     if before.status != Status.OK:

@@ -209,9 +209,27 @@ SENSITIVITY = Table(
         **_STATUS,
     },
 )
+VALIDATION = Table(
+    "validation",
+    "Whether the decomposition finds what was simulated.",
+    {
+        "cell": _text("What was simulated."),
+        "n_patients": _number("Simulated patients."),
+        "n_controls": _number("Simulated controls."),
+        "decay_mm": _number("Simulated decay length.", "mm"),
+        "spread": _text("How much participants and rows differ."),
+        "property": _text("What is measured."),
+        "value": _number("Measured value."),
+        "low": _number("Lower end of the 95 % interval for the finite number of replicates."),
+        "high": _number("Upper end of that interval."),
+        "target": _text("Where the value should lie; n/a where it is only reported."),
+        "met": _text("yes, no, or n/a."),
+        "n_replicates": _number("Replicates behind the value."),
+    },
+)
 TABLES = {
     table.name: table
-    for table in (SCORES, DECOMPOSITION, RECOVERY, FEATURES, DEFORMATION, SHELLS, SECTIONS, SENSITIVITY)
+    for table in (SCORES, DECOMPOSITION, RECOVERY, FEATURES, DEFORMATION, SHELLS, SECTIONS, SENSITIVITY, VALIDATION)
 }
 
 

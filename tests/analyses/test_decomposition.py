@@ -9,7 +9,7 @@ import pytest
 from shiftkit.analyses.decomposition import Decomposition, decompose
 from shiftkit.analyses.hemispheric import hemispheric
 from shiftkit.analyses.quasi import fit
-from shiftkit.analyses.regression import regress
+from shiftkit.analyses.regression import exponential, regress
 from shiftkit.analyses.resampling import draw_weights, holm, interval, p_value, permute_within, strata_of
 from shiftkit.analyses.rows import build_rows
 from shiftkit.errors import ConfigError, DataError
@@ -57,14 +57,14 @@ def test_profiled_decay_is_the_best_of_the_grid(simulated: ModuleType) -> None:
     grid = np.geomspace(2, 40, 25)
     for seed in range(5):
         rows = build_rows(simulated.scores(20, 20, decay_mm=15, seed=seed), "dice")
-        found = regress(rows, np.zeros((len(rows.outcome), 0)), np.zeros((0, len(rows.people))), grid)
+        found = regress(rows, np.zeros((len(rows.outcome), 0)), np.zeros((0, len(rows.people))), exponential(grid))
         deviances = [
             fit(
                 rows.outcome,
-                rows.level,
-                np.column_stack([rows.patient.astype(float), np.exp(-rows.distance_mm / decay)]),
+                rows.level + len(rows.levels) * rows.patient,
+                np.exp(-rows.distance_mm / decay)[:, None],
                 np.ones(len(rows.outcome)),
-                len(rows.levels),
+                2 * len(rows.levels),
                 logit=True,
             ).deviance
             for decay in grid
@@ -80,14 +80,16 @@ def test_a_bootstrap_draw_is_the_fit_of_the_copied_participants(simulated: Modul
     weight[[0, 3]], weight[[1, 10]] = 2, 0
     grid = np.array([5.0, 12.0, 25.0])
     empty = np.zeros((len(rows.outcome), 0))
-    drawn = regress(rows, empty, weight[None], grid).draws[0]
+    drawn = regress(rows, empty, weight[None], exponential(grid)).draws[0]
     copies = [
         frame[frame["participant_id"] == name].assign(participant_id=f"{name}x{copy}")
         for name, times in zip(rows.people, weight, strict=True)
         for copy in range(int(times))
     ]
     copied = build_rows(pd.concat(copies), "dice")
-    direct = regress(copied, np.zeros((len(copied.outcome), 0)), np.zeros((0, len(copied.people))), grid).values
+    direct = regress(
+        copied, np.zeros((len(copied.outcome), 0)), np.zeros((0, len(copied.people))), exponential(grid)
+    ).values
     np.testing.assert_allclose(drawn, direct, atol=1e-8)
 
 
@@ -298,7 +300,7 @@ def test_interval_of_a_mean_covers_as_often_as_it_says() -> None:
     hits = 0
     for _ in range(2000):
         sample = rng.normal(size=20)
-        draws = draw_weights(20, 0, 500, rng) @ sample / 20
+        draws = draw_weights([20], 500, rng) @ sample / 20
         low, high = interval(draws, 0.95, 20)
         hits += low <= 0 <= high
     assert 0.93 <= hits / 2000 <= 0.97
