@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 _PARTS = ("total", "systematic", "tumor")
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _METHOD = (
-    "Fractional logit by quasi-likelihood with one intercept a bundle and hemisphere, a cohort term and a term that "
-    "decays exponentially with the edge-to-edge distance from tumor to reference bundle; components by g-computation "
-    "over the patients, averaged within participants first. Intervals: expanded percentile bootstrap over "
-    "participants, stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation of "
-    "whole distance vectors within strata of tumor side and volume, and of cohort labels."
+    "Fractional logit by quasi-likelihood with one intercept and one cohort term a bundle and hemisphere, and a term "
+    "that decays exponentially with the edge-to-edge distance from tumor to reference bundle; components by "
+    "g-computation over the patients, averaged within participants first. Intervals: expanded percentile bootstrap "
+    "over participants, stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation "
+    "of whole distance vectors within strata of tumor volume, and of cohort labels."
 )
 _REFERENCES = ("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789", "10.2202/1544-6115.1585")
 
@@ -143,12 +143,16 @@ def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
 
 
 def _distance(result: "Decomposition") -> Finding:
-    decay = next(one for one in result.estimates if one.name == "decay_length")
+    decay, reach = (
+        next(one for one in result.estimates if one.name == name) for name in ("decay_length", "tumor_reach")
+    )
     claim = "The decay length is not given."
     if np.isfinite(decay.value):
-        at_edge = decay.value <= 2.0 + 1e-9
-        length = "≤ 2 mm" if at_edge else f"{decay.value:.0f} mm [{decay.low:.0f}, {decay.high:.0f}]"
-        claim = f"The tumor's effect decays with distance; its decay length is {length}."
+        length = "≤ 2 mm" if decay.value <= 2.0 + 1e-9 else f"{decay.value:.0f} mm [{decay.low:.0f}, {decay.high:.0f}]"
+        claim = (
+            f"The tumor's effect decays with distance; its decay length is {length}, and beyond {reach.value:.0f} mm "
+            f"[{reach.low:.0f}, {reach.high:.0f}] it is smaller than {result.margin:g} {_unit(result)}."
+        )
     patients = result.scores[result.scores["group"] == "glioma"]
 
     def figure(ax: Any) -> Any:
@@ -158,9 +162,10 @@ def _distance(result: "Decomposition") -> Finding:
         key="distance",
         title="Performance against distance to the tumor",
         claim=claim,
-        estimates=(decay,),
+        estimates=(decay, reach),
         table=result.curve,
-        method="Dark band: pointwise interval. Light band: simultaneous interval of the whole curve.",
+        method="Dark band: pointwise interval. Light band: simultaneous interval of the whole curve. Dash-dotted: a "
+        "spline in place of the exponential, free in shape and flat beyond 40 mm.",
         figure=figure,
         alt="Each patient's bundles by distance to the tumor, with the fitted drop and its bands.",
     )
@@ -180,12 +185,14 @@ def _curves(ax: Any, result: "Decomposition", patients: pd.DataFrame) -> Any:
             linewidths=0,
             marker="osD^"[position % 4],
         )
-        curve = result.curve[result.curve["model"] == model]
+        own = result.curve[result.curve["model"] == model]
+        curve, free = own[own["shape"] == "exponential"], own[own["shape"] == "spline"]
         if len(curve) and result.metric not in ("hd95", "assd"):
             x = curve["distance_mm"].to_numpy(dtype=float)
             ax.fill_between(x, healthy - curve["high_all"], healthy - curve["low_all"], color=color, alpha=0.12)
             ax.fill_between(x, healthy - curve["high"], healthy - curve["low"], color=color, alpha=0.25)
             ax.plot(x, healthy - curve["drop"], style, color=color, label=model)
+            ax.plot(free["distance_mm"], healthy - free["drop"], "-.", color=color, linewidth=0.8)
     ax.axhline(healthy, color="0.3", linewidth=0.8, linestyle=":", label="controls' mean")
     ax.set_xlabel("Distance from tumor to bundle (mm)")
     ax.set_ylabel(_unit(result))
@@ -257,7 +264,7 @@ def _sensitivity(result: "Decomposition") -> Finding:
         rows = table.dropna(subset=["estimate"])
         shown = rows.assign(bundle=rows["analysis"], hemisphere="")
         return _dots(
-            _axes(ax), shown[shown["analysis"] != "placebo: tumor mirrored"], f"Part of the drop ({_unit(result)})"
+            _axes(ax), shown[~shown["analysis"].str.startswith("placebo")], f"Part of the drop ({_unit(result)})"
         )
 
     far = table[(table["component"] == "systematic") & np.isfinite(table["estimate"])]["estimate"]

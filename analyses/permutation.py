@@ -51,13 +51,13 @@ def tumor_test(rows: Rows, covariates: Array, grid_mm: Array, permutations: int,
     null = _Null.of(patients, own) if rows.n_patients >= 2 else None
     if null is None:
         return float("nan")
-    near = np.exp(-_distance_table(rows)[..., None] / grid_mm)
+    near = np.exp(-distance_table(rows)[..., None] / grid_mm)
     strata = strata_of(_volumes(rows))
     donors = np.stack([np.arange(rows.n_patients), *(permute_within(strata, rng) for _ in range(permutations))]).astype(
         np.int64
     )
-    tables = (table[: rows.n_patients] for table in (null.residual, null.variance, null.base))
-    found = _largest_scores(donors, near, *tables, null.inverse)
+    residual, variance, base = (table[: rows.n_patients] for table in (null.residual, null.variance, null.base))
+    found = _largest_scores(donors, near, residual, variance, base, null.inverse)
     return p_value(float(found[0]), found[1:])
 
 
@@ -142,7 +142,9 @@ class _Null:
             residual=_table(rows, rows.outcome - mu, shape),
             variance=_table(rows, variance, shape),
             base=_table(rows, centered, (*shape, design.shape[1])),
-            inverse=np.linalg.pinv((centered * variance[:, None]).T @ centered, rcond=1e-10, hermitian=True),
+            inverse=np.asarray(
+                np.linalg.pinv((centered * variance[:, None]).T @ centered, rcond=1e-10, hermitian=True), dtype=float
+            ),
         )
 
 
@@ -199,7 +201,7 @@ def _largest_scores(  # pyright: ignore
     return found
 
 
-def _distance_table(rows: Rows) -> Array:
+def distance_table(rows: Rows) -> Array:
     """Distance of each patient's tumor to each level; a bundle that a patient lacks gets the patients' median."""
     table = np.full((rows.n_patients, len(rows.levels)), np.nan)
     patient = rows.patient

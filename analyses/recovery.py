@@ -83,8 +83,9 @@ def _record(before: Split, after: Split, name: str, component: str, settings: Se
     n = min(before.rows.n_patients, before.rows.n_controls)
     low, high = interval(fractions, settings.level, n)
     # A fraction of something that may be nothing means nothing.
-    given = np.isfinite(b.value) and np.isfinite(a.value) and b.low > 0
-    status = b.status if given else (b.status if not np.isfinite(b.value) else Status.UNAVAILABLE)
+    shown = component != "tumor" or before.status != Status.NO_TUMOR_EFFECT_SHOWN
+    given = np.isfinite(b.value) and np.isfinite(a.value) and b.low > 0 and shown
+    status = b.status if given or not shown or not np.isfinite(b.value) else Status.UNAVAILABLE
     return {
         **_labels(after, name, settings),
         "component": component,

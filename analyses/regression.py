@@ -34,10 +34,6 @@ class Decay:
     columns: Callable[[Array], Array]
     lengths_mm: Array
 
-    def at(self, position: Index, distance_mm: float) -> Array:
-        """The columns of each chosen candidate at one distance, shape (len(position), Q)."""
-        return self.columns(np.array([distance_mm]))[:, 0][position]
-
 
 def exponential(lengths_mm: Array) -> Decay:
     """exp(−d/λ) for each λ of a grid.
@@ -132,10 +128,10 @@ def regress(rows: Rows, covariates: Array, weights: Array, decay: Decay, chosen:
     for first in (0, *range(1, len(all_weights), _CHUNK)):  # the point estimate comes first: draws start from it
         chunk = slice(first, first + _CHUNK if first else 1)
         parts.append(_resample(rows, cells, covariates, all_weights[chunk], given[chunk], start))
-        if not first and parts[0].index[0] >= 0:
-            start = _Start(parts[0].intercepts[0], parts[0].slopes[0], int(parts[0].index[0]), sound)
+        if not first and parts[0].chosen[0] >= 0:
+            start = _Start(parts[0].intercepts[0], parts[0].slopes[0], int(parts[0].chosen[0]), sound)
     draws = _Draws(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    lengths = np.where(draws.index >= 0, decay.lengths_mm[draws.index], np.nan)
+    lengths = np.where(draws.chosen >= 0, decay.lengths_mm[draws.chosen], np.nan)
     return Regression(
         names=COMPONENTS + (STEPS if rows.n_target_controls else ()),
         values=rows.sign * draws.values[0],
@@ -145,8 +141,8 @@ def regress(rows: Rows, covariates: Array, weights: Array, decay: Decay, chosen:
         healthy=draws.levels[:, 0],
         far=draws.levels[:, -1],
         near=draws.slopes[:, cells.covariates.shape[1] :],
-        chosen=draws.index,
-        converged=bool(sound and draws.index[0] >= 0),
+        chosen=draws.chosen,
+        converged=bool(sound and draws.chosen[0] >= 0),
     )
 
 
@@ -196,7 +192,7 @@ class _Draws(NamedTuple):
     intercepts: Array
     slopes: Array
     levels: Array
-    index: Index
+    chosen: Index
 
 
 def _null_fit(rows: Rows, cells: _Cells) -> _Start:

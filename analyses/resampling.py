@@ -53,9 +53,14 @@ def interval(draws: Array, level: float, n: int) -> tuple[float, float]:
     finite = draws[np.isfinite(draws)]
     if n < 2 or finite.size < 50:
         return float("nan"), float("nan")
-    reach = np.sqrt(n / (n - 1)) * stats.t.ppf(0.5 + level / 2, n - 1)
+    reach = expansion(n, level) * stats.norm.ppf(0.5 + level / 2)
     low, high = np.quantile(finite, stats.norm.cdf([-reach, reach]))
     return float(low), float(high)
+
+
+def expansion(n: int, level: float) -> float:
+    """By how much a bootstrap interval of n participants is too short: Student's interval over the normal one."""
+    return float(np.sqrt(n / (n - 1)) * stats.t.ppf(0.5 + level / 2, n - 1) / stats.norm.ppf(0.5 + level / 2))
 
 
 def p_value(observed: float, permuted: Array) -> float:

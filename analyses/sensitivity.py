@@ -1,6 +1,5 @@
 """The split under other reasonable choices: what would have changed the answer."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 
 from ..status import Status
 from ..tables import SENSITIVITY
-from .permutation import tumor_test
-from .regression import Decay, exponential, regress
+from .permutation import distance_table, tumor_test
+from .regression import Decay, exponential, flat_tailed, regress
 from .resampling import interval
-from .rows import Rows, covariate_columns
+from .rows import PATIENT, Rows, covariate_columns
 from .split import Settings, Split
 
 Array = NDArray[np.float64]
@@ -43,15 +42,16 @@ def sensitivity(rows: Rows, weights: Array, base: Split, settings: Settings, *, 
     """
     records = _orders(base, settings)
     if full and base.status not in (Status.NOT_CONVERGED, Status.TOO_FEW):
-        for decay in _FIXED_MM:
-            name = f"decay length fixed at {decay:g} mm"
-            records += _refit(name, rows, weights, base, settings, exponential(np.array([decay])))
-        for name, change in _VARIANTS.items():
-            changed = change(rows)
-            if changed is not None:
-                records += _refit(name, changed, weights, base, settings, exponential(settings.grid_mm))
+        shapes = {f"decay length fixed at {length:g} mm": exponential(np.array([length])) for length in _FIXED_MM}
+        shapes["spline with a flat tail"] = flat_tailed()
+        if (growing := _growing_with_volume(rows, settings)) is not None:
+            shapes["tumor effect changes with tumor volume"] = growing
+        for name, shape in shapes.items():
+            records += _refit(name, rows, weights, base, settings, shape)
+        for name, changed in {**_other_rows(rows), **_sites_left_out(rows)}.items():
+            records += _refit(name, changed, weights, base, settings, exponential(settings.grid_mm))
         records += _leave_one_out(rows, base, settings)
-        records += _placebo(rows, settings)
+        records += _mirrored(rows, settings) + _in_controls(rows, settings)
     return pd.DataFrame(records, columns=list(SENSITIVITY.columns))
 
 
@@ -107,28 +107,55 @@ def _record(
     }
 
 
-def _other_distance(column: str) -> Callable[[Rows], Rows | None]:
-    def change(rows: Rows) -> Rows | None:
-        if column not in rows.frame:
-            return None
-        values = rows.frame[column].to_numpy(dtype=float)
-        if not np.isfinite(values[rows.patient]).all():
-            return None
-        return replace(rows, distance_mm=np.where(rows.patient, values, np.inf))
+def _growing_with_volume(rows: Rows, settings: Settings) -> Decay | None:
+    """exp(−d/λ)·[1 + δ·(log volume − mean)]: two columns a candidate; None where volumes are not known."""
+    if "tumor_volume_ml" not in rows.frame:
+        return None
+    volume = rows.frame["tumor_volume_ml"].to_numpy(dtype=float)
+    if not (volume[rows.patient] > 0).all():
+        return None
+    log = np.where(rows.patient, np.log(np.where(rows.patient, volume, 1.0)), 0.0)
+    log = np.where(rows.patient, log - log[rows.patient].mean(), 0.0)
+    if np.ptp(log) < 1e-9:
+        return None
+    plain = exponential(settings.grid_mm)
 
-    return change
+    def columns(distance_mm: Array) -> Array:
+        near = plain.columns(distance_mm)
+        return np.concatenate([near, near * log[:, None]], axis=2)
+
+    return Decay(columns=columns, lengths_mm=plain.lengths_mm)
 
 
-def _without_infiltrated(rows: Rows) -> Rows | None:
-    """Drop patients' bundles that the tumor touches or grows into."""
-    keep = ~rows.patient | (rows.distance_mm > 0)
-    return rows.take(keep) if keep.sum() < keep.size else None
+def _other_rows(rows: Rows) -> dict[str, Rows]:
+    """Another distance, or fewer bundles, where the table has what that needs."""
+    changed: dict[str, Rows] = {}
+    for name, column in _DISTANCES.items():
+        values = (
+            rows.frame[column].to_numpy(dtype=float) if column in rows.frame else np.full(len(rows.outcome), np.nan)
+        )
+        if np.isfinite(values[rows.patient]).all():
+            changed[name] = replace(rows, distance_mm=np.where(rows.patient, values, np.inf))
+    apart = ~rows.patient | (rows.distance_mm > 0)
+    if not apart.all():
+        changed["infiltrated bundles left out"] = rows.take(apart)
+    return changed
 
 
-_VARIANTS: dict[str, Callable[[Rows], Rows | None]] = {
-    "mean distance instead of the shortest": _other_distance("tumor_distance_mean_mm"),
-    "distance to the tumor core": _other_distance("tumor_core_distance_mm"),
-    "infiltrated bundles left out": _without_infiltrated,
+def _sites_left_out(rows: Rows) -> dict[str, Rows]:
+    """The rows without each of the patients' sites in turn, where there are several."""
+    if "site" not in rows.frame:
+        return {}
+    site = rows.frame["site"].to_numpy(dtype=str)
+    names = sorted(set(site[rows.patient]))
+    if len(names) < 2:
+        return {}
+    return {f"patients of site {name} left out": rows.take(~(rows.patient & (site == name))) for name in names}
+
+
+_DISTANCES = {
+    "mean distance instead of the shortest": "tumor_distance_mean_mm",
+    "distance to the tumor core": "tumor_core_distance_mm",
 }
 
 
@@ -149,7 +176,7 @@ def _leave_one_out(rows: Rows, base: Split, settings: Settings) -> list[dict[str
     return records
 
 
-def _placebo(rows: Rows, settings: Settings) -> list[dict[str, Any]]:
+def _mirrored(rows: Rows, settings: Settings) -> list[dict[str, Any]]:
     """Patients' tumors mirrored to the other hemisphere: no effect is expected of where no tumor is.
 
     Only contralesional bundles are tested, with the distance of their ipsilesional twin; bundles of the tumor's own
@@ -173,16 +200,38 @@ def _placebo(rows: Rows, settings: Settings) -> list[dict[str, Any]]:
     placebo = replace(rows, distance_mm=mirrored).take(keep)
     if len(set(placebo.person[placebo.patient])) < 3 or np.ptp(placebo.distance_mm[placebo.patient]) < 1e-9:
         return []
-    columns, _ = covariate_columns(placebo, settings.covariates)
-    found = regress(placebo, columns, np.zeros((0, len(rows.people))), exponential(settings.grid_mm))
-    p_value = tumor_test(placebo, columns, settings.grid_mm, min(settings.n_permutations, 999), settings.generator(3))
-    record = _record(
-        "placebo: tumor mirrored",
-        "tumor",
-        found.component("tumor")[0],
-        np.full(1, np.nan),
-        placebo,
-        Status.OK,
-        settings,
-    )
-    return [{**record, "p_value": p_value}]
+    return [_placebo("placebo: tumor mirrored", placebo, settings, 3)]
+
+
+def _in_controls(rows: Rows, settings: Settings) -> list[dict[str, Any]]:
+    """Patients' tumors laid into controls: half of them, at random, play the patients."""
+    if rows.n_controls < 6:
+        return []
+    rng = settings.generator(4)
+    controls = np.arange(rows.n_patients, rows.n_patients + rows.n_controls)
+    played = rng.permutation(controls)[: rows.n_controls // 2]
+    table = distance_table(rows)[rng.integers(rows.n_patients, size=len(rows.people))]
+    is_played = np.isin(rows.person, played)
+    distance = np.where(is_played, table[rows.person, rows.level], np.inf)
+    order = {person: position for position, person in enumerate([*played, *np.setdiff1d(controls, played)])}
+    keep = rows.control
+    placebo = replace(
+        rows,
+        cohort=np.where(is_played, PATIENT, rows.cohort),
+        person=np.array([order.get(person, 0) for person in rows.person], dtype=np.int64),
+        people=tuple(rows.people[person] for person in order),
+        n_patients=len(played),
+        n_target_controls=0,
+        distance_mm=distance,
+    ).take(keep)
+    return [_placebo("placebo: tumors in controls", placebo, replace(settings, covariates=()), 5)]
+
+
+def _placebo(name: str, rows: Rows, settings: Settings, purpose: int) -> dict[str, Any]:
+    """The tumor's part and its test where there is no tumor; there is nothing to find."""
+    columns, _ = covariate_columns(rows, settings.covariates)
+    found = regress(rows, columns, np.zeros((0, len(rows.people))), exponential(settings.grid_mm))
+    permutations, rng = min(settings.n_permutations, 999), settings.generator(purpose)
+    p_value = tumor_test(rows, columns, settings.grid_mm, permutations, rng)
+    value = found.component("tumor")[0]
+    return {**_record(name, "tumor", value, np.full(1, np.nan), rows, Status.OK, settings), "p_value": p_value}

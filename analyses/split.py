@@ -43,12 +43,13 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The split of one model: table, pooled regression, status."""
+    """The split of one model: table, pooled regression, rows, bootstrap weights, status."""
 
     table: pd.DataFrame
     estimates: tuple[Estimate, ...]
     regression: Regression
     rows: Rows
+    weights: Array
     status: str
     p_tumor: float
 
@@ -99,6 +100,7 @@ def split(rows: Rows, weights: Array, settings: Settings) -> Split:
         estimates=_estimates(frame, status, pooled.decay_mm, rows, settings),
         regression=found,
         rows=rows,
+        weights=weights,
         status=status,
         p_tumor=pooled.p_values["tumor"],
     )
@@ -191,7 +193,7 @@ def _records(
     first = rows.frame.iloc[0]
     records: list[dict[str, Any]] = []
     for column, name in enumerate(names):
-        low, high = interval(draws[:, column], settings.level, min(rows.n_patients, rows.n_controls))
+        low, high = interval(draws[:, column], settings.level, min(n for n in rows.sizes if n))
         given = status not in (Status.NOT_CONVERGED, Status.TOO_FEW) and not (
             status == Status.SPLIT_WITHHELD and name in _PARTS
         )

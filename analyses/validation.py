@@ -1,7 +1,8 @@
 """Does the decomposition find what was simulated? Bias, coverage, type I error, power, refusals."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ class Validation:
         return "\n".join([head, *(_line(row) for row in self.missed.to_dict("records"))])
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(index=False, float_format="%.3f")
+        return self.table.to_html(index=False, float_format="{:.3f}".format)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the coverage of each cell with its Monte Carlo interval; returns the axes."""
@@ -138,6 +139,7 @@ def validate(
     return Validation(table=pd.DataFrame(rows, columns=list(VALIDATION.columns)))
 
 
+@cache
 def standard_cells() -> tuple[Cell, ...]:
     """Every cell of the recovery study: recovery, far field unseen, null effects, power, and a wrong model."""
     made: list[Cell] = []
@@ -256,7 +258,7 @@ def _row(cell: Cell, one: _Measured) -> dict[str, Any]:
     }
 
 
-def _rate(name: str, hits: Array, target: tuple[float, float] | None) -> _Measured:
+def _rate(name: str, hits: NDArray[Any], target: tuple[float, float] | None) -> _Measured:
     if not hits.size:
         return _Measured(name, np.nan, np.nan, np.nan, target, 0)
     spread = stats.binomtest(int(hits.sum()), hits.size).proportion_ci(method="wilson")
@@ -310,12 +312,12 @@ def _power(found: _Replicates) -> list[_Measured]:
     return [_rate("power of the tumor test", found.of["p_tumor"] <= 0.05, (0.9, 1.0))]
 
 
-def _where(row: dict[str, Any]) -> str:
+def _where(row: Mapping[Any, Any]) -> str:
     return (
         f"{row['cell']}, {row['n_patients']:.0f} + {row['n_controls']:.0f}, {row['decay_mm']:g} mm, {row['spread']}: "
         f"{row['property']}"
     )
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Mapping[Any, Any]) -> str:
     return f"missed: {_where(row)} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}], target {row['target']}"

@@ -1,51 +1,12 @@
-"""The answer in words, the distance curve, and what to know before quoting either."""
+"""The answer in words, and what to know before quoting it."""
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ..status import Status
 from ..types import Estimate
-from .regression import exponential
 from .resampling import interval
 from .split import Settings, Split, unit_of
-
-Array = NDArray[np.float64]
-CURVE_MM = np.concatenate([np.arange(0, 20, 1.0), np.arange(20, 81, 2.5)])
-
-
-def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
-    """Drop against distance: each level of bundle and hemisphere counts once.
-
-    Returns
-    -------
-    DataFrame
-        ``model``, ``distance_mm``, ``drop``, the pointwise band ``low`` ``high`` and the simultaneous band
-        ``low_all`` ``high_all``, which holds the whole curve with the given level. Empty where no split is given.
-    """
-    columns = ["model", "distance_mm", "drop", "low", "high", "low_all", "high_all"]
-    if part.status in (Status.NOT_CONVERGED, Status.TOO_FEW, Status.SPLIT_WITHHELD):
-        return pd.DataFrame(columns=columns)
-    found = part.regression
-    fine = found.chosen >= 0
-
-    def mean(eta: Array) -> Array:
-        return 1 / (1 + np.exp(-eta)) if part.rows.logit else eta
-
-    healthy = np.nanmean(mean(found.healthy[fine]), axis=1)
-    shape = exponential(settings.grid_mm)
-    drops = np.empty((len(healthy), CURVE_MM.size))
-    for position, distance in enumerate(CURVE_MM):
-        lost = (found.near[fine] * shape.at(found.chosen[fine], distance)).sum(axis=1)
-        drops[:, position] = part.rows.sign * (healthy - np.nanmean(mean(found.far[fine] + lost[:, None]), axis=1))
-    n = min(part.rows.n_patients, part.rows.n_controls)
-    bands = np.array([interval(column, settings.level, n) for column in drops[1:].T])
-    spread = drops[1:].std(axis=0, ddof=1) + 1e-12
-    largest = (np.abs(drops[1:] - drops[0]) / spread).max(axis=1)
-    reach = np.quantile(largest, settings.level) * spread
-    model = part.rows.frame["model"].iloc[0]
-    values = [[model] * CURVE_MM.size, CURVE_MM, drops[0], *bands.T, drops[0] - reach, drops[0] + reach]
-    return pd.DataFrame(dict(zip(columns, values, strict=True)))
 
 
 def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str:
@@ -100,8 +61,52 @@ def notes_of(before: Split, settings: Settings) -> tuple[str, ...]:
             f"The systematic part is {'' if inside else 'not shown to be '}equivalent to none within "
             f"± {settings.margin:g} (90 % interval {low:.3f} to {high:.3f})."
         )
-    notes.append(
-        "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "
-        "controls were scanned like the patients."
+    return (*notes, _mixture(before), *disagreements(before.table))
+
+
+def _mixture(before: Split) -> str:
+    """What the systematic part stands for: a mixture, unless controls were scanned like the patients."""
+    if not before.rows.n_target_controls:
+        return (
+            "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "
+            "controls were scanned like the patients."
+        )
+    table = before.table[(before.table["bundle"] == "all") & (before.table["method"] == "regression")]
+    parts = {
+        name: table[table["component"] == name].iloc[0].to_dict() for name in ("systematic", "acquisition", "disease")
+    }
+    told = {
+        name: f"{row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}]".replace("-", "−")
+        if np.isfinite(row["estimate"])
+        else "a number that is withheld"
+        for name, row in parts.items()
+    }
+    return (
+        f"{before.rows.n_target_controls} controls were scanned like the patients: of the systematic part, "
+        f"{told['systematic']}, the acquisition (scanner, protocol, pre-processing) makes up {told['acquisition']}; "
+        f"{told['disease']} is left for diffuse disease, age and whatever else sets patients apart."
     )
-    return tuple(notes)
+
+
+def disagreements(components: pd.DataFrame) -> tuple[str, ...]:
+    """Sentences on estimators of the same quantity whose intervals do not overlap, pooled over bundles.
+
+    The hemispheric estimator's tumor part speaks of ipsilesional bundles only, so it is compared in the systematic
+    part alone.
+    """
+    pooled = components[components["bundle"] == "all"]
+    first = pooled["model"].iloc[0] if len(pooled) else ""
+    pooled = pooled[(pooled["model"] == first) & np.isfinite(pooled["low"]) & np.isfinite(pooled["high"])]
+    told: list[str] = []
+    for component, others in (("systematic", ("hemispheric", "shell")), ("tumor", ("shell",))):
+        rows = pooled[pooled["component"] == component].set_index("method")
+        for other in others:
+            if {"regression", other} <= set(rows.index):
+                a, b = rows.loc["regression"].to_dict(), rows.loc[other].to_dict()
+                if a["high"] < b["low"] or b["high"] < a["low"]:
+                    told.append(
+                        f"The estimators disagree on the {component} part: regression {a['estimate']:.3f} "
+                        f"[{a['low']:.3f}, {a['high']:.3f}], {other} {b['estimate']:.3f} [{b['low']:.3f}, "
+                        f"{b['high']:.3f}]. Trust neither until you know why.".replace("-", "−")
+                    )
+    return tuple(told)

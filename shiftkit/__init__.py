@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         report,
         score,
         train,
+        validate,
     )
     from .types import Bundle, Case, Cohort, Estimate, Finding, Predictions, Volume
 
@@ -54,6 +55,7 @@ __all__ = [
     "report",
     "score",
     "train",
+    "validate",
 ]
 
 _TYPES = {"Bundle", "Case", "Cohort", "Estimate", "Finding", "Predictions", "Volume"}

@@ -13,6 +13,7 @@ from .types import Cohort, Finding, Predictions
 if TYPE_CHECKING:
     from .analyses.decomposition import Decomposition
     from .analyses.score_table import ScoreTable
+    from .analyses.validation import Validation
     from .checks import CheckReport
     from .reports import Report
     from .segmentation.checkpoints import Model
@@ -125,6 +126,13 @@ def decompose(
     from .analyses.decomposition import decompose as split
 
     return split(scores, reference=reference, **options)
+
+
+def validate(replicates: int = 200, **options: Any) -> "Validation":
+    """Run the recovery study of the estimators; see `shiftkit.analyses.validation.validate`."""
+    from .analyses.validation import validate as examine
+
+    return examine(replicates, **options)
 
 
 def report(result: "Decomposition", *, findings: Sequence[Finding] = (), **options: Any) -> "Report":

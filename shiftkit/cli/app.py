@@ -10,6 +10,7 @@ import typer
 
 from ..version import __version__
 from . import model as model_verbs
+from . import validate as validate_verb
 from .options import (
     CohortName,
     Config,
@@ -39,6 +40,7 @@ app = typer.Typer(
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
 app.add_typer(model_verbs.app, name="model")
+app.command("validate")(validate_verb.validate)
 
 
 @app.callback()
@@ -75,6 +77,9 @@ def decompose(
     model: Annotated[str | None, typer.Option("--model", help="Checkpoint folder or name.")] = None,
     cohort: Annotated[str | None, typer.Option("--cohort", help="The patients: path or name.")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="Cohort that holds the controls.")] = None,
+    target_controls: Annotated[
+        str | None, typer.Option("--target-controls", help="Cohort of healthy people scanned like the patients.")
+    ] = None,
     finetuned: Annotated[list[Path] | None, typer.Option("--finetuned", help="Folder made by finetune.")] = None,
     scores: Annotated[Path | None, typer.Option("--scores", help="Score table instead of model and images.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Primary metric.")] = None,
@@ -113,6 +118,7 @@ def decompose(
         model=model,
         cohort=cohort,
         reference=reference,
+        target_controls=target_controls,
         finetuned=tuple(finetuned or ()),
         scores=scores,
         options=options,

@@ -59,6 +59,7 @@ def decompose_cohort(
     model: str | Path | None = None,
     cohort: str | Path | Cohort | None = None,
     reference: str | Path | Cohort | None = None,
+    target_controls: str | Path | Cohort | None = None,
     finetuned: Sequence[Path] = (),
     scores: Path | None = None,
     resume: bool = False,
@@ -75,8 +76,8 @@ def decompose_cohort(
         Settings.
     model, cohort : str, Path or Cohort
         The source model and the patients; not needed with ``scores``.
-    reference : str, Path or Cohort, optional
-        Where the controls are; see `shiftkit.pipeline.gather`.
+    reference, target_controls : str, Path or Cohort, optional
+        Where the controls are, and those scanned like the patients; see `shiftkit.pipeline.gather`.
     finetuned : sequence of Path
         Folders made by `shiftkit.pipeline.finetune_cohort`.
     scores : Path, optional
@@ -101,7 +102,7 @@ def decompose_cohort(
         return _from_scores(out, options, scores, resume, dry_run)
     if model is None or cohort is None:
         raise ConfigError("decompose needs --model and --cohort, or --scores TSV; give one or the other.")
-    inputs = gather(model, cohort, reference, progress)
+    inputs = gather(model, cohort, reference, target_controls, progress)
     _require_finetuned(finetuned)
     if dry_run:
         return Outcome(root=out, verdict=_plan(inputs, finetuned), failed={})
@@ -126,7 +127,7 @@ def _from_scores(out: Path, options: Decompose, scores: Path, resume: bool, dry_
 def _from_images(
     run: Run, inputs: Inputs, tuned: Sequence[Path], options: Decompose, progress: Progress | None
 ) -> Outcome:
-    cohorts = {"patients": inputs.patients, "controls": inputs.controls}
+    cohorts = inputs.cohorts
     source = _predict(run, inputs.model, cohorts, options, progress)
     failed = {key: reason for predictions in source.values() for key, reason in predictions.failed.items()}
     before = _score(source, cohorts, options, progress)
@@ -154,6 +155,8 @@ def _conclude(
     story: Story,
     digests: Mapping[str, str],
 ) -> Outcome:
+    from ..analyses.verdict import disagreements
+
     run.write_table(frame, SCORES)
     parts = [result.to_frame(), *([shell.decomposition(options.metric)] if shell is not None else [])]
     components = pd.concat(parts, ignore_index=True)
@@ -172,6 +175,8 @@ def _conclude(
         "estimates": [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates],
     }
     findings = (*result.findings(), *(shell.findings() if shell is not None else ()))
+    against_shell = [note for note in disagreements(components) if note not in result.notes]
+    story = dataclasses.replace(story, notes=(*story.notes, *against_shell))
     write_report(run, findings, result, components, story, run.record(**record))
     run.write_record(**record)
     return Outcome(root=run.root, verdict=result.verdict, failed=story.failed)
@@ -240,7 +245,8 @@ def _score(
         predicted = {case.key for case in one.cohort}
         part = cohorts[name].where(lambda case, keys=predicted: case.key in keys)
         made = score(one, part, metrics=(options.metric,), jobs=options.jobs, progress=progress)
-        tables.append(made.to_frame())
+        frame = made.to_frame()
+        tables.append(frame.assign(group="target_control") if name == "target_controls" else frame)
     # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
     return _keep(pd.concat(tables, ignore_index=True).assign(seen="no"), options)
 
@@ -291,7 +297,7 @@ def _require_sound(inputs: Inputs, options: Decompose, progress: Progress | None
     """Stop before anything is computed from images that a check found wrong."""
     from ..checks import check
 
-    for cohort in (inputs.patients, inputs.controls):
+    for cohort in inputs.cohorts.values():
         report = check(cohort, jobs=options.jobs, allow=options.allow, progress=progress)
         if report.exit_code:
             raise DataError(report.summary)

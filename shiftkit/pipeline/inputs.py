@@ -24,23 +24,34 @@ class Inputs:
         ``controls`` are unseen by the model.
     seen : tuple of str
         Controls left out because the model was trained or tuned on them.
+    target_controls : Cohort or None
+        Healthy people scanned like the patients, unseen too.
     """
 
     model: "Model"
     patients: Cohort
     controls: Cohort
     seen: tuple[str, ...]
+    target_controls: Cohort | None = None
+
+    @property
+    def cohorts(self) -> dict[str, Cohort]:
+        """What is predicted and scored, by the part it plays."""
+        parts = {"patients": self.patients, "controls": self.controls, "target_controls": self.target_controls}
+        return {name: cohort for name, cohort in parts.items() if cohort is not None}
 
 
 def gather(
     model: str | Path,
     cohort: str | Path | Cohort,
     reference: str | Path | Cohort | None = None,
+    target_controls: str | Path | Cohort | None = None,
     progress: Progress | None = None,
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
 
-    Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``.
+    Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``. Without
+    ``target_controls`` they are the cohort's own of group ``target_control``, if it has any.
 
     Raises
     ------
@@ -60,9 +71,33 @@ def gather(
             "participants.tsv. Fill in the group column, or name another cohort."
         )
     controls, seen = unseen_controls(loaded, found, reference, progress)
-    for part in (patients, controls):
+    targets, seen_targets = _target_controls(loaded, found, target_controls, progress)
+    inputs = Inputs(
+        model=loaded, patients=patients, controls=controls, seen=(*seen, *seen_targets), target_controls=targets
+    )
+    for part in inputs.cohorts.values():
         _require_common_bundles(loaded, part)
-    return Inputs(model=loaded, patients=patients, controls=controls, seen=seen)
+    return inputs
+
+
+def _target_controls(
+    model: "Model", cohort: Cohort, given: str | Path | Cohort | None, progress: Progress | None
+) -> tuple[Cohort | None, tuple[str, ...]]:
+    """Healthy people scanned like the patients, and those of them that the model has seen."""
+    if given is None:
+        pool = cohort.where(group="target_control")
+        if not len(pool):
+            return None, ()
+    else:
+        pool = find_cohort(given, progress).where(lambda case: case.group in ("control", "target_control"))
+    seen = tuple(case.key for case in pool if model.has_seen(case))
+    unseen = pool.where(lambda case: case.key not in seen)
+    if not len(unseen):
+        raise DataError(
+            f"--target-controls must hold healthy participants that the model has not seen; {pool.name} has "
+            f"{len(pool)} of group 'control' or 'target_control', and the model was trained on {len(seen)} of them."
+        )
+    return unseen, seen
 
 
 def unseen_controls(

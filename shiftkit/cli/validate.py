@@ -1,0 +1,26 @@
+"""The verb that examines the estimators themselves."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Jobs, Seed, progress, say
+
+
+def validate(
+    replicates: Annotated[int, typer.Option(min=10, help="Simulated cohorts a cell.")] = 200,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for tables/validation.tsv.")] = None,
+    jobs: Jobs = None,
+    seed: Seed = None,
+) -> None:
+    """Simulate cohorts with known effects and tell how well the decomposition finds them."""
+    from ..analyses.validation import validate as examine
+    from ..tables import VALIDATION, write_table
+
+    found = examine(replicates, seed=seed or 0, jobs=jobs or 0, progress=progress)
+    say(str(found))
+    if out is not None:
+        path = out / "tables" / "validation.tsv"
+        write_table(found.to_frame(), VALIDATION, path)
+        say(f"Table: {path}")
