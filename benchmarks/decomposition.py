@@ -30,8 +30,9 @@ def main() -> None:
     lines = [
         "# The decomposition's speed\n",
         "`OMP_NUM_THREADS=1 python benchmarks/decomposition.py`: one core, 10 bundles and hemispheres, λ profiled anew "
-        f"over {GRID.size} candidates in each of {N_DRAWS} bootstrap draws, {N_PERMUTATIONS} permutations of each test. "
-        f"The peer fits statsmodels' GLM (binomial, frequency weights) for every candidate in {N_PEER} of the draws.\n",
+        f"over {GRID.size} candidates in each of {N_DRAWS} bootstrap draws, {N_PERMUTATIONS} permutations of each "
+        "test. The peer fits statsmodels' GLM (binomial, frequency weights) for every candidate in "
+        f"{N_PEER} of the draws.\n",
         "| patients + controls | bootstrap (s) | tests (s) | peer, a draw (s) | ratio | largest difference |",
         "|---|---|---|---|---|---|",
     ]
@@ -45,8 +46,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     lines.append(
         f"\nA whole `decompose` of 100 + 100 with its defaults, single bundles, curve and sensitivity table counted: "
-        f"{seconds:.1f} s. Peak memory of this process: {peak:.2f} GiB. The difference is that of intercepts, slopes and "
-        "components in the draws compared, with the same λ chosen in each.\n"
+        f"{seconds:.1f} s. Peak memory of this process: {peak:.2f} GiB. The difference is that of intercepts, slopes "
+        "and components in the draws compared, with the same λ chosen in each.\n"
     )
     (HERE / "decomposition.md").write_text("\n".join(lines), encoding="utf-8")
 
