@@ -10,15 +10,21 @@ from .options import Jobs, Seed, progress, say
 
 def validate(
     replicates: Annotated[int, typer.Option(min=10, help="Simulated cohorts a cell.")] = 200,
+    cell: Annotated[str | None, typer.Option(help="Only cells whose name holds this, such as 'recovery'.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for tables/validation.tsv.")] = None,
     jobs: Jobs = None,
     seed: Seed = None,
 ) -> None:
     """Simulate cohorts with known effects and tell how well the decomposition finds them."""
+    from ..analyses.validation import standard_cells
     from ..analyses.validation import validate as examine
     from ..tables import VALIDATION, write_table
 
-    found = examine(replicates, seed=seed or 0, jobs=jobs or 0, progress=progress)
+    cells = [one for one in standard_cells() if cell is None or cell in one.name]
+    if not cells:
+        names = ", ".join(sorted({one.name for one in standard_cells()}))
+        raise typer.BadParameter(f"--cell must be part of a cell's name ({names}); got {cell!r}.")
+    found = examine(replicates, seed=seed or 0, jobs=jobs or 0, cells=cells, progress=progress)
     say(str(found))
     if out is not None:
         path = out / "tables" / "validation.tsv"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shiftkit.cli import main
+from shiftkit.tables import TABLES, read_table
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -122,3 +123,14 @@ def test_an_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("shiftkit.names.find_cohort", interrupted)
     assert main(["check", "anything"]) == 130
     assert "--resume" in last_line(capsys)
+
+
+def test_validate_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recovery study says how many targets were met and leaves a table with a data dictionary."""
+    words = ["validate", "--replicates", "10", "--cell", "0.05 Dice", "--jobs", "1", "--out", str(tmp_path)]
+    assert main(words) == 0
+    assert "of 2 targets met" in capsys.readouterr().out
+    table = read_table(tmp_path / "tables" / "validation.tsv", TABLES["validation"])
+    assert set(table["property"]) == {"power of the tumor test"}
+    assert (tmp_path / "tables" / "validation.json").is_file()
+    assert main(["validate", "--cell", "no such cell"]) == 2

@@ -96,6 +96,37 @@ def test_scores_alone_give_the_same_regression(run: Path, tmp_path: Path) -> Non
     assert "could not be checked" in (tmp_path / "again" / "report.html").read_text()
 
 
+def test_target_controls_split_the_systematic_part(cohorts: Path, tmp_path: Path) -> None:
+    """Healthy people scanned like the patients are predicted and scored too, and their part is tabled."""
+    sk.phantom(tmp_path / "more", n_healthy=4, n_glioma=0, spacing_mm=5, seed=8, source="target")
+    out = tmp_path / "run"
+    decompose_cohort(
+        out=out,
+        model="reference",
+        cohort=cohorts / "glioma",
+        reference=cohorts / "healthy",
+        target_controls=_renamed(tmp_path / "more" / "healthy", "target"),
+        options=FAST,
+    )
+    scores = read_table(out / "tables" / "scores.tsv", TABLES["scores"])
+    assert scores.groupby("group")["participant_id"].nunique().to_dict() == {
+        "control": 6,
+        "glioma": 6,
+        "target_control": 4,
+    }
+    table = read_table(out / "tables" / "decomposition.tsv", TABLES["decomposition"])
+    assert {"acquisition", "disease"} <= set(table["component"])
+
+
+def _renamed(root: Path, prefix: str) -> Path:
+    """The same cohort under other participant names."""
+    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
+        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
+    table = root / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
+    return root
+
+
 def test_controls_that_the_model_has_seen_are_left_out_by_their_images(cohorts: Path, tmp_path: Path) -> None:
     """A renamed copy of a training image is recognized; if nobody is left, the message says what to do."""
     model = sk.load_model("reference")
