@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from ..cohorts import load_cohort
 from ..errors import DataError
 from ..types import Bundle, Cohort, Predictions
+from .nnunet import Channel
 from .predictions import PredictedMasks, Source
 
 _SUFFIX = ".nii.gz"
@@ -29,7 +31,8 @@ def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks
             A cohort on disk whose masks are predictions, with ``participants.tsv``.
         nnU-Net, one label map a case
             ``dataset.json`` and ``CASE.nii.gz``; ``labels`` in ``dataset.json`` names the bundles, each with one value
-            or, trained on regions, with several, so that bundles can overlap.
+            or, trained on regions, with several, so that bundles can overlap. Probabilities come from ``CASE.npz``,
+            where it is there; the ``.pkl`` beside it is never opened.
         TractSeg
             ``CASE/[tractseg_output/]bundle_segmentations/AF_left.nii.gz``, or one such folder for one participant; also
             ``sub-01/AF_left.nii.gz``.
@@ -102,16 +105,25 @@ def _label_maps(root: Path) -> dict[str, dict[Bundle, Source]]:
     description = root / "dataset.json"
     if not description.is_file():
         return {}
-    bundles = _labels(description)
-    return {
-        path.name.removesuffix(_SUFFIX): {
-            bundle: Source(mask=path, labels=values) for bundle, values in bundles.items()
-        }
-        for path in sorted(root.glob(f"*{_SUFFIX}"))
-    }
+    labels = _labels(description)
+    return {path.name.removesuffix(_SUFFIX): _of_label_map(path, labels) for path in sorted(root.glob(f"*{_SUFFIX}"))}
 
 
-def _labels(description: Path) -> dict[Bundle, tuple[int, ...]]:
+def _of_label_map(path: Path, labels: Mapping[str, tuple[int, ...]]) -> dict[Bundle, Source]:
+    array = path.with_name(path.name.removesuffix(_SUFFIX) + ".npz")
+    is_region = any(len(values) > 1 for values in labels.values())
+    sources: dict[Bundle, Source] = {}
+    for place, (name, values) in enumerate(labels.items()):
+        bundle = parse_bundle(name)
+        if bundle is not None:
+            index = place if is_region else values[0]
+            channel = Channel(path=array, label_map=path, index=index, is_region=is_region)
+            sources[bundle] = Source(mask=path, labels=values, probability=channel if array.is_file() else None)
+    return sources
+
+
+def _labels(description: Path) -> dict[str, tuple[int, ...]]:
+    """Values by name, in order, without background."""
     try:
         labels: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["labels"]
         values = {name: tuple(int(v) for v in np.atleast_1d(value)) for name, value in labels.items()}
@@ -120,8 +132,7 @@ def _labels(description: Path) -> dict[Bundle, tuple[int, ...]]:
             f'{description} must hold "labels" with the values of each bundle, as in {{"AFleft": 1}}; it does not '
             f"({error!r})."
         ) from error
-    named = {parse_bundle(name): value for name, value in values.items() if name not in ("background", "ignore")}
-    return {bundle: value for bundle, value in named.items() if bundle is not None}
+    return {name: value for name, value in values.items() if name != "ignore" and set(value) - {0}}
 
 
 def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:

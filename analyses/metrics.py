@@ -46,7 +46,7 @@ METRICS: dict[str, Metric] = {
 
 PROBABILISTIC = ("brier", "calibration_error")
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in PROBABILISTIC)
-_SURFACE_DISTANCES = ("hd95", "assd", "adjacency")
+PENALIZED = ("hd95", "assd", "adjacency")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def compare(
         values = dict.fromkeys(metrics, float("nan"))
     elif not pair.n_prediction:
         status = Status.MISSED
-        values = {name: penalty_mm if name in _SURFACE_DISTANCES else 0.0 for name in metrics}
+        values = {name: penalty_mm if name in PENALIZED else 0.0 for name in metrics}
     else:
         status = Status.OK
         values = {name: _value(name, pair, tolerance_mm) for name in metrics}

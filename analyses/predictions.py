@@ -12,6 +12,7 @@ from ..errors import DataError
 from ..images import read_image, same_grid
 from ..images import resample as resample_onto
 from ..types import Bundle, Case, Volume
+from .nnunet import Channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,23 +25,30 @@ class Source:
         A mask, or a label map.
     labels : tuple of int
         The values of a label map that mean this bundle; empty for a mask.
-    probability : Path or None
+    probability : Path, Channel or None
         Voxel-wise probabilities.
     """
 
     mask: Path | None = None
     labels: tuple[int, ...] = ()
-    probability: Path | None = None
+    probability: Path | Channel | None = None
 
     def read_mask(self, threshold: float | None) -> Volume:
         """The boolean mask: by the threshold where one is given and probabilities are there, else as written."""
-        path = self.probability if self.mask is None or (threshold is not None and self.probability) else self.mask
-        if path is None:
-            raise DataError("A prediction needs a mask or probabilities; this one has neither.")
-        volume = _read(path)
-        if self.labels and path == self.mask:
-            return volume.with_array(np.isin(volume.array, self.labels))
+        volume = self.read_probability() if self.mask is None or threshold is not None else None
+        if volume is None:
+            if self.mask is None:
+                raise DataError("A prediction needs a mask or probabilities; this one has neither.")
+            volume = _read(self.mask)
+            if self.labels:
+                return volume.with_array(np.isin(volume.array, self.labels))
         return volume.with_array(volume.array >= (0.5 if threshold is None else threshold))
+
+    def read_probability(self) -> Volume | None:
+        """Voxel-wise probabilities; None without any."""
+        if isinstance(self.probability, Path):
+            return _read(self.probability)
+        return None if self.probability is None else self.probability.read()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +124,9 @@ class PredictedMasks:
     def read_probability(self, case: Case, bundle: Bundle, reference: Volume, resample: bool) -> Volume | None:
         """The voxel-wise probability of a bundle on the grid of its reference; None without one."""
         source = (self.of(case) or {}).get(bundle)
-        if source is None or source.probability is None:
+        probability = None if source is None else source.read_probability()
+        if probability is None:
             return None
-        probability = _read(source.probability)
         if same_grid(probability, reference):
             return probability
         return _bring_onto(probability, reference, resample, f"The probability of {bundle}")

@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..status import Status
 from ..tables import SCORES, parse_table, read_table, write_table
 
+_SETTINGS = ("tolerance_mm", "penalty_mm")
 _BUNDLE_OF_A_CASE = ("participant_id", "session", "cohort", "model", "modality", "bundle", "hemisphere")
 
 
@@ -26,7 +27,8 @@ class ScoreTable:
     Raises
     ------
     DataError
-        If a required column is missing, a number is not one, or a status word is unknown.
+        If a required column is missing, a number is not one, a status word is unknown, or a metric was computed with
+        different settings.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class ScoreTable:
 
     def __post_init__(self) -> None:
         parsed = parse_table(self.frame, SCORES, "The score table")
+        require_one_setting(parsed)
         named = [name for name in SCORES.columns if name in parsed]
         others = [name for name in parsed if name not in SCORES.columns]
         object.__setattr__(self, "frame", parsed[named + others].reset_index(drop=True))
@@ -153,3 +156,30 @@ class ScoreTable:
         from html import escape
 
         return f"<pre>{escape(str(self))}</pre>" + self.frame.to_html(index=False, max_rows=10, na_rep="n/a")
+
+
+def require_one_setting(frame: pd.DataFrame) -> None:
+    """Refuse scores of one metric that were computed with different tolerances or penalties.
+
+    Patients scored at another tolerance than controls would show a drop that is none. Tables that do not tell their
+    settings pass.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With the column ``metric`` and, where known, ``tolerance_mm`` and ``penalty_mm``.
+
+    Raises
+    ------
+    DataError
+        If a metric has more than one value of either.
+    """
+    for name in (name for name in _SETTINGS if name in frame):
+        for metric, values in frame.groupby("metric")[name]:
+            found = sorted(values.dropna().unique())
+            if len(found) > 1:
+                listed = " and ".join(f"{value:g}" for value in found)
+                raise DataError(
+                    f"All scores of a metric must share its settings; {metric} was computed with {name} {listed}. "
+                    "Score all cohorts with the same options."
+                )

@@ -15,7 +15,7 @@ from ..types import Bundle, Case, Cohort, Predictions, Volume
 from .anatomy import Anatomy
 from .error_maps import write_error_map
 from .layouts import find_predictions
-from .metrics import DEFAULT_METRICS, METRICS, PROBABILISTIC, compare, compare_probability
+from .metrics import DEFAULT_METRICS, METRICS, PENALIZED, PROBABILISTIC, compare, compare_probability
 from .predictions import PredictedMasks
 from .score_table import ScoreTable
 
@@ -228,7 +228,7 @@ class _Scorer:
     def _score(self, case: Case, bundle: Bundle, prediction: Volume | None, reference: Volume | None) -> list[_Row]:
         """One row a metric: name, value, unit and status."""
         if prediction is None:
-            return [_row(name, _NAN, Status.UNAVAILABLE) for name in self.metrics]
+            return [self._row(name, _NAN, Status.UNAVAILABLE) for name in self.metrics]
         truth = np.zeros_like(prediction.array) if reference is None else reference.array
         names = [name for name in self.metrics if name not in PROBABILISTIC]
         found = compare(
@@ -239,10 +239,10 @@ class _Scorer:
             tolerance_mm=self.tolerance_mm,
             penalty_mm=self.penalty_mm,
         )
-        rows = [_row(name, found.values[name], found.status) for name in names]
+        rows = [self._row(name, found.values[name], found.status) for name in names]
         if found.status == Status.REFERENCE_ABSENT:
             rows.append(
-                _row("false_positive_volume", found.n_false_positive * prediction.voxel_volume_ml, found.status)
+                self._row("false_positive_volume", found.n_false_positive * prediction.voxel_volume_ml, found.status)
             )
         if self.error_maps is not None:
             write_error_map(self.error_maps, case.key, bundle, prediction.with_array(truth), prediction.array)
@@ -253,14 +253,20 @@ class _Scorer:
     def _score_probability(self, case: Case, bundle: Bundle, reference: Volume | None, status: Status) -> list[_Row]:
         names = [name for name in self.metrics if name in PROBABILISTIC]
         if reference is None or status in (Status.REFERENCE_ABSENT, Status.BOTH_ABSENT):
-            return [_row(name, _NAN, status) for name in names]
+            return [self._row(name, _NAN, status) for name in names]
         probability = self.predicted.read_probability(case, bundle, reference, self.resample)
         if probability is None:
-            return [_row(name, _NAN, Status.UNAVAILABLE) for name in names]
+            return [self._row(name, _NAN, Status.UNAVAILABLE) for name in names]
         values = compare_probability(probability.array, reference.array, reference.spacing_mm)
-        return [_row(name, values[name], status) for name in names]
+        return [self._row(name, values[name], status) for name in names]
 
-
-def _row(name: str, value: float, status: Status) -> _Row:
-    unit = METRICS[name].unit if name in METRICS else "ml"
-    return {"metric": name, "value": value, "unit": unit, "status": status}
+    def _row(self, name: str, value: float, status: Status) -> _Row:
+        return {
+            "metric": name,
+            "value": value,
+            "unit": METRICS[name].unit if name in METRICS else "ml",
+            "status": status,
+            # With the value, or a table of other settings could pass for the same metric.
+            "tolerance_mm": self.tolerance_mm if name == "nsd" else _NAN,
+            "penalty_mm": self.penalty_mm if name in PENALIZED else _NAN,
+        }

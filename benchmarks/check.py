@@ -1,13 +1,14 @@
 """How often `check` raises a false alarm on sound phantom cases, how long it takes, and how long indexing takes.
 
 Run as ``python benchmarks/check.py``; writes ``benchmarks/check.md``. The sound cases are made into a temporary
-folder, or kept in the one named by ``--phantom`` for another run.
+folder, or kept in the one named by ``--phantom``, where an interrupted run continues.
 """
 
 import argparse
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import bids2table
@@ -16,7 +17,7 @@ import pandas as pd
 from shiftkit.checks import check
 from shiftkit.cohorts import image_path, load_cohort, mask_path, tumor_path, write_description, write_participants
 from shiftkit.phantoms import phantom
-from shiftkit.types import Bundle
+from shiftkit.types import Bundle, Cohort
 
 BUNDLES = [Bundle.parse(f"{name}{side}") for name in ("AF", "FAT", "IFOF", "ILF", "PYT") for side in ("left", "right")]
 
@@ -33,6 +34,8 @@ def main() -> None:
             "",
             f"`python benchmarks/check.py --design {' '.join(options.design)} --seed {options.seed}`, one process.",
             "",
+            "| sound cohort | mm | cases | cases with errors | cases with warnings | checks that fired | s a case |",
+            "|---|---|---|---|---|---|---|",
             *alarms(options.phantom or Path(scratch) / "phantom", options.design, options.seed),
             "",
             *indexing(Path(scratch) / "thousand"),
@@ -42,29 +45,27 @@ def main() -> None:
     print(text)
 
 
-def alarms(root: Path, design: list[str], seed: int) -> list[str]:
-    rows = ["| sound cohort | mm | cases | cases with errors | cases with warnings | checks that fired | s a case |"]
-    rows.append("|---|---|---|---|---|---|---|")
-    cohorts = [
-        (spacing, name, cohort)
-        for spacing, cases in (one.split(":") for one in design)
-        for name, cohort in phantom(
-            root / spacing, n_healthy=int(cases), n_glioma=int(cases), spacing_mm=float(spacing), seed=seed
-        ).items()
-    ]
-    for spacing, name, cohort in cohorts:
-        start = time.perf_counter()
-        report = check(cohort)
-        seconds = (time.perf_counter() - start) / len(cohort)
-        verdicts = Counter(report.verdicts[key] for key in report.participants)
-        fired = ", ".join(f"{key} {n}" for key, n in Counter(one.check for one in report.problems).items()) or "none"
-        rows.append(
-            f"| {name} | {spacing} | {len(cohort)} | {verdicts['error']} | {verdicts['warning']} | {fired} "
-            f"| {seconds:.2f} |"
-        )
-        for problem in report.problems:
-            print(problem)
-    return rows
+def alarms(root: Path, design: list[str], seed: int) -> Iterator[str]:
+    """One row a cohort; a row lies beside its cohort once it is done, so an interrupted run continues."""
+    for spacing, cases in (one.split(":") for one in design):
+        made = phantom(root / spacing, n_healthy=int(cases), n_glioma=int(cases), spacing_mm=float(spacing), seed=seed)
+        for name, cohort in made.items():
+            done = root / spacing / f"{name}-{cases}.txt"
+            if not done.is_file():
+                done.write_text(judge(name, spacing, cohort), encoding="utf-8")
+            yield done.read_text(encoding="utf-8")
+
+
+def judge(name: str, spacing: str, cohort: Cohort) -> str:
+    start = time.perf_counter()
+    report = check(cohort)
+    seconds = (time.perf_counter() - start) / len(cohort)
+    for problem in report.problems:
+        print(problem)
+    verdicts = Counter(report.verdicts[key] for key in report.participants)
+    fired = ", ".join(f"{key} {n}" for key, n in Counter(one.check for one in report.problems).items()) or "none"
+    counts = f"{len(cohort)} | {verdicts['error']} | {verdicts['warning']}"
+    return f"| {name} | {spacing} | {counts} | {fired} | {seconds:.2f} |"
 
 
 def indexing(root: Path) -> list[str]:

@@ -8,6 +8,7 @@ from .cohorts import load_cohort
 from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
+from .layout import Filters
 from .types import Cohort
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
@@ -15,24 +16,37 @@ BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "mod
 Progress = Callable[[int, int, str], None]
 
 
-def find_cohort(cohort: str | Path | Cohort, progress: Progress | None = None) -> Cohort:
+def find_cohort(
+    cohort: str | Path | Cohort, progress: Progress | None = None, filters: Filters | Path | None = None
+) -> Cohort:
     """Turn a path, a registered name or a built-in name into a cohort.
 
     An existing folder comes first, then ``[cohorts]`` of ``shiftkit.toml``, then the built-in phantom
     cohorts ``healthy`` and ``glioma``, which are made on first use.
 
+    Parameters
+    ----------
+    cohort : str, Path or Cohort
+        A cohort is handed back as it is.
+    progress : callable, optional
+        Called while a built-in cohort is made.
+    filters : mapping or Path, optional
+        Which files serve where several could; see `shiftkit.layout.read_filters`. Built-in cohorts need none.
+
     Raises
     ------
+    ConfigError
+        If the filter file is not one.
     DataError
         If nothing of that name exists, or the folder is not a cohort.
     """
     if isinstance(cohort, Cohort):
         return cohort
     if Path(cohort).is_dir():
-        return load_cohort(Path(cohort))
+        return load_cohort(Path(cohort), filters=filters)
     registered = registered_names("cohorts")
     if str(cohort) in registered:
-        return load_cohort(registered[str(cohort)], name=str(cohort))
+        return load_cohort(registered[str(cohort)], name=str(cohort), filters=filters)
     if str(cohort) in BUILT_IN_COHORTS:
         return built_in_cohort(str(cohort), progress)
     raise DataError(_unknown("cohort", str(cohort), (*registered, *BUILT_IN_COHORTS)))

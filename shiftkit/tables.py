@@ -72,6 +72,8 @@ SCORES = Table(
         **_STATUS,
         "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to reference bundle mask.", "mm"),
         "session": _text("Session, n/a where there is one only.", False),
+        "tolerance_mm": _number("Tolerance of nsd; n/a for other metrics.", "mm", False),
+        "penalty_mm": _number("What a distance is for a missed bundle; n/a for other metrics.", "mm", False),
         "tumor_distance_mean_mm": _number("Mean distance to the tumor over the bundle's voxels.", "mm", False),
         **{
             f"tumor_distance_p{q:02}_mm": _number(

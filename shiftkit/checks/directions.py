@@ -34,8 +34,9 @@ def find(subject: Subject) -> Iterator[Problem]:
     try:
         reference = peaks_reference(path)
     except DataError as error:
-        sentence, _, cure = str(error).replace(str(path), "the file").partition(". Write ")
-        yield subject.problem("sidecar", "error", path, f"{sentence}.", f"Write {cure}")
+        told = str(error).replace(str(path), "the file").replace(f"{subject.root}/", "")
+        sentence, _, cure = told.partition(". Write a file ")
+        yield subject.problem("sidecar", "error", path, f"{sentence}.", f"Write a file {cure}")
     yield from _frame(subject, volume, reference)
 
 

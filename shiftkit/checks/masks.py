@@ -14,6 +14,9 @@ from .subject import Subject, inside
 
 _OUTSIDE_MM = 5.0
 """Masks may leave the brain by this much: brain masks differ, and raters are generous."""
+_VOLUME_SHARE, _VOLUME_ML = 0.2, 1.0
+"""A declared tumor volume may differ by the larger of these: it is rounded, or was measured on a finer grid."""
+_UNITS = {"mm³": 1000.0, "liters": 0.001}
 
 
 def find(subject: Subject) -> Iterator[Problem]:
@@ -32,6 +35,7 @@ def find(subject: Subject) -> Iterator[Problem]:
             yield from _pieces(subject, what, path, volume)
     yield from _place(subject)
     yield from _overlap(subject)
+    yield from _declared_volume(subject)
 
 
 def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem | None:
@@ -87,7 +91,9 @@ def _place(subject: Subject) -> Iterator[Problem]:
     brain = subject.brain
     if brain is None:
         return
-    away = np.asarray(ndimage.distance_transform_edt(~brain.array, sampling=brain.spacing_mm))
+    # From box to box, not from center to center: at 4 mm the centers of neighbors lie up to 7 mm apart.
+    beyond = ~np.asarray(ndimage.binary_dilation(brain.array, np.ones((3, 3, 3))), dtype=np.bool_)
+    away = np.asarray(ndimage.distance_transform_edt(beyond, sampling=brain.spacing_mm))
     for what, path, volume in subject.named_masks():
         if volume.array.ndim != 3 or not same_grid(volume, brain) or not inside(volume).any():
             continue
@@ -121,3 +127,24 @@ def _overlap(subject: Subject) -> Iterator[Problem]:
                     "if the bundle is truly engulfed, allow this check."
                 )
                 yield subject.problem("tumor-overlap", "error", subject.case.masks[bundle], sentence, cure)
+
+
+def _declared_volume(subject: Subject) -> Iterator[Problem]:
+    tumor, text = subject.tumor, subject.case.attributes.get("tumor_volume_ml")
+    if tumor is None or tumor.array.ndim != 3 or text is None:
+        return
+    try:
+        declared = float(text)
+    except ValueError:  # named by the check of participants.tsv
+        return
+    measured = float(inside(tumor).sum()) * tumor.voxel_volume_ml
+    if abs(declared - measured) <= max(_VOLUME_SHARE * measured, _VOLUME_ML):
+        return
+    unit = next((name for name, scale in _UNITS.items() if abs(declared / scale - measured) < 0.2 * measured), None)
+    cure = (
+        f"It looks like {unit}: give it in ml."
+        if unit
+        else "Correct the cell (n/a is allowed), or find out whose mask it is, and of which session."
+    )
+    sentence = f"participants.tsv says {declared:g} ml; the tumor mask holds {measured:.1f} ml."
+    yield subject.problem("tumor-volume", "warning", subject.case.tumor, sentence, cure)

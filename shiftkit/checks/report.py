@@ -22,6 +22,7 @@ CHECKS: dict[str, str] = {
     "orientation": "the whole participant is turned over",
     "side": "a bundle lies in the other hemisphere",
     "tumor-side": "the tumor lies opposite to the declared side",
+    "tumor-volume": "the tumor's volume is not the declared one",
     "sidecar": "peaks do not say which axes they refer to",
     "peaks": "peaks are flipped, permuted or in another frame",
     "mask-values": "a mask is not binary",

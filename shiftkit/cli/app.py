@@ -15,12 +15,15 @@ from .options import (
     CohortName,
     Config,
     Device,
+    FilterFile,
     Jobs,
     Json,
     ModelName,
     Out,
     Resume,
     Seed,
+    cohort_of,
+    filtered,
     finish,
     integers,
     progress,
@@ -89,6 +92,7 @@ def decompose(
     bootstrap: Annotated[int | None, typer.Option("--bootstrap", min=100, help="Bootstrap draws.")] = None,
     permutations: Annotated[int | None, typer.Option("--permutations", min=99, help="Permutations.")] = None,
     allow: Annotated[list[str] | None, typer.Option("--allow", help="Data check whose errors do not stop.")] = None,
+    filters: FilterFile = None,
     config: Config = None,
     device: Device = None,
     jobs: Jobs = None,
@@ -116,9 +120,9 @@ def decompose(
     outcome = decompose_cohort(
         out=out,
         model=model,
-        cohort=cohort,
-        reference=reference,
-        target_controls=target_controls,
+        cohort=filtered(cohort, filters),
+        reference=filtered(reference, filters),
+        target_controls=filtered(target_controls, filters),
         finetuned=tuple(finetuned or ()),
         scores=scores,
         options=options,
@@ -184,15 +188,14 @@ def import_(
 def prepare(
     cohort: Annotated[str, typer.Argument(help="Path or name of a cohort with raw diffusion images.")],
     maps: Annotated[list[str] | None, typer.Option("--maps", help="fa, ap, peaks; all by default.")] = None,
+    filters: FilterFile = None,
     jobs: Jobs = None,
 ) -> None:
     """Make FA, AP and peaks from raw diffusion images; what is there is kept."""
-    from ..names import find_cohort
     from ..preparation import MAPS
     from ..preparation import prepare as make_maps
 
-    found = find_cohort(cohort, progress)
-    done = make_maps(found, maps=words(maps) or MAPS, jobs=jobs or 0, progress=progress)
+    done = make_maps(cohort_of(cohort, filters), maps=words(maps) or MAPS, jobs=jobs or 0, progress=progress)
     say(f"{done.written} maps written: {done.cohort}")
     raise_unfinished(done.failed)
 
@@ -204,6 +207,7 @@ def train(
     modality: Annotated[str | None, typer.Option(help="t1w, ap, fa, peaks, or a stack such as t1w+fa.")] = None,
     bundles: Annotated[list[str] | None, typer.Option("--bundles", help="Bundle labels; all by default.")] = None,
     folds: Annotated[int | None, typer.Option(min=1, help="Models, so that each control is scored unseen.")] = None,
+    filters: FilterFile = None,
     config: Config = None,
     device: Device = None,
     seed: Seed = None,
@@ -211,13 +215,11 @@ def train(
 ) -> None:
     """Train a source model, or K of them."""
     from ..config import Train, resolve
-    from ..names import find_cohort
     from ..segmentation.training import train as train_model
 
     flags = {"modality": modality, "bundles": words(bundles), "folds": folds, "device": device, "seed": seed}
     options = resolve(Train, flags, config)
-    found = find_cohort(cohort, progress)
-    model = train_model(found, **vars(options), out=out, resume=resume, progress=progress)
+    model = train_model(cohort_of(cohort, filters), **vars(options), out=out, resume=resume, progress=progress)
     say(str(model), f"Checkpoint: {out}")
 
 
@@ -229,6 +231,7 @@ def finetune(
     strategy: Annotated[str | None, typer.Option(help="Transfer strategy, such as decoder, full, scratch.")] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Folds over participants.")] = None,
     reference: Annotated[str | None, typer.Option(help="Controls to predict too, to measure forgetting.")] = None,
+    filters: FilterFile = None,
     config: Config = None,
     device: Device = None,
     seed: Seed = None,
@@ -240,7 +243,13 @@ def finetune(
 
     options = resolve(Finetune, {"strategy": strategy, "folds": folds, "device": device, "seed": seed}, config)
     predictions = finetune_cohort(
-        model, cohort, out=out, reference=reference, **vars(options), resume=resume, progress=progress
+        model,
+        filtered(cohort, filters) or cohort,
+        out=out,
+        reference=filtered(reference, filters),
+        **vars(options),
+        resume=resume,
+        progress=progress,
     )
     say(f"Out-of-fold predictions of {len(predictions.cohort)} participants: {predictions.cohort.root}")
     raise_unfinished(predictions.failed)
@@ -251,17 +260,18 @@ def predict(
     model: ModelName,
     cohort: CohortName,
     out: Out,
+    filters: FilterFile = None,
     device: Device = None,
     resume: Resume = False,
 ) -> None:
     """Segment a cohort: masks and probabilities on each participant's own grid."""
-    from ..names import find_cohort, find_model
+    from ..names import find_model
     from ..segmentation.checkpoints import load_model
     from ..segmentation.prediction import predict as predict_cohort
 
     predictions = predict_cohort(
         load_model(find_model(model)),
-        find_cohort(cohort, progress),
+        cohort_of(cohort, filters),
         out=out,
         device=device or "auto",
         resume=resume,
@@ -282,41 +292,49 @@ def score(
     penalty: Annotated[float, typer.Option(min=0, help="HD95 and ASSD of a missed bundle in mm.")] = 100.0,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Threshold on probabilities.")] = None,
     error_maps: Annotated[Path | None, typer.Option("--error-maps", help="Folder for maps of hits and misses.")] = None,
+    sections: Annotated[Path | None, typer.Option("--sections", help="Also a table of sections along bundles.")] = None,
+    n_sections: Annotated[int, typer.Option("--n-sections", min=2, help="Sections of each bundle.")] = 10,
+    filters: FilterFile = None,
     jobs: Jobs = None,
 ) -> None:
     """Score predicted masks against a cohort's reference masks, also masks that another tool made."""
     from ..analyses.scoring import DEFAULT_METRICS
     from ..analyses.scoring import score as score_predictions
-    from ..names import find_cohort
 
+    found = cohort_of(cohort, filters)
+    common: dict[str, Any] = {"threshold": threshold, "resample": resample, "jobs": jobs or 0, "progress": progress}
     scores = score_predictions(
         predictions,
-        find_cohort(cohort, progress),
+        found,
         metrics=words(metric) or DEFAULT_METRICS,
-        resample=resample,
         tolerance_mm=tolerance,
         penalty_mm=penalty,
-        threshold=threshold,
         error_maps=error_maps,
-        jobs=jobs or 0,
-        progress=progress,
+        **common,
     )
     scores.save(out)
     say(str(scores), f"Table: {out}")
+    if sections is not None:
+        from ..analyses.sections import score_sections
+        from ..tables import SECTIONS, write_table
+
+        table = score_sections(predictions, found, n_sections=n_sections, **common)
+        write_table(table, SECTIONS, sections)
+        say(f"Sections: {sections}")
 
 
 @app.command()
 def check(
     cohort: Annotated[str, typer.Argument(help="Path or name of a cohort.")],
     allow: Annotated[list[str] | None, typer.Option("--allow", help="Checks whose errors do not count.")] = None,
+    filters: FilterFile = None,
     jobs: Jobs = None,
     json_: Json = False,
 ) -> None:
     """Look for what would pass for domain shift: flips, swaps, grids, peaks, masks; exit 3 on errors."""
     from ..checks import check as check_cohort
-    from ..names import find_cohort
 
-    report = check_cohort(find_cohort(cohort, progress), jobs=jobs or 0, allow=words(allow) or (), progress=progress)
+    report = check_cohort(cohort_of(cohort, filters), jobs=jobs or 0, allow=words(allow) or (), progress=progress)
     typer.echo(report.to_json() if json_ else str(report))
     if report.exit_code:
         from ..errors import DataError

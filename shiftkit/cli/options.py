@@ -3,11 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..types import Cohort
 
 progress = Progress()
 
@@ -19,6 +22,10 @@ Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.
 Jobs = Annotated[int | None, typer.Option("--jobs", min=0, help="Processes; 0 uses every core.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")]
+FilterFile = Annotated[
+    Path | None,
+    typer.Option("--bids-filter-file", help="JSON file: which entities (space, desc, res, ses, …) files must carry."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -39,6 +46,18 @@ def raise_unfinished(failed: Any) -> None:
     if failed:
         listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
         raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
+
+
+def cohort_of(name: str, filters: Path | None) -> "Cohort":
+    """The cohort of a name or path; ``filters`` is what ``--bids-filter-file`` gave."""
+    from ..names import find_cohort
+
+    return find_cohort(name, progress, filters)
+
+
+def filtered(name: str | None, filters: Path | None) -> "str | Cohort | None":
+    """A name as it is, for a stage that looks it up when its turn comes; with a filter, the cohort."""
+    return name if name is None or filters is None else cohort_of(name, filters)
 
 
 def integers(text: str, option: str) -> tuple[int, ...]:

@@ -264,6 +264,19 @@ def test_table_round_trip_and_optional_columns(cohort: Cohort, predicted: Path, 
         ScoreTable(frame=table.frame.assign(status="perfect"))
 
 
+def test_settings_travel_with_the_values(cohort: Cohort, predicted: Path, tmp_path: Path) -> None:
+    """Tolerance and penalty stand beside the values they shaped, through the file; mixed settings are refused."""
+    score(predicted, cohort, metrics=["dice", "nsd", "hd95"], tolerance_mm=2, penalty_mm=50).save(tmp_path / "s.tsv")
+    table = ScoreTable.load(tmp_path / "s.tsv")
+    settings = table.frame.groupby("metric")[["tolerance_mm", "penalty_mm"]].agg(lambda column: set(column.dropna()))
+    assert settings.T.to_dict("list") == {"dice": [set(), set()], "hd95": [set(), {50.0}], "nsd": [{2.0}, set()]}
+    other = score(predicted, cohort, metrics=["nsd"], tolerance_mm=3)
+    with pytest.raises(DataError, match="nsd was computed with tolerance_mm 2 and 3"):
+        ScoreTable.concatenate(table, other)
+    silent = ScoreTable(frame=other.frame.drop(columns=["tolerance_mm", "penalty_mm"]))
+    assert len(ScoreTable.concatenate(table, silent)) == len(table) + len(silent)
+
+
 def test_table_is_its_own_and_joins_others(cohort: Cohort, predicted: Path) -> None:
     """Changing the frame that is handed out leaves the table alone; tables join; a missing metric is named."""
     table = score(predicted, cohort, metrics=["dice", "nsd"])

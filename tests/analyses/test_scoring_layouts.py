@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,6 +104,95 @@ def test_nnunet_regions_let_bundles_overlap(cohort: Cohort, tmp_path: Path) -> N
         put(root / f"{key}.nii.gz", np.select([left & right, left, right], [3, 1, 2], 0).astype(np.uint8))
     (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "AFleft": [1, 3], "PYTright": [2, 3]}}))
     assert perfect(root, cohort)
+
+
+def write_nnunet(root: Path, key: str, probabilities: NDArray[np.floating], labels: Mask, **names: object) -> None:
+    """What nnU-Net writes: a label map, and an array (C, Z, Y, X) beside it."""
+    put(root / f"{key}.nii.gz", labels)
+    np.savez_compressed(root / f"{key}.npz", probabilities=probabilities.T)
+    (root / f"{key}.pkl").write_bytes(b"this would be code: it must never be opened")
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **names}}))
+
+
+def softmax_of(key: str) -> NDArray[np.float16]:
+    """Shape (X, Y, Z, 3): 0.7 for the bundle inside of it, 0.4 one voxel around it, less elsewhere."""
+    channels = [reference(key, label) for label in LABELS]
+    bundles = np.stack([np.where(one, 0.7, np.where(np.roll(one, 1, axis=2), 0.4, 0.0)) for one in channels], axis=-1)
+    return np.concatenate([1 - bundles.sum(axis=-1, keepdims=True), bundles], axis=-1).astype(np.float16)
+
+
+def test_nnunet_probabilities(cohort: Cohort, tmp_path: Path) -> None:
+    """The array beside a label map gives Brier scores and thresholds, on the grid of the label map."""
+    root = tmp_path / "nnunet"
+    for key in KEYS:
+        probabilities = softmax_of(key)
+        write_nnunet(root, key, probabilities, probabilities.argmax(-1).astype(np.uint8), AF_left=1, CST_right=2)
+    assert perfect(root, cohort)
+    scores = score(root, cohort, metrics=["brier", "dice"], threshold=0.3).frame
+    brier, dice = (
+        scores[scores["metric"] == name].set_index(["participant_id", "bundle"])["value"] for name in ("brier", "dice")
+    )
+    inside, wider = reference("sub-2", "AFleft"), np.roll(reference("sub-2", "AFleft"), 1, axis=2)
+    assert dice["sub-2", "AF"] == 2 * inside.sum() / (inside.sum() + (inside | wider).sum())
+    errors = 0.3**2 * inside.sum() + 0.4**2 * (wider & ~inside).sum()
+    near = np.linalg.norm((np.argwhere(np.ones(inside.shape))[:, None] - np.argwhere(inside)[None]) * 2.0, axis=2).min(
+        axis=1
+    )
+    assert brier["sub-2", "AF"] == pytest.approx(errors / (near <= 10).sum(), rel=1e-3)
+
+
+def test_nnunet_regions_have_their_own_channels(cohort: Cohort, tmp_path: Path) -> None:
+    """Trained on regions, channels are the regions in the order of dataset.json, without background."""
+    root = tmp_path / "regions"
+    for key in KEYS:
+        left, right = (reference(key, label) for label in LABELS)
+        probabilities = np.stack([np.where(one, 0.9, 0.1) for one in (right, left)], axis=-1).astype(np.float32)
+        labels = (left + 2 * right).astype(np.uint8)
+        write_nnunet(root, key, probabilities, labels, CST_right=[2, 3], AF_left=[1, 3])
+    brier = score(root, cohort, metrics=["brier"]).frame["value"]
+    assert brier.tolist() == pytest.approx([0.01] * 4, rel=1e-4)
+
+
+def test_nnunet_arrays_turned_to_ras_are_turned_back(cohort: Cohort, tmp_path: Path) -> None:
+    """One of nnU-Net's readers turns images to RAS+; the order that fits the label map is found without the pickle."""
+    root, flip = tmp_path / "nnunet", AFFINE @ np.diag([-1.0, -1, 1, 1])
+    for key in KEYS:
+        for label in LABELS:
+            stored = Volume(array=reference(key, label).transpose(1, 0, 2), affine=flip[:, [1, 0, 2, 3]])
+            write_image(stored, mask_path(cohort.root, key, Bundle.parse(label)))
+        own = softmax_of(key).transpose(1, 0, 2, 3)
+        write_nnunet(
+            root, key, own.transpose(1, 0, 2, 3)[::-1, ::-1], own.argmax(-1).astype(np.uint8), AF_left=1, CST_right=2
+        )
+        write_image(Volume(array=own.argmax(-1).astype(np.uint8), affine=flip[:, [1, 0, 2, 3]]), root / f"{key}.nii.gz")
+    scores = score(root, cohort, metrics=["dice"], threshold=0.6).frame
+    assert (scores["value"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "damaged"),
+        (lambda path: path.write_bytes(b""), "damaged"),
+        (lambda path: np.savez(path, probabilities=np.array([{"code": 1}], dtype=object)), "damaged"),
+        (lambda path: np.savez(path, other=np.zeros((3, 8, 10, 12))), "'probabilities'; it does not"),
+        (lambda path: np.savez(path, softmax=np.zeros((3, 7, 10, 12))), "nnU-Net crops them"),
+        (lambda path: np.savez(path, softmax=np.zeros((3, 8, 10, 12), dtype=int)), "must hold fractions"),
+        (lambda path: np.savez(path, softmax=softmax_of("sub-1")[..., [0, 2, 1]].T), "agree in 0%"),
+        (lambda path: np.savez(path, softmax=softmax_of("sub-1")[..., :2].T), "must have a channel 2"),
+    ],
+    ids=["cut", "empty", "pickle", "name", "cropped", "whole numbers", "other prediction", "channels"],
+)
+def test_unusable_arrays_are_refused(damage: Any, message: str, cohort: Cohort, tmp_path: Path) -> None:
+    """Damaged arrays, pickles, cropped ones, and such as contradict the label map are named with a way out."""
+    root = tmp_path / "nnunet"
+    for key in KEYS:
+        probabilities = softmax_of(key)
+        write_nnunet(root, key, probabilities, probabilities.argmax(-1).astype(np.uint8), AF_left=1, CST_right=2)
+    damage(root / "sub-1.npz")
+    with pytest.raises(DataError, match=message) as error:
+        score(root, cohort, metrics=["dice"], threshold=0.5)
+    assert "sub-1.npz" in str(error.value) or "crops" in message
 
 
 def test_one_folder_a_bundle(cohort: Cohort, tmp_path: Path) -> None:

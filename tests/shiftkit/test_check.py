@@ -153,6 +153,14 @@ def other_side(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(tumor_side=exchanged)
 
 
+def thousandfold_volume(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(tumor_volume_ml=[f"{1000 * float(text):.0f}" for text in frame["tumor_volume_ml"]])
+
+
+def third_of_the_volume(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(tumor_volume_ml=[f"{float(text) / 3:.1f}" for text in frame["tumor_volume_ml"]])
+
+
 def copy_from_other(root: Path) -> None:
     shutil.copyfile(image_path(root, "sub-g002", "t1w"), image_path(root, PATIENT, "t1w"))
 
@@ -202,6 +210,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "peaks",
         "OrientationEncoding",
     ),
+    "peaks, damaged sidecar": (
+        lambda root: sidecar_path(image_path(root, PATIENT, "peaks")).write_text("{"),
+        "sidecar",
+        "peaks",
+        "OrientationEncoding",
+    ),
     "peaks with six volumes": (image("peaks", lambda a: a[..., :6]), "peaks", "peaks", "three peaks"),
     "FA mirrored": (image("fa", lambda a: a[::-1]), "flip", "param-fa", "axis 0"),
     "T1w turned front to back": (image("t1w", lambda a: a[:, ::-1]), "flip", "T1w", "axis 1"),
@@ -211,6 +225,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "a bundle's sides exchanged": (swap_bundle, "side", "label-AFleft", "Exchange the names of AF"),
     "one mask mirrored": (mask(ILF, lambda a: a[::-1]), "side", "label-ILFleft", "flip"),
     "tumor side": (table(other_side), "tumor-side", "label-tumor", "tumor_side"),
+    "tumor volume in mm³": (table(thousandfold_volume), "tumor-volume", "label-tumor", "looks like mm³"),
+    "tumor volume": (table(third_of_the_volume), "tumor-volume", "label-tumor", "Correct the cell"),
     "mask on another grid": (stand_off_grid, "grid", "label-ILFleft", "nearest neighbor"),
     "affine shifted": (
         lambda root: move(image_path(root, PATIENT, "fa"), shifted_affine),
@@ -263,7 +279,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "wrong magic": (raw("fa", header(344, b"xyz\0")), "unreadable", "param-fa", "Copy the file"),
     "absurd dimensions": (raw("fa", header(42, b"\xff\x7f" * 3)), "unreadable", "param-fa", "Copy the file"),
 }
-WARNINGS = {"header", "mask-empty", "mask-pieces"}
+WARNINGS = {"header", "mask-empty", "mask-pieces", "tumor-volume"}
 
 
 SIDE_EFFECTS = {
@@ -291,6 +307,21 @@ def test_planted_fault_is_named(name: str, cohort: Path) -> None:
         assert {one.participant for one in hits} == {PATIENT}
     assert report.exit_code == (0 if expected in WARNINGS else 3), str(report)
     assert {one.check for one in report.errors} <= {expected} | SIDE_EFFECTS.get(name, set()), str(report)
+
+
+def test_damaged_sidecar_is_named_without_the_cohorts_place(cohort: Path) -> None:
+    """The sidecar is named below the cohort's folder, so that a report can be handed on."""
+    sidecar_path(image_path(cohort, PATIENT, "peaks")).write_text("[]")
+    found = next(one for one in examine(cohort).errors if one.check == "sidecar")
+    assert f"{PATIENT}_param-peaks_dwimap.json must be a JSON object" in found.sentence
+    assert str(cohort) not in str(found)
+
+
+def test_inherited_sidecar_serves(cohort: Path) -> None:
+    """One sidecar at the top speaks for every participant: nothing is reported."""
+    for path in cohort.glob("sub-*/dwi/*_param-peaks_dwimap.json"):
+        path.replace(cohort / "param-peaks_dwimap.json")
+    assert examine(cohort).problems == ()
 
 
 def test_sound_cohort_is_left_alone(sound: Path) -> None:

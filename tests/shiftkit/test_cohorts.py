@@ -25,7 +25,7 @@ from shiftkit.cohorts import (
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import write_image
 from shiftkit.layout import candidate, read_filters
-from shiftkit.peaks import frame_rotation
+from shiftkit.peaks import frame_rotation, read_sidecar
 from shiftkit.types import Bundle, Case, Volume
 
 AF = Bundle.parse("AFleft")
@@ -219,7 +219,37 @@ def test_peaks_without_a_usable_sidecar_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "sub-01_param-peaks_dwimap.nii.gz"
     with pytest.raises(DataError, match="OrientationEncoding"):
         peaks_reference(path)
-    for text in ("{", "[]", '{"OrientationEncoding": {"Reference": "mni"}}'):
+    for text in ("{", "[]", "{}", '{"OrientationEncoding": {"Reference": "mni"}}'):
         sidecar_path(path).write_text(text)
         with pytest.raises(DataError, match="Write a file"):
             peaks_reference(path)
+
+
+def test_sidecars_are_inherited_and_the_nearest_wins(tmp_path: Path) -> None:
+    """A JSON file applies to what lies below it and has all of its entities; nearer files override, key by key."""
+    image = image_path(tmp_path, "sub-01_ses-a", "peaks")
+    image.parent.mkdir(parents=True)
+    for place, content in (
+        ("dwimap.json", {"Software": "top", "Model": "CSD"}),
+        ("param-peaks_dwimap.json", {"Software": "peaks", "OrientationEncoding": {"Reference": "bvec"}}),
+        ("param-fa_dwimap.json", {"OrientationEncoding": {"Reference": "mni"}}),
+        ("sub-01/sub-01_ses-b_dwimap.json", {"Software": "another session"}),
+        ("sub-01/ses-a/sub-01_ses-a_dwimap.json", {"OrientationEncoding": {"Reference": "ijk"}}),
+    ):
+        (tmp_path / place).write_text(json.dumps(content))
+    assert read_sidecar(image) == {"Software": "peaks", "Model": "CSD", "OrientationEncoding": {"Reference": "ijk"}}
+    assert peaks_reference(image) == "ijk"
+    write_peaks_sidecar(image, "xyz")
+    assert peaks_reference(image) == "xyz"
+    assert (
+        peaks_reference(image_path(tmp_path, "sub-01_ses-a", "peaks").with_name("sub-01_param-peaks_dwimap.nii"))
+        == "bvec"
+    )
+
+
+def test_sidecars_above_the_cohort_do_not_count(tmp_path: Path) -> None:
+    """What lies above the cohort's folder, or beside it, says nothing of its images."""
+    image = image_path(tmp_path / "cohort", "sub-01", "peaks")
+    image.parent.mkdir(parents=True)
+    (tmp_path / "param-peaks_dwimap.json").write_text('{"OrientationEncoding": {"Reference": "xyz"}}')
+    assert read_sidecar(image) == {}
