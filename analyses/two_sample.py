@@ -1,0 +1,289 @@
+"""How far two samples of feature vectors are apart: five statistics, each for many labelings at once.
+
+Each function takes the observations once and returns what evaluates labelings: columns of 0 and 1 for source and
+target. The observed labeling, the permuted ones and those with one participant left out are all columns of one call.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import Array, Units, pair_contrast, rbf_kernel, squared_distances
+
+Evaluate = Callable[[Array, Array], Array]
+STATISTICS = ("mmd2", "energy", "sliced_wasserstein", "frechet", "auc", "proxy_a_distance")
+RANGES = {"auc": (0.0, 1.0), "proxy_a_distance": (-2.0, 2.0), "sliced_wasserstein": (0.0, np.inf), "frechet": (0.0, np.inf)}
+"""Between which values a statistic lies, where it is bounded."""
+N_PROJECTIONS = 64
+N_FOLDS = 5
+N_COMPONENTS = 16
+_COLUMNS = 256
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One statistic of one set of observations.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(source, target)`` with columns of labels, shape (N, K), gives values, shape (K,).
+    without : callable, optional
+        ``without(source, target, keep)`` gives the values of one labeling, shape (N, 1), with the observations left
+        out that are 0 in each column of ``keep``; by default those are simply in neither sample.
+    """
+
+    evaluate: Evaluate
+    without: Callable[[Array, Array, Array], Array] | None = None
+
+    def left_out(self, source: Array, target: Array, keep: Array) -> Array:
+        """The values of one labeling without some observations."""
+        if self.without is not None:
+            return self.without(source, target, keep)
+        return self.evaluate(source * keep, target * keep)
+
+
+def evaluators(features: Array, unit: Units, rng: np.random.Generator) -> Mapping[str, Statistic]:
+    """Prepare all statistics for one set of observations.
+
+    Parameters
+    ----------
+    features : ndarray, shape (N, C)
+        Finite; in comparable units.
+    unit : ndarray of int, shape (N,)
+        Participant of each observation.
+    rng : Generator
+        Of projections and folds; both are the same for every labeling.
+
+    Returns
+    -------
+    mapping of str to Statistic
+    """
+    distances2 = squared_distances(features)
+    held_out = HeldOut.fit(features, unit, rng)
+    return {
+        "mmd2": Statistic(partial(pair_contrast, rbf_kernel(distances2), unit=unit)),
+        "energy": Statistic(partial(_energy, np.sqrt(distances2), unit)),
+        "sliced_wasserstein": Statistic(sliced_wasserstein(features, projections(features.shape[1], rng))),
+        "frechet": Statistic(frechet(principal_components(features, N_COMPONENTS))),
+        "auc": Statistic(held_out.auc, held_out.auc),
+        "proxy_a_distance": Statistic(held_out.proxy_a_distance, held_out.proxy_a_distance),
+    }
+
+
+def _energy(distances: Array, unit: Units, source: Array, target: Array) -> Array:
+    return -pair_contrast(distances, source, target, unit)
+
+
+def projections(n_features: int, rng: np.random.Generator, n: int = N_PROJECTIONS) -> Array:
+    """Random directions of length 1, shape (C, n)."""
+    drawn = rng.standard_normal((n_features, n))
+    return drawn / np.linalg.norm(drawn, axis=0)
+
+
+def sliced_wasserstein(features: Array, directions: Array) -> Evaluate:
+    """Mean over directions of the Wasserstein-1 distance between the projected samples.
+
+    In one dimension the distance is the area between the two distribution functions: with the observations sorted
+    once, each labeling takes a cumulative sum.
+
+    Parameters
+    ----------
+    features : ndarray, shape (N, C)
+        Observations.
+    directions : ndarray, shape (C, L)
+        From `projections`.
+
+    References
+    ----------
+    Bonneel N et al. J Math Imaging Vis 51:22 (2015), doi 10.1007/s10851-014-0506-3.
+    """
+    projected = features @ directions
+    order = np.argsort(projected, axis=0)
+    gaps = np.diff(np.take_along_axis(projected, order, axis=0), axis=0)
+
+    def evaluate(source: Array, target: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            weight = source / source.sum(axis=0) - target / target.sum(axis=0)
+        total = np.zeros(source.shape[1])
+        for places, steps in zip(order.T, gaps.T, strict=True):
+            total += steps @ np.abs(np.cumsum(weight[places], axis=0))[:-1]
+        return total / directions.shape[1]
+
+    return evaluate
+
+
+def principal_components(features: Array, n: int) -> Array:
+    """Scores on the first components of all observations together, whatever their labels.
+
+    As many as the smaller of ``n``, the features and a quarter of the observations: covariances of more cannot be
+    estimated from the samples.
+    """
+    centered = features - features.mean(axis=0)
+    u, s, _ = np.linalg.svd(centered, full_matrices=False)
+    keep = max(1, min(n, features.shape[1], len(features) // 4))
+    return np.asarray(u[:, :keep] * s[:keep])
+
+
+def frechet(features: Array, *, shrink: bool = True) -> Evaluate:
+    """Squared Fréchet distance between normal distributions with the samples' means and covariances.
+
+    Parameters
+    ----------
+    features : ndarray, shape (N, C)
+        Observations.
+    shrink : bool
+        Covariances after Ledoit and Wolf; otherwise the unbiased sample covariance.
+
+    References
+    ----------
+    Dowson DC, Landau BV. J Multivar Anal 12:450 (1982), doi 10.1016/0047-259X(82)90077-X. Ledoit O, Wolf M. J Multivar
+    Anal 88:365 (2004), doi 10.1016/S0047-259X(03)00096-4.
+    """
+    n_features = features.shape[1]
+    outer = np.einsum("ni,nj->nij", features, features).reshape(len(features), -1)
+
+    def moments(labels: Array) -> tuple[Array, Array]:
+        n = labels.sum(axis=0)[:, None]
+        mean = labels.T @ features / n
+        covariance = (labels.T @ outer / n).reshape(-1, n_features, n_features) - mean[:, :, None] * mean[:, None, :]
+        if shrink:
+            return mean, _shrunk(features, labels, mean, covariance)
+        return mean, covariance * (n / (n - 1))[..., None]
+
+    def evaluate(source: Array, target: Array) -> Array:
+        values: list[Array] = []
+        for start in range(0, source.shape[1], _COLUMNS):
+            (m_s, c_s), (m_t, c_t) = (moments(one[:, start : start + _COLUMNS]) for one in (source, target))
+            root = _root(c_s)
+            between = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ c_t @ root), 0)).sum(axis=1)
+            traces = np.trace(c_s + c_t, axis1=1, axis2=2)
+            values.append(((m_s - m_t) ** 2).sum(axis=1) + traces - 2 * between)
+        return np.concatenate(values)
+
+    return evaluate
+
+
+def _root(matrices: Array) -> Array:
+    values, vectors = np.linalg.eigh(matrices)
+    return (vectors * np.sqrt(np.maximum(values, 0))[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+
+
+def _shrunk(features: Array, labels: Array, mean: Array, covariance: Array) -> Array:
+    """Covariances of all labelings, shrunk towards a multiple of the identity by Ledoit and Wolf's formula."""
+    n, p = labels.sum(axis=0), features.shape[1]
+    level = np.trace(covariance, axis1=1, axis2=2) / p
+    squared = (covariance**2).sum(axis=(1, 2))
+    away = (features**2).sum(axis=1)[:, None] - 2 * features @ mean.T + (mean**2).sum(axis=1)
+    noise = (np.einsum("nk,nk->k", labels, away**2) / n - squared) / n
+    spread = squared - p * level**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(spread > 0, np.clip(noise / spread, 0, 1), 0.0)[:, None, None]
+    return (1 - share) * covariance + share * level[:, None, None] * np.eye(p)
+
+
+class HeldOut:
+    """Scores of a linear classifier for participants that it was not trained on.
+
+    Ridge regression on the labels, whose direction is that of a shrunk linear discriminant: held-out scores are a
+    fixed matrix times the labels, so thousands of labelings cost one product a fold. Folds are grouped by participant
+    and know nothing of the labels.
+
+    Parameters
+    ----------
+    parts : list of tuple
+        For each fold: rows held out, rows trained on, and the matrix from training labels to scores of all rows.
+    """
+
+    def __init__(self, parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]]) -> None:
+        self.parts = parts
+
+    @classmethod
+    def fit(cls, features: Array, unit: Units, rng: np.random.Generator, n_folds: int = N_FOLDS) -> "HeldOut":
+        """Prepare the folds.
+
+        Parameters
+        ----------
+        features : ndarray, shape (N, C)
+            Observations.
+        unit : ndarray of int, shape (N,)
+            Participant of each observation; all of one participant are in one fold.
+        rng : Generator
+            Of the folds.
+        n_folds : int
+            At most; folds of under four participants have too few pairs.
+        """
+        units = rng.permutation(np.unique(unit))
+        n_folds = max(2, min(n_folds, len(units) // 4))
+        fold_of = dict(zip(units.tolist(), (np.arange(len(units)) % n_folds).tolist(), strict=True))
+        folds = np.array([fold_of[one] for one in unit.tolist()])
+        parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]] = []
+        for fold in range(n_folds):
+            test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            centered = features - features[train].mean(axis=0)
+            inner = centered[train] @ centered[train].T
+            ridge = max(float(np.trace(inner)) / len(train), 1e-12)
+            # As the training rows are centered, a constant added to the labels changes nothing.
+            hat = np.linalg.solve(inner + ridge * np.eye(len(train)), centered[train] @ centered.T).T
+            parts.append((test, train, hat))
+        return cls(parts)
+
+    def auc(self, source: Array, target: Array, keep: Array | None = None) -> Array:
+        """Area under the ROC curve, over pairs of held-out observations of the same fold; 0.5 by chance.
+
+        Only pairs of one fold are compared: their scores come from one classifier, and without a shift its
+        expectation is 0.5 exactly, which is not so for scores pooled over folds.
+
+        Parameters
+        ----------
+        source, target : ndarray, shape (N, K)
+            Labels.
+        keep : ndarray, shape (N, J), optional
+            With K = 1: evaluate only the observations that are 1, with the classifier trained on all, as in DeLong's
+            variance of an AUC (doi 10.2307/2531595).
+        """
+        n = source.shape[1] if keep is None else keep.shape[1]
+        right, pairs = np.zeros(n), np.zeros(n)
+        for start in range(0, n, _COLUMNS):
+            part = slice(start, start + _COLUMNS)
+            for scores, s, t in self._tested(source, target, keep, part):
+                wins = np.sign(scores[:, None] - scores[None]) / 2 + 0.5
+                if keep is not None:
+                    right[part] += np.einsum("ik,ij,jk->k", t, wins[:, :, 0], s, optimize=True)
+                else:
+                    right[part] += np.einsum("ik,ijk,jk->k", t, wins, s, optimize=True)
+                pairs[part] += t.sum(axis=0) * s.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return right / pairs
+
+    def proxy_a_distance(self, source: Array, target: Array, keep: Array | None = None) -> Array:
+        """2 (1 − 2 × balanced error) on held-out observations; 0 by chance, 2 where classes never mix.
+
+        The threshold is midway between the training classes' mean scores; parameters as in `auc`.
+
+        References
+        ----------
+        Ben-David S et al. Machine Learning 79:151 (2010), doi 10.1007/s10994-009-5152-4.
+        """
+        right, number = np.zeros((2, 1)), np.zeros((2, 1))
+        for scores, s, t in self._tested(source, target, keep, slice(None)):
+            above = np.sign(scores) / 2 + 0.5
+            right = right + np.stack([((1 - above) * s).sum(axis=0), (above * t).sum(axis=0)])
+            number = number + np.stack([s.sum(axis=0), t.sum(axis=0)])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(2 * ((right / number).sum(axis=0) - 1))
+
+    def _tested(
+        self, source: Array, target: Array, keep: Array | None, part: slice
+    ) -> Iterator[tuple[Array, Array, Array]]:
+        """For each fold: scores of the rows held out less the threshold, and their labels."""
+        trained = (source, target) if keep is not None else (source[:, part], target[:, part])
+        tested = trained if keep is None else (source * keep[:, part], target * keep[:, part])
+        for test, train, hat in self.parts:
+            scores = hat @ (trained[1] - trained[0])[train]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                means = [(scores[train] * one[train]).sum(axis=0) / one[train].sum(axis=0) for one in trained]
+            yield scores[test] - (means[0] + means[1]) / 2, tested[0][test], tested[1][test]
