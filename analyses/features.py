@@ -188,8 +188,8 @@ def _evaluate(
     nulls: list[Array] = []
     prepared = evaluators(cell.sample.features, person, np.random.default_rng(seed))
     for name in statistics:
-        values = prepared[name].evaluate(1 - target, target)
-        jackknife = prepared[name].left_out(1 - target[:, :1], target[:, :1], left_out)
+        values = prepared[name](1 - target, target)
+        jackknife = prepared[name]((1 - target[:, :1]) * left_out, target[:, :1] * left_out)
         low, high = jackknife_interval(float(values[0]), jackknife, group, level)
         low, high = np.clip([low, high], *RANGES.get(name, (-np.inf, np.inf)))
         given = {"value": values[0], "low": low, "high": high, "p_value": p_value(float(values[0]), values[1:])}

@@ -5,7 +5,6 @@ target. The observed labeling, the permuted ones and those with one participant 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,34 +18,12 @@ RANGES = {"auc": (0.0, 1.0), "proxy_a_distance": (-2.0, 2.0), "sliced_wasserstei
 """Between which values a statistic lies, where it is bounded."""
 N_PROJECTIONS = 64
 N_FOLDS = 5
+N_REPEATS = 4
 N_COMPONENTS = 16
 _COLUMNS = 256
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """One statistic of one set of observations.
-
-    Parameters
-    ----------
-    evaluate : callable
-        ``evaluate(source, target)`` with columns of labels, shape (N, K), gives values, shape (K,).
-    without : callable, optional
-        ``without(source, target, keep)`` gives the values of one labeling, shape (N, 1), with the observations left
-        out that are 0 in each column of ``keep``; by default those are simply in neither sample.
-    """
-
-    evaluate: Evaluate
-    without: Callable[[Array, Array, Array], Array] | None = None
-
-    def left_out(self, source: Array, target: Array, keep: Array) -> Array:
-        """The values of one labeling without some observations."""
-        if self.without is not None:
-            return self.without(source, target, keep)
-        return self.evaluate(source * keep, target * keep)
-
-
-def evaluators(features: Array, unit: Units, rng: np.random.Generator) -> Mapping[str, Statistic]:
+def evaluators(features: Array, unit: Units, rng: np.random.Generator) -> Mapping[str, Evaluate]:
     """Prepare all statistics for one set of observations.
 
     Parameters
@@ -60,17 +37,18 @@ def evaluators(features: Array, unit: Units, rng: np.random.Generator) -> Mappin
 
     Returns
     -------
-    mapping of str to Statistic
+    mapping of str to callable
+        ``evaluate(source, target)`` with columns of labels, shape (N, K), gives values, shape (K,).
     """
     distances2 = squared_distances(features)
     held_out = HeldOut.fit(features, unit, rng)
     return {
-        "mmd2": Statistic(partial(pair_contrast, rbf_kernel(distances2), unit=unit)),
-        "energy": Statistic(partial(_energy, np.sqrt(distances2), unit)),
-        "sliced_wasserstein": Statistic(sliced_wasserstein(features, projections(features.shape[1], rng))),
-        "frechet": Statistic(frechet(principal_components(features, N_COMPONENTS))),
-        "auc": Statistic(held_out.auc, held_out.auc),
-        "proxy_a_distance": Statistic(held_out.proxy_a_distance, held_out.proxy_a_distance),
+        "mmd2": partial(pair_contrast, rbf_kernel(distances2), unit=unit),
+        "energy": partial(_energy, np.sqrt(distances2), unit),
+        "sliced_wasserstein": sliced_wasserstein(features, projections(features.shape[1], rng)),
+        "frechet": frechet(principal_components(features, N_COMPONENTS)),
+        "auc": held_out.auc,
+        "proxy_a_distance": held_out.proxy_a_distance,
     }
 
 
@@ -203,7 +181,7 @@ class HeldOut:
 
     @classmethod
     def fit(cls, features: Array, unit: Units, rng: np.random.Generator, n_folds: int = N_FOLDS) -> "HeldOut":
-        """Prepare the folds.
+        """Prepare the folds: several divisions, so that results depend less on one of them.
 
         Parameters
         ----------
@@ -216,12 +194,14 @@ class HeldOut:
         n_folds : int
             At most; folds of under four participants have too few pairs.
         """
-        units = rng.permutation(np.unique(unit))
-        n_folds = max(2, min(n_folds, len(units) // 4))
-        fold_of = dict(zip(units.tolist(), (np.arange(len(units)) % n_folds).tolist(), strict=True))
-        folds = np.array([fold_of[one] for one in unit.tolist()])
+        people, codes = np.unique(unit, return_inverse=True)
+        n_folds = max(2, min(n_folds, len(people) // 4))
+        folds = codes
         parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]] = []
-        for fold in range(n_folds):
+        for number in range(N_REPEATS * n_folds):
+            fold = number % n_folds
+            if fold == 0:
+                folds = (rng.permutation(len(people)) % n_folds)[codes]
             test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             centered = features - features[train].mean(axis=0)
             inner = centered[train] @ centered[train].T
@@ -231,59 +211,47 @@ class HeldOut:
             parts.append((test, train, hat))
         return cls(parts)
 
-    def auc(self, source: Array, target: Array, keep: Array | None = None) -> Array:
+    def auc(self, source: Array, target: Array) -> Array:
         """Area under the ROC curve, over pairs of held-out observations of the same fold; 0.5 by chance.
 
         Only pairs of one fold are compared: their scores come from one classifier, and without a shift its
         expectation is 0.5 exactly, which is not so for scores pooled over folds.
-
-        Parameters
-        ----------
-        source, target : ndarray, shape (N, K)
-            Labels.
-        keep : ndarray, shape (N, J), optional
-            With K = 1: evaluate only the observations that are 1, with the classifier trained on all, as in DeLong's
-            variance of an AUC (doi 10.2307/2531595).
         """
-        n = source.shape[1] if keep is None else keep.shape[1]
-        right, pairs = np.zeros(n), np.zeros(n)
-        for start in range(0, n, _COLUMNS):
-            part = slice(start, start + _COLUMNS)
-            for scores, s, t in self._tested(source, target, keep, part):
-                wins = np.sign(scores[:, None] - scores[None]) / 2 + 0.5
-                if keep is not None:
-                    right[part] += np.einsum("ik,ij,jk->k", t, wins[:, :, 0], s, optimize=True)
-                else:
-                    right[part] += np.einsum("ik,ijk,jk->k", t, wins, s, optimize=True)
-                pairs[part] += t.sum(axis=0) * s.sum(axis=0)
+        right, pairs = np.zeros(source.shape[1]), np.zeros(source.shape[1])
+        for scores, s, t in self._tested(source, target):
+            right += (_wins(scores, s, t) + _wins(scores[::-1], s[::-1], t[::-1])) / 2  # ties count one half
+            pairs += t.sum(axis=0) * s.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             return right / pairs
 
-    def proxy_a_distance(self, source: Array, target: Array, keep: Array | None = None) -> Array:
+    def proxy_a_distance(self, source: Array, target: Array) -> Array:
         """2 (1 − 2 × balanced error) on held-out observations; 0 by chance, 2 where classes never mix.
 
-        The threshold is midway between the training classes' mean scores; parameters as in `auc`.
+        The threshold is midway between the training classes' mean scores.
 
         References
         ----------
         Ben-David S et al. Machine Learning 79:151 (2010), doi 10.1007/s10994-009-5152-4.
         """
-        right, number = np.zeros((2, 1)), np.zeros((2, 1))
-        for scores, s, t in self._tested(source, target, keep, slice(None)):
+        right, number = np.zeros((2, source.shape[1])), np.zeros((2, source.shape[1]))
+        for scores, s, t in self._tested(source, target):
             above = np.sign(scores) / 2 + 0.5
-            right = right + np.stack([((1 - above) * s).sum(axis=0), (above * t).sum(axis=0)])
-            number = number + np.stack([s.sum(axis=0), t.sum(axis=0)])
+            right += [((1 - above) * s).sum(axis=0), (above * t).sum(axis=0)]
+            number += [s.sum(axis=0), t.sum(axis=0)]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(2 * ((right / number).sum(axis=0) - 1))
 
-    def _tested(
-        self, source: Array, target: Array, keep: Array | None, part: slice
-    ) -> Iterator[tuple[Array, Array, Array]]:
-        """For each fold: scores of the rows held out less the threshold, and their labels."""
-        trained = (source, target) if keep is not None else (source[:, part], target[:, part])
-        tested = trained if keep is None else (source * keep[:, part], target * keep[:, part])
+    def _tested(self, source: Array, target: Array) -> Iterator[tuple[Array, Array, Array]]:
+        """For each fold: scores of the rows held out, less the threshold, and their labels."""
         for test, train, hat in self.parts:
-            scores = hat @ (trained[1] - trained[0])[train]
+            scores = hat @ (target - source)[train]
             with np.errstate(invalid="ignore", divide="ignore"):
-                means = [(scores[train] * one[train]).sum(axis=0) / one[train].sum(axis=0) for one in trained]
-            yield scores[test] - (means[0] + means[1]) / 2, tested[0][test], tested[1][test]
+                means = [(scores[train] * one[train]).sum(axis=0) / one[train].sum(axis=0) for one in (source, target)]
+            yield scores[test] - (means[0] + means[1]) / 2, source[test], target[test]
+
+
+def _wins(scores: Array, source: Array, target: Array) -> Array:
+    """Pairs in which the target's score is higher; of tied ones the target's stands behind if its row does."""
+    order = np.argsort(scores, axis=0, kind="stable")
+    s, t = (np.take_along_axis(one, order, axis=0) for one in (source, target))
+    return np.asarray((t * np.cumsum(s, axis=0)).sum(axis=0))
