@@ -217,6 +217,44 @@ class FeatureShift:
         return f"<p>{escape(self.verdict)}</p>" + pooled.to_html(index=False, na_rep="n/a")
 
 
+def compared(before: FeatureShift, after: FeatureShift) -> Finding:
+    """The shift before and after fine-tuning, side by side."""
+    name = after.embeddings.model
+    table = pd.concat([one.pooled(contrast) for one in (before, after) for contrast in _CONTRASTS], ignore_index=True)
+    words: list[str] = []
+    for contrast in ("systematic", "tumor"):
+        shown = [one.pooled(contrast).dropna(subset=["value"]) for one in (before, after)]
+        if all(len(rows) for rows in shown):
+            counts = [int((rows["p_adjusted"] <= 0.05).sum()) for rows in shown]
+            words.append(f"{contrast}: shown in {counts[0]} of {len(shown[0])} layers before, {counts[1]} after")
+    return Finding(
+        key=f"features-{name}",
+        title="Feature shift before and after fine-tuning",
+        claim=f"{'; '.join(words) or 'Not given: too few participants'} ({name}).".capitalize(),
+        table=table,
+        caveats=(
+            "After fine-tuning each patient is seen through the network that never saw them; the folds' networks differ, "
+            "so vectors are centered and labels exchanged within folds.",
+        ),
+        method="As the feature shift, with folds as strata.",
+        figure=lambda ax: _before_after(_axes(ax), before, after),
+        alt="MMD² by layer before and after fine-tuning, for the systematic and the tumor contrast.",
+    )
+
+
+def _before_after(ax: Any, before: FeatureShift, after: FeatureShift) -> Any:
+    for contrast, color in zip(_CONTRASTS[1:], _COLORS[1:], strict=True):
+        for one, style in ((before, "-"), (after, "--")):
+            rows = one.pooled(contrast)
+            label = f"{contrast}, {one.embeddings.model}"
+            ax.plot(rows["layer"], rows["value"], style, marker="o", color=color, label=label)
+    ax.axhline(0, color="0.5", linewidth=0.8)
+    ax.tick_params(axis="x", rotation=30)
+    ax.set_ylabel("MMD²")
+    ax.legend(frameon=False)
+    return ax
+
+
 def _axes(ax: Any) -> Any:
     if ax is not None:
         return ax
@@ -232,10 +270,20 @@ def _heatmap(ax: Any, table: pd.DataFrame) -> Any:
         table[table["contrast"] == contrast].pivot(index="bundle", columns="layer", values="value")
         for contrast in ("systematic", "tumor")
     ]
-    values = np.concatenate([part.reindex(index=bundles, columns=layers).to_numpy(dtype=float) for part in parts], axis=1)
+    values = np.concatenate(
+        [part.reindex(index=bundles, columns=layers).to_numpy(dtype=float) for part in parts], axis=1
+    )
     ax.imshow(values, vmin=0.2, vmax=1.0, cmap="PuOr_r", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        ax.text(column, row, f"{value:.2f}" if np.isfinite(value) else "–", ha="center", va="center", fontsize=6, color="0.05")
+        ax.text(
+            column,
+            row,
+            f"{value:.2f}" if np.isfinite(value) else "–",
+            ha="center",
+            va="center",
+            fontsize=6,
+            color="0.05",
+        )
     ax.axvline(len(layers) - 0.5, color="white", linewidth=3)
     ax.set_xticks(range(2 * len(layers)), layers * 2, rotation=60, ha="right")
     ax.set_yticks(range(len(bundles)), bundles)

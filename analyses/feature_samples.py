@@ -88,9 +88,7 @@ class Roster:
             n = round(share * len(controls))
             side[controls[:n]], side[controls[n:]] = "left", "right"
         names = tuple(people["participant_id"].astype(str))
-        return cls(
-            people=names, patient=patient, side=side, fold=fold, place={name: i for i, name in enumerate(names)}
-        )
+        return cls(people=names, patient=patient, side=side, fold=fold, place={name: i for i, name in enumerate(names)})
 
     def strata(self, contrast: str) -> NDArray[np.int64]:
         """Within which labels may be exchanged, for each participant; −1 for those who take no part."""
@@ -162,9 +160,7 @@ def _tables(embeddings: Embeddings, roster: Roster) -> dict[str, dict[Place, Arr
     return made
 
 
-def _bundle_cells(
-    layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Roster
-) -> Iterator[Cell]:
+def _bundle_cells(layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Roster) -> Iterator[Cell]:
     reference = tables.get("reference", {}).get(layer, {})
     mirror = tables.get("mirror", {}).get(layer, {})
     pooled: dict[str, list[Sample | None]] = {contrast: [] for contrast in CONTRASTS}

@@ -140,9 +140,7 @@ def _notes(roster: Roster) -> tuple[str, ...]:
     other = int((roster.patient & (roster.side == "n/a")).sum())
     if not other:
         return ()
-    return (
-        f"{other} patients without a tumor on one side only are part of the total contrast and of no other.",
-    )
+    return (f"{other} patients without a tumor on one side only are part of the total contrast and of no other.",)
 
 
 def _with_status(cell: Cell, roster: Roster) -> Cell:
@@ -271,4 +269,3 @@ def _adjusted(rows: list[dict[str, Any]], nulls: list[Array]) -> pd.DataFrame:
         for number, p in zip(members, adjusted, strict=True):
             rows[number]["p_adjusted"] = float(p)
     return pd.DataFrame(rows)
-

@@ -96,9 +96,7 @@ def pair_contrast(matrix: Array, source: Array, target: Array, unit: Units | Non
         sums = _sums(masked, rows, s, t)
         counts = _counts(s, t, None if alone else unit)
         with np.errstate(invalid="ignore", divide="ignore"):
-            within_s, within_t, between = (
-                np.where(n > 0, a / n, np.nan) for a, n in zip(sums, counts, strict=True)
-            )
+            within_s, within_t, between = (np.where(n > 0, a / n, np.nan) for a, n in zip(sums, counts, strict=True))
         made.append(within_s + within_t - 2 * between)
     return np.concatenate(made) if made else np.empty(0)
 

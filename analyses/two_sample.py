@@ -14,7 +14,12 @@ from .kernels import Array, Units, pair_contrast, rbf_kernel, squared_distances
 
 Evaluate = Callable[[Array, Array], Array]
 STATISTICS = ("mmd2", "energy", "sliced_wasserstein", "frechet", "auc", "proxy_a_distance")
-RANGES = {"auc": (0.0, 1.0), "proxy_a_distance": (-2.0, 2.0), "sliced_wasserstein": (0.0, np.inf), "frechet": (0.0, np.inf)}
+RANGES = {
+    "auc": (0.0, 1.0),
+    "proxy_a_distance": (-2.0, 2.0),
+    "sliced_wasserstein": (0.0, np.inf),
+    "frechet": (0.0, np.inf),
+}
 """Between which values a statistic lies, where it is bounded."""
 N_PROJECTIONS = 64
 N_FOLDS = 5

@@ -143,6 +143,52 @@ FEATURES = Table(
         **_STATUS,
     },
 )
+CKA = Table(
+    "cka",
+    "How much fine-tuning changed each layer, on the same participants.",
+    {
+        "source": _text("Name of the source model."),
+        **_MODEL,
+        "layer": _text("Layer of the network."),
+        "cka": _number("Unbiased linear CKA of the two models' features; 1 is unchanged up to rotation and scale."),
+        **_INTERVAL,
+        "n": _number("Participants."),
+        **_STATUS,
+    },
+)
+FORESIGHT = Table(
+    "foresight",
+    "Feature shift of each patient and bundle, taken without labels, and the drop in performance.",
+    {
+        **_PARTICIPANT,
+        **_MODEL,
+        **_BUNDLE,
+        "side": _text("ipsi, contra or bilateral, relative to the tumor."),
+        "shift": _number("Mean over layers of the log Mahalanobis distance from the controls."),
+        "observed": _number("Controls' mean less the patient's value."),
+        "predicted": _number("That drop as predicted by a regression fitted to other patients."),
+        **_STATUS,
+    },
+)
+IMAGES = Table(
+    "images",
+    "What differs between the images themselves, more than 20 mm from the tumor.",
+    {
+        "modality": _text("Modality."),
+        "channel": _text("Channel of the modality, from 1."),
+        "property": _text("spacing, intensity, contrast, noise, sharpness or histogram."),
+        "unit": _text("Unit of the two means."),
+        "controls": _number("Mean over controls."),
+        "patients": _number("Mean over patients."),
+        "difference": _number("patients - controls in units of the pooled standard deviation (Hedges' g)."),
+        **_INTERVAL,
+        "p_value": _number("Permutation p-value, (b+1)/(B+1)."),
+        "p_adjusted": _number("p-value adjusted over modalities, channels and properties."),
+        "n_source": _number("Controls."),
+        "n_target": _number("Patients."),
+        **_STATUS,
+    },
+)
 DEFORMATION = Table(
     "deformation",
     "How far each bundle is from the healthy template.",
@@ -213,7 +259,19 @@ SENSITIVITY = Table(
 )
 TABLES = {
     table.name: table
-    for table in (SCORES, DECOMPOSITION, RECOVERY, FEATURES, DEFORMATION, SHELLS, SECTIONS, SENSITIVITY)
+    for table in (
+        SCORES,
+        DECOMPOSITION,
+        RECOVERY,
+        FEATURES,
+        CKA,
+        FORESIGHT,
+        IMAGES,
+        DEFORMATION,
+        SHELLS,
+        SECTIONS,
+        SENSITIVITY,
+    )
 }
 
 

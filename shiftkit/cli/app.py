@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..version import __version__
+from . import features as features_verb
 from . import model as model_verbs
 from .options import (
     CohortName,
@@ -39,6 +40,7 @@ app = typer.Typer(
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
 app.add_typer(model_verbs.app, name="model")
+app.command("features")(features_verb.features)
 
 
 @app.callback()
