@@ -17,7 +17,7 @@ _METHOD = (
     "Features of each layer are averaged inside the reference bundle, one vector a participant and region. Total: "
     "controls against patients; systematic: controls against the patients' hemisphere without the tumor, within "
     "hemispheres; tumor: the patients' two hemispheres, each less the controls' mean of it, with the tumor's side "
-    "permuted over patients. Unbiased MMD² with a Gaussian kernel whose bandwidth is the median distance, energy distance, "
+    "permuted over patients. Unbiased MMD² with a Gaussian kernel of the median distance's width, energy distance, "
     "sliced Wasserstein distance, Fréchet distance of shrunk covariances on principal components, and AUC and proxy "
     "A-distance of a linear classifier with folds grouped by participant. Tests by permutation of participants, "
     "adjusted over layers and bundles by max-T; jackknife intervals over participants."
@@ -98,8 +98,9 @@ class FeatureShift:
             return f"{name} feature shift: not given. {why}"
         shown = given[given["p_adjusted"] <= 0.05]
         few = " (exploratory: fewer than 20 patients)" if (given["status"] == Status.EXPLORATORY).all() else ""
+        smallest = given["p_adjusted"].min()
         if not len(shown):
-            return f"{name} feature shift: not shown in any of {len(given)} layers (p ≥ {given['p_adjusted'].min():.2g}){few}."
+            return f"{name} feature shift: not shown in any of {len(given)} layers (p ≥ {smallest:.2g}){few}."
         top = shown.sort_values("value", ascending=False).iloc[0]
         return (
             f"{name} feature shift: shown in {len(shown)} of {len(given)} layers, largest in {top['layer']} (MMD² "
@@ -118,8 +119,8 @@ class FeatureShift:
                 estimates=self.estimates,
                 table=self.table,
                 caveats=(
-                    "A distance between features says that the network sees a difference, not that it errs because of it.",
-                    "Sliced Wasserstein and Fréchet distances are positive without a shift too; compare with by_chance.",
+                    "A distance between features says that the network sees a difference, not that it errs for it.",
+                    "Sliced Wasserstein and Fréchet distances are positive without a shift too: see by_chance.",
                     *self.notes,
                 ),
                 method=f"{_METHOD} {self.n_permutations} permutations, {self.level:.0%} intervals.",
@@ -233,7 +234,7 @@ def compared(before: FeatureShift, after: FeatureShift) -> Finding:
         claim=f"{'; '.join(words) or 'Not given: too few participants'} ({name}).".capitalize(),
         table=table,
         caveats=(
-            "After fine-tuning each patient is seen through the network that never saw them; the folds' networks differ, "
+            "After fine-tuning each patient is seen through the network that never saw them; networks differ, "
             "so vectors are centered and labels exchanged within folds.",
         ),
         method="As the feature shift, with folds as strata.",
@@ -275,15 +276,8 @@ def _heatmap(ax: Any, table: pd.DataFrame) -> Any:
     )
     ax.imshow(values, vmin=0.2, vmax=1.0, cmap="PuOr_r", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        ax.text(
-            column,
-            row,
-            f"{value:.2f}" if np.isfinite(value) else "–",
-            ha="center",
-            va="center",
-            fontsize=6,
-            color="0.05",
-        )
+        text = f"{value:.2f}" if np.isfinite(value) else "–"
+        ax.text(column, row, text, ha="center", va="center", fontsize=6, color="0.05")
     ax.axvline(len(layers) - 0.5, color="white", linewidth=3)
     ax.set_xticks(range(2 * len(layers)), layers * 2, rotation=60, ha="right")
     ax.set_yticks(range(len(bundles)), bundles)

@@ -58,18 +58,18 @@ class ImageShift:
     @property
     def claim(self) -> str:
         """Which channel differs most."""
-        given = self.table[self.table["difference"].notna()]
+        given = self.table.dropna(subset=["difference"])
         spacing = self.table[(self.table["property"] == "spacing") & (self.table["controls"] != self.table["patients"])]
         words = [
-            f"Voxels of {row['modality']} are {row['controls']:.2f} mm in controls and {row['patients']:.2f} mm in patients."
+            f"Voxels of {row['modality']} are {row['controls']:.2f} mm in controls, {row['patients']:.2f} in patients."
             for row in spacing.dropna(subset=["controls", "patients"]).to_dict("records")
         ]
         if not len(given):
             return " ".join(["What differs between the images is not given: too few participants.", *words])
-        top = given.iloc[given["difference"].abs().argmax()]
+        top = given.sort_values("difference", key=np.abs).iloc[-1]
         shown = given[given["p_adjusted"] <= 0.05]
         first = (
-            f"The images differ most in the {top['property']} of {top['modality']} channel {top['channel']}: "
+            f"The images differ most in {top['property']} of {top['modality']} channel {top['channel']}: "
             f"{top['difference']:+.1f} [{top['low']:.1f}, {top['high']:.1f}] standard deviations in patients; "
             f"{len(shown)} of {len(given)} properties differ (p ≤ 0.05, adjusted)."
         )
@@ -84,18 +84,19 @@ class ImageShift:
                 claim=self.claim,
                 table=self.table,
                 caveats=(
-                    "A description of the images as they are on disk; it does not harmonize them, and a difference here "
+                    "A description of the images as they are on disk; it harmonizes nothing, and a difference here "
                     "need not be what the network stumbles over.",
                     *(f"Left out: {one}" for one in self.skipped[:3]),
                 ),
                 method=(
-                    "Brain voxels at least 20 mm from the tumor. Intensity: median. Contrast: range from the 5th to the 95th "
-                    "percentile over the median. Noise: robust spread of a second difference. Sharpness: median gradient. "
-                    "Histogram: Wasserstein distance from the controls' mean histogram, both scaled to their own range. "
-                    "Differences in pooled standard deviations; jackknife intervals, permutation of participants, max-T."
+                    "Brain voxels at least 20 mm from the tumor. Intensity: median. Contrast: range from the 5th to "
+                    "the 95th percentile over the median. Noise: robust spread of a second difference. Sharpness: median "
+                    "gradient. Histogram: Wasserstein distance from the controls' mean histogram, both scaled to their "
+                    "own range. Differences in pooled standard deviations; jackknife intervals, permutation of "
+                    "participants, max-T."
                 ),
                 figure=self.plot,
-                alt="Differences between patients' and controls' images in standard deviations, by property and channel.",
+                alt="Differences between patients' and controls' images, in standard deviations.",
             ),
         )
 
@@ -241,12 +242,12 @@ def measure(image: NDArray[Any], inside: NDArray[np.bool_], spacing_mm: tuple[fl
     low, p5, median, p95, high = np.percentile(values, [1, 5, 50, 95, 99])
     if high <= low:
         return nothing
-    core = ndimage.binary_erosion(inside)
+    core: NDArray[np.bool_] = np.asarray(ndimage.binary_erosion(inside), dtype=bool)
     image = image.astype(np.float32)
     steps = np.stack([np.gradient(image, step, axis=axis)[core] for axis, step in enumerate(spacing_mm)])
     # The second difference along the axes: blind to any linear change, its noise has 42 times the voxels' variance.
-    second = sum(ndimage.convolve1d(image, [1, -2, 1], axis=axis) for axis in range(3))
-    residual = np.asarray(second)[core] / np.sqrt(42)
+    second = np.sum([ndimage.convolve1d(image, [1, -2, 1], axis=axis) for axis in range(3)], axis=0)
+    residual: NDArray[Any] = second[core] / np.sqrt(42)
     scale = high - low
     return {
         "spacing": spacing,
@@ -265,8 +266,9 @@ def _compared(measures: pd.DataFrame, n_permutations: int, level: float, seed: i
     rng = np.random.default_rng(seed)
     people = measures.drop_duplicates("participant_id")[["participant_id", "patient"]]
     patient = people["patient"].to_numpy(dtype=bool)
-    labels = np.stack([patient, *(rng.permutation(patient) for _ in range(n_permutations))], axis=1)
-    order = pd.Series(np.arange(len(people)), index=people["participant_id"])
+    labels = np.repeat(patient[:, None], n_permutations + 1, axis=1)
+    labels[:, 1:] = rng.permuted(labels[:, 1:], axis=0)
+    place = {name: number for number, name in enumerate(people["participant_id"])}
     rows: list[dict[str, Any]] = []
     nulls: list[Array] = []
     for (modality, channel), part in measures.groupby(["modality", "channel"], sort=True):
@@ -275,7 +277,7 @@ def _compared(measures: pd.DataFrame, n_permutations: int, level: float, seed: i
             if name == "spacing" and channel != "1":
                 continue
             mean = part.groupby("participant_id")[name].mean().dropna()
-            row, null = _difference(mean.to_numpy(), labels[order[mean.index]], level)
+            row, null = _difference(mean.to_numpy(), labels[[place[name] for name in mean.index]], level)
             rows.append({"modality": modality, "channel": channel, "property": name, "unit": unit, **row})
             nulls.append(null)
     given = [number for number, null in enumerate(nulls) if null.size]

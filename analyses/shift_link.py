@@ -1,4 +1,4 @@
-"""Can the shift of features foretell a drop in performance, without labels?"""
+"""Whether the shift of features foretells a drop in performance, without labels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +50,8 @@ class Foresight:
         return (
             f"Without labels, the feature shift {words} the drop in unseen patients: it saves {skill.value:.0%} "
             f"[{skill.low:.0%}, {skill.high:.0%}] of the squared error of the mean drop; rank correlation of predicted "
-            f"and observed drop {prediction.value:.2f} [{prediction.low:.2f}, {prediction.high:.2f}], of shift and drop "
-            f"over patients {shift.value:.2f} [{shift.low:.2f}, {shift.high:.2f}]."
+            f"and observed drop {prediction.value:.2f} [{prediction.low:.2f}, {prediction.high:.2f}], of shift and "
+            f"drop over patients {shift.value:.2f} [{shift.low:.2f}, {shift.high:.2f}]."
         )
 
     def findings(self) -> tuple[Finding, ...]:
@@ -63,14 +63,12 @@ class Foresight:
                 claim=self.claim,
                 estimates=self.estimates,
                 table=self.table,
-                caveats=(
-                    "The prediction was learned from other patients' scores; a new hospital needs some of its own.",
-                ),
+                caveats=("The prediction was learned from other patients' scores: a hospital needs some of its own.",),
                 method=(
-                    "Features are averaged with the predicted probability as weight, so no reference mask enters. Shift: "
-                    "log Mahalanobis distance from the controls (shrunk covariance), averaged over layers and bundles. "
-                    "Prediction: ridge regression of the drop on the distances in all layers, tested on patients that it "
-                    "was not fitted to; intervals by bootstrap over patients."
+                    "Features are averaged with the predicted probability as weight, so no reference mask enters. "
+                    "Shift: log Mahalanobis distance from the controls (shrunk covariance), averaged over layers and "
+                    "bundles. Prediction: ridge regression of the drop on the distances in all layers, tested on "
+                    "patients that it was not fitted to; intervals by bootstrap over patients."
                 ),
                 references=("10.1016/S0047-259X(03)00096-4",),
                 figure=self.plot,
@@ -140,7 +138,7 @@ def foresee(
     rng = np.random.default_rng(seed)
     shifts = _distances(embeddings.where(region="predicted"))
     rows = _joined(shifts, scores, embeddings)
-    distances = [name for name in shifts if name.startswith("layer/")]
+    distances = [f"layer/{name}" for name in embeddings.layers]
     n_controls = int(embeddings.rows.loc[embeddings.rows["group"] == "control", "participant_id"].nunique())
     people, who = np.unique(rows["participant_id"].to_numpy(dtype=str), return_inverse=True)
     status = Status.OK if len(people) >= 20 else Status.EXPLORATORY

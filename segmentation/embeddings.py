@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,7 @@ def _embed_case(
 
 def _mask_regions(sample: Sample) -> list[tuple[Place, NDArray[Any]]]:
     """The brain, each reference mask, and each mask's mirror image, named by the hemisphere in which it lies."""
-    brain = sample.image[:-COORDINATE_CHANNELS].any(axis=0)
+    brain = _brain(sample)
     regions: list[tuple[Place, NDArray[Any]]] = [(("brain", "brain", "all"), brain)]
     if sample.target is None or sample.known is None:
         return regions
@@ -265,6 +266,10 @@ def _mask_regions(sample: Sample) -> list[tuple[Place, NDArray[Any]]]:
         if bundle.hemisphere != "none" and reflected.any():
             regions.append((("mirror", bundle.name, bundle.mirrored.hemisphere), reflected))
     return regions
+
+
+def _brain(sample: Sample) -> NDArray[np.bool_]:
+    return np.asarray(sample.image[:-COORDINATE_CHANNELS].any(axis=0))
 
 
 def _shell_regions(
@@ -283,17 +288,17 @@ def _shell_regions(
     if not tumor.any():
         return []
     # From voxel edge to voxel edge, as tumor distances are measured everywhere.
-    grown = ndimage.binary_dilation(tumor, np.ones((3, 3, 3)))
-    distance = ndimage.distance_transform_edt(~grown, sampling=model.spacing_mm)
+    grown = np.asarray(ndimage.binary_dilation(tumor, np.ones((3, 3, 3))), dtype=bool)
+    distance: NDArray[Any] = np.asarray(ndimage.distance_transform_edt(~grown, sampling=model.spacing_mm))
     half = np.zeros(model.shape, dtype=bool)
     middle = model.shape[0] // 2
     half[:middle] = side == "left"  # the first axis of the model's grid runs from left to right
     half[model.shape[0] - middle :] = side == "right"
-    brain = sample.image[:-COORDINATE_CHANNELS].any(axis=0)
-    bundles = sample.target.any(axis=0) & half & brain & brain[::-1]
+    brain = _brain(sample)
+    bundles = np.asarray(sample.target.any(axis=0)) & half & brain & brain[::-1]
     other = {"left": "right", "right": "left"}[side]
     regions: list[tuple[Place, NDArray[Any]]] = []
-    for low, high in zip(shells_mm[:-1], shells_mm[1:], strict=True):
+    for low, high in pairwise(shells_mm):
         shell = bundles & (distance >= low) & (distance < high)
         if shell.any():
             name = f"shell {low:g}-{high:g} mm" if np.isfinite(high) else f"shell >{low:g} mm"

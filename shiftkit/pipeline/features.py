@@ -210,8 +210,7 @@ def study_features(
     from ..analyses.image_shift import image_shift
     from ..analyses.shift_link import foresee
 
-    tested: dict[str, Any] = {"n_permutations": options.n_permutations, "level": options.level, "seed": options.seed}
-    wide = {**tested, "jobs": options.jobs}
+    wide: dict[str, Any] = {name: getattr(options, name) for name in ("n_permutations", "level", "seed", "jobs")}
     failed: dict[str, str] = {}
     source = _embedded(run, inputs.model, inputs, options, failed, progress)
     tuned = [_embedded_after(run, folder, inputs, options, failed, progress) for folder in finetuned]
