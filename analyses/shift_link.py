@@ -17,6 +17,7 @@ from .resampling import draw_weights, interval, p_value
 Array = NDArray[np.float64]
 _FEWEST = 8  # patients, and controls
 _FOLDS = 5
+_PERMUTATIONS = 1999
 _RIDGE = 1.0  # on standardized predictors, relative to the number of rows
 
 
@@ -153,9 +154,12 @@ def foresee(
     predicted, baseline = _out_of_sample(x, observed, who, rng)
     made = rows.assign(shift=x.mean(axis=1), predicted=predicted, status=status)
     weights = draw_weights(len(people), 0, n_bootstrap, rng)
-    draws = np.array([_figures(made, baseline, who, weight) for weight in weights])
-    values = _figures(made, baseline, who, np.ones(len(people)))
-    order = [_permuted_rank(made, who, rng), float("nan"), float("nan")]
+    mean_shift, mean_observed, mean_predicted = (_by_person(one, who) for one in (x.mean(axis=1), observed, predicted))
+    errors = np.stack([_by_person((observed - one) ** 2, who) for one in (predicted, baseline)])
+    means = (mean_shift, mean_observed, mean_predicted)
+    draws = np.array([_figures(*means, errors, weight) for weight in weights])
+    values = _figures(*means, errors, np.ones(len(people)))
+    order = [_permuted_rank(mean_shift, mean_observed, rng), float("nan"), float("nan")]
     estimates = tuple(
         Estimate(
             name=name,
@@ -227,29 +231,30 @@ def _out_of_sample(x: Array, y: Array, who: NDArray[np.int64], rng: np.random.Ge
     return predicted, baseline
 
 
-def _figures(rows: pd.DataFrame, baseline: Array, who: NDArray[np.int64], weight: Array) -> tuple[float, float, float]:
+def _by_person(values: Array, who: NDArray[np.int64]) -> Array:
+    """Mean over each participant's rows: participants count alike, however many bundles they have."""
+    return np.asarray(np.bincount(who, values) / np.bincount(who))
+
+
+def _figures(
+    shift: Array, observed: Array, predicted: Array, errors: Array, weight: Array
+) -> tuple[float, float, float]:
     """Rank correlations and skill with each patient counted ``weight`` times."""
-    n = np.bincount(who)
-    means = [np.bincount(who, rows[name].to_numpy(dtype=float)) / n for name in ("shift", "observed", "predicted")]
-    shift, observed, predicted = (np.repeat(one, weight.astype(int)) for one in means)
-    y, p = rows["observed"].to_numpy(dtype=float), rows["predicted"].to_numpy(dtype=float)
-    per_row = (weight / n)[who]  # participants alike, however many bundles they have
-    error, reference = (per_row * (y - p) ** 2).sum(), (per_row * (y - baseline) ** 2).sum()
-    skill = float(1 - error / reference) if reference > 0 else float("nan")
-    return _rank(shift, observed), _rank(predicted, observed), skill
+    drawn = np.repeat(np.arange(len(weight)), weight.astype(int))
+    error, reference = (errors @ weight).tolist()
+    skill = 1 - error / reference if reference > 0 else float("nan")
+    return _rank(shift[drawn], observed[drawn]), _rank(predicted[drawn], observed[drawn]), skill
 
 
 def _rank(a: Array, b: Array) -> float:
     """Spearman's correlation; NaN where a side does not vary."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1])
+    x, y = (stats.rankdata(one) - (len(one) + 1) / 2 for one in (a, b))
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / size if size > 0 else float("nan")
 
 
-def _permuted_rank(
-    rows: pd.DataFrame, who: NDArray[np.int64], rng: np.random.Generator, n_permutations: int = 1999
-) -> float:
-    n = np.bincount(who)
-    shift, observed = (np.bincount(who, rows[name].to_numpy(dtype=float)) / n for name in ("shift", "observed"))
-    permuted = np.array([abs(_rank(rng.permutation(shift), observed)) for _ in range(n_permutations)])
-    return p_value(abs(_rank(shift, observed)), permuted)
+def _permuted_rank(shift: Array, observed: Array, rng: np.random.Generator) -> float:
+    x = stats.rankdata(shift) - (len(shift) + 1) / 2
+    y = stats.rankdata(observed) - (len(shift) + 1) / 2
+    permuted = rng.permuted(np.repeat(x[None], _PERMUTATIONS, axis=0), axis=1) @ y
+    return p_value(float(abs(x @ y)), np.abs(permuted))
