@@ -90,10 +90,10 @@ class ImageShift:
                 ),
                 method=(
                     "Brain voxels at least 20 mm from the tumor. Intensity: median. Contrast: range from the 5th to "
-                    "the 95th percentile over the median. Noise: robust spread of a second difference. "
-                    "Sharpness: median gradient. Histogram: Wasserstein distance from the controls' mean histogram, both scaled to their "
-                    "own range. Differences in pooled standard deviations; jackknife intervals, permutation of "
-                    "participants, max-T."
+                    "the 95th percentile over the median. Noise: robust spread of a second difference. Sharpness: "
+                    "median gradient. Histogram: Wasserstein distance from the controls' mean histogram, both scaled "
+                    "to their own range. Differences in pooled standard deviations; jackknife intervals, permutation "
+                    "of participants, max-T."
                 ),
                 figure=self.plot,
                 alt="Differences between patients' and controls' images, in standard deviations.",
