@@ -33,6 +33,8 @@ class FeatureShift:
     ----------
     table : DataFrame
         Columns of `shiftkit.tables.FEATURES`.
+    directions : DataFrame
+        Columns of `shiftkit.tables.DIRECTIONS`: the channels that carry each contrast.
     embeddings : Embeddings
         What was compared.
     level : float
@@ -44,6 +46,7 @@ class FeatureShift:
     """
 
     table: pd.DataFrame
+    directions: pd.DataFrame
     embeddings: Embeddings
     level: float
     n_permutations: int
@@ -109,6 +112,7 @@ class FeatureShift:
 
     def findings(self) -> tuple[Finding, ...]:
         """What the features say, ready for a report: the shift by layer, and where each bundle stands."""
+        from .feature_directions import finding
         from .feature_pictures import pictures
 
         return (
@@ -130,6 +134,7 @@ class FeatureShift:
             ),
             *self._by_bundle(),
             *self._shells(),
+            *finding(self.directions),
             *pictures(self.embeddings),
         )
 
@@ -145,9 +150,9 @@ class FeatureShift:
             axes.errorbar(x, rows["value"], yerr=reach, fmt="none", ecolor=color, capsize=2)
             shown = (rows["p_adjusted"] <= 0.05).to_numpy()
             marker = "osD"[offset]
-            axes.plot(x[shown], rows["value"][shown], marker, color=color, label=contrast)
-            label = None if shown.any() else contrast
-            axes.plot(x[~shown], rows["value"][~shown], marker, color=color, fillstyle="none", label=label)
+            for these, fill in ((shown, "full"), (~shown, "none")):
+                label = contrast if these.any() and (fill == "full" or not shown.any()) else None
+                axes.plot(x[these], rows["value"][these], marker, color=color, fillstyle=fill, label=label)
         axes.axhline(0, color="0.5", linewidth=0.8)
         axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right")
         axes.set_ylabel("MMD² (filled: p ≤ 0.05, adjusted)")
@@ -274,10 +279,11 @@ def _heatmap(ax: Any, table: pd.DataFrame) -> Any:
     values = np.concatenate(
         [part.reindex(index=bundles, columns=layers).to_numpy(dtype=float) for part in parts], axis=1
     )
-    ax.imshow(values, vmin=0.2, vmax=1.0, cmap="PuOr_r", aspect="auto")
+    ax.imshow(values, vmin=0.0, vmax=1.0, cmap="PuOr_r", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         text = f"{value:.2f}" if np.isfinite(value) else "–"
-        ax.text(column, row, text, ha="center", va="center", fontsize=6, color="0.05")
+        ink = "white" if np.isfinite(value) and abs(value - 0.5) > 0.3 else "0.05"
+        ax.text(column, row, text, ha="center", va="center", fontsize=6, color=ink)
     ax.axvline(len(layers) - 0.5, color="white", linewidth=3)
     ax.set_xticks(range(2 * len(layers)), layers * 2, rotation=60, ha="right")
     ax.set_yticks(range(len(bundles)), bundles)

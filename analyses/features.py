@@ -14,7 +14,8 @@ from ..embeddings import Embeddings
 from ..errors import ConfigError, DataError
 from ..parallel import in_parallel
 from ..status import Status
-from ..tables import FEATURES
+from ..tables import DIRECTIONS, FEATURES
+from .feature_directions import directions
 from .feature_result import FeatureShift
 from .feature_samples import CONTRASTS, SIDES, Cell, Roster, cells
 from .resampling import p_value
@@ -104,10 +105,12 @@ def feature_shift(
         for number, cell in enumerate(found)
     )
     results = list(in_parallel(tasks, jobs))
-    table = _adjusted([row for rows, _ in results for row in rows], [t for _, each in results for t in each])
+    table = _adjusted([row for one in results for row in one[0]], [null for one in results for null in one[1]])
+    carried = pd.DataFrame([row for one in results for row in one[2]], columns=list(DIRECTIONS.columns))
     named = table.assign(model=embeddings.model, modality=embeddings.modality)
     return FeatureShift(
         table=named[list(FEATURES.columns)],
+        directions=carried.assign(model=embeddings.model, modality=embeddings.modality),
         embeddings=embeddings,
         level=level,
         n_permutations=n_permutations,
@@ -159,8 +162,8 @@ def _with_status(cell: Cell, roster: Roster) -> Cell:
 
 def _evaluate(
     cell: Cell, roster: Roster, labels: NDArray[np.bool_], statistics: Sequence[str], level: float, seed: list[int]
-) -> tuple[list[dict[str, Any]], list[Array]]:
-    """Rows of the table for one cell, and for each the standardized observed and permuted values."""
+) -> tuple[list[dict[str, Any]], list[Array], list[dict[str, Any]]]:
+    """Rows of the table for one cell, for each the standardized observed and permuted values, and what carries it."""
     people = np.unique(cell.sample.person) if cell.sample is not None else np.empty(0, dtype=int)
     patients, controls = int(roster.patient[people].sum()), int((~roster.patient[people]).sum())
     base = {
@@ -175,7 +178,7 @@ def _evaluate(
     }
     empty = dict.fromkeys(("value", "low", "high", "p_value", "p_adjusted", "by_chance"), float("nan"))
     if cell.sample is None or cell.status not in (Status.OK, Status.EXPLORATORY):
-        return [{**base, **empty, "statistic": name} for name in statistics], [np.empty(0)] * len(statistics)
+        return [{**base, **empty, "statistic": name} for name in statistics], [np.empty(0)] * len(statistics), []
     person = cell.sample.person
     target = labels[person].astype(float)
     if cell.sample.ipsi is not None:
@@ -193,7 +196,8 @@ def _evaluate(
         given = {"value": values[0], "low": low, "high": high, "p_value": p_value(float(values[0]), values[1:])}
         rows.append({**base, **empty, **given, "by_chance": float(np.nanmean(values[1:])), "statistic": name})
         nulls.append(standardized(values))
-    return rows, nulls
+    pooled = cell.bundle == "all" and cell.region == "reference" and cell.contrast != "total"
+    return rows, nulls, directions(cell, target) if pooled else []
 
 
 def jackknife_interval(value: float, left_out: Array, group: NDArray[Any], level: float) -> tuple[float, float]:

@@ -143,6 +143,20 @@ FEATURES = Table(
         **_STATUS,
     },
 )
+DIRECTIONS = Table(
+    "directions",
+    "The channels that carry the systematic and the tumor contrast, all bundles together.",
+    {
+        **_MODEL,
+        "layer": _text("Layer of the network."),
+        "contrast": _text("systematic or tumor."),
+        "channel": _number("Channel of the layer, from 1."),
+        "difference": _number("Difference of means in units of the channel's spread."),
+        "share": _number("Its part of the squared length of all channels' differences."),
+        "p_adjusted": _number("p-value adjusted over the layer's channels."),
+        **_STATUS,
+    },
+)
 CKA = Table(
     "cka",
     "How much fine-tuning changed each layer, on the same participants.",
@@ -264,6 +278,7 @@ TABLES = {
         DECOMPOSITION,
         RECOVERY,
         FEATURES,
+        DIRECTIONS,
         CKA,
         FORESIGHT,
         IMAGES,

@@ -14,7 +14,7 @@ from ..files import file_digest
 from ..images import image_digest
 from ..names import Progress
 from ..runs import Run, cohort_digest
-from ..tables import CKA, FEATURES, FORESIGHT, IMAGES, SCORES, read_table
+from ..tables import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES, SCORES, read_table
 from ..types import Case, Cohort, Finding
 from .inputs import Inputs, gather
 
@@ -82,6 +82,8 @@ class FeatureStudy:
     def write(self, run: Run) -> None:
         """Write the tables of the study into a run."""
         run.write_table(self.to_frame(), FEATURES)
+        carried = [self.before.directions, *(one.directions for one in self.after)]
+        run.write_table(pd.concat(carried, ignore_index=True), DIRECTIONS)
         run.write_table(self.images.table, IMAGES)
         run.write_table(self.foresight.table, FORESIGHT)
         if self.changes:

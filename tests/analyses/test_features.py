@@ -101,6 +101,20 @@ def test_a_systematic_shift_with_wider_spread_and_asymmetry_is_no_tumor() -> Non
     assert rejected <= 12  # 99 % of binomial(100, 0.05)
 
 
+def test_the_channel_that_was_moved_carries_the_shift() -> None:
+    """One channel moved on the tumor's side: it is named, with most of the shift, and no other channel is shown."""
+    made = embeddings(seed=6)
+    vectors = made.layers["encoder-2"].copy()
+    moved = (made.rows["hemisphere"] == made.rows["tumor_side"]).to_numpy()
+    vectors[moved, 4] += 3
+    result = feature_shift(with_layers(made, {"encoder-2": vectors}), statistics=("mmd2",), n_permutations=199)
+    rows = result.directions[(result.directions["layer"] == "encoder-2") & (result.directions["contrast"] == "tumor")]
+    assert rows["channel"].iloc[0] == 5 and rows["share"].iloc[0] > 0.7
+    assert rows["p_adjusted"].iloc[0] < 0.05 < rows["p_adjusted"].iloc[1]
+    carried = next(finding for finding in result.findings() if finding.key == "features-directions")
+    assert "channel 5 of encoder-2" in carried.claim
+
+
 def test_p_values_are_never_0_and_reproducible() -> None:
     """A p-value is (b+1)/(B+1); the same seed gives the same table, whatever the number of processes."""
     made = embeddings(systematic=3.0)
@@ -242,7 +256,7 @@ def test_results_speak_draw_and_show_themselves(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("shiftkit.analyses.feature_pictures.find_spec", lambda name: None)
     before, after = (feature_shift(embeddings(8, 8, tumor=t, seed=1), n_permutations=99) for t in (2.0, 0.0))
     found = (*before.findings(), compared(before, after))
-    assert {"features", "features-bundles", "features-pca"} <= {finding.key for finding in found}
+    assert {"features", "features-bundles", "features-directions", "features-pca"} <= {finding.key for finding in found}
     for finding in found:
         assert finding.claim and finding.alt
         axes = finding.plot()

@@ -27,7 +27,7 @@ def test_the_verb_end_to_end(cohorts: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(["finetune", *words, "--folds", "2", "--out", str(tuned), "-q"]) == 0
     more = ["--finetuned", str(tuned), "--permutations", "99", "--layers", "encoder-2,encoder-4,decoder-1", "-q"]
     assert main(["features", *words, *more, "--jobs", "1", "--out", str(out)]) == 0
-    for name in ("features", "cka", "foresight", "images"):
+    for name in ("features", "directions", "cka", "foresight", "images"):
         read_table(out / "tables" / f"{name}.tsv", TABLES[name])
     table = read_table(out / "tables" / "features.tsv", TABLES["features"])
     assert set(table["model"]) == {"reference", "reference+decoder"}
