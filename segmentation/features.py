@@ -1,28 +1,21 @@
 """What the encoder makes of an image: channel means over the brain at each depth."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from .data import COORDINATE_CHANNELS, Sample
+from .embeddings import capture, layers_of, pool
 
 
 def encoder_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The blocks of the default U-Net's encoder from the input down, by name; none for other networks."""
-    modules = dict(network.named_modules())
-    layers: dict[str, nn.Module] = {}
-    path = "model"
-    while f"{path}.0" in modules and f"{path}.1.submodule" in modules:
-        layers[f"encoder-{len(layers) + 1}"] = modules[f"{path}.0"]
-        path = f"{path}.1.submodule"
-    if layers:
-        layers[f"encoder-{len(layers) + 1}"] = modules[path]
-    return layers
+    """The blocks of the encoder from the input down, by name."""
+    found = layers_of(network)
+    return {name: layer for name, layer in found.items() if name.startswith("encoder")}
 
 
 def feature_means(network: nn.Module, sample: Sample) -> dict[str, NDArray[np.float64]]:
@@ -39,26 +32,13 @@ def feature_means(network: nn.Module, sample: Sample) -> dict[str, NDArray[np.fl
     -------
     dict of str to ndarray, shape (channels,)
     """
-    kept: dict[str, Tensor] = {}
-
-    def keep(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        kept[name] = output.detach()
-
-    handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in encoder_layers(network).items()]
     device = next(network.parameters()).device
     image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    kept, _ = capture(network, image, encoder_layers(network))
     brain = image[:, :-COORDINATE_CHANNELS].abs().amax(dim=1, keepdim=True).gt(0).float()
     means: dict[str, NDArray[np.float64]] = {}
     for name, output in kept.items():
-        weight = nn.functional.interpolate(brain, size=output.shape[2:], mode="area")
-        mean = (output * weight).sum(dim=(0, 2, 3, 4)) / weight.sum().clamp(min=1e-6)
-        means[name] = mean.double().cpu().numpy()
+        means[name] = pool(output, brain[0])[0].cpu().numpy()
     return means
 
 

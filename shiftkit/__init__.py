@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .api import (
         check,
         decompose,
+        features,
         finetune,
         import_cohort,
         load_cohort,
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "check",
     "decompose",
+    "features",
     "finetune",
     "import_cohort",
     "load_cohort",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .analyses.score_table import ScoreTable
     from .analyses.validation import Validation
     from .checks import CheckReport
+    from .pipeline.features import FeatureStudy
     from .reports import Report
     from .segmentation.checkpoints import Model
     from .segmentation.training import FoldModels
@@ -117,6 +118,30 @@ def score(predictions: Predictions | str | Path, cohort: CohortLike, **options: 
 
     source = Path(predictions) if isinstance(predictions, str | Path) else predictions
     return compare(source, find_cohort(cohort), **options)
+
+
+def features(
+    model: "str | Path", cohort: CohortLike, *, out: str | Path, reference: CohortLike | None = None, **options: Any
+) -> "FeatureStudy":
+    """Measure the shift in feature space; see `shiftkit.pipeline.features.features_cohort`.
+
+    Parameters
+    ----------
+    model, cohort, reference : str, Path or Cohort
+        Path, name or cohort.
+    out : str or Path
+        Folder for embeddings, tables and the report.
+    **options
+        Settings of `shiftkit.config.Features`, and ``finetuned``, ``scores``, ``resume`` and ``progress``.
+    """
+    from .config import Features
+    from .pipeline.features import features_cohort
+
+    settings = {name: options.pop(name) for name in list(options) if name in Features.__dataclass_fields__}
+    outcome = features_cohort(
+        out=Path(out), options=Features(**settings), model=model, cohort=cohort, reference=reference, **options
+    )
+    return outcome.study
 
 
 def decompose(

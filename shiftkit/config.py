@@ -83,8 +83,20 @@ class Finetune:
     seed: int = 0
 
 
-STAGES: Mapping[str, type] = {"decompose": Decompose, "train": Train, "finetune": Finetune}
-Options = TypeVar("Options", Decompose, Train, Finetune)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Features:
+    """What ``shiftkit features`` can be told; ``layers`` are depths of the network, all by default."""
+
+    layers: tuple[str, ...] = ()
+    n_permutations: int = 1000
+    level: float = 0.95
+    device: str = "auto"
+    jobs: int = 0
+    seed: int = 0
+
+
+STAGES: Mapping[str, type] = {"decompose": Decompose, "train": Train, "finetune": Finetune, "features": Features}
+Options = TypeVar("Options", Decompose, Train, Finetune, Features)
 
 
 def resolve(stage: type[Options], flags: Mapping[str, Any], file: Path | None = None) -> Options:

@@ -27,6 +27,8 @@ class Status(StrEnum):
     NOT_CONVERGED = "not_converged"
     TOO_FEW = "too_few"
     UNAVAILABLE = "unavailable"
+    CONSTANT = "constant"
+    NOT_FINITE = "not_finite"
 
     @property
     def sentence(self) -> str:
@@ -48,4 +50,6 @@ _SENTENCES = {
     Status.NOT_CONVERGED: "The estimation did not converge; no number is given.",
     Status.TOO_FEW: "Too few participants for an estimate or an interval.",
     Status.UNAVAILABLE: "The input that this number needs is not there.",
+    Status.CONSTANT: "The values do not vary between participants, so there is nothing to compare.",
+    Status.NOT_FINITE: "Some values behind this number are infinite or not a number; none is given.",
 }

@@ -134,12 +134,74 @@ FEATURES = Table(
         "layer": _text("Layer of the network."),
         **_BUNDLE,
         "contrast": _text("total, systematic or tumor."),
-        "statistic": _text("mmd2, energy, sliced_wasserstein, frechet or auc."),
+        "region": _text("reference, brain, or a tumor-distance shell in mm.", False),
+        "statistic": _text("mmd2, energy, sliced_wasserstein, frechet, auc or proxy_a_distance."),
         "value": _number("Value of the statistic."),
+        "by_chance": _number("Mean of the statistic over permutations: what there is without a shift.", "1", False),
         **_INTERVAL,
         **_TESTED,
         "n_source": _number("Participants on the source side."),
         "n_target": _number("Participants on the target side."),
+        **_STATUS,
+    },
+)
+DIRECTIONS = Table(
+    "directions",
+    "The channels that carry the systematic and the tumor contrast, all bundles together.",
+    {
+        **_MODEL,
+        "layer": _text("Layer of the network."),
+        "contrast": _text("systematic or tumor."),
+        "channel": _number("Channel of the layer, from 1."),
+        "difference": _number("Difference of means in units of the channel's spread."),
+        "share": _number("Its part of the squared length of all channels' differences."),
+        "p_adjusted": _number("p-value adjusted over the layer's channels."),
+        **_STATUS,
+    },
+)
+CKA = Table(
+    "cka",
+    "How much fine-tuning changed each layer, on the same participants.",
+    {
+        "source": _text("Name of the source model."),
+        **_MODEL,
+        "layer": _text("Layer of the network."),
+        "cka": _number("Unbiased linear CKA of the two models' features; 1 is unchanged up to rotation and scale."),
+        **_INTERVAL,
+        "n": _number("Participants."),
+        **_STATUS,
+    },
+)
+FORESIGHT = Table(
+    "foresight",
+    "Feature shift of each patient and bundle, taken without labels, and the drop in performance.",
+    {
+        **_PARTICIPANT,
+        **_MODEL,
+        **_BUNDLE,
+        "side": _text("ipsi, contra or bilateral, relative to the tumor."),
+        "shift": _number("Mean over layers of the log Mahalanobis distance from the controls."),
+        "observed": _number("Controls' mean less the patient's value."),
+        "predicted": _number("That drop as predicted by a regression fitted to other patients."),
+        **_STATUS,
+    },
+)
+IMAGES = Table(
+    "images",
+    "What differs between the images themselves, more than 20 mm from the tumor.",
+    {
+        "modality": _text("Modality."),
+        "channel": _text("Channel of the modality, from 1."),
+        "property": _text("spacing, intensity, contrast, noise, sharpness or histogram."),
+        "unit": _text("Unit of the two means."),
+        "controls": _number("Mean over controls."),
+        "patients": _number("Mean over patients."),
+        "difference": _number("patients - controls in units of the pooled standard deviation (Hedges' g)."),
+        **_INTERVAL,
+        "p_value": _number("Permutation p-value, (b+1)/(B+1)."),
+        "p_adjusted": _number("p-value adjusted over modalities, channels and properties."),
+        "n_source": _number("Controls."),
+        "n_target": _number("Patients."),
         **_STATUS,
     },
 )
@@ -231,7 +293,21 @@ VALIDATION = Table(
 )
 TABLES = {
     table.name: table
-    for table in (SCORES, DECOMPOSITION, RECOVERY, FEATURES, DEFORMATION, SHELLS, SECTIONS, SENSITIVITY, VALIDATION)
+    for table in (
+        SCORES,
+        DECOMPOSITION,
+        RECOVERY,
+        FEATURES,
+        DIRECTIONS,
+        CKA,
+        FORESIGHT,
+        IMAGES,
+        DEFORMATION,
+        SHELLS,
+        SECTIONS,
+        SENSITIVITY,
+        VALIDATION,
+    )
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..version import __version__
+from . import features as features_verb
 from . import model as model_verbs
 from . import validate as validate_verb
 from .options import (
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(model_verbs.app, name="model")
 app.command("validate")(validate_verb.validate)
+app.command("features")(features_verb.features)
 
 
 @app.callback()

@@ -1,0 +1,146 @@
+"""Feature vectors of participants' regions, in memory and on disk: one row a participant and region."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .files import atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = NDArray[np.float32]
+COLUMNS = ("participant_id", "group", "tumor_side", "fold", "region", "bundle", "hemisphere", "volume_ml")
+"""Who and where; ``fold`` says which of a fine-tuned model's networks made the row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """What a network makes of each region of each participant.
+
+    Parameters
+    ----------
+    model, modality : str
+        Whose features they are.
+    rows : DataFrame
+        Columns `COLUMNS`. ``region`` is ``reference`` (pooled inside the reference mask), ``mirror`` (inside the
+        mirror image of the other hemisphere's mask), ``predicted`` (weighted by the predicted probability),
+        ``brain``, or a tumor-distance shell such as ``shell 0-10 mm``. ``hemisphere`` is where the region lies.
+    layers : mapping of str to ndarray, shape (rows, channels)
+        Mean of each channel over the region, from the input down and up again.
+    """
+
+    model: str
+    modality: str
+    rows: "pd.DataFrame"
+    layers: Mapping[str, Array]
+
+    def __post_init__(self) -> None:
+        missing = [name for name in COLUMNS if name not in self.rows]
+        if missing:
+            raise DataError(f"Embeddings say who and where each row is; columns {', '.join(missing)} are missing.")
+        for name, vectors in self.layers.items():
+            if vectors.ndim != 2 or len(vectors) != len(self.rows):
+                raise DataError(
+                    f"A layer has one vector a row; {name} has shape {vectors.shape} for {len(self.rows)} rows."
+                )
+
+    def where(self, **wanted: str | Sequence[str]) -> Self:
+        """The rows with the given values.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> rows = pd.DataFrame([dict.fromkeys(COLUMNS, "n/a") | {"bundle": name} for name in ("AF", "ILF")])
+        >>> embeddings = Embeddings(model="m", modality="fa", rows=rows, layers={"encoder-1": np.ones((2, 4))})
+        >>> len(embeddings.where(bundle="AF").rows)
+        1
+        """
+        keep = np.ones(len(self.rows), dtype=bool)
+        for name, value in wanted.items():
+            keep &= self.rows[name].isin([value] if isinstance(value, str) else list(value)).to_numpy()
+        return self._take(keep)
+
+    def _take(self, keep: NDArray[np.bool_]) -> Self:
+        layers = {name: vectors[keep] for name, vectors in self.layers.items()}
+        return type(self)(
+            model=self.model, modality=self.modality, rows=self.rows[keep].reset_index(drop=True), layers=layers
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
+        """Rows of several participants, cohorts or folds of one model together.
+
+        Raises
+        ------
+        DataError
+            If there are none, or they differ in model or layers.
+        """
+        import pandas as pd
+
+        if not parts:
+            raise DataError("Embeddings are put together from at least one participant; there is none.")
+        kinds = {(one.model, one.modality, tuple((k, v.shape[1]) for k, v in one.layers.items())) for one in parts}
+        if len(kinds) > 1:
+            raise DataError("Embeddings that are put together must come from one model and the same layers.")
+        first = parts[0]
+        return cls(
+            model=first.model,
+            modality=first.modality,
+            rows=pd.concat([one.rows for one in parts], ignore_index=True),
+            layers={name: np.concatenate([one.layers[name] for one in parts]) for name in first.layers},
+        )
+
+    def save(self, path: Path, **note: Any) -> None:
+        """Write one npz file, without pickles; the same rows give the same bytes.
+
+        Parameters
+        ----------
+        path : Path
+            ``.npz``.
+        **note
+            Plain values that say how the rows were made, for `read_note`.
+        """
+        arrays: dict[str, NDArray[Any]] = {f"layer/{name}": vectors for name, vectors in self.layers.items()}
+        for name in COLUMNS:
+            column = self.rows[name]
+            arrays[f"row/{name}"] = column.to_numpy(dtype=float if name == "volume_ml" else str)
+        meta = {"model": self.model, "modality": self.modality, "layers": list(self.layers), "note": note}
+        with atomic(path) as part:
+            np.savez_compressed(part, meta=np.array(json.dumps(meta)), **arrays)  # pyright: ignore[reportArgumentType]
+
+    @classmethod
+    def load(cls, path: Path) -> "Embeddings":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is missing or damaged.
+        """
+        import pandas as pd
+
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                meta = json.loads(str(stored["meta"]))
+                rows = pd.DataFrame({name: stored[f"row/{name}"] for name in COLUMNS})
+                layers = {name: stored[f"layer/{name}"] for name in meta["layers"]}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} must be an npz file of embeddings; it cannot be read: {error}.") from error
+        return cls(model=meta["model"], modality=meta["modality"], rows=rows, layers=layers)
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """How the rows of a stored file were made; empty where there is no such file, or it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            note: dict[str, Any] = json.loads(str(stored["meta"]))["note"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return note
