@@ -44,8 +44,6 @@ app = typer.Typer(
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
 app.add_typer(model_verbs.app, name="model")
-app.command("validate")(validate_verb.validate)
-app.command("features")(features_verb.features)
 
 
 @app.callback()
@@ -342,6 +340,11 @@ def check(
         from ..errors import DataError
 
         raise DataError(report.summary)
+
+
+# In the order in which a study needs them; --help lists them so.
+app.command("features")(features_verb.features)
+app.command("validate")(validate_verb.validate)
 
 
 @app.command()
