@@ -223,7 +223,7 @@ def jackknife_interval(value: float, left_out: Array, group: NDArray[Any], level
     --------
     >>> data = np.arange(10.0)
     >>> low, high = jackknife_interval(data.mean(), (data.sum() - data) / 9, np.zeros(10), 0.95)
-    >>> round(low, 3), round(high, 3)  # the t interval of a mean
+    >>> round(float(low), 3), round(float(high), 3)  # the t interval of a mean
     (2.334, 6.666)
     """
     variance, smallest = 0.0, len(group)
