@@ -187,7 +187,7 @@ def _evaluate(
     group = np.zeros(len(people)) if cell.contrast == "tumor" else roster.patient[people]
     rows: list[dict[str, Any]] = []
     nulls: list[Array] = []
-    prepared = evaluators(cell.sample.features, person, np.random.default_rng(seed))
+    prepared = evaluators(cell.sample.features, person, np.random.default_rng(seed), statistics)
     for name in statistics:
         values = prepared[name](1 - target, target)
         jackknife = prepared[name]((1 - target[:, :1]) * left_out, target[:, :1] * left_out)

@@ -212,7 +212,7 @@ def level_of_other_statistics(options: argparse.Namespace) -> list[str]:
 def coverage(options: argparse.Namespace) -> list[str]:
     """Jackknife intervals against a bootstrap of participants."""
     rng = np.random.default_rng(options.seed)
-    replicates = 500
+    replicates = 300
     lines = [
         f"## Coverage of 95 % intervals, {replicates} replicates, 8 features",
         "",
@@ -250,7 +250,7 @@ def sample(n_source: int, n_target: int, shift: float, rng: np.random.Generator)
 
 def at_once(drawn: tuple[np.ndarray, np.ndarray], name: str, rng: np.random.Generator) -> np.ndarray:
     x, target = drawn
-    return evaluators(x, np.arange(len(x)), rng)[name](1 - target, target)
+    return evaluators(x, np.arange(len(x)), rng, (name,))[name](1 - target, target)
 
 
 def intervals(drawn: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> dict[str, tuple[float, float, float]]:
