@@ -1,5 +1,7 @@
 """Pictures of feature space: two principal components, and UMAP; neither is evidence."""
 
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -29,11 +31,10 @@ def pictures(embeddings: Embeddings) -> tuple[Finding, ...]:
         return ()
     scores = control_components(rows.layers[layer].astype(float), controls)
     kinds = _kinds(embeddings)
-    made = [_finding("features-pca", "PCA", layer, scores[:, :2], kinds, "Components fitted on controls.")]
+    made = [_finding("features-pca", "PCA", layer, lambda: scores[:, :2], kinds, "Components fitted on controls.")]
     if find_spec("umap") is not None and len(scores) >= _FEWEST:
-        where = umap(scores)
         text = "UMAP of ten components that were fitted on controls; fixed seed."
-        made.append(_finding("features-umap", "UMAP", layer, where, kinds, text))
+        made.append(_finding("features-umap", "UMAP", layer, cache(lambda: umap(scores)), kinds, text))
     return tuple(made)
 
 
@@ -79,8 +80,11 @@ def _kinds(embeddings: Embeddings) -> NDArray[np.int64]:
     return kind
 
 
-def _finding(key: str, name: str, layer: str, points: Array, kinds: NDArray[np.int64], text: str) -> Finding:
+def _finding(
+    key: str, name: str, layer: str, place: Callable[[], Array], kinds: NDArray[np.int64], text: str
+) -> Finding:
     def figure(ax: Any) -> Any:
+        points = place()
         if ax is None:
             import matplotlib.pyplot as plt
 

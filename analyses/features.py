@@ -187,7 +187,7 @@ def _evaluate(
     group = np.zeros(len(people)) if cell.contrast == "tumor" else roster.patient[people]
     rows: list[dict[str, Any]] = []
     nulls: list[Array] = []
-    prepared = evaluators(cell.sample.features, person, np.random.default_rng(seed))
+    prepared = evaluators(cell.sample.features, person, np.random.default_rng(seed), statistics)
     for name in statistics:
         values = prepared[name](1 - target, target)
         jackknife = prepared[name]((1 - target[:, :1]) * left_out, target[:, :1] * left_out)
@@ -223,7 +223,7 @@ def jackknife_interval(value: float, left_out: Array, group: NDArray[Any], level
     --------
     >>> data = np.arange(10.0)
     >>> low, high = jackknife_interval(data.mean(), (data.sum() - data) / 9, np.zeros(10), 0.95)
-    >>> round(low, 3), round(high, 3)  # the t interval of a mean
+    >>> round(float(low), 3), round(float(high), 3)  # the t interval of a mean
     (2.334, 6.666)
     """
     variance, smallest = 0.0, len(group)

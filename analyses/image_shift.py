@@ -91,9 +91,9 @@ class ImageShift:
                 method=(
                     "Brain voxels at least 20 mm from the tumor. Intensity: median. Contrast: range from the 5th to "
                     "the 95th percentile over the median. Noise: robust spread of a second difference. Sharpness: "
-                    "median gradient. Histogram: Wasserstein distance from the controls' mean histogram, both scaled "
-                    "to their own range. Differences in pooled standard deviations; jackknife intervals, permutation "
-                    "of participants, max-T."
+                    "95th percentile of the gradient. Histogram: Wasserstein distance from the controls' mean, both "
+                    "scaled to their own range. Differences in pooled standard deviations; jackknife intervals, "
+                    "permutation of participants, max-T."
                 ),
                 figure=self.plot,
                 alt="Differences between patients' and controls' images, in standard deviations.",
@@ -256,7 +256,7 @@ def measure(image: NDArray[Any], inside: NDArray[np.bool_], spacing_mm: tuple[fl
         "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / scale)
         if residual.size
         else float("nan"),
-        "sharpness": float(np.median(np.linalg.norm(steps, axis=0)) / scale) if residual.size else float("nan"),
+        "sharpness": float(np.percentile(np.linalg.norm(steps, axis=0), 95) / scale) if residual.size else float("nan"),
         "histogram": float("nan"),
         "quantiles": (np.quantile(values, _QUANTILES) - low) / scale,
     }

@@ -4,7 +4,7 @@ Each function takes the observations once and returns what evaluates labelings: 
 target. The observed labeling, the permuted ones and those with one participant left out are all columns of one call.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -28,8 +28,10 @@ N_COMPONENTS = 16
 _COLUMNS = 256
 
 
-def evaluators(features: Array, unit: Units, rng: np.random.Generator) -> Mapping[str, Evaluate]:
-    """Prepare all statistics for one set of observations.
+def evaluators(
+    features: Array, unit: Units, rng: np.random.Generator, names: Sequence[str] = STATISTICS
+) -> Mapping[str, Evaluate]:
+    """Prepare statistics for one set of observations.
 
     Parameters
     ----------
@@ -38,23 +40,29 @@ def evaluators(features: Array, unit: Units, rng: np.random.Generator) -> Mappin
     unit : ndarray of int, shape (N,)
         Participant of each observation.
     rng : Generator
-        Of projections and folds; both are the same for every labeling.
+        Of projections and folds; both are the same for every labeling, and whatever other statistics are prepared.
+    names : sequence of str
+        Of `STATISTICS`.
 
     Returns
     -------
     mapping of str to callable
         ``evaluate(source, target)`` with columns of labels, shape (N, K), gives values, shape (K,).
     """
-    distances2 = squared_distances(features)
-    held_out = HeldOut.fit(features, unit, rng)
-    return {
-        "mmd2": partial(pair_contrast, rbf_kernel(distances2), unit=unit),
-        "energy": partial(_energy, np.sqrt(distances2), unit),
-        "sliced_wasserstein": sliced_wasserstein(features, projections(features.shape[1], rng)),
-        "frechet": frechet(principal_components(features, N_COMPONENTS)),
-        "auc": held_out.auc,
-        "proxy_a_distance": held_out.proxy_a_distance,
-    }
+    for_directions, for_folds = rng.spawn(2)
+    made: dict[str, Evaluate] = {}
+    if {"mmd2", "energy"} & set(names):
+        distances2 = squared_distances(features)
+        made["mmd2"] = partial(pair_contrast, rbf_kernel(distances2), unit=unit)
+        made["energy"] = partial(_energy, np.sqrt(distances2), unit)
+    if "sliced_wasserstein" in names:
+        made["sliced_wasserstein"] = sliced_wasserstein(features, projections(features.shape[1], for_directions))
+    if "frechet" in names:
+        made["frechet"] = frechet(principal_components(features, N_COMPONENTS))
+    if {"auc", "proxy_a_distance"} & set(names):
+        held_out = HeldOut.fit(features, unit, for_folds)
+        made["auc"], made["proxy_a_distance"] = held_out.auc, held_out.proxy_a_distance
+    return made
 
 
 def _energy(distances: Array, unit: Units, source: Array, target: Array) -> Array:

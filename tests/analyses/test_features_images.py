@@ -20,7 +20,7 @@ SHAPE = (20, 22, 18)
 def picture(rng: np.random.Generator, noise: float, blur: float, scale: float) -> np.ndarray:
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
     brain = x**2 + y**2 + z**2 < 0.9
-    image = 1 + 0.3 * np.sin(6 * x) * np.cos(6 * y) + 0.02 * rng.standard_normal()
+    image = 1 + 0.3 * np.sign(np.sin(5 * x)) + 0.02 * rng.standard_normal()
     image = ndimage.gaussian_filter(image, blur) if blur else image
     return (scale * (image + noise * rng.standard_normal(SHAPE)) * brain).astype(np.float32)
 
