@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .api import (
         check,
         decompose,
+        deform,
         finetune,
         import_cohort,
         load_cohort,
@@ -43,6 +44,7 @@ __all__ = [
     "__version__",
     "check",
     "decompose",
+    "deform",
     "finetune",
     "import_cohort",
     "load_cohort",

@@ -12,6 +12,7 @@ from .types import Cohort, Finding, Predictions
 
 if TYPE_CHECKING:
     from .analyses.decomposition import Decomposition
+    from .analyses.deformation_result import DeformationResult
     from .analyses.score_table import ScoreTable
     from .checks import CheckReport
     from .reports import Report
@@ -116,6 +117,23 @@ def score(predictions: Predictions | str | Path, cohort: CohortLike, **options: 
 
     source = Path(predictions) if isinstance(predictions, str | Path) else predictions
     return compare(source, find_cohort(cohort), **options)
+
+
+def deform(cohort: CohortLike, *, reference: CohortLike | None = None, **options: Any) -> "DeformationResult":
+    """Measure how far bundles are from healthy ones; without ``reference`` the controls are the cohort's own.
+
+    Parameters
+    ----------
+    cohort, reference : str, Path or Cohort
+        Participants, and where the controls are; those of the cohort named ``healthy`` where there are none.
+    **options
+        Passed to `shiftkit.analyses.deformation.deform`.
+    """
+    from .analyses.deformation import deform as measure
+    from .pipeline.deform import find_controls
+
+    found = find_cohort(cohort)
+    return measure(found, find_controls(found, reference), **options)
 
 
 def decompose(

@@ -27,6 +27,9 @@ class Status(StrEnum):
     NOT_CONVERGED = "not_converged"
     TOO_FEW = "too_few"
     UNAVAILABLE = "unavailable"
+    EMPTY = "empty"
+    TOO_SMALL = "too_small"
+    DISCONNECTED = "disconnected"
 
     @property
     def sentence(self) -> str:
@@ -48,4 +51,7 @@ _SENTENCES = {
     Status.NOT_CONVERGED: "The estimation did not converge; no number is given.",
     Status.TOO_FEW: "Too few participants for an estimate or an interval.",
     Status.UNAVAILABLE: "The input that this number needs is not there.",
+    Status.EMPTY: "The mask holds nothing here.",
+    Status.TOO_SMALL: "The mask holds too little of the bundle to be measured.",
+    Status.DISCONNECTED: "The mask lies in parts of which none is most of it; it is not measured as one bundle.",
 }

@@ -10,6 +10,7 @@ import typer
 
 from ..version import __version__
 from . import model as model_verbs
+from .deform import deform
 from .options import (
     CohortName,
     Config,
@@ -39,6 +40,7 @@ app = typer.Typer(
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
 app.add_typer(model_verbs.app, name="model")
+app.command("deform")(deform)
 
 
 @app.callback()
