@@ -29,6 +29,8 @@ _OFFSET_MM = 0.25
 """Off the faces of voxels of whole millimeters, where inside and outside would be a matter of rounding."""
 _BAND_MM = 6.0
 _POINTS = 4000
+_AT_REST = 0.03
+_STEP_MM = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,13 +210,20 @@ def _fit(fixed: Surface, moving: Surface, center: Array, start: Array, spacing_m
         return Rigid(rotation=rotation, center_mm=center, translation_mm=parameters[3:])
 
     def difference(parameters: Array) -> Array:
-        return moving.at(motion(parameters).forward(points)) - there
+        apart = moving.at(motion(parameters).forward(points)) - there
+        # A straight, round bundle looks the same however it is rolled: of equal fits, the one that turns least.
+        return np.concatenate([apart, _AT_REST * np.sqrt(len(points)) * parameters[:3]])
+
+    def slope(parameters: Array) -> Array:
+        steps = _STEP_MM * np.eye(6)
+        columns = [difference(parameters + step) - difference(parameters - step) for step in steps]
+        return np.stack(columns, axis=-1) / (2 * _STEP_MM)
 
     first = np.concatenate([np.zeros(3), start])
     if not difference(first).any():
         return 0.0, motion(first)
     found: Any = optimize.least_squares(
-        difference, first, loss="soft_l1", f_scale=2.0, diff_step=0.05, x_scale=1.0, xtol=1e-4, max_nfev=50
+        difference, first, jac=slope, loss="soft_l1", f_scale=2.0, xtol=1e-4, ftol=1e-6, max_nfev=50
     )
     return float(found.cost), motion(np.asarray(found.x))
 
