@@ -12,7 +12,6 @@ from scipy.spatial import KDTree
 from ..types import Volume
 from .registration import Array, Lattice, Surface, align, redrawn
 from .sections import positions_along
-from .skeleton import center_line
 
 N_POINTS = 32
 """Points along a bundle's course, as the study has them (PAPER.md)."""
@@ -30,7 +29,7 @@ class BundleTemplate:
     surface : Surface
         Of the mask.
     skeleton_mm : ndarray, shape (32, 3)
-        Points of the center line, evenly along the bundle, in world mm; from the posterior, inferior or lateral end.
+        Middles of sections, evenly along the bundle, in world mm; from the posterior, inferior or lateral end.
     n_controls : int
         Controls behind it.
     """
@@ -117,7 +116,7 @@ class Controls:
 
 
 def skeleton_of(mask: Volume, n_points: int = N_POINTS) -> Array:
-    """Points along a mask: of each of its sections of equal length, the place on the center line nearest its middle.
+    """Points along a mask: the middle of each of its sections of equal geodesic length.
 
     Parameters
     ----------
@@ -137,15 +136,14 @@ def skeleton_of(mask: Volume, n_points: int = N_POINTS) -> Array:
     >>> array = np.zeros((3, 64, 3), dtype=bool)
     >>> array[1] = True
     >>> skeleton_of(Volume(array=array, affine=np.eye(4)), 4).tolist()
-    [[1.0, 7.0, 1.0], [1.0, 23.0, 1.0], [1.0, 39.0, 1.0], [1.0, 55.0, 1.0]]
+    [[1.0, 7.5, 1.0], [1.0, 23.5, 1.0], [1.0, 39.5, 1.0], [1.0, 55.5, 1.0]]
     """
     voxels = np.argwhere(mask.array)
     along = positions_along(mask)
     section = np.minimum((along * n_points).astype(int), n_points - 1)
     held = np.unique(section)
     middles = np.stack([voxels[section == index].mean(axis=0) for index in held])
-    line = np.argwhere(center_line(mask.array))
-    places = line[KDTree(line).query(middles)[1]] @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+    places = middles @ mask.affine[:3, :3].T + mask.affine[:3, 3]
     wanted = np.arange(n_points)
     return np.stack([np.interp(wanted, held, places[:, axis]) for axis in range(3)], axis=-1)
 

@@ -131,7 +131,7 @@ def _profiles(result: "DeformationResult") -> Finding:
         claim=claim,
         table=frame.reset_index(drop=True),
         caveats=("Points at which nothing of a bundle is left have no value.",),
-        method="V-Norm of the bundle's voxels by the nearest of 32 points on the template's center line.",
+        method="V-Norm of the bundle's voxels by the nearest of 32 points along the template.",
         references=_REFERENCES[:1],
         figure=lambda ax: draw_profiles(result, ax),
         alt="Mean displacement along each bundle: the controls' 5th to 95th percentile, and the patients' median.",

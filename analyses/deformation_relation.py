@@ -166,7 +166,7 @@ def relate(
     source = str(control["model"].iloc[0])
     rows, models = _joined(result, chosen[chosen["group"] == "glioma"], source)
     people, healthy = sorted(set(rows["participant_id"])), control[control["model"] == source]
-    weights = draw_weights(len(people), 0, n_bootstrap, np.random.default_rng(seed))
+    weights = draw_weights((len(people),), n_bootstrap, np.random.default_rng(seed))
     whole = np.ones((1, len(people)))
     who = np.array([people.index(name) for name in rows["participant_id"]], dtype=np.intp)
     level_of = rows.groupby(["bundle", "hemisphere"]).ngroup().to_numpy()

@@ -212,7 +212,8 @@ def _fit(fixed: Surface, moving: Surface, center: Array, start: Array, spacing_m
     def difference(parameters: Array) -> Array:
         apart = moving.at(motion(parameters).forward(points)) - there
         # A straight, round bundle looks the same however it is rolled: of equal fits, the one that turns least.
-        return np.concatenate([apart, _AT_REST * np.sqrt(len(points)) * parameters[:3]])
+        # Once a point, so that the loss does not take it for one outlier.
+        return np.concatenate([apart, np.repeat(_AT_REST * parameters[:3], len(points))])
 
     def slope(parameters: Array) -> Array:
         steps = _STEP_MM * np.eye(6)

@@ -76,7 +76,7 @@ def test_a_known_push_is_measured_where_it_is_at_every_voxel_size() -> None:
         values[spacing_mm] = found.v_norm_mm
         profile = np.array(found.profile_mm)
         # The rigid part takes some of a push that is the same on a third of the bundle, robustly little.
-        assert profile[14:18].mean() > 3.5
+        assert profile[14:18].mean() > 3.0
         assert profile[[2, 3, 28, 29]].mean() < 2.0
         assert found.dice_after > 0.9 > found.dice_before
     # Over the tube: the mean of 6 exp(−(y/12)²), less what a shift of the whole takes of it.
