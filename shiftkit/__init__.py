@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .api import (
         check,
         decompose,
+        deform,
         features,
         finetune,
         import_cohort,
@@ -45,6 +46,7 @@ __all__ = [
     "__version__",
     "check",
     "decompose",
+    "deform",
     "features",
     "finetune",
     "import_cohort",

@@ -12,6 +12,7 @@ from .types import Cohort, Finding, Predictions
 
 if TYPE_CHECKING:
     from .analyses.decomposition import Decomposition
+    from .analyses.deformation_result import DeformationResult
     from .analyses.score_table import ScoreTable
     from .analyses.validation import Validation
     from .checks import CheckReport
@@ -142,6 +143,23 @@ def features(
         out=Path(out), options=Features(**settings), model=model, cohort=cohort, reference=reference, **options
     )
     return outcome.study
+
+
+def deform(cohort: CohortLike, *, reference: CohortLike | None = None, **options: Any) -> "DeformationResult":
+    """Measure how far bundles are from healthy ones; without ``reference`` the controls are the cohort's own.
+
+    Parameters
+    ----------
+    cohort, reference : str, Path or Cohort
+        Participants, and where the controls are; those of the cohort named ``healthy`` where there are none.
+    **options
+        Passed to `shiftkit.analyses.deformation.deform`.
+    """
+    from .analyses.deformation import deform as measure
+    from .pipeline.deform import find_controls
+
+    found = find_cohort(cohort)
+    return measure(found, find_controls(found, reference), **options)
 
 
 def decompose(

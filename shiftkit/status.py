@@ -29,6 +29,9 @@ class Status(StrEnum):
     UNAVAILABLE = "unavailable"
     CONSTANT = "constant"
     NOT_FINITE = "not_finite"
+    EMPTY = "empty"
+    TOO_SMALL = "too_small"
+    DISCONNECTED = "disconnected"
 
     @property
     def sentence(self) -> str:
@@ -52,4 +55,7 @@ _SENTENCES = {
     Status.UNAVAILABLE: "The input that this number needs is not there.",
     Status.CONSTANT: "The values do not vary between participants, so there is nothing to compare.",
     Status.NOT_FINITE: "Some values behind this number are infinite or not a number; none is given.",
+    Status.EMPTY: "The mask holds nothing here.",
+    Status.TOO_SMALL: "The mask holds too little of the bundle to be measured.",
+    Status.DISCONNECTED: "The mask lies in parts of which none is most of it; it is not measured as one bundle.",
 }

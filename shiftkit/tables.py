@@ -219,6 +219,32 @@ DEFORMATION = Table(
         "dice_after": _number("Dice with the template after SyN."),
         "jacobian_mean": _number("Mean Jacobian determinant over the bundle's voxels."),
         **_STATUS,
+        "cohort": _text("Cohort the participant belongs to.", False),
+        "group": _text("control, glioma or target_control.", False),
+        **{
+            f"v_norm_p{q:02}_mm": _number(f"{q}th percentile of that norm over the bundle's voxels.", "mm", False)
+            for q in (5, 25, 50, 75, 95)
+        },
+        "jacobian_min": _number("Smallest Jacobian determinant; under 1 is contraction.", required=False),
+        "jacobian_max": _number("Largest Jacobian determinant; above 1 is expansion.", required=False),
+        "translation_mm": _number("Length of the rigid part's translation.", "mm", False),
+        "rotation_deg": _number("Angle of the rigid part's rotation.", "degree", False),
+    },
+)
+DEFORMATION_PROFILES = Table(
+    "deformation_profiles",
+    "V-Norm along each bundle.",
+    {
+        **_PARTICIPANT,
+        "cohort": _text("Cohort the participant belongs to."),
+        "group": _text("control, glioma or target_control."),
+        **_BUNDLE,
+        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        "point": _number("Point of the template's skeleton, from 1 at the posterior, inferior or lateral end."),
+        "v_norm_mm": _number("Mean norm of the displacement over the voxels nearest the point.", "mm"),
+        "percentile": _number("Percentile in the healthy range at this point."),
+        "z": _number("z-score in the healthy range at this point."),
+        **_STATUS,
     },
 )
 SHELLS = Table(
@@ -303,6 +329,7 @@ TABLES = {
         FORESIGHT,
         IMAGES,
         DEFORMATION,
+        DEFORMATION_PROFILES,
         SHELLS,
         SECTIONS,
         SENSITIVITY,

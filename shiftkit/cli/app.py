@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..version import __version__
+from . import deform as deform_verb
 from . import features as features_verb
 from . import model as model_verbs
 from . import validate as validate_verb
@@ -343,6 +344,7 @@ def check(
 
 
 # In the order in which a study needs them; --help lists them so.
+app.command("deform")(deform_verb.deform)
 app.command("features")(features_verb.features)
 app.command("validate")(validate_verb.validate)
 

@@ -1,0 +1,146 @@
+"""What was measured of deformation: tables, the healthy range, words and a picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..status import Status
+from ..tables import DEFORMATION, DEFORMATION_PROFILES, parse_table
+from ..types import Estimate, Finding
+
+_KEYS = ["bundle", "hemisphere"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeformationResult:
+    """Deformation of every participant's bundles, controls among them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of `shiftkit.tables.DEFORMATION`.
+    profiles : DataFrame
+        Columns of `shiftkit.tables.DEFORMATION_PROFILES`: the same along each bundle.
+    failed : mapping of str to str
+        Participants with a mask that could not be read, and why.
+    """
+
+    table: pd.DataFrame
+    profiles: pd.DataFrame
+    failed: Mapping[str, str]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a participant and bundle."""
+        return self.table.copy()
+
+    @property
+    def patients(self) -> pd.DataFrame:
+        """The rows of patients."""
+        return self.table[self.table["group"] == "glioma"].reset_index(drop=True)
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each status."""
+        found = self.table["status"].value_counts()
+        return {str(word): int(found[word]) for word in Status if word in found}
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Mean V-Norm by group and side over participants, each participant's bundles averaged first."""
+        given = self.table[self.table["status"] == Status.OK]
+        named = given.assign(part=given["group"] + " " + given["side"].where(given["side"] != "n/a", ""))
+        made: list[Estimate] = []
+        for part, rows in named.groupby("part"):
+            own = rows.groupby("participant_id")["v_norm_mm"].mean()
+            made.append(Estimate(name=str(part).strip(), value=float(own.mean()), unit="mm", n=len(own)))
+        return tuple(made)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What the deformation says, ready for a report."""
+        from .deformation_findings import findings
+
+        return findings(self)
+
+    def plot(self, ax: Any = None) -> Any:
+        """V-Norm by bundle, patients' two sides and controls; returns the axes."""
+        from .deformation_findings import draw_values
+
+        return draw_values(self, ax)
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{word} {n}" for word, n in self.counts().items())
+        people = self.table.drop_duplicates(["cohort", "participant_id"])["group"].value_counts()
+        groups = ", ".join(f"{n} {group}" for group, n in sorted(people.items()))
+        means = [f"mean V-Norm, {one.name}: {one.value:.2f} mm over {one.n}" for one in self.estimates]
+        return "\n".join([f"Deformation of {groups}", f"counts: {counted}", *means])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>" + self.table.to_html(index=False, max_rows=10, na_rep="n/a")
+
+
+def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> DeformationResult:
+    """Place every row in the range of the controls, each of whom was measured against all others.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Columns of the table; rows with a value hold ``profile_mm`` too.
+    failed : mapping of str to str
+        Goes into the result.
+    """
+    order = ["bundle", "hemisphere", "cohort", "participant_id"]
+    frame = pd.DataFrame([{k: v for k, v in row.items() if k not in ("profile_mm", "reason")} for row in rows])
+    for column in DEFORMATION.columns:
+        if column not in frame:
+            frame[column] = np.nan
+    frame = frame.sort_values(order, kind="stable").reset_index(drop=True)
+    along = pd.DataFrame([line for row in rows for line in _lines(row)], columns=_PROFILE)
+    along = along.sort_values([*order, "point"], kind="stable").reset_index(drop=True)
+    return DeformationResult(
+        table=parse_table(_ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
+        profiles=parse_table(_ranked(along, [*_KEYS, "point"]), DEFORMATION_PROFILES, "The deformation profiles"),
+        failed=failed,
+    )
+
+
+_PROFILE = ["participant_id", "cohort", "group", *_KEYS, "side", "point", "v_norm_mm", "status"]
+
+
+def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    common = {name: row[name] for name in _PROFILE if name in row and name not in ("v_norm_mm", "status")}
+    return [
+        {
+            **common,
+            "point": point,
+            "v_norm_mm": value,
+            "status": Status.OK if np.isfinite(value) else Status.EMPTY,
+        }
+        for point, value in enumerate(row.get("profile_mm", ()), start=1)
+    ]
+
+
+def _ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Add percentile and z-score in the controls' range; a control's own are taken among the others."""
+    percentile, z = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    value = frame["v_norm_mm"].to_numpy(dtype=float)
+    control = (frame["group"] == "control").to_numpy() & np.isfinite(value)
+    for places in frame.groupby(keys).indices.values():
+        healthy = places[control[places]]
+        for place in places[np.isfinite(value[places])]:
+            percentile[place], z[place] = _rank(value[place], value[healthy[healthy != place]])
+    return frame.assign(percentile=percentile, z=z)
+
+
+def _rank(value: float, healthy: NDArray[np.float64]) -> tuple[float, float]:
+    """Percentile (ties count half) and z-score; NaN with fewer than two others."""
+    if healthy.size < 2:
+        return float("nan"), float("nan")
+    below = np.count_nonzero(healthy < value) + 0.5 * np.count_nonzero(healthy == value)
+    spread = float(healthy.std(ddof=1))
+    z = (value - float(healthy.mean())) / spread if spread > 0 else float("nan")
+    return 100 * below / healthy.size, z

@@ -1,0 +1,135 @@
+"""Deformation as the command line does it: measure, and keep tables, maps and figures."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from ..files import write_text
+from ..names import Progress, find_cohort
+from ..runs import Run, cohort_digest
+from ..tables import DEFORMATION, DEFORMATION_PROFILES
+from ..types import Cohort
+
+if TYPE_CHECKING:
+    from ..analyses.deformation_result import DeformationResult
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deformed:
+    """What a run of ``shiftkit deform`` ended with.
+
+    Parameters
+    ----------
+    root : Path
+        The run's folder: ``tables/``, ``maps/``, ``templates/``, ``figures/``.
+    result : DeformationResult
+        The numbers.
+    """
+
+    root: Path
+    result: "DeformationResult"
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Participants with a mask that could not be read, and why."""
+        return self.result.failed
+
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        return [self.result.findings()[0].claim, str(self.result), f"Tables: {self.root / 'tables'}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {"claim": self.result.findings()[0].claim, "counts": self.result.counts(), "failed": dict(self.failed)}
+
+
+def deform_cohort(
+    cohort: str | Path | Cohort,
+    *,
+    out: Path,
+    reference: str | Path | Cohort | None = None,
+    bundles: tuple[str, ...] = (),
+    hemispheres: tuple[str, ...] = (),
+    spacing_mm: float = 2.0,
+    jobs: int = 0,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Deformed:
+    """Measure the deformation of a cohort's bundles into a folder.
+
+    Parameters
+    ----------
+    cohort : str, Path or Cohort
+        The participants.
+    out : Path
+        Folder of the run: new, empty, or with ``resume`` that of an interrupted run.
+    reference : str, Path or Cohort, optional
+        Where the controls are; without it the cohort's own, else those of the cohort named ``healthy``.
+    bundles, hemispheres, spacing_mm, jobs, progress
+        As in `shiftkit.analyses.deformation.deform`.
+    resume : bool
+        Continue: what was measured from the same images is kept.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is in use.
+    DataError
+        If there are too few controls, or masks cannot be used.
+    """
+    from ..analyses.deformation import deform
+
+    found = find_cohort(cohort, progress)
+    controls = find_controls(found, reference, progress)
+    run = Run.open(out, resume)
+    result = deform(
+        found,
+        controls,
+        bundles=bundles,
+        hemispheres=hemispheres,
+        spacing_mm=spacing_mm,
+        out=out,
+        jobs=jobs,
+        progress=progress,
+    )
+    run.write_table(result.table, DEFORMATION)
+    run.write_table(result.profiles, DEFORMATION_PROFILES)
+    run.write_failures(result.failed)
+    _draw(run, result)
+    run.write_record(
+        verdict=result.findings()[0].claim,
+        configuration={"bundles": bundles, "hemispheres": hemispheres, "spacing_mm": spacing_mm},
+        inputs={"cohort": cohort_digest(found), "controls": cohort_digest(controls)},
+    )
+    return Deformed(root=out, result=result)
+
+
+def find_controls(
+    cohort: Cohort, reference: str | Path | Cohort | None = None, progress: Progress | None = None
+) -> Cohort:
+    """The controls of the reference or, without one, the cohort's own, else those of the cohort named ``healthy``.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    own = cohort.where(group="control")
+    pool = find_cohort(reference, progress) if reference else own if len(own) else find_cohort("healthy", progress)
+    controls = pool.where(group="control")
+    if not len(controls):
+        raise DataError(
+            f"The reference must hold controls; {pool.name} has no participant with group 'control' in "
+            "participants.tsv. Fill in the group column, or name another cohort with --reference."
+        )
+    return controls
+
+
+def _draw(run: Run, result: "DeformationResult") -> None:
+    from ..reports.figures import draw
+
+    for finding in result.findings():
+        drawing = draw(finding, "page", finding.key)
+        write_text(run.root / "figures" / f"{finding.key}.svg", drawing.standalone)
