@@ -1,0 +1,61 @@
+"""What several verbs share: options with one meaning, and how a verb ends."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .progress import Progress
+
+progress = Progress()
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to; it must be new or empty.")]
+CohortName = Annotated[str, typer.Option("--cohort", help="Path, registered name, or built-in: healthy, glioma.")]
+ModelName = Annotated[str, typer.Option("--model", help="Checkpoint folder, registered name, or built-in: reference.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings; flags win over it.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+Jobs = Annotated[int | None, typer.Option("--jobs", min=0, help="Processes; 0 uses every core.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def finish(outcome: Any, as_json: bool = False) -> None:
+    """Print what a run ended with, as lines or as JSON, and fail if participants did."""
+    if as_json:
+        typer.echo(json.dumps(outcome.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        say(*outcome.lines())
+    raise_unfinished(outcome.failed)
+
+
+def raise_unfinished(failed: Any) -> None:
+    """End with exit code 4 if participants failed, naming the first three."""
+    from . import Unfinished
+
+    progress.close()
+    if failed:
+        listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
+        raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
+
+
+def integers(text: str, option: str) -> tuple[int, ...]:
+    """Whole numbers from ``1,4`` or ``1 4``."""
+    try:
+        return tuple(int(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        raise typer.BadParameter(f"{option} takes whole numbers, such as 1,4; got {text!r}.") from None
+
+
+def words(values: list[str] | None) -> tuple[str, ...] | None:
+    """Both ``--bundles AF --bundles FAT`` and ``--bundles AF,FAT`` are understood."""
+    return None if values is None else tuple(word for value in values for word in value.replace(",", " ").split())
+
+
+def say(*lines: str) -> None:
+    """Print lines on stdout, after the progress bar is gone."""
+    progress.close()
+    for line in lines:
+        typer.echo(line, file=sys.stdout)
