@@ -1,7 +1,6 @@
 """Findings drawn as SVG: one drawing for a wide page and one for a narrow column."""
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -92,11 +91,14 @@ def with_points(drawing: Drawing, points: Sequence[Point]) -> Drawing:
     x, x0, y, y0 = drawing.place
     if not points or not x or not y:
         return drawing
+    frame = re.search(r'viewBox="([^"]*)"', drawing.inline)
+    _, _, width, height = (float(word) for word in frame[1].split()) if frame is not None else (0.0,) * 4
+    placed = [(point, point.x * x + x0, point.y * y + y0) for point in points]
     circles = "".join(
-        f'<circle class="point" data-case="{escape(point.key)}" cx="{point.x * x + x0:.1f}" '
-        f'cy="{point.y * y + y0:.1f}" r="4"><title>{escape(point.text)}</title></circle>'
-        for point in points
-        if math.isfinite(point.x) and math.isfinite(point.y)
+        f'<circle class="point" data-case="{escape(point.key)}" cx="{right:.1f}" cy="{down:.1f}" r="4">'
+        f"<title>{escape(point.text)}</title></circle>"
+        for point, right, down in placed
+        if 0 <= right <= width and 0 <= down <= height
     )
     return replace(drawing, inline=drawing.inline.removesuffix("</svg>") + f"<g>{circles}</g></svg>")
 

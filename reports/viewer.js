@@ -46,7 +46,7 @@
   const start = async () => {
     if (viewer) return viewer;
     if (!window.niivue) {
-      const here = document.getElementById("niivue");
+      const here = document.getElementById("niivue-packed");
       if (here) {
         // The page's policy knows the digest of this script and lets no other in.
         const script = document.createElement("script");
@@ -57,9 +57,9 @@
       }
     }
     const made = new window.niivue.Niivue({
-      backColor: [0, 0, 0, 1], crosshairWidth: 0.5, crosshairColor: [1, 1, 1, 0.6], show3Dcrosshair: true,
+      backColor: [0, 0, 0, 1], crosshairWidth: 0.2, crosshairColor: [1, 1, 1, 0.6], show3Dcrosshair: true,
       isRadiologicalConvention: dialog.dataset.convention === "radiological",
-      multiplanarShowRender: window.niivue.SHOW_RENDER.ALWAYS, dragAndDropEnabled: false, logLevel: "silent",
+      multiplanarShowRender: 1, multiplanarLayout: 2, renderOverlayBlend: 1, dragAndDropEnabled: false, logLevel: "silent",
       isCornerOrientationText: false, loadingText: "", isNearestInterpolation: false,
     });
     await made.attachToCanvas(canvas);
@@ -113,7 +113,7 @@
     const one = cases[shown];
     one.layers.forEach((name, place) => {
       const input = layers.find((other) => other.dataset.layer === name);
-      viewer.setOpacity(place + 1, input.checked ? 1 : 0);
+      viewer.setOpacity(place + 1, input.checked ? 0.55 : 0);
     });
     viewer.updateGLVolume();
   };

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ..analyses.decomposition import Decomposition
     from ..reports import CasePicture, CohortSummary
 
-_CASES = 12
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Story:
@@ -79,31 +77,31 @@ def _cohorts(story: Story) -> "tuple[CohortSummary, ...]":
 
 
 def _cases(scores: pd.DataFrame, story: Story) -> "list[CasePicture]":
-    """Patients' worst cases, and some from the middle and the top, so that the range is seen."""
+    """Every case of the patients that has a prediction and an image to look at."""
     if story.inputs is None or story.source is None:
         return []
-    own = scores[(scores["group"] == "glioma") & (scores["model"] == story.source.model)]
-    ranked = own.sort_values(["value", "participant_id"]).reset_index(drop=True)
-    n_worst = min(len(ranked), _CASES - 4)
-    spread = np.linspace(n_worst, len(ranked) - 1, 4).round().astype(int) if len(ranked) > n_worst else []
-    chosen = ranked.iloc[sorted({*range(n_worst), *(int(i) for i in spread)})]
-    made = [_case(row, scores, story.inputs.patients, story.source, story.tuned) for _, row in chosen.iterrows()]
+    keys = ["participant_id", "bundle", "hemisphere"]
+    patients = scores[scores["group"] == "glioma"]
+    own = patients[patients["model"] == story.source.model].drop_duplicates(keys)
+    tuned = patients[patients["model"] == story.tuned.model] if story.tuned is not None else patients.iloc[:0]
+    after = tuned.drop_duplicates(keys).set_index(keys)["value"].to_dict()
+    made = [
+        _case(row, float(after.get(tuple(row[name] for name in keys), np.nan)), story) for row in own.to_dict("records")
+    ]
     return [case for case in made if case is not None]
 
 
-def _case(
-    row: "pd.Series", scores: pd.DataFrame, cohort: Cohort, source: Predictions, tuned: Predictions | None
-) -> "CasePicture | None":
+def _case(row: Mapping[str, Any], dice_after: float, story: Story) -> "CasePicture | None":
     from ..reports import CasePicture
 
-    bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
-    case = cohort[row["participant_id"]]
-    predicted = source.cohort[row["participant_id"]].masks.get(bundle)
-    image = case.images.get("t1w") or next((p for name, p in sorted(case.images.items()) if name != "peaks"), None)
-    if predicted is None or image is None:
+    if story.inputs is None or story.source is None:
         return None
-    keys = {"participant_id": row["participant_id"], "bundle": row["bundle"], "hemisphere": row["hemisphere"]}
-    after = scores[(scores[list(keys)] == pd.Series(keys)).all(axis=1) & (scores["model"] != source.model)]
+    bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
+    case = story.inputs.patients[row["participant_id"]]
+    predicted = story.source.cohort[row["participant_id"]].masks.get(bundle)
+    image = case.images.get("t1w") or next((p for name, p in sorted(case.images.items()) if name != "peaks"), None)
+    if predicted is None or image is None or bundle not in case.masks:
+        return None
     return CasePicture(
         participant_id=row["participant_id"],
         bundle=bundle,
@@ -113,8 +111,8 @@ def _case(
         reference=case.masks[bundle],
         prediction=predicted,
         tumor=case.tumor,
-        model=source.model,
+        model=story.source.model,
         status=row["status"],
-        after=tuned.cohort[row["participant_id"]].masks.get(bundle) if tuned is not None else None,
-        dice_after=float(after["value"].iloc[0]) if len(after) else float("nan"),
+        after=story.tuned.cohort[row["participant_id"]].masks.get(bundle) if story.tuned is not None else None,
+        dice_after=dice_after,
     )
