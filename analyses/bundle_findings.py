@@ -237,7 +237,8 @@ def _glass(ax: Any, places: ErrorPlaces, most: float) -> Any:
             threshold=1e-6,
             symmetric_cbar=False,
         )
-        display.annotate(positions=False, size=7, bg_color="none", color=ax.xaxis.label.get_color())
+        for one in display.axes.values():
+            one.draw_left_right(size=7, bg_color="none", color=ax.xaxis.label.get_color())
         ax.figure.text(0.01, bottom + 0.46, kind, va="top")
     return ax
 

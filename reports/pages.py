@@ -277,19 +277,23 @@ class Pages:
 
     def _render(self, template: str, *, viewer: Viewer | None, **values: Any) -> str:
         script = _resource("report.js") + (_resource("viewer.js") if viewer is not None else "")
-        return _environment().get_template(template).render(
-            report=self.report,
-            bundles=self.bundles,
-            participants=self.participants,
-            sisters=self.sisters,
-            home=self.stem,
-            version=__version__,
-            styles=Markup(_resource("styles.css")),
-            script=Markup(script),
-            viewer=viewer,
-            policy=_policy(script, viewer),
-            run_key=hashlib.sha256(f"{self.report.title}{self.report.verdict}".encode()).hexdigest()[:12],
-            **values,
+        return (
+            _environment()
+            .get_template(template)
+            .render(
+                report=self.report,
+                bundles=self.bundles,
+                participants=self.participants,
+                sisters=self.sisters,
+                home=self.stem,
+                version=__version__,
+                styles=Markup(_resource("styles.css")),
+                script=Markup(script),
+                viewer=viewer,
+                policy=_policy(script, viewer),
+                run_key=hashlib.sha256(f"{self.report.title}{self.report.verdict}".encode()).hexdigest()[:12],
+                **values,
+            )
         )
 
 

@@ -90,7 +90,7 @@ def render(cases: Sequence[CasePicture], convention: Convention, *, volumes: boo
             )
             read[key] = images
         except (ValueError, OSError) as error:
-            drawn[key] = Drawn(problem=str(error))
+            drawn[key] = Drawn(problem=_without_places(str(error), case))
     if not volumes or not read:
         return Rendered(drawn=drawn)
     boxes = np.stack([images.box() for images in read.values()])
@@ -101,3 +101,11 @@ def render(cases: Sequence[CasePicture], convention: Convention, *, volumes: boo
     finer = min(image.spacing_mm) < OVERVIEW_MM
     detail = pack(image, layers, box, window(image), DETAIL_MM) if finer else overview
     return Rendered(drawn=drawn, overview=overview, detail=detail)
+
+
+def _without_places(message: str, case: CasePicture) -> str:
+    """A message that names files without where they are: reports are shared."""
+    for path in (case.image, case.reference, case.prediction, case.tumor, case.after):
+        if path is not None:
+            message = message.replace(str(path), path.name)
+    return message

@@ -117,7 +117,9 @@ def side_files(images: Sequence[Rendered], niivue: Niivue) -> dict[str, str]:
         if made.overview is not None:
             name = volumes_name(place)
             content = _json({"image": made.overview.image, "overlays": dict(made.overview.overlays)})
-            files[f"{name}.js"] = f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}] = {content};\n"
+            files[f"{name}.js"] = (
+                f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}] = {content};\n"
+            )
     return files
 
 

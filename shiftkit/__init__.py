@@ -17,6 +17,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .api import (
         check,
+        compare,
         decompose,
         finetune,
         import_cohort,
@@ -42,6 +43,7 @@ __all__ = [
     "Volume",
     "__version__",
     "check",
+    "compare",
     "decompose",
     "finetune",
     "import_cohort",

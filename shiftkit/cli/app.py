@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..version import __version__
+from . import cite, compare, report
 from . import model as model_verbs
 from .options import (
     CohortName,
@@ -39,6 +40,9 @@ app = typer.Typer(
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
 app.add_typer(model_verbs.app, name="model")
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("cite")(cite.cite)
 
 
 @app.callback()
@@ -276,6 +280,9 @@ def score(
     penalty: Annotated[float, typer.Option(min=0, help="HD95 and ASSD of a missed bundle in mm.")] = 100.0,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Threshold on probabilities.")] = None,
     error_maps: Annotated[Path | None, typer.Option("--error-maps", help="Folder for maps of hits and misses.")] = None,
+    exclude: Annotated[
+        Path | None, typer.Option("--exclude", help="Ratings from a report: cases rated bad are left out.")
+    ] = None,
     jobs: Jobs = None,
 ) -> None:
     """Score predicted masks against a cohort's reference masks, also masks that another tool made."""
@@ -295,6 +302,11 @@ def score(
         jobs=jobs or 0,
         progress=progress,
     )
+    if exclude is not None:
+        from ..analyses.ratings import without_bad
+
+        scores, n_bad = without_bad(scores, exclude)
+        say(f"Left out as rated bad in {exclude.name}: {n_bad} case{'s' * (n_bad != 1)}.")
     scores.save(out)
     say(str(scores), f"Table: {out}")
 

@@ -2,18 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ..names import Progress, find_cohort
 from ..runs import Run
+from ..tables import SECTIONS
 from ..types import Bundle, Cohort, Finding, Predictions
 from .inputs import Inputs
 
 if TYPE_CHECKING:
     from ..analyses.decomposition import Decomposition
-    from ..reports import CasePicture, CohortSummary
+    from ..reports import CasePicture, CohortSummary, Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,12 @@ class Story:
         Sentences about this run.
     failed : mapping of str to str
         Participants without a prediction, with the reason.
+    controls : Predictions or None
+        Of the controls, for what the bundles' pages compare patients with.
+    jobs : int
+        Processes; 0 uses every core.
+    progress : callable or None
+        Called as ``progress(done, total, text)``.
     """
 
     inputs: Inputs | None = None
@@ -37,6 +46,9 @@ class Story:
     tuned: Predictions | None = None
     notes: tuple[str, ...] = ()
     failed: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    controls: Predictions | None = None
+    jobs: int = 1
+    progress: Progress | None = None
 
 
 def write_report(
@@ -47,8 +59,8 @@ def write_report(
     story: Story,
     record: Mapping[str, Any],
 ) -> None:
-    """Write ``report.html``, the bundles' pages and the figures of a run."""
-    from ..reports import report
+    """Write ``report.html``, the pages of bundles and participants, the figures of a run, and the report as data."""
+    from ..reports import report, store
 
     page = report(
         findings,
@@ -59,8 +71,69 @@ def write_report(
         provenance={key: record[key] for key in record if key not in ("verdict", "estimates")},
         table=components,
         notes=(*story.notes, *result.notes),
+        bundle_findings=_bundles(run, result.scores, story),
     )
-    page.save(run.root / "report.html")
+    page.save(run.root / "report.html", jobs=story.jobs, progress=story.progress)
+    store(page, run.root)
+
+
+def report_again(
+    folder: Path,
+    *,
+    cohort: str | Path | Cohort | None = None,
+    linked: bool | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> "Report":
+    """Write the report of a finished run again, from its data, drawings and images; see ``shiftkit report``.
+
+    Nothing is estimated again: the same run gives the same bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        The run.
+    cohort : str, Path or Cohort, optional
+        Where the patients' cohort is now, if it was moved.
+    linked, jobs, progress
+        See `shiftkit.reports.Report.save`.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no run with a report.
+    """
+    from ..reports import restore
+
+    root = find_cohort(cohort, progress).root if cohort is not None else None
+    page = restore(folder, root)
+    page.save(folder / "report.html", jobs=jobs, linked=linked, progress=progress)
+    return page
+
+
+def _bundles(run: Run, scores: pd.DataFrame, story: Story) -> "dict[Bundle, tuple[Finding, ...]]":
+    """What the bundles' pages tell; along the bundle and in the brain where there are images."""
+    from ..analyses.bundle_findings import bundle_findings
+    from ..analyses.error_places import error_places
+    from ..analyses.sections import score_sections
+
+    if story.inputs is None or story.source is None:
+        return bundle_findings(scores)
+    pairs = [(story.source, story.inputs.patients)]
+    if story.controls is not None:
+        pairs.append((story.controls, story.inputs.controls))
+    options = {"jobs": story.jobs, "progress": story.progress}
+    parts = [score_sections(predicted, _predicted(cohort, predicted), **options) for predicted, cohort in pairs]
+    sections = pd.concat(parts, ignore_index=True)
+    run.write_table(sections, SECTIONS)
+    patients = _predicted(story.inputs.patients, story.source)
+    return bundle_findings(scores, sections, error_places(story.source, patients, jobs=story.jobs))
+
+
+def _predicted(cohort: Cohort, predictions: Predictions) -> Cohort:
+    """The cases that have predictions."""
+    keys = {case.key for case in predictions.cohort}
+    return cohort.where(lambda case: case.key in keys)
 
 
 def _cohorts(story: Story) -> "tuple[CohortSummary, ...]":

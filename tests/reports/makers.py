@@ -169,7 +169,9 @@ def example(folder: Path, n: int = 4, ids: list[str] | None = None) -> Report:
     return report(
         [
             sensitivity(),
-            distance([one.participant_id for one in pictures], [p.distance_mm for p in pictures], [p.dice for p in pictures]),
+            distance(
+                [one.participant_id for one in pictures], [p.distance_mm for p in pictures], [p.dice for p in pictures]
+            ),
             decomposition(),
         ],
         title="Domain shift of bundle segmentation in 24 glioma patients",
