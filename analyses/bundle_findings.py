@@ -90,8 +90,8 @@ def against_distance(scores: pd.DataFrame, bundle: Bundle) -> Finding:
         caveats=("Not a test: the decomposition tests whether performance depends on the distance.",),
         method=f"Running mean with a Gaussian kernel of {_WIDTH_MM:.0f} mm; band: pointwise 95 % percentile bootstrap.",
         figure=figure,
-        alt=f"Each patient's {metric} by distance to the tumor, with a running mean and its band for each model, and the "
-        "controls' mean.",
+        alt=f"Each patient's {metric} by distance to the tumor, with a running mean and its band for each model, and "
+        "the controls' mean.",
     )
 
 
@@ -181,13 +181,11 @@ def _profile_claim(profile: pd.DataFrame) -> str:
     if not len(patients):
         return "No patient has a reference to cut into sections."
     if not len(controls):
-        worst = patients.idxmin()
-        return f"Patients score lowest in section {worst} of {len(patients)}: {patients[worst]:.2f} Dice."
+        return f"Patients score lowest in section {patients.idxmin()} of {len(patients)}: {patients.min():.2f} Dice."
     drop = (controls - patients).dropna()
-    worst = drop.idxmax()
     return (
-        f"The drop is largest in section {worst} of {len(drop)}: {drop[worst]:.2f} Dice; it is smallest in section "
-        f"{drop.idxmin()}: {drop.min():.2f}."
+        f"The drop is largest in section {drop.idxmax()} of {len(drop)}: {drop.max():.2f} Dice; it is smallest in "
+        f"section {drop.idxmin()}: {drop.min():.2f}."
     )
 
 
@@ -201,8 +199,8 @@ def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
     return Finding(
         key=f"bundle-{bundle.label}-errors",
         title="In the brain",
-        claim=f"At the places where most patients agree, {most['missed']:.0%} of {places.n} patients miss the bundle and "
-        f"{most['false']:.0%} have false voxels.",
+        claim=f"At the places where most patients agree, {most['missed']:.0%} of {places.n} patients miss the bundle "
+        f"and {most['false']:.0%} have false voxels.",
         table=places.to_frame(),
         caveats=(
             "Participants are aligned by the extent of their brains only: the map shows where errors gather, not where "
@@ -212,24 +210,28 @@ def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
         "projections.",
         references=("10.3389/fninf.2014.00014",),
         figure=figure,
-        alt="Glass brains from the side, the back and above: darker where more patients miss the bundle, in the upper "
+        alt="Glass brains from the side, the back and above: a fuller color where more patients miss the bundle, in the upper "
         "row, or have false voxels, in the lower row.",
     )
 
 
 def _glass(ax: Any, places: ErrorPlaces, most: float) -> Any:
     import nibabel as nib
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
     from nilearn.plotting import plot_glass_brain
 
     ax.set_axis_off()
     for kind, bottom in zip(KINDS, (0.5, 0.0), strict=True):
         share = places.share(kind)
+        # The palest third is left out: it cannot be seen on white, and outshines the rest on a dark page.
+        colors = colormaps["YlOrBr" if kind == "missed" else "Blues"](np.linspace(0.35, 1, 256))
         display = plot_glass_brain(
             nib.Nifti1Image(share.array, share.affine),
             figure=ax.figure,
             axes=(0.0, bottom, 0.93, 0.5),
             display_mode="ortho",
-            cmap="YlOrBr" if kind == "missed" else "Blues",
+            cmap=ListedColormap(colors),
             vmin=0.0,
             vmax=most,
             colorbar=True,

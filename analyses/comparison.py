@@ -124,6 +124,9 @@ class Comparison:
         lines += [f"{row['setting']}: {row['first']} | {row['second']}" for row in self.settings.to_dict("records")]
         return "\n".join(lines)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
     def _repr_html_(self) -> str:
         from html import escape
 

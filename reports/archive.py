@@ -116,8 +116,9 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _found(content: Mapping[str, Any]) -> Finding:
     estimates = tuple(Estimate(**{name: _number(value) for name, value in one.items()}) for one in content["estimates"])
-    sequences = {name: tuple(content[name]) for name in ("caveats", "references")}
-    return Finding(**{**content, **sequences, "estimates": estimates, "table": _frame(content["table"])})
+    sequences: dict[str, Any] = {name: tuple(content[name]) for name in ("caveats", "references")}
+    fields: dict[str, Any] = {**content, **sequences, "estimates": estimates, "table": _frame(content["table"])}
+    return Finding(**fields)
 
 
 def _case(case: CasePicture) -> dict[str, Any]:
@@ -127,9 +128,12 @@ def _case(case: CasePicture) -> dict[str, Any]:
 
 def _picture(content: Mapping[str, Any], where: Mapping[str, str], folder: Path, cohort: Path | None) -> CasePicture:
     name, hemisphere = content["bundle"]
-    files = {key: _resolved(folder, place, content["participant_id"], cohort) for key, place in where.items()}
-    numbers = {key: _number(value) for key, value in content.items()}
-    return CasePicture(**{**numbers, "bundle": Bundle(name=name, hemisphere=hemisphere), **files})
+    files: dict[str, Any] = {
+        key: _resolved(folder, place, content["participant_id"], cohort) for key, place in where.items()
+    }
+    fields: dict[str, Any] = {key: _number(value) for key, value in content.items()}
+    fields.update(files, bundle=Bundle(name=name, hemisphere=hemisphere))
+    return CasePicture(**fields)
 
 
 def _resolved(folder: Path, place: str, participant: str, cohort: Path | None) -> Path:

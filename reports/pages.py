@@ -331,6 +331,7 @@ def _environment() -> jinja2.Environment:
         "finite": math.isfinite,
         "doi": plain_doi,
         "spoken": spoken,
+        "breakable": _breakable,
     }
     environment.filters.update(filters)
     return environment
@@ -338,6 +339,11 @@ def _environment() -> jinja2.Environment:
 
 def _resource(name: str) -> str:
     return resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text(encoding="utf-8")
+
+
+def _breakable(text: str) -> Markup:
+    """Long words of tables may break after an underscore."""
+    return Markup("_<wbr>").join(text.split("_"))
 
 
 def _data_uri(text: str, kind: str) -> str:

@@ -122,8 +122,10 @@ def _bundles(run: Run, scores: pd.DataFrame, story: Story) -> "dict[Bundle, tupl
     pairs = [(story.source, story.inputs.patients)]
     if story.controls is not None:
         pairs.append((story.controls, story.inputs.controls))
-    options = {"jobs": story.jobs, "progress": story.progress}
-    parts = [score_sections(predicted, _predicted(cohort, predicted), **options) for predicted, cohort in pairs]
+    parts = [
+        score_sections(predicted, _predicted(cohort, predicted), jobs=story.jobs, progress=story.progress)
+        for predicted, cohort in pairs
+    ]
     sections = pd.concat(parts, ignore_index=True)
     run.write_table(sections, SECTIONS)
     patients = _predicted(story.inputs.patients, story.source)
@@ -164,7 +166,7 @@ def _cases(scores: pd.DataFrame, story: Story) -> "list[CasePicture]":
     return [case for case in made if case is not None]
 
 
-def _case(row: Mapping[str, Any], dice_after: float, story: Story) -> "CasePicture | None":
+def _case(row: Mapping[Any, Any], dice_after: float, story: Story) -> "CasePicture | None":
     from ..reports import CasePicture
 
     if story.inputs is None or story.source is None:
