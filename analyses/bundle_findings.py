@@ -210,8 +210,8 @@ def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
         "projections.",
         references=("10.3389/fninf.2014.00014",),
         figure=figure,
-        alt="Glass brains from the side, the back and above: a fuller color where more patients miss the bundle, in the upper "
-        "row, or have false voxels, in the lower row.",
+        alt="Glass brains from the side, the back and above: a fuller color where more patients miss the bundle, in the "
+        "upper row, or have false voxels, in the lower row.",
     )
 
 
