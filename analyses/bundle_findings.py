@@ -210,7 +210,7 @@ def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
         "projections.",
         references=("10.3389/fninf.2014.00014",),
         figure=figure,
-        alt="Glass brains from the side, the back and above: a fuller color where more patients miss the bundle, in the "
+        alt="Glass brains from the side, the back and above: fuller colors where more patients miss the bundle, in the "
         "upper row, or have false voxels, in the lower row.",
     )
 
