@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 DEMO ?= demo
+VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test lint types format doctest reference-model wheel clean
+.PHONY: demo test lint types format doctest reference-model viewer wheel clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -27,11 +28,13 @@ $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 demo: $(VENV)/demo.done
+	@$(VIEWER) --optional
 	@test ! -e $(DEMO)/report.html || echo "$(DEMO)/report.html is there already; 'rm -r $(DEMO)' makes it anew."
 	@test -e $(DEMO)/report.html || $(BIN)/shiftkit demo --out $(DEMO) --resume
 	@echo "Open $(DEMO)/report.html in a browser."
 
 test: $(VENV)/test.done
+	@$(VIEWER) --optional
 	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadfile --doctest-modules shiftkit tests
 
 lint: $(VENV)/dev.done
@@ -50,7 +53,12 @@ reference-model: $(VENV)/demo.done
 	$(BIN)/shiftkit train --cohort healthy --modality peaks --out build/reference
 	$(BIN)/python -c "import shutil; shutil.copytree('build/reference', 'shiftkit/models/reference', dirs_exist_ok=True)"
 
+# niivue, from the registry npm is set up for, checked against its digest; kept out of git and shipped in the wheel.
+viewer: $(VENV)/demo.done
+	$(VIEWER)
+
 wheel: $(VENV)/dev.done
+	@$(VIEWER) --optional
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean:

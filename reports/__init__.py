@@ -1,5 +1,6 @@
 """Findings in, HTML out: one file that opens anywhere, offline."""
 
+from .archive import restore, store
 from .build import CohortSummary, Report, report
 from .cases import CasePicture, picture, three_planes
 from .cite import citation_bibtex, citation_markdown
@@ -16,6 +17,8 @@ __all__ = [
     "draw",
     "picture",
     "report",
+    "restore",
+    "store",
     "styled",
     "three_planes",
 ]

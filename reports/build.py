@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ..files import write_text
-from ..types import Cohort, Finding
+from ..names import Progress
+from ..types import Bundle, Cohort, Finding
 from .cases import CasePicture, Convention, worst_first
 
 LIMITATIONS = (
@@ -90,7 +91,11 @@ class Report:
     convention : {"radiological", "neurological"}
         Which side of the participant stands on the viewer's left.
     max_cases : int
-        Pictures on the first page; the rest stand on the bundles' pages.
+        Pictures on the first page and on a bundle's page; all of them stand on the participants' pages.
+    bundle_findings : mapping of Bundle to tuple of Finding
+        What the bundles' pages tell.
+    figures : Path or None
+        Folder with drawings of an earlier report, for findings that have no figure of their own.
     """
 
     title: str
@@ -104,15 +109,19 @@ class Report:
     limitations: tuple[str, ...] = LIMITATIONS
     convention: Convention = "radiological"
     max_cases: int = 12
+    bundle_findings: Mapping[Bundle, tuple[Finding, ...]] = field(default_factory=dict[Bundle, tuple[Finding, ...]])
+    figures: Path | None = None
 
     @cached_property
     def html(self) -> str:
         """The first page, complete in itself."""
         from .pages import Pages
 
-        return Pages(self, linked=False).main()
+        return Pages(self, sisters=False).main()
 
-    def save(self, path: str | Path, *, jobs: int = 1) -> Path:
+    def save(
+        self, path: str | Path, *, jobs: int = 1, linked: bool | None = None, progress: Progress | None = None
+    ) -> Path:
         """Write the report.
 
         Parameters
@@ -121,25 +130,33 @@ class Report:
             The first page, such as ``report.html``. Beside it go the bundles' and participants' pages in
             ``reports/``, the figures in ``figures/``, ``CITATION.md`` and ``CITATION.bib``. Links are relative.
         jobs : int
-            Processes that draw the pictures of cases.
+            Processes that work on the images of cases; 0 uses every core.
+        linked : bool, optional
+            Whether the viewer and its volumes lie in files beside the pages, in ``reports/volumes/``. By default
+            they are embedded unless a page would grow beyond 15 MB.
+        progress : callable, optional
+            Called as ``progress(done, total, text)``.
 
         Returns
         -------
         Path
-            The first page. It stays whole when it is moved away from the others.
+            The first page. Unless ``linked``, it stays whole when it is moved away from the others.
         """
         from .pages import Pages
 
         path = Path(path)
-        pages = Pages(self, linked=True, stem=path.name)
-        if jobs > 1:
-            pages.draw_cases(jobs)
+        pages = Pages(self, sisters=True, stem=path.name, linked=linked, jobs=jobs)
+        if pages.linked and linked is None and progress is not None:
+            progress(0, 1, "Report: the viewer's volumes would make a page larger than 15 MB and lie beside the pages")
         for name, text in pages.files():
             write_text(path.parent / name, text)
         return path
 
     def __str__(self) -> str:
         return f"{self.title}\n{self.verdict}\n{len(self.findings)} findings, {len(self.cases)} cases"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -164,6 +181,7 @@ def report(
     limitations: Sequence[str] = (),
     convention: Convention = "radiological",
     max_cases: int = 12,
+    bundle_findings: Mapping[Bundle, Sequence[Finding]] | None = None,
 ) -> Report:
     """Put findings together into a report.
 
@@ -189,7 +207,9 @@ def report(
     convention : {"radiological", "neurological"}
         Which side of the participant stands on the viewer's left in pictures.
     max_cases : int
-        Pictures on the first page.
+        Pictures on the first page and on a bundle's page.
+    bundle_findings : mapping of Bundle to sequence of Finding, optional
+        What the bundles' pages tell besides their cases. Keys of findings must be unique in the whole report.
 
     Returns
     -------
@@ -217,6 +237,7 @@ def report(
         limitations=(*LIMITATIONS, *limitations),
         convention=convention,
         max_cases=max_cases,
+        bundle_findings={bundle: tuple(found) for bundle, found in (bundle_findings or {}).items()},
     )
 
 

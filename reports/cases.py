@@ -87,6 +87,61 @@ def worst_first(cases: "tuple[CasePicture, ...]") -> "tuple[CasePicture, ...]":
     return tuple(sorted(cases, key=lambda case: (np.isnan(case.dice), case.dice, case.participant_id)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaseImages:
+    """What a case's files hold, read once.
+
+    Parameters
+    ----------
+    image, reference, prediction : Volume
+        The image with one channel and no NaN.
+    after, tumor : Volume or None
+        Where there are any.
+    """
+
+    image: Volume
+    reference: Volume
+    prediction: Volume
+    after: Volume | None = None
+    tumor: Volume | None = None
+
+    @classmethod
+    def read(cls, case: CasePicture) -> "CaseImages":
+        """Read a case's files.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read.
+        """
+        return cls(
+            image=_scalar(case.image),
+            reference=read_mask(case.reference),
+            prediction=read_mask(case.prediction),
+            after=read_mask(case.after) if case.after is not None else None,
+            tumor=_mask(case.tumor) if case.tumor is not None else None,
+        )
+
+    @property
+    def layers(self) -> dict[str, Volume]:
+        """The masks that are there, by name."""
+        found = {name: getattr(self, name) for name in ("reference", "prediction", "after", "tumor")}
+        return {name: mask for name, mask in found.items() if mask is not None}
+
+    def box(self) -> NDArray[np.float64]:
+        """The part of the world worth showing, shape (2, 3), mm: where the image is not background, and all masks."""
+        return _box(self.image, list(self.layers.values()))
+
+    def center(self, box: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where the slices are cut, mm."""
+        return _center(self.reference, self.prediction, self.tumor, box)
+
+    def draw(self, convention: Convention, *, after: bool = False) -> str:
+        """Draw the three planes; with ``after``, the prediction is the one after fine-tuning."""
+        prediction = self.after if after and self.after is not None else self.prediction
+        return three_planes(self.image, self.reference, prediction, self.tumor, convention=convention)
+
+
 def picture(case: CasePicture, convention: Convention = "radiological", *, after: bool = False) -> str:
     """Draw a case from its files; see `three_planes`.
 
@@ -97,9 +152,7 @@ def picture(case: CasePicture, convention: Convention = "radiological", *, after
     DataError
         If an image cannot be read.
     """
-    tumor = read_mask(case.tumor) if case.tumor is not None else None
-    prediction = read_mask(case.after if after and case.after is not None else case.prediction)
-    return three_planes(_scalar(case.image), read_mask(case.reference), prediction, tumor, convention=convention)
+    return CaseImages.read(case).draw(convention, after=after)
 
 
 def three_planes(
@@ -143,10 +196,9 @@ def three_planes(
     ]
     if tumor is not None:
         outlines.insert(0, Outline(name="tumor", mask=tumor, color=TUMOR[0], dash=TUMOR[1]))
-    anatomy = image if image.array.ndim == 3 else image.with_array(image.array[..., 0])
-    anatomy = anatomy.with_array(np.nan_to_num(anatomy.array.astype(np.float32)))
-    low, high = _window(anatomy)
-    box = _box(anatomy, outlines)
+    anatomy = _one_channel(image)
+    low, high = window(anatomy)
+    box = _box(anatomy, [outline.mask for outline in outlines])
     # The image's own resolution keeps pages small; browsers smooth it. Coarse images need smoother outlines.
     step = float(np.clip(min(anatomy.spacing_mm), 1.0, 2.0))
     center = _center(reference, prediction, tumor, box)
@@ -165,10 +217,23 @@ def three_planes(
     )
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _scalar(path: Path) -> Volume:
     """Read an image that several pictures of one participant share."""
-    return read_image(path)
+    return _one_channel(read_image(path))
+
+
+@lru_cache(maxsize=2)
+def _mask(path: Path) -> Volume:
+    """Read a tumor mask that several pictures of one participant share."""
+    return read_mask(path)
+
+
+def _one_channel(image: Volume) -> Volume:
+    anatomy = image if image.array.ndim == 3 else image.with_array(image.array[..., 0])
+    if anatomy.array.dtype == np.float32 and np.isfinite(anatomy.array).all():
+        return anatomy
+    return anatomy.with_array(np.nan_to_num(anatomy.array.astype(np.float32)))
 
 
 def _world(volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -176,10 +241,10 @@ def _world(volume: Volume, inside: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.argwhere(inside) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
 
 
-def _box(anatomy: Volume, outlines: list[Outline]) -> NDArray[np.float64]:
+def _box(anatomy: Volume, masks: list[Volume]) -> NDArray[np.float64]:
     """The part of the world worth showing, shape (2, 3): where the image is not background, and all masks."""
     inside = anatomy.array > 0.05 * max(float(anatomy.array.max()), 1e-6)
-    corners = [_corners(anatomy, inside)] + [_corners(o.mask, o.mask.array > 0.5) for o in outlines]
+    corners = [_corners(anatomy, inside)] + [_corners(mask, mask.array > 0.5) for mask in masks]
     cloud = np.concatenate(corners)
     if not len(cloud):
         cloud = _corners(anatomy, np.ones(anatomy.shape, dtype=bool))
@@ -216,7 +281,7 @@ def _center(
     return center
 
 
-def _window(anatomy: Volume) -> tuple[float, float]:
+def window(anatomy: Volume) -> tuple[float, float]:
     """Black and white of the picture: background and the 99.5th percentile of what is not background."""
     values = anatomy.array[anatomy.array > 0]
     return (0.0, float(np.percentile(values, 99.5))) if values.size else (0.0, 1.0)

@@ -47,7 +47,8 @@ def citation_markdown(report: "Report") -> str:
     paragraph = " ".join([opening, f"Participants: {people}." if people else "", *methods, *report.notes])
     numbers = [f"- {estimate}" for finding in report.findings for estimate in finding.estimates]
     references = [f"- https://doi.org/{doi}" for doi in references_of(report)]
-    parts = ["# Methods", re.sub(r"\s+", " ", paragraph).strip(), "# Result", report.verdict]
+    parts = ["# Methods", re.sub(r"\s+", " ", paragraph).strip()]
+    parts += ["# Result", report.verdict] if report.verdict else []
     parts += ["# Estimates", "\n".join(numbers)] if numbers else []
     parts += ["# References", "\n".join(references)] if references else []
     # Markdown lets tags through; what looks like one in a name stays text.

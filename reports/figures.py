@@ -2,12 +2,16 @@
 
 import io
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 from ..types import Finding
 from .style import COLUMN_MM, INK, styled
 
+Place = tuple[float, float, float, float]
+_PAPER = re.compile(r'<rect width="100%" height="100%" fill="#ffffff" data-place="([^"]*)"/>')
 _IDS = re.compile(r'(\bid="|xlink:href="#|url\(#)')
 _STRIP = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", re.DOTALL)
 
@@ -22,10 +26,24 @@ class Drawing:
         A complete SVG file on white.
     inline : str
         The same for the inside of a page: transparent, in the page's text color, its ids made unique.
+    place : tuple of float
+        From data to the drawing's own units, where both axes are linear: ``x * place[0] + place[1]`` and
+        ``y * place[2] + place[3]``; zeros where they are not.
     """
 
     standalone: str
     inline: str
+    place: Place = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A case in a drawing: where it stands in the data, its key, and what is said about it."""
+
+    x: float
+    y: float
+    key: str
+    text: str
 
 
 def draw(finding: Finding, width: str, prefix: str) -> Drawing:
@@ -51,11 +69,38 @@ def draw(finding: Finding, width: str, prefix: str) -> Drawing:
         If the finding has no figure.
     """
     try:
-        svg = _svg(finding, width, math=True)
+        svg, place = _svg(finding, width, dollars=True)
     except ValueError:
         # A lone dollar sign in a name is not mathematics; draw it as it stands.
-        svg = _svg(finding, width, math=False)
-    return Drawing(standalone=_on_white(svg), inline=inline(svg, prefix))
+        svg, place = _svg(finding, width, dollars=False)
+    return Drawing(standalone=_on_white(svg, place), inline=inline(svg, prefix), place=place)
+
+
+def drawn_before(standalone: str, prefix: str) -> Drawing:
+    """A drawing again, from the file that an earlier report wrote."""
+    paper = _PAPER.search(standalone)
+    numbers = [float(word) for word in paper[1].split()] if paper is not None else []
+    x, x0, y, y0 = numbers if len(numbers) == 4 else (0.0, 0.0, 0.0, 0.0)
+    return Drawing(
+        standalone=standalone, inline=inline(_PAPER.sub("", standalone, count=1), prefix), place=(x, x0, y, y0)
+    )
+
+
+def with_points(drawing: Drawing, points: Sequence[Point]) -> Drawing:
+    """Lay clickable points over a drawing; the ink under them stays as it is."""
+    x, x0, y, y0 = drawing.place
+    if not points or not x or not y:
+        return drawing
+    frame = re.search(r'viewBox="([^"]*)"', drawing.inline)
+    _, _, width, height = (float(word) for word in frame[1].split()) if frame is not None else (0.0,) * 4
+    placed = [(point, point.x * x + x0, point.y * y + y0) for point in points]
+    circles = "".join(
+        f'<circle class="point" data-case="{escape(point.key)}" cx="{right:.1f}" cy="{down:.1f}" r="4">'
+        f"<title>{escape(point.text)}</title></circle>"
+        for point, right, down in placed
+        if 0 <= right <= width and 0 <= down <= height
+    )
+    return replace(drawing, inline=drawing.inline.removesuffix("</svg>") + f"<g>{circles}</g></svg>")
 
 
 def inline(svg: str, prefix: str) -> str:
@@ -76,18 +121,19 @@ def inline(svg: str, prefix: str) -> str:
     return bare.replace(INK, "currentColor").replace("#000000", "currentColor")
 
 
-def _svg(finding: Finding, width: str, math: bool) -> str:
+def _svg(finding: Finding, width: str, dollars: bool) -> tuple[str, Place]:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     inches = COLUMN_MM[width] / 25.4
     height = inches * (0.44 if width == "page" else 0.85)
-    with styled(), mpl.rc_context({"text.parse_math": math}):
+    with styled(), mpl.rc_context({"text.parse_math": dollars}):
         figure = Figure(figsize=(inches, height), layout="constrained")
         FigureCanvasSVG(figure)
-        finding.plot(figure.add_subplot())
-        return _text(figure)
+        axes = figure.add_subplot()
+        finding.plot(axes)
+        return _text(figure), _place(figure, axes)
 
 
 def _text(figure: Any) -> str:
@@ -96,8 +142,20 @@ def _text(figure: Any) -> str:
     return buffer.getvalue()
 
 
-def _on_white(svg: str) -> str:
+def _place(figure: Any, axes: Any) -> Place:
+    """From data to points, 72 an inch, downwards: read once the layout is settled."""
+    if axes.figure is None or axes.get_xscale() != "linear" or axes.get_yscale() != "linear":
+        return (0.0, 0.0, 0.0, 0.0)
+    (x0, y0), (x1, y1) = axes.transData.transform([(0.0, 0.0), (1.0, 1.0)]) * 72 / figure.dpi
+    height = 72 * figure.get_figheight()
+    x, left, y, bottom = (round(float(value), 4) for value in (x1 - x0, x0, y0 - y1, height - y0))
+    return (x, left, y, bottom)
+
+
+def _on_white(svg: str, place: Place) -> str:
     opening = re.search(r"<svg[^>]*>", svg)
     if opening is None:
         return svg
-    return f'{svg[: opening.end()]}<rect width="100%" height="100%" fill="#ffffff"/>{svg[opening.end() :]}'
+    numbers = " ".join(repr(number) for number in place)
+    paper = f'<rect width="100%" height="100%" fill="#ffffff" data-place="{numbers}"/>'
+    return f"{svg[: opening.end()]}{paper}{svg[opening.end() :]}"

@@ -1,60 +1,52 @@
 """Pages from a report: what stands where, and the templates filled."""
 
-import base64
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 
 from ..parallel import in_parallel
-from ..status import Status
-from ..types import Bundle, Finding
+from ..types import Bundle
 from ..version import __version__
 from .build import slug
-from .cases import CasePicture, Convention, picture
+from .cases import CasePicture
 from .cite import citation_bibtex, citation_markdown, plain_doi
-from .figures import Drawing, draw
-from .tables import TableView, by_bundle, estimates_frame, number, view
+from .figures import Point
+from .niivue import bundled, script_hash
+from .rendering import Rendered, by_image, case_key, render
+from .tables import Link, TableView, by_bundle, number, view
+from .viewing import Viewer, side_files, viewer_of, volumes_name
+from .views import (
+    FindingView,
+    case_view,
+    cases_table,
+    file_stem,
+    finding_view,
+    page_name,
+    participant_page_name,
+    points_of,
+    provenance_list,
+    rows_of,
+    spoken,
+)
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .build import Report
+
+LIMIT_BYTES = 15_000_000
+"""What a page may take; reports with larger ones keep volumes and viewer in side files."""
 
 _SAFE = "/:;,.=+ ()-!*"
 _LEADING = ("decomposition", "recovery", "bundles")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FindingView:
-    """A finding with its drawings and tables made."""
-
-    key: str
-    finding: Finding
-    wide: Drawing | None
-    narrow: Drawing | None
-    estimates: TableView | None
-    table: TableView | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseView:
-    """A case with its picture made, or the reason why there is none."""
-
-    key: str
-    case: CasePicture
-    svg: str | None
-    problem: str
-    alt: str
-    status: str
-    after: str | None = None
-    alt_after: str = ""
+_SIDE = "reports/volumes/"
 
 
 class Pages:
@@ -64,17 +56,30 @@ class Pages:
     ----------
     report : Report
         What to render.
-    linked : bool
+    sisters : bool
         Whether the other pages will lie beside the first, so that it may link to them.
     stem : str
         File name of the first page.
+    linked : bool or None
+        Whether volumes and viewer lie in side files; None decides by the size of the pages.
+    jobs : int
+        Processes that work on images.
     """
 
-    def __init__(self, report: "Report", *, linked: bool, stem: str = "report.html") -> None:
+    def __init__(
+        self,
+        report: "Report",
+        *,
+        sisters: bool,
+        stem: str = "report.html",
+        linked: bool | None = None,
+        jobs: int = 1,
+    ) -> None:
         self.report = report
-        self.linked = linked
+        self.sisters = sisters
         self.stem = stem
-        self._pictures: dict[tuple[int, bool], str | Exception] = {}
+        self._asked = linked
+        self._jobs = jobs
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Every file's path relative to the report's folder, with its text."""
@@ -83,21 +88,17 @@ class Pages:
             yield f"reports/{page_name(bundle)}", self.bundle_page(bundle)
         for participant in self.participants:
             yield f"reports/{participant_page_name(participant)}", self.participant_page(participant)
-        for one in self.findings:
-            if one.wide is not None and one.narrow is not None:
-                yield f"figures/{one.key}.svg", one.wide.standalone
-                yield f"figures/{one.key}-column.svg", one.narrow.standalone
+        every = [*self.findings, *(one for bundle in self.bundles for one in self.bundle_findings[bundle])]
+        for one in every:
+            for width, drawing in (("page", one.wide), ("column", one.narrow)):
+                if drawing is not None:
+                    yield f"figures/{file_stem(one.key, width)}.svg", drawing.standalone
         yield "CITATION.md", citation_markdown(self.report)
         yield "CITATION.bib", citation_bibtex(self.report)
-
-    def draw_cases(self, jobs: int) -> None:
-        """Draw all pictures beforehand, in several processes."""
-        from joblib import delayed
-
-        wanted = [(case, after) for case in self.report.cases for after in (False, True) if not after or case.after]
-        tasks = (delayed(_picture_or_error)(case, self.report.convention, after) for case, after in wanted)
-        made = in_parallel(tasks, jobs)
-        self._pictures.update({(id(case), after): svg for (case, after), svg in zip(wanted, made, strict=True)})
+        niivue = bundled()
+        if self.linked and niivue is not None and self._can_view:
+            for name, text in side_files(self.images, niivue).items():
+                yield f"{_SIDE}{name}", text
 
     def main(self) -> str:
         """The first page."""
@@ -110,25 +111,29 @@ class Pages:
             further=[one for one in self.findings if one.finding.key not in (*_LEADING, "distance")],
             tables=self.tables,
             cases=[self._case(case) for case in report.cases[: report.max_cases]],
+            overview=self._overview(report.cases, "Every case, worst first", "reports/", report.max_cases),
+            viewer=self._viewer(report.cases, "reports/"),
             citation=citation_markdown(report),
             bibliography=citation_bibtex(report),
-            provenance=_provenance(report.provenance),
+            provenance=provenance_list(report.provenance),
             # A note that a finding already gives as a caveat need not be read twice.
             notes=[note for note in report.notes if all(note not in one.caveats for one in report.findings)],
-            folder="reports/",
         )
 
     def bundle_page(self, bundle: Bundle) -> str:
         """The page of one bundle in one hemisphere."""
         cases = [case for case in self.report.cases if case.bundle == bundle]
+        shown = cases[: self.report.max_cases]
         return self._render(
             "bundle.html",
             title=f"{bundle.label}: {self.report.title}",
             bundle=bundle,
-            cases=[self._case(case) for case in cases],
-            tables=[t for t in (_rows_of(table, bundle) for table in self.tables) if t is not None],
-            overview=view(_overview(cases), "cases-table", f"Every case of {spoken(bundle)}, worst first"),
-            folder="",
+            findings=self.bundle_findings[bundle],
+            cases=[self._case(case) for case in shown],
+            n_cases=len(cases),
+            tables=[t for t in (rows_of(table, bundle) for table in self.tables) if t is not None],
+            overview=self._overview(cases, f"Every case of {spoken(bundle)}, worst first", "", len(shown)),
+            viewer=self._viewer(cases, ""),
         )
 
     def participant_page(self, participant: str) -> str:
@@ -139,8 +144,8 @@ class Pages:
             title=f"{participant}: {self.report.title}",
             participant=participant,
             cases=[self._case(case) for case in cases],
-            overview=view(_overview(cases), "cases-table", f"Every case of {participant}, worst first"),
-            folder="",
+            overview=self._overview(cases, f"Every case of {participant}, worst first", "", len(cases)),
+            viewer=self._viewer(cases, "", detail=True),
         )
 
     @cached_property
@@ -151,7 +156,7 @@ class Pages:
     @cached_property
     def bundles(self) -> tuple[Bundle, ...]:
         """The bundles that have a page."""
-        found = {case.bundle for case in self.report.cases}
+        found = {case.bundle for case in self.report.cases} | set(self.report.bundle_findings)
         table = self.report.table
         if table is not None and {"bundle", "hemisphere"} <= set(table):
             named = table[(table["bundle"] != "all") & table["hemisphere"].isin(["left", "right", "none"])]
@@ -162,8 +167,24 @@ class Pages:
 
     @cached_property
     def findings(self) -> tuple[FindingView, ...]:
-        """Findings with drawings and tables."""
-        return tuple(_finding(finding, place) for place, finding in enumerate(self.report.findings))
+        """Findings of the first page with drawings and tables."""
+        points = self._points(self.report.cases)
+        return tuple(
+            finding_view(finding, f"f{place}", self.report.figures, points)
+            for place, finding in enumerate(self.report.findings)
+        )
+
+    @cached_property
+    def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
+        """Findings of the bundles' pages."""
+        made: dict[Bundle, tuple[FindingView, ...]] = {}
+        for bundle in self.bundles:
+            points = self._points([case for case in self.report.cases if case.bundle == bundle])
+            made[bundle] = tuple(
+                finding_view(finding, f"f{place}", self.report.figures, points)
+                for place, finding in enumerate(self.report.bundle_findings.get(bundle, ()))
+            )
+        return made
 
     @cached_property
     def tables(self) -> tuple[TableView, ...]:
@@ -183,60 +204,114 @@ class Pages:
             for method, frame in by_bundle(self.report.table).items()
         )
 
-    def _case(self, case: CasePicture) -> CaseView:
-        made = self._picture(case, after=False)
-        after = self._picture(case, after=True) if case.after is not None else None
-        return CaseView(
-            key=slug(f"case-{case.participant_id}-{case.bundle.label}" + (f"-{case.model}" if case.model else "")),
-            case=case,
-            svg=made if isinstance(made, str) else None,
-            problem="" if isinstance(made, str) else str(made),
-            alt=_describe(case, self.report.convention),
-            status=_sentence(case.status),
-            after=after if isinstance(after, str) else None,
-            alt_after=_describe(replace(case, dice=case.dice_after), self.report.convention, "after fine-tuning "),
-        )
+    @cached_property
+    def images(self) -> tuple[Rendered, ...]:
+        """Pictures and volumes, one entry an image, made in several processes."""
+        from joblib import delayed
 
-    def _picture(self, case: CasePicture, *, after: bool) -> str | Exception:
-        """The picture of a case, drawn once; the error where an image is damaged, which must not cost the report."""
-        key = (id(case), after)
-        if key not in self._pictures:
-            self._pictures[key] = _picture_or_error(case, self.report.convention, after)
-        return self._pictures[key]
+        groups = by_image(self.report.cases).values()
+        volumes = bundled() is not None
+        tasks = (delayed(render)(cases, self.report.convention, volumes=volumes) for cases in groups)
+        return tuple(in_parallel(tasks, self._jobs))
 
-    def _render(self, template: str, **values: Any) -> str:
-        environment = _environment()
-        script = _resource("report.js")
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        return environment.get_template(template).render(
-            report=self.report,
-            bundles=self.bundles,
-            participants=self.participants,
+    @cached_property
+    def linked(self) -> bool:
+        """Whether volumes and viewer lie in side files, as asked or because a page would grow too large."""
+        if self._asked is not None or not self.sisters:
+            return bool(self._asked) and self.sisters
+        niivue = bundled()
+        packs = [one.overview for one in self.images if one.overview is not None]
+        if niivue is None or not packs:
+            return False
+        pictures = sorted((len(one.svg or "") + len(one.after or "") for one in self._drawn), reverse=True)
+        # Text and drawings of a page, besides volumes and pictures, stay under three megabytes.
+        total = len(niivue.base64) + sum(pack.size for pack in packs) + 1.2 * sum(pictures[: self.report.max_cases])
+        return total + 3e6 > LIMIT_BYTES
+
+    @property
+    def _drawn(self) -> list[Any]:
+        return [drawn for one in self.images for drawn in one.drawn.values()]
+
+    @cached_property
+    def _rendered(self) -> dict[str, tuple[str, Rendered]]:
+        return {key: (volumes_name(place), one) for place, one in enumerate(self.images) for key in one.drawn}
+
+    @cached_property
+    def _can_view(self) -> bool:
+        return any(one.overview is not None for one in self.images)
+
+    def _case(self, case: CasePicture) -> Any:
+        return case_view(case, self._rendered[case_key(case)][1].drawn[case_key(case)], self.report.convention)
+
+    def _viewer(self, cases: Sequence[CasePicture], folder: str, *, detail: bool = False) -> Viewer | None:
+        niivue = bundled()
+        if niivue is None or not cases:
+            return None
+        return viewer_of(
+            cases,
+            self._rendered,
+            niivue,
+            detail=detail,
             linked=self.linked,
-            home=self.stem,
-            version=__version__,
-            styles=Markup(_resource("styles.css")),
-            script=Markup(script),
-            # Only the page's own script may run, whatever a name or a cell holds.
-            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-            run_key=hashlib.sha256(f"{self.report.title}{self.report.verdict}".encode()).hexdigest()[:12],
-            **values,
+            folder=f"{folder}volumes/" if self.linked else "",
+            static=lambda case: self._static(case, folder),
+        )
+
+    def _static(self, case: CasePicture, folder: str) -> str:
+        """Where the static picture of a case stands, seen from a page; on the page itself without other pages."""
+        page = f"{folder}{participant_page_name(case.participant_id)}" if self.sisters else ""
+        return f"{page}#{case_key(case)}"
+
+    def _overview(self, cases: Sequence[CasePicture], caption: str, folder: str, n_here: int) -> TableView | None:
+        if not cases:
+            return None
+        # Pictures that stand on this page are nearer than those on the participant's.
+        links = [
+            Link(case=case_key(case), href=f"#{case_key(case)}" if place < n_here else self._static(case, folder))
+            for place, case in enumerate(cases)
+        ]
+        return cases_table(cases, caption, links)
+
+    def _points(self, cases: Sequence[CasePicture]) -> list[Point]:
+        return points_of(cases) if self._can_view or self.sisters else []
+
+    def _render(self, template: str, *, viewer: Viewer | None, **values: Any) -> str:
+        script = _resource("report.js") + (_resource("viewer.js") if viewer is not None else "")
+        return (
+            _environment()
+            .get_template(template)
+            .render(
+                report=self.report,
+                bundles=self.bundles,
+                participants=self.participants,
+                sisters=self.sisters,
+                home=self.stem,
+                version=__version__,
+                styles=Markup(_resource("styles.css")),
+                script=Markup(script),
+                viewer=viewer,
+                policy=_policy(script, viewer),
+                run_key=hashlib.sha256(f"{self.report.title}{self.report.verdict}".encode()).hexdigest()[:12],
+                **values,
+            )
         )
 
 
-def page_name(bundle: Bundle) -> str:
-    """File name of a bundle's page."""
-    return f"bundle-{slug(bundle.label)}.html"
+def _policy(script: str, viewer: Viewer | None) -> str:
+    """Only the page's own script and the viewer's may run, whatever a name or a cell holds."""
+    scripts = [script_hash(script)]
+    niivue = bundled()
+    if viewer is not None and niivue is not None:
+        scripts.append("file:" if viewer.folder else niivue.policy)
+    # niivue reads the font and the pictures that it carries within itself through data: and blob: addresses.
+    own = " connect-src data: blob:;" if viewer is not None else ""
+    images = "data: blob:" if viewer is not None else "data:"
+    return f"default-src 'none'; img-src {images};{own} style-src 'unsafe-inline'; script-src {' '.join(scripts)}"
 
 
-def spoken(bundle: Bundle) -> str:
-    """A bundle's name as one says it."""
-    return bundle.name if bundle.hemisphere == "none" else f"{bundle.name} {bundle.hemisphere}"
-
-
-def participant_page_name(participant: str) -> str:
-    """File name of a participant's page."""
-    return f"participant-{slug(participant)}.html"
+def _counts(frame: "pd.DataFrame") -> str:
+    counts = [f"{int(frame.attrs[name])} {name[2:]}" for name in ("n_patients", "n_controls") if name in frame.attrs]
+    return f" ({' and '.join(counts)})" if counts else ""
 
 
 def _environment() -> jinja2.Environment:
@@ -255,6 +330,8 @@ def _environment() -> jinja2.Environment:
         "participant_page": participant_page_name,
         "finite": math.isfinite,
         "doi": plain_doi,
+        "spoken": spoken,
+        "breakable": _breakable,
     }
     environment.filters.update(filters)
     return environment
@@ -264,93 +341,11 @@ def _resource(name: str) -> str:
     return resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text(encoding="utf-8")
 
 
+def _breakable(text: str) -> Markup:
+    """Long words of tables may break after an underscore."""
+    return Markup("_<wbr>").join(text.split("_"))
+
+
 def _data_uri(text: str, kind: str) -> str:
     # Percent encoding is shorter than base64 for text, and for pictures that are base64 inside already.
     return f"data:{kind};charset=utf-8,{quote(text, safe=_SAFE)}"
-
-
-def _finding(finding: Finding, place: int) -> FindingView:
-    drawn = finding.figure is not None
-    key = slug(finding.key)
-    return FindingView(
-        key=key,
-        finding=finding,
-        wide=draw(finding, "page", f"f{place}w") if drawn else None,
-        narrow=draw(finding, "column", f"f{place}n") if drawn else None,
-        estimates=view(estimates_frame(finding.estimates), f"{key}-estimates", f"Estimates: {finding.title}")
-        if finding.estimates
-        else None,
-        table=view(finding.table, f"{key}-data", f"Data: {finding.title}") if finding.table is not None else None,
-    )
-
-
-def _counts(frame: pd.DataFrame) -> str:
-    counts = [f"{int(frame.attrs[name])} {name[2:]}" for name in ("n_patients", "n_controls") if name in frame.attrs]
-    return f" ({' and '.join(counts)})" if counts else ""
-
-
-def _picture_or_error(case: CasePicture, convention: Convention, after: bool) -> str | Exception:
-    try:
-        return picture(case, convention, after=after)
-    except (ValueError, OSError) as error:
-        return error
-
-
-def _describe(case: CasePicture, convention: str, when: str = "") -> str:
-    dice = f"Dice {case.dice:.2f}" if math.isfinite(case.dice) else "no Dice"
-    distance = f", {case.distance_mm:.0f} mm from the tumor" if math.isfinite(case.distance_mm) else ""
-    tumor = ", tumor dotted in yellow" if case.tumor is not None else ""
-    return (
-        f"Axial, coronal and sagittal slices of {case.participant_id} through {spoken(case.bundle)} "
-        f"({dice}{distance}), "
-        f"{convention} convention: reference as a solid blue outline, prediction {when}dashed in orange{tumor}."
-    )
-
-
-def _sentence(word: str) -> str:
-    known = {status.value: status.sentence for status in Status}
-    return known.get(word, word) if word != Status.OK else ""
-
-
-def _overview(cases: list[CasePicture]) -> pd.DataFrame:
-    frame = pd.DataFrame(
-        [
-            {
-                "participant_id": case.participant_id,
-                "bundle": case.bundle.name,
-                "hemisphere": case.bundle.hemisphere,
-                "model": case.model,
-                "dice": case.dice,
-                "dice_after": case.dice_after,
-                "distance_mm": case.distance_mm,
-                "status": case.status,
-            }
-            for case in cases
-        ]
-    )
-    return frame.dropna(axis=1, how="all").loc[:, lambda kept: (kept != "").any()]
-
-
-def _rows_of(table: TableView, bundle: Bundle) -> TableView | None:
-    """The rows of a bundle table that are about one bundle and hemisphere."""
-    titles = [header.title for header in table.headers]
-    if not {"bundle", "hemisphere"} <= set(titles):
-        return None
-    b, h = titles.index("bundle"), titles.index("hemisphere")
-    rows = tuple(row for row in table.rows if row[b].text == bundle.name and row[h].text in (bundle.hemisphere, "all"))
-    if not rows:
-        return None
-    return replace(table, rows=rows)
-
-
-def _provenance(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Nested lists of (name, text) and (name, list), in the order given."""
-    nested: list[tuple[str, Any]] = []
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            nested.append((str(name), _provenance(value)))  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(value, list | tuple):
-            nested.append((str(name), ", ".join(str(item) for item in value) or "none"))  # pyright: ignore
-        else:
-            nested.append((str(name), str(value)))
-    return nested

@@ -93,31 +93,49 @@
       .map((row) => row.map(clean).join("\t") + "\n")
       .join("");
 
-  const rateable = (card) => {
-    const { participant, bundle, hemisphere, model } = card.dataset;
+  // The same case can be rated on its card and in the viewer: each box follows the others.
+  const boxes = [];
+  const ratingBox = (who, name) => {
+    const { participant, bundle, hemisphere, model } = who;
     const key = [participant, bundle, hemisphere, model].join("\t");
-    const kept = ratings[key] || {};
-    const change = (name, value) => {
-      ratings[key] = { participant_id: participant, bundle, hemisphere, model, ...ratings[key], [name]: value };
+    const change = (field, value) => {
+      ratings[key] = { participant_id: participant, bundle, hemisphere, model, ...ratings[key], [field]: value };
       if (!ratings[key].rating && !ratings[key].comment) delete ratings[key];
       remember();
+      boxes.filter((other) => other.key === key && other.box !== box).forEach((other) => other.follow());
     };
     const box = make("fieldset", { class: "rating" }, make("legend", {}, "Your rating of the prediction"));
-    for (const word of ["good", "doubtful", "bad"]) {
-      const radio = make("input", { type: "radio", name: `rating-${card.id}`, value: word });
-      radio.checked = kept.rating === word;
+    const radios = ["good", "doubtful", "bad"].map((word) => {
+      const radio = make("input", { type: "radio", name, value: word });
       radio.addEventListener("change", () => change("rating", word));
       box.append(make("label", {}, radio, ` ${word}`));
-    }
+      return radio;
+    });
     const comment = make("input", { type: "text", autocomplete: "off" });
-    comment.value = kept.comment || "";
     comment.addEventListener("input", () => change("comment", comment.value.trim()));
     box.append(make("label", { class: "comment" }, "comment ", comment));
-    card.append(box);
+    const follow = () => {
+      const kept = ratings[key] || {};
+      for (const radio of radios) radio.checked = kept.rating === radio.value;
+      comment.value = kept.comment || "";
+    };
+    follow();
+    boxes.push({ key, box, follow });
+    return box;
   };
+  const viewer = document.getElementById("viewer");
+  if (viewer) {
+    const known = JSON.parse(document.getElementById("viewer-cases").textContent);
+    const place = viewer.querySelector(".viewer-rating");
+    viewer.addEventListener("case", (event) => {
+      const before = boxes.findIndex((one) => one.box === place.firstChild);
+      if (before >= 0) boxes.splice(before, 1);
+      place.replaceChildren(ratingBox(known[event.detail], "rating-in-viewer"));
+    });
+  }
 
   const cards = document.querySelectorAll(".case");
-  cards.forEach(rateable);
+  cards.forEach((card) => card.append(ratingBox(card.dataset, `rating-${card.id}`)));
   if (cards.length) {
     const button = make("button", { type: "button", class: "button" }, "Download my ratings (TSV)");
     button.addEventListener("click", () => {

@@ -44,6 +44,14 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Link:
+    """Where a row leads: the viewer's case, and where its static picture stands."""
+
+    case: str
+    href: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableView:
     """A table for a template.
 
@@ -59,6 +67,8 @@ class TableView:
         Status words that occur other than ``ok``, each with its sentence.
     tsv : str
         The whole table in tab-separated text, numbers not rounded.
+    links : tuple of Link
+        One a row, on its first cell; empty where rows lead nowhere.
     """
 
     key: str
@@ -67,6 +77,7 @@ class TableView:
     rows: tuple[tuple[Cell, ...], ...]
     statuses: tuple[tuple[str, str], ...]
     tsv: str
+    links: tuple[Link, ...] = ()
 
 
 def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | None = None) -> TableView:

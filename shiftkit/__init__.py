@@ -17,6 +17,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .api import (
         check,
+        compare,
         decompose,
         deform,
         features,
@@ -45,6 +46,7 @@ __all__ = [
     "Volume",
     "__version__",
     "check",
+    "compare",
     "decompose",
     "deform",
     "features",

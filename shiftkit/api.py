@@ -11,6 +11,7 @@ from .names import find_cohort, find_model
 from .types import Cohort, Finding, Predictions
 
 if TYPE_CHECKING:
+    from .analyses.comparison import Comparison
     from .analyses.decomposition import Decomposition
     from .analyses.deformation_result import DeformationResult
     from .analyses.score_table import ScoreTable
@@ -184,3 +185,10 @@ def report(result: "Decomposition", *, findings: Sequence[Finding] = (), **optio
 
     details: Mapping[str, Any] = {"title": "Domain shift of bundle segmentation", **options}
     return build((*result.findings(), *findings), verdict=result.verdict, **details)
+
+
+def compare(first: str | Path, second: str | Path, **options: Any) -> "Comparison":
+    """Say what differs between two runs on disk; see `shiftkit.analyses.comparison.compare`."""
+    from .analyses.comparison import compare as set_side_by_side
+
+    return set_side_by_side(Path(first), Path(second), **options)

@@ -293,6 +293,9 @@ class Cohort:
         names = " ".join(dict.fromkeys(bundle.name for bundle in self.bundles))
         return f"Cohort {self.name}: {len(self)} cases ({counted}); {' '.join(self.modalities)}; bundles {names}"
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
     def _repr_html_(self) -> str:
         from html import escape
 
@@ -423,6 +426,9 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.title}\n{self.claim}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
 
     def _repr_html_(self) -> str:
         from html import escape

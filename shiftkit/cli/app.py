@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..version import __version__
+from . import cite as cite_verb
+from . import compare as compare_verb
 from . import deform as deform_verb
 from . import features as features_verb
 from . import model as model_verbs
+from . import report as report_verb
 from . import validate as validate_verb
 from .options import (
     CohortName,
@@ -296,6 +299,9 @@ def score(
     sections: Annotated[Path | None, typer.Option("--sections", help="Also a table of sections along bundles.")] = None,
     n_sections: Annotated[int, typer.Option("--n-sections", min=2, help="Sections of each bundle.")] = 10,
     filters: FilterFile = None,
+    exclude: Annotated[
+        Path | None, typer.Option("--exclude", help="Ratings from a report: cases rated bad are left out.")
+    ] = None,
     jobs: Jobs = None,
 ) -> None:
     """Score predicted masks against a cohort's reference masks, also masks that another tool made."""
@@ -313,6 +319,11 @@ def score(
         error_maps=error_maps,
         **common,
     )
+    if exclude is not None:
+        from ..analyses.ratings import without_bad
+
+        scores, n_bad = without_bad(scores, exclude)
+        say(f"Left out as rated bad in {exclude.name}: {n_bad} case{'s' * (n_bad != 1)}.")
     scores.save(out)
     say(str(scores), f"Table: {out}")
     if sections is not None:
@@ -346,6 +357,9 @@ def check(
 # In the order in which a study needs them; --help lists them so.
 app.command("deform")(deform_verb.deform)
 app.command("features")(features_verb.features)
+app.command("report")(report_verb.report)
+app.command("compare")(compare_verb.compare)
+app.command("cite")(cite_verb.cite)
 app.command("validate")(validate_verb.validate)
 
 

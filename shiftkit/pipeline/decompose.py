@@ -141,6 +141,9 @@ def _from_images(
         tuned=next((predictions["patients"] for predictions, _ in after.values()), None),
         notes=_notes(inputs),
         failed=failed,
+        controls=source["controls"],
+        jobs=options.jobs,
+        progress=progress,
     )
     digests = {"model": inputs.model.digest, **{name: cohort_digest(part) for name, part in cohorts.items()}}
     return _conclude(run, frame, result, shell, options, story, digests)

@@ -2,20 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ..names import Progress, find_cohort
 from ..runs import Run
+from ..tables import SECTIONS
 from ..types import Bundle, Cohort, Finding, Predictions
 from .inputs import Inputs
 
 if TYPE_CHECKING:
     from ..analyses.decomposition import Decomposition
-    from ..reports import CasePicture, CohortSummary
-
-_CASES = 12
+    from ..reports import CasePicture, CohortSummary, Report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,12 @@ class Story:
         Sentences about this run.
     failed : mapping of str to str
         Participants without a prediction, with the reason.
+    controls : Predictions or None
+        Of the controls, for what the bundles' pages compare patients with.
+    jobs : int
+        Processes; 0 uses every core.
+    progress : callable or None
+        Called as ``progress(done, total, text)``.
     """
 
     inputs: Inputs | None = None
@@ -39,6 +46,9 @@ class Story:
     tuned: Predictions | None = None
     notes: tuple[str, ...] = ()
     failed: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    controls: Predictions | None = None
+    jobs: int = 1
+    progress: Progress | None = None
 
 
 def write_report(
@@ -49,8 +59,8 @@ def write_report(
     story: Story,
     record: Mapping[str, Any],
 ) -> None:
-    """Write ``report.html``, the bundles' pages and the figures of a run."""
-    from ..reports import report
+    """Write ``report.html``, the pages of bundles and participants, the figures of a run, and the report as data."""
+    from ..reports import report, store
 
     page = report(
         findings,
@@ -61,8 +71,71 @@ def write_report(
         provenance={key: record[key] for key in record if key not in ("verdict", "estimates")},
         table=components,
         notes=(*story.notes, *result.notes),
+        bundle_findings=_bundles(run, result.scores, story),
     )
-    page.save(run.root / "report.html")
+    page.save(run.root / "report.html", jobs=story.jobs, progress=story.progress)
+    store(page, run.root)
+
+
+def report_again(
+    folder: Path,
+    *,
+    cohort: str | Path | Cohort | None = None,
+    linked: bool | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> "Report":
+    """Write the report of a finished run again, from its data, drawings and images; see ``shiftkit report``.
+
+    Nothing is estimated again: the same run gives the same bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        The run.
+    cohort : str, Path or Cohort, optional
+        Where the patients' cohort is now, if it was moved.
+    linked, jobs, progress
+        See `shiftkit.reports.Report.save`.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no run with a report.
+    """
+    from ..reports import restore
+
+    root = find_cohort(cohort, progress).root if cohort is not None else None
+    page = restore(folder, root)
+    page.save(folder / "report.html", jobs=jobs, linked=linked, progress=progress)
+    return page
+
+
+def _bundles(run: Run, scores: pd.DataFrame, story: Story) -> "dict[Bundle, tuple[Finding, ...]]":
+    """What the bundles' pages tell; along the bundle and in the brain where there are images."""
+    from ..analyses.bundle_findings import bundle_findings
+    from ..analyses.error_places import error_places
+    from ..analyses.sections import score_sections
+
+    if story.inputs is None or story.source is None:
+        return bundle_findings(scores)
+    pairs = [(story.source, story.inputs.patients)]
+    if story.controls is not None:
+        pairs.append((story.controls, story.inputs.controls))
+    parts = [
+        score_sections(predicted, _predicted(cohort, predicted), jobs=story.jobs, progress=story.progress)
+        for predicted, cohort in pairs
+    ]
+    sections = pd.concat(parts, ignore_index=True)
+    run.write_table(sections, SECTIONS)
+    patients = _predicted(story.inputs.patients, story.source)
+    return bundle_findings(scores, sections, error_places(story.source, patients, jobs=story.jobs))
+
+
+def _predicted(cohort: Cohort, predictions: Predictions) -> Cohort:
+    """The cases that have predictions."""
+    keys = {case.key for case in predictions.cohort}
+    return cohort.where(lambda case: case.key in keys)
 
 
 def _cohorts(story: Story) -> "tuple[CohortSummary, ...]":
@@ -79,31 +152,31 @@ def _cohorts(story: Story) -> "tuple[CohortSummary, ...]":
 
 
 def _cases(scores: pd.DataFrame, story: Story) -> "list[CasePicture]":
-    """Patients' worst cases, and some from the middle and the top, so that the range is seen."""
+    """Every case of the patients that has a prediction and an image to look at."""
     if story.inputs is None or story.source is None:
         return []
-    own = scores[(scores["group"] == "glioma") & (scores["model"] == story.source.model)]
-    ranked = own.sort_values(["value", "participant_id"]).reset_index(drop=True)
-    n_worst = min(len(ranked), _CASES - 4)
-    spread = np.linspace(n_worst, len(ranked) - 1, 4).round().astype(int) if len(ranked) > n_worst else []
-    chosen = ranked.iloc[sorted({*range(n_worst), *(int(i) for i in spread)})]
-    made = [_case(row, scores, story.inputs.patients, story.source, story.tuned) for _, row in chosen.iterrows()]
+    keys = ["participant_id", "bundle", "hemisphere"]
+    patients = scores[scores["group"] == "glioma"]
+    own = patients[patients["model"] == story.source.model].drop_duplicates(keys)
+    tuned = patients[patients["model"] == story.tuned.model] if story.tuned is not None else patients.iloc[:0]
+    after = tuned.drop_duplicates(keys).set_index(keys)["value"].to_dict()
+    made = [
+        _case(row, float(after.get(tuple(row[name] for name in keys), np.nan)), story) for row in own.to_dict("records")
+    ]
     return [case for case in made if case is not None]
 
 
-def _case(
-    row: "pd.Series", scores: pd.DataFrame, cohort: Cohort, source: Predictions, tuned: Predictions | None
-) -> "CasePicture | None":
+def _case(row: Mapping[Any, Any], dice_after: float, story: Story) -> "CasePicture | None":
     from ..reports import CasePicture
 
-    bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
-    case = cohort[row["participant_id"]]
-    predicted = source.cohort[row["participant_id"]].masks.get(bundle)
-    image = case.images.get("t1w") or next((p for name, p in sorted(case.images.items()) if name != "peaks"), None)
-    if predicted is None or image is None:
+    if story.inputs is None or story.source is None:
         return None
-    keys = {"participant_id": row["participant_id"], "bundle": row["bundle"], "hemisphere": row["hemisphere"]}
-    after = scores[(scores[list(keys)] == pd.Series(keys)).all(axis=1) & (scores["model"] != source.model)]
+    bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
+    case = story.inputs.patients[row["participant_id"]]
+    predicted = story.source.cohort[row["participant_id"]].masks.get(bundle)
+    image = case.images.get("t1w") or next((p for name, p in sorted(case.images.items()) if name != "peaks"), None)
+    if predicted is None or image is None or bundle not in case.masks:
+        return None
     return CasePicture(
         participant_id=row["participant_id"],
         bundle=bundle,
@@ -113,8 +186,8 @@ def _case(
         reference=case.masks[bundle],
         prediction=predicted,
         tumor=case.tumor,
-        model=source.model,
+        model=story.source.model,
         status=row["status"],
-        after=tuned.cohort[row["participant_id"]].masks.get(bundle) if tuned is not None else None,
-        dice_after=float(after["value"].iloc[0]) if len(after) else float("nan"),
+        after=story.tuned.cohort[row["participant_id"]].masks.get(bundle) if story.tuned is not None else None,
+        dice_after=dice_after,
     )

@@ -1,9 +1,14 @@
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from shiftkit.reports.niivue import bundled
 
 from .makers import HOSTILE, example
 
@@ -15,6 +20,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
 ]
 
 
@@ -164,3 +171,77 @@ def test_axe_finds_nothing(browser: Any, saved: Path, scheme: str) -> None:
         faults = axe.Axe().run(page).response["violations"]
         assert [(fault["id"], fault["nodes"][0]["html"]) for fault in faults] == []
     context.close()
+
+
+def shown(page: Any) -> np.ndarray:
+    """The canvas once a case is drawn on it, shape (rows, columns, 3)."""
+    page.wait_for_selector("#viewer[data-state='ready'], #viewer[data-state='failed']", timeout=60_000)
+    assert page.get_attribute("#viewer", "data-state") == "ready", page.locator("#viewer [role=status]").text_content()
+    page.wait_for_timeout(300)
+    return np.asarray(Image.open(io.BytesIO(page.locator("#viewer canvas").screenshot())).convert("RGB"))
+
+
+def bluish(pixels: np.ndarray) -> np.ndarray:
+    """Where the reference's color is."""
+    red, _, blue = np.moveaxis(pixels.astype(int), -1, 0)
+    return blue - red > 40
+
+
+@pytest.mark.skipif(bundled() is None, reason="niivue was not fetched (make viewer)")
+@pytest.mark.parametrize("linked", [False, True])
+def test_viewer_draws_the_case_that_was_clicked(browser: Any, saved: Path, tmp_path: Path, linked: bool) -> None:
+    """A point, then a row, opens its own case on the one canvas, with the reference left of the right; no errors."""
+    path = saved
+    if linked:
+        path = example(tmp_path / "images").save(tmp_path / "run" / "report.html", linked=True)
+        assert (path.parent / "reports" / "volumes" / "niivue.js").is_file()
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(path.as_uri())
+    page.locator("#distance .drawing.wide circle[data-case=case-sub-01-AFleft-reference]").click()
+    left = shown(page)
+    assert len(np.unique(left.reshape(-1, 3), axis=0)) > 50
+    assert page.locator("#viewer-title").text_content() == "sub-01, AF left"
+    page.get_by_role("button", name="Close").click()
+    page.locator("#cases-table a[data-case=case-sub-01-PYTright-reference]").click()
+    right = shown(page)
+    # Radiological: the left bundle is drawn right of the right one in the axial and the coronal plane.
+    half = left.shape[1] // 2
+    assert np.argwhere(bluish(left)[:, :half])[:, 1].mean() > np.argwhere(bluish(right)[:, :half])[:, 1].mean() + 20
+    page.get_by_label("reference", exact=True).uncheck()
+    page.wait_for_timeout(300)
+    assert bluish(shown(page)).sum() < 0.1 * bluish(right).sum()
+    assert page.locator("canvas").count() == 1 and problems == []
+    context.close()
+
+
+@pytest.mark.skipif(bundled() is None, reason="niivue was not fetched (make viewer)")
+def test_rating_in_the_viewer_is_the_cards_rating(opened: Any) -> None:
+    """What is rated in the viewer stands on the case's card at once."""
+    opened.locator("#case-sub-04-AFleft-reference .open a").click()
+    shown(opened)
+    opened.locator(".viewer-rating").get_by_label("bad").check()
+    opened.get_by_role("button", name="Close").click()
+    assert opened.locator("#case-sub-04-AFleft-reference").get_by_label("bad").is_checked()
+
+
+def test_without_webgl_a_row_leads_to_the_static_picture(browser: Any, saved: Path) -> None:
+    """Where the canvas gives no WebGL, a row's link goes to the case's picture and no dialog opens."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page.goto(saved.as_uri())
+    page.locator("#cases-table a", has_text="sub-04").first.click()
+    page.wait_for_timeout(200)
+    assert page.locator("dialog[open]").count() == 0
+    assert page.evaluate("document.querySelector(decodeURIComponent(location.hash) + ' img.planes') !== null")
+    context.close()
+
+
+def test_table_fits_a_desk(opened: Any) -> None:
+    """At 1280 px no column of the bundle table is cut off."""
+    box = "document.querySelector('#table-regression .scroll')"
+    assert opened.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")

@@ -120,7 +120,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         assert "<script>document" not in text or path.suffix == ".bib"
         if path.suffix == ".html":
             tags = Seen(text).tags
-            assert [tag for tag, _ in tags].count("script") == 1
+            running = [a for tag, a in tags if tag == "script" and a.get("type", "module") == "module"]
+            assert len(running) == 1
             assert not any(key.startswith("on") for _, attributes in tags for key in attributes)
 
 

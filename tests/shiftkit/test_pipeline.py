@@ -63,6 +63,27 @@ def test_the_record_names_versions_digests_and_the_verdict_but_no_place(run: Pat
         assert str(cohorts.parent) not in (run / file).read_text()
 
 
+def test_the_report_is_made_again_with_the_same_bytes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``report`` needs no cohort named and estimates nothing; every page and drawing comes out as it was."""
+    pages = [*run.glob("*.html"), *run.glob("reports/*.html"), *run.glob("figures/*.svg"), *run.glob("CITATION.*")]
+    before = {path: path.read_bytes() for path in pages}
+    assert len(list(run.glob("reports/bundle-*.html"))) == 10
+    assert main(["report", str(run)]) == 0
+    assert {path: path.read_bytes() for path in pages} == before
+
+
+def test_a_run_compared_with_itself_differs_in_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``compare`` gives a difference of zero, no setting that differs, and a page; ``cite`` prints its numbers."""
+    assert main(["compare", str(run), str(run), "--out", str(tmp_path / "comparison.html")]) == 0
+    assert "scores +0.000 [+0.000, +0.000] Dice" in capsys.readouterr().out
+    assert "Settings, versions and input are the same." in (tmp_path / "comparison.html").read_text()
+    assert main(["cite", str(run)]) == 0
+    told = capsys.readouterr().out
+    assert (run / "CITATION.md").read_text() in told and "@software{shiftkit," in told
+
+
 def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, tmp_path: Path) -> None:
     """Half of the predictions and no tables: --resume gives every table again, to the byte."""
     broken = tmp_path / "run"

@@ -1,0 +1,267 @@
+"""What differs between two runs: settings, input, components, and the scores of patients who are in both."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError
+from ..status import Status
+from ..tables import DECOMPOSITION, SCORES, read_table
+from ..types import Estimate, Finding
+
+_DRAWS = 4999
+_KEYS = ["modality", "bundle", "hemisphere", "metric", "method", "component"]
+_CASE = ["participant_id", "bundle", "hemisphere", "metric"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two runs side by side.
+
+    Parameters
+    ----------
+    names : tuple of str
+        What the runs are called.
+    verdicts : tuple of str
+        Their answers.
+    settings : DataFrame
+        Settings, versions and digests of input that differ; columns ``setting first second``.
+    components : DataFrame
+        Pooled components with their intervals in both runs.
+    difference : Estimate
+        Mean difference in score, second less first, over patients who are in both; each patient's bundles are averaged
+        first. A test by sign flips, an interval by bootstrap, both over patients.
+    """
+
+    names: tuple[str, str]
+    verdicts: tuple[str, str]
+    settings: pd.DataFrame
+    components: pd.DataFrame
+    difference: Estimate
+
+    def to_frame(self) -> pd.DataFrame:
+        """The components of both runs, long."""
+        return self.components.copy()
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What to report: components, the paired difference, and what else differs."""
+        return (
+            Finding(
+                key="decomposition",
+                title="Components in both runs",
+                claim=f"{self.names[0]}: {self.verdicts[0]} {self.names[1]}: {self.verdicts[1]}",
+                table=self.components,
+                figure=self.plot,
+                alt=f"Total, systematic and tumor part with intervals, {self.names[0]} as circles and {self.names[1]} "
+                "as diamonds.",
+            ),
+            Finding(
+                key="paired",
+                title="The same patients in both runs",
+                claim=self.verdict,
+                estimates=(self.difference,),
+                method="Mean over bundles within each patient, second run less first; percentile bootstrap and sign "
+                f"flips over patients ({_DRAWS} draws each).",
+            ),
+            Finding(
+                key="settings",
+                title="What else differs",
+                claim=f"{len(self.settings)} settings, versions or inputs differ."
+                if len(self.settings)
+                else "Settings, versions and input are the same.",
+                table=self.settings if len(self.settings) else None,
+            ),
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Components of both runs with their intervals; returns the axes."""
+        from matplotlib import pyplot as plt
+
+        axes: Any = plt.subplots(layout="constrained")[1] if ax is None else ax
+        rows = self.components[self.components["method"] == "regression"]
+        labels = list(dict.fromkeys(rows["model"] + ": " + rows["component"]))
+        for place, (end, marker) in enumerate((("first", "o"), ("second", "D"))):
+            y = np.array([labels.index(one) for one in rows["model"] + ": " + rows["component"]]) + 0.3 * (place - 0.5)
+            value, low, high = (rows[f"{name}_{end}"].to_numpy(dtype=float) for name in ("estimate", "low", "high"))
+            reach = np.nan_to_num(np.abs(np.stack([value - low, high - value])))
+            axes.errorbar(value, y, xerr=reach, fmt=marker, markersize=4, capsize=2, label=self.names[place])
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.axvline(0, color="0.3", linewidth=0.8)
+        axes.set_xlabel("Drop in patients")
+        axes.legend(frameon=False)
+        return axes
+
+    @property
+    def title(self) -> str:
+        """What a report on the comparison is called."""
+        return f"{self.names[0]} and {self.names[1]} compared"
+
+    @property
+    def verdict(self) -> str:
+        """The paired difference in one sentence."""
+        one = self.difference
+        if not np.isfinite(one.value):
+            return f"No paired difference: {one.n} patients are in both runs with the same bundles."
+        tested = f" (p = {one.p_value:.3f})" if np.isfinite(one.p_value) else ""
+        return (
+            f"In the {one.n} patients who are in both runs, {self.names[1]} scores {one.value:+.3f} "
+            f"[{one.low:+.3f}, {one.high:+.3f}] {one.unit} against {self.names[0]}{tested}."
+        )
+
+    def __str__(self) -> str:
+        lines = [self.title, self.verdict, *(f"{n}: {v}" for n, v in zip(self.names, self.verdicts, strict=True))]
+        for row in self.components.to_dict("records"):
+            both = [
+                "{:.3f} [{:.3f}, {:.3f}]".format(*(row[f"{k}_{e}"] for k in ("estimate", "low", "high"))) for e in _ENDS
+            ]
+            lines.append(f"{row['method']} {row['model']} {row['component']}: {both[0]} | {both[1]}")
+        lines += [f"{row['setting']}: {row['first']} | {row['second']}" for row in self.settings.to_dict("records")]
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        tables = [self.components, self.settings]
+        return f"<h4>{escape(self.title)}</h4><p>{escape(self.verdict)}</p>" + "".join(
+            table.to_html(index=False, max_rows=20, na_rep="–") for table in tables
+        )
+
+
+_ENDS = ("first", "second")
+
+
+def compare(first: Path, second: Path, *, seed: int = 0) -> Comparison:
+    """Compare two runs on disk.
+
+    Parameters
+    ----------
+    first, second : Path
+        Folders of finished runs.
+    seed : int
+        Of bootstrap and sign flips.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    DataError
+        If a folder is not a finished run.
+    """
+    runs = [Path(first), Path(second)]
+    records = [_record(run) for run in runs]
+    tables = [read_table(run / "tables" / "decomposition.tsv", DECOMPOSITION) for run in runs]
+    scores = [read_table(run / "tables" / "scores.tsv", SCORES) for run in runs]
+    names = [run.resolve().name for run in runs]
+    if names[0] == names[1]:
+        names = [f"{run.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)]
+    if names[0] == names[1]:
+        names = [f"{names[0]} (first)", f"{names[1]} (second)"]
+    return Comparison(
+        names=(names[0], names[1]),
+        verdicts=(str(records[0].get("verdict", "")), str(records[1].get("verdict", ""))),
+        settings=_settings(*records),
+        components=_components(*tables),
+        difference=_paired(scores[0], scores[1], np.random.default_rng(seed)),
+    )
+
+
+def _record(run: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"A run to compare is a folder that shiftkit decompose finished; {run} has no run.json. Name another, or "
+            "finish it with --resume."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{run / 'run.json'} must be JSON as shiftkit wrote it; it is not: {error}.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{run / 'run.json'} must be JSON as shiftkit wrote it; it holds something else.")
+    return content
+
+
+def _settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> pd.DataFrame:
+    skipped = ("verdict", "estimates", "started", "finished")
+    one, other = (dict(_flat({k: v for k, v in record.items() if k not in skipped})) for record in (first, second))
+    names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
+    rows = [(name, one.get(name, "n/a"), other.get(name, "n/a")) for name in names]
+    return pd.DataFrame(rows, columns=["setting", *_ENDS])
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield f"{prefix}{name}", json.dumps(value, ensure_ascii=False).strip('"')
+
+
+def _components(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Pooled rows of both runs side by side; models are matched in their order, since names may differ."""
+    kept = ["estimate", "low", "high", "n_patients", "n_controls", "status"]
+    parts: list[pd.DataFrame] = []
+    for table in (first, second):
+        pooled = table[(table["bundle"] == "all") & table["component"].isin(["total", "systematic", "tumor"])]
+        order = {model: place for place, model in enumerate(dict.fromkeys(pooled["model"]))}
+        parts.append(pooled.assign(place=pooled["model"].map(order))[["place", "model", *_KEYS, *kept]])
+    joined = parts[0].merge(parts[1], on=["place", *_KEYS], how="outer", suffixes=("_first", "_second"), sort=False)
+    same = joined["model_first"].fillna(joined["model_second"])
+    other = joined["model_second"].fillna(same)
+    joined.insert(0, "model", same.where(same == other, same + " / " + other))
+    return joined.drop(columns=["place", "model_first", "model_second", "bundle", "hemisphere"])
+
+
+def _paired(first: pd.DataFrame, second: pd.DataFrame, generator: np.random.Generator) -> Estimate:
+    """Mean difference of the source models' scores over patients in both runs."""
+    parts = [_source(table) for table in (first, second)]
+    joined = (
+        parts[0]
+        .merge(parts[1], on=_CASE, suffixes=("_first", "_second"))
+        .dropna(subset=["value_first", "value_second"])
+    )
+    unit = str(joined["unit_first"].iloc[0]) if len(joined) else "1"
+    if len(joined) and unit == "1":
+        unit = str(joined["metric"].iloc[0]).capitalize()
+    changes = (
+        (joined["value_second"] - joined["value_first"]).groupby(joined["participant_id"]).mean().to_numpy(dtype=float)
+    )
+    n = len(changes)
+    if n < 2:
+        return Estimate(name="paired difference", value=float("nan"), n=n, unit=unit, status=Status.TOO_FEW)
+    mean = float(changes.mean())
+    counts = generator.multinomial(n, np.full(n, 1 / n), size=_DRAWS)
+    low, high = np.percentile(counts @ changes / n, [2.5, 97.5]).tolist()
+    signs = generator.choice([-1.0, 1.0], size=(_DRAWS, n))
+    # Flipping all signs alike must count as extreme, whatever rounding does.
+    extreme = np.abs(signs @ changes / n) >= abs(mean) - 1e-12
+    return Estimate(
+        name="paired difference",
+        value=mean,
+        low=low,
+        high=high,
+        unit=unit,
+        n=n,
+        p_value=float((extreme.sum() + 1) / (_DRAWS + 1)),
+        status=Status.EXPLORATORY if n < 20 else Status.OK,
+    )
+
+
+def _source(table: pd.DataFrame) -> pd.DataFrame:
+    """Patients' scores of the first model, which is the source model, in the first metric."""
+    rows = table[table["group"] == "glioma"]
+    if not len(rows):
+        return rows[[*_CASE, "value", "unit"]]
+    first = rows.iloc[0]
+    rows = rows[(rows["model"] == first["model"]) & (rows["metric"] == first["metric"])]
+    return rows.drop_duplicates(_CASE)[[*_CASE, "value", "unit"]]

@@ -1,0 +1,117 @@
+"""How long a report takes to build, how much memory, and how large its pages are.
+
+Run as ``python benchmarks/report.py``; writes ``benchmarks/report.md``. Patients are those of the built-in glioma
+cohort (2.5 mm), each taken several times under another name; predictions are their reference masks moved by one voxel.
+What is timed is `Report.save`: reading the images, every picture, volume, drawing and page.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from shiftkit.analyses.bundle_findings import bundle_findings
+from shiftkit.analyses.error_places import error_places
+from shiftkit.images import read_mask, write_image
+from shiftkit.names import find_cohort
+from shiftkit.reports import CasePicture, Report, report
+from shiftkit.types import Cohort, Predictions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--patients", nargs="+", type=int, default=[50, 100])
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    lines = [
+        "# Building a report",
+        "",
+        f"`python benchmarks/report.py --patients {' '.join(map(str, options.patients))} --jobs {options.jobs}`; ten "
+        "bundles a patient, 2.5 mm.",
+        "",
+        "| patients | cases | s | peak memory of the largest process (GiB) | largest page (MB) | volumes | "
+        "whole folder (MB) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    cohort = find_cohort("glioma").where(group="glioma")
+    with tempfile.TemporaryDirectory() as scratch:
+        cases, table, places = material(cohort, Path(scratch))
+        for n in options.patients:
+            page = example(cohort, cases, table, places, n, Path(scratch) / f"images-{n}")
+            lines.append(measure(page, n, Path(scratch) / f"run-{n}", options.jobs))
+    text = "\n".join(lines) + "\n"
+    (Path(__file__).parent / "report.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def material(cohort: Cohort, folder: Path) -> tuple[list[CasePicture], pd.DataFrame, Predictions]:
+    """Cases with predictions of every patient, a score table, and the predictions."""
+    rng = np.random.default_rng(0)
+    cases: list[CasePicture] = []
+    rows: list[dict[str, object]] = []
+    predicted = []
+    for case in cohort:
+        masks = {}
+        for bundle, path in case.masks.items():
+            reference = read_mask(path)
+            masks[bundle] = folder / "predictions" / path.name
+            write_image(reference.with_array(np.roll(reference.array, 1, axis=1)), masks[bundle])
+            dice, far = float(rng.uniform(0.4, 0.9)), float(rng.uniform(0, 70))
+            cases.append(
+                CasePicture(
+                    participant_id=case.participant_id,
+                    bundle=bundle,
+                    dice=dice,
+                    distance_mm=far,
+                    image=case.images["t1w"],
+                    reference=path,
+                    prediction=masks[bundle],
+                    tumor=case.tumor,
+                    model="benchmark",
+                )
+            )
+            common = {"participant_id": case.participant_id, "bundle": bundle.name, "hemisphere": bundle.hemisphere}
+            rest = {"group": "glioma", "model": "benchmark", "metric": "dice", "value": dice, "tumor_distance_mm": far}
+            rows.append({**common, **rest})
+        predicted.append(type(case)(participant_id=case.participant_id, masks=masks))
+    predictions = Cohort(name="benchmark", root=folder, cases=tuple(predicted))
+    return cases, pd.DataFrame(rows), Predictions(cohort=predictions, model="benchmark", modality="n/a")
+
+
+def example(
+    cohort: Cohort, cases: Sequence[CasePicture], table: pd.DataFrame, predictions: Predictions, n: int, folder: Path
+) -> Report:
+    """A report of ``n`` patients; those beyond the cohort are its first again, under other names and image paths."""
+    folder.mkdir(parents=True)
+    chosen: list[CasePicture] = []
+    ids = [case.participant_id for case in cohort]
+    for place in range(n):
+        source = [case for case in cases if case.participant_id == ids[place % len(ids)]]
+        image = folder / f"{place}.nii.gz"
+        image.symlink_to(source[0].image)
+        chosen += [
+            CasePicture(**{**vars(case), "participant_id": f"sub-{place:03d}", "image": image}) for case in source
+        ]
+    found = bundle_findings(table, None, error_places(predictions, cohort))
+    return report([], title="Benchmark", verdict="None.", cases=chosen, bundle_findings=found)
+
+
+def measure(page: Report, n: int, folder: Path, jobs: int) -> str:
+    """One row of the table."""
+    start = time.perf_counter()
+    page.save(folder / "report.html", jobs=jobs)
+    seconds = time.perf_counter() - start
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
+    largest = max(path.stat().st_size for path in folder.rglob("*.html")) / 1e6
+    whole = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    where = "beside the pages" if (folder / "reports" / "volumes").is_dir() else "embedded"
+    return f"| {n} | {len(page.cases)} | {seconds:.0f} | {peak:.2f} | {largest:.1f} | {where} | {whole:.0f} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Everything that is made from images for a report, one image at a time, so that each is read once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .build import slug
+from .cases import CaseImages, CasePicture, Convention, window
+from .volumes import DETAIL_MM, OVERVIEW_MM, Packed, pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A case's pictures.
+
+    Parameters
+    ----------
+    svg, after : str or None
+        Three planes, before and after fine-tuning.
+    problem : str
+        Why there is no picture.
+    center_mm : tuple of float
+        Where the slices are cut, and where the viewer starts.
+    """
+
+    svg: str | None = None
+    after: str | None = None
+    problem: str = ""
+    center_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """What was made from one image and the masks of its cases.
+
+    Parameters
+    ----------
+    drawn : mapping of str to Drawn
+        By `case_key`.
+    overview, detail : Packed or None
+        Volumes for pages of many participants and for the participant's own; None where nothing could be read,
+        or nobody will look at them.
+    """
+
+    drawn: dict[str, Drawn] = field(default_factory=dict[str, Drawn])
+    overview: Packed | None = None
+    detail: Packed | None = None
+
+
+def case_key(case: CasePicture) -> str:
+    """A case's anchor: letters, digits and hyphens."""
+    return slug(f"case-{case.participant_id}-{case.bundle.label}" + (f"-{case.model}" if case.model else ""))
+
+
+def by_image(cases: Sequence[CasePicture]) -> dict[Path, list[CasePicture]]:
+    """Cases that share an image, in order of first use."""
+    groups: dict[Path, list[CasePicture]] = {}
+    for case in cases:
+        groups.setdefault(case.image, []).append(case)
+    return groups
+
+
+def render(cases: Sequence[CasePicture], convention: Convention, *, volumes: bool) -> Rendered:
+    """Make pictures and volumes of cases that share one image.
+
+    A damaged file costs its own case: `Drawn.problem` says what is wrong with it.
+
+    Parameters
+    ----------
+    cases : sequence of CasePicture
+        With the same ``image``.
+    convention : {"radiological", "neurological"}
+        Which side of the participant stands on the viewer's left.
+    volumes : bool
+        Whether to pack volumes for the viewer too.
+    """
+    drawn: dict[str, Drawn] = {}
+    read: dict[str, CaseImages] = {}
+    for case in cases:
+        key = case_key(case)
+        try:
+            images = CaseImages.read(case)
+            x, y, z = images.center(images.box()).round(1).tolist()
+            drawn[key] = Drawn(
+                svg=images.draw(convention),
+                after=images.draw(convention, after=True) if images.after is not None else None,
+                center_mm=(x, y, z),
+            )
+            read[key] = images
+        except (ValueError, OSError) as error:
+            drawn[key] = Drawn(problem=_without_places(str(error), case))
+    if not volumes or not read:
+        return Rendered(drawn=drawn)
+    boxes = np.stack([images.box() for images in read.values()])
+    box = np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
+    image = next(iter(read.values())).image
+    layers = {key: images.layers for key, images in read.items()}
+    overview = pack(image, layers, box, window(image), OVERVIEW_MM)
+    finer = min(image.spacing_mm) < OVERVIEW_MM
+    detail = pack(image, layers, box, window(image), DETAIL_MM) if finer else overview
+    return Rendered(drawn=drawn, overview=overview, detail=detail)
+
+
+def _without_places(message: str, case: CasePicture) -> str:
+    """A message that names files without where they are: reports are shared."""
+    for path in (case.image, case.reference, case.prediction, case.tumor, case.after):
+        if path is not None:
+            message = message.replace(str(path), path.name)
+    return message

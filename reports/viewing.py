@@ -1,0 +1,136 @@
+"""What a page holds for the 3D viewer: its cases, their volumes, and the script that shows them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from .cases import CasePicture
+from .niivue import Niivue
+from .rendering import Rendered, case_key
+from .views import numbers_of, sentence, spoken
+from .volumes import Packed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """The viewer's part of one page.
+
+    Parameters
+    ----------
+    cases : Markup
+        JSON: what the viewer says about each case and where its volumes are.
+    volumes : tuple of (str, Markup)
+        Embedded volumes, by name; empty where they lie beside the page.
+    script : str
+        niivue, gzipped, in base64; empty where it lies beside the page.
+    folder : str
+        Where the side files are, relative to the page; empty without any.
+    layers : tuple of str
+        The masks that at least one case has.
+    """
+
+    cases: Markup
+    volumes: tuple[tuple[str, Markup], ...]
+    script: str
+    folder: str
+    layers: tuple[str, ...]
+
+
+def volumes_name(place: int) -> str:
+    """Name of an image's volumes: its place, which tells nothing about the participant."""
+    return f"image-{place + 1:03d}"
+
+
+def viewer_of(
+    cases: Sequence[CasePicture],
+    rendered: Mapping[str, tuple[str, Rendered]],
+    niivue: Niivue,
+    *,
+    detail: bool,
+    linked: bool,
+    folder: str,
+    static: Callable[[CasePicture], str],
+) -> Viewer | None:
+    """Put together what a page needs to show some cases; None where none can be shown.
+
+    Parameters
+    ----------
+    cases : sequence of CasePicture
+        In the order in which the viewer steps through them.
+    rendered : mapping of str to (str, Rendered)
+        By `case_key`: the name of the volumes, and what was made of the image.
+    niivue : Niivue
+        The script.
+    detail : bool
+        Finer volumes, for a page of one participant.
+    linked : bool
+        Leave volumes and script in side files.
+    folder : str
+        Where the side files are, relative to the page.
+    static : callable
+        Where the static picture of a case stands.
+    """
+    told: dict[str, Any] = {}
+    packs: dict[str, tuple[Packed, list[str]]] = {}
+    for case in cases:
+        key = case_key(case)
+        name, made = rendered[key]
+        packed = made.detail if detail else made.overview
+        if packed is None or key not in packed.overlays:
+            continue
+        packs.setdefault(name, (packed, []))[1].append(key)
+        told[key] = {
+            "volume": name,
+            "participant": case.participant_id,
+            "bundle": case.bundle.name,
+            "hemisphere": case.bundle.hemisphere,
+            "model": case.model,
+            "spoken": spoken(case.bundle),
+            "numbers": numbers_of(case).partition(": ")[2],
+            "status": sentence(case.status),
+            "center": made.drawn[key].center_mm,
+            "layers": _layers(case),
+            "static": static(case),
+        }
+    if not told:
+        return None
+    embedded = {} if linked else packs
+    return Viewer(
+        cases=_json(told),
+        volumes=tuple(
+            (name, _json({"image": packed.image, "overlays": {key: packed.overlays[key] for key in keys}}))
+            for name, (packed, keys) in embedded.items()
+        ),
+        script="" if linked else niivue.base64,
+        folder=folder,
+        layers=tuple(name for name in _ORDER if any(name in one["layers"] for one in told.values())),
+    )
+
+
+def side_files(images: Sequence[Rendered], niivue: Niivue) -> dict[str, str]:
+    """The viewer's files beside the pages: scripts, since a page opened from disk may read nothing else."""
+    files = {"niivue.js": niivue.source}
+    for place, made in enumerate(images):
+        if made.overview is not None:
+            name = volumes_name(place)
+            content = _json({"image": made.overview.image, "overlays": dict(made.overview.overlays)})
+            files[f"{name}.js"] = (
+                f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}] = {content};\n"
+            )
+    return files
+
+
+_ORDER = ("tumor", "reference", "prediction", "after")
+
+
+def _layers(case: CasePicture) -> list[str]:
+    there = {"tumor": case.tumor, "reference": case.reference, "prediction": case.prediction, "after": case.after}
+    return [name for name in _ORDER if there[name] is not None]
+
+
+def _json(content: Any) -> Markup:
+    # "<" could end the script element that holds the text.
+    return Markup(json.dumps(content, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))

@@ -1,0 +1,196 @@
+"""What templates show: findings with their drawings, cases with their pictures, names as one says them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..status import Status
+from ..types import Bundle, Finding
+from .build import slug
+from .cases import CasePicture, Convention
+from .figures import Drawing, Point, draw, drawn_before, with_points
+from .rendering import Drawn, case_key
+from .tables import Link, TableView, estimates_frame, view
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingView:
+    """A finding with its drawings and tables made."""
+
+    key: str
+    finding: Finding
+    wide: Drawing | None
+    narrow: Drawing | None
+    estimates: TableView | None
+    table: TableView | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseView:
+    """A case with its picture made, or the reason why there is none."""
+
+    key: str
+    case: CasePicture
+    svg: str | None
+    problem: str
+    alt: str
+    status: str
+    after: str | None = None
+    alt_after: str = ""
+
+
+def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Sequence[Point]) -> FindingView:
+    """Draw a finding, or take the drawings of an earlier report from a folder where it has no figure of its own.
+
+    Parameters
+    ----------
+    finding : Finding
+        What to show.
+    prefix : str
+        Makes ids unique on the page.
+    folder : Path or None
+        Where drawings of an earlier report are.
+    points : sequence of Point
+        Cases that a click in the drawing opens; only drawings against distance take them.
+    """
+    key = slug(finding.key)
+    wide, narrow = (_drawing(finding, key, width, f"{prefix}{width[0]}", folder) for width in ("page", "column"))
+    if finding.key == "distance" or finding.key.endswith("-distance"):
+        wide, narrow = (one and with_points(one, points) for one in (wide, narrow))
+    return FindingView(
+        key=key,
+        finding=finding,
+        wide=wide,
+        narrow=narrow,
+        estimates=view(estimates_frame(finding.estimates), f"{key}-estimates", f"Estimates: {finding.title}")
+        if finding.estimates
+        else None,
+        table=view(finding.table, f"{key}-data", f"Data: {finding.title}") if finding.table is not None else None,
+    )
+
+
+def file_stem(key: str, width: str) -> str:
+    """Name of a figure's file in ``figures/``."""
+    return key if width == "page" else f"{key}-column"
+
+
+def _drawing(finding: Finding, key: str, width: str, prefix: str, folder: Path | None) -> Drawing | None:
+    if finding.figure is not None:
+        return draw(finding, width, prefix)
+    path = folder / f"{file_stem(key, width)}.svg" if folder is not None else None
+    return drawn_before(path.read_text(encoding="utf-8"), prefix) if path is not None and path.is_file() else None
+
+
+def case_view(case: CasePicture, drawn: Drawn, convention: Convention) -> CaseView:
+    """A case as a card shows it."""
+    return CaseView(
+        key=case_key(case),
+        case=case,
+        svg=drawn.svg,
+        problem=drawn.problem,
+        alt=_describe(case, convention),
+        status=sentence(case.status),
+        after=drawn.after,
+        alt_after=_describe(replace(case, dice=case.dice_after), convention, "after fine-tuning "),
+    )
+
+
+def points_of(cases: Sequence[CasePicture]) -> list[Point]:
+    """Where the cases stand in a drawing of Dice against distance."""
+    return [
+        Point(x=case.distance_mm, y=case.dice, key=case_key(case), text=f"{case.participant_id}, {numbers_of(case)}")
+        for case in cases
+        if math.isfinite(case.dice) and math.isfinite(case.distance_mm)
+    ]
+
+
+def cases_table(cases: Sequence[CasePicture], caption: str, links: Sequence[Link]) -> TableView:
+    """Every case a row, with a link to its image; columns in which nothing stands are left out."""
+    frame = pd.DataFrame(
+        [
+            {
+                "participant_id": case.participant_id,
+                "bundle": case.bundle.name,
+                "hemisphere": case.bundle.hemisphere,
+                "model": case.model,
+                "dice": case.dice,
+                "dice_after": case.dice_after,
+                "distance_mm": case.distance_mm,
+                "status": case.status,
+            }
+            for case in cases
+        ]
+    )
+    bare = [name for name in frame if frame[name].isna().all() or (frame[name] == "").all()]
+    # What is the same in every row of many says nothing.
+    bare += [name for name in ("model", "status") if len(frame) > 1 and frame[name].nunique() == 1]
+    return replace(view(frame.drop(columns=bare), "cases-table", caption), links=tuple(links))
+
+
+def rows_of(table: TableView, bundle: Bundle) -> TableView | None:
+    """The rows of a bundle table that are about one bundle and hemisphere."""
+    titles = [header.title for header in table.headers]
+    if not {"bundle", "hemisphere"} <= set(titles):
+        return None
+    b, h = titles.index("bundle"), titles.index("hemisphere")
+    rows = tuple(row for row in table.rows if row[b].text == bundle.name and row[h].text in (bundle.hemisphere, "all"))
+    return replace(table, rows=rows) if rows else None
+
+
+def provenance_list(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Nested lists of (name, text) and (name, list), in the order given."""
+    nested: list[tuple[str, Any]] = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            nested.append((str(name), provenance_list(value)))  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, list | tuple):
+            nested.append((str(name), ", ".join(str(item) for item in value) or "none"))  # pyright: ignore
+        else:
+            nested.append((str(name), str(value)))
+    return nested
+
+
+def numbers_of(case: CasePicture) -> str:
+    """Dice, Dice after fine-tuning and distance in one line."""
+    parts = [f"Dice {case.dice:.2f}"] if math.isfinite(case.dice) else ["no Dice"]
+    if math.isfinite(case.dice_after):
+        parts.append(f"{case.dice_after:.2f} after fine-tuning")
+    if math.isfinite(case.distance_mm):
+        parts.append("touches the tumor" if case.distance_mm <= 0 else f"{case.distance_mm:.0f} mm from the tumor")
+    return f"{spoken(case.bundle)}: {', '.join(parts)}"
+
+
+def spoken(bundle: Bundle) -> str:
+    """A bundle's name as one says it."""
+    return bundle.name if bundle.hemisphere == "none" else f"{bundle.name} {bundle.hemisphere}"
+
+
+def page_name(bundle: Bundle) -> str:
+    """File name of a bundle's page."""
+    return f"bundle-{slug(bundle.label)}.html"
+
+
+def participant_page_name(participant: str) -> str:
+    """File name of a participant's page."""
+    return f"participant-{slug(participant)}.html"
+
+
+def sentence(word: str) -> str:
+    """What a status word means; nothing for ``ok``."""
+    known = {status.value: status.sentence for status in Status}
+    return known.get(word, word) if word != Status.OK else ""
+
+
+def _describe(case: CasePicture, convention: str, when: str = "") -> str:
+    dice = f"Dice {case.dice:.2f}" if math.isfinite(case.dice) else "no Dice"
+    distance = f", {case.distance_mm:.0f} mm from the tumor" if math.isfinite(case.distance_mm) else ""
+    tumor = ", tumor dotted in yellow" if case.tumor is not None else ""
+    return (
+        f"Axial, coronal and sagittal slices of {case.participant_id} through {spoken(case.bundle)} "
+        f"({dice}{distance}), "
+        f"{convention} convention: reference as a solid blue outline, prediction {when}dashed in orange{tumor}."
+    )

@@ -1,0 +1,120 @@
+"""Volumes small enough for a page: one gray image a participant and one overlay a case, as gzipped NIfTI."""
+
+import base64
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..images import resample
+from ..types import Volume
+
+LAYERS = {"reference": 1, "prediction": 2, "after": 4, "tumor": 8}
+"""Bits of an overlay's voxels; ``after`` is the prediction after fine-tuning."""
+
+OVERVIEW_MM, DETAIL_MM = 2.5, 1.5
+"""Voxels on pages of many participants and on a participant's own; coarser images keep their voxels."""
+
+_GRAY_STEP = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What the viewer loads for one image.
+
+    Parameters
+    ----------
+    image : str
+        Gzipped NIfTI in base64: uint8, RAS+, cropped to the head.
+    overlays : mapping of str to str
+        By case: the same grid, the bits of `LAYERS`.
+    """
+
+    image: str
+    overlays: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Characters that it takes on a page."""
+        return len(self.image) + sum(len(one) for one in self.overlays.values())
+
+
+def pack(
+    image: Volume,
+    overlays: Mapping[str, Mapping[str, Volume]],
+    box: NDArray[np.float64],
+    window: tuple[float, float],
+    spacing_mm: float,
+) -> Packed:
+    """Bring an image and the masks of its cases onto one small grid along world axes.
+
+    Parameters
+    ----------
+    image : Volume, shape (X, Y, Z)
+        Any voxel order, oblique grids included.
+    overlays : mapping of str to mapping of str to Volume
+        By case and layer; each mask may have a grid of its own.
+    box : ndarray, shape (2, 3)
+        The part of the world to keep, mm.
+    window : tuple of float
+        Values shown black and white.
+    spacing_mm : float
+        Edge of the voxels; images that are coarser keep their finest edge.
+
+    Examples
+    --------
+    >>> ball = Volume(array=np.ones((8, 8, 8)), affine=np.diag([2.0, 2, 2, 1]))
+    >>> box = np.array([[0.0, 0, 0], [14, 14, 14]])
+    >>> packed = pack(ball, {"case": {"reference": ball}}, box, (0, 1), 2.0)
+    >>> unpacked(packed.overlays["case"]).max()
+    np.uint8(1)
+    """
+    edge = max(spacing_mm, min(image.spacing_mm))
+    affine = np.diag([edge, edge, edge, 1.0])
+    affine[:3, 3] = box[0]
+    x, y, z = (np.ceil((box[1] - box[0]) / edge).astype(int) + 1).tolist()
+    shape = (x, y, z)
+    gray = (_coarsen(image, edge, affine, shape) - window[0]) / max(window[1] - window[0], 1e-9)
+    # Fewer shades compress better; 64 are more than the eye tells apart.
+    shades = (np.clip(gray, 0, 1) * 255).astype(np.uint8) // _GRAY_STEP * _GRAY_STEP
+    done: dict[int, NDArray[np.uint8]] = {}  # a tumor is one object shared by the cases of a participant
+    packed: dict[str, str] = {}
+    for case, layers in overlays.items():
+        bits = np.zeros(shape, dtype=np.uint8)
+        for name, mask in layers.items():
+            if id(mask) not in done:
+                done[id(mask)] = (_coarsen(mask, edge, affine, shape) >= 0.5).astype(np.uint8)
+            bits |= done[id(mask)] * np.uint8(LAYERS[name])
+        packed[case] = _encode(bits, affine)
+    return Packed(image=_encode(shades, affine), overlays=packed)
+
+
+def unpacked(text: str) -> NDArray[Any]:
+    """The voxels of a packed volume."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
+    return np.asarray(image.dataobj)
+
+
+def _coarsen(
+    volume: Volume, edge: float, affine: NDArray[np.float64], shape: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    array = volume.array.astype(np.float32)
+    # What is finer than the new grid is averaged first, or thin bundles would fall between its voxels.
+    sigma = [0.4 * max(edge / one - 1, 0.0) for one in volume.spacing_mm]
+    if max(sigma) > 0.1:
+        array = ndimage.gaussian_filter(array, sigma)
+    return resample(volume.with_array(array), affine, shape).array
+
+
+def _encode(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
+    import nibabel as nib
+
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode()

@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shiftkit.analyses.comparison import compare
+from shiftkit.analyses.ratings import without_bad
+from shiftkit.analyses.score_table import ScoreTable
+from shiftkit.errors import DataError
+from shiftkit.tables import DECOMPOSITION, SCORES, write_table
+
+
+def scores(shift: float, n: int = 12, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    base = {"cohort": "c", "group": "glioma", "model": "m", "modality": "fa", "side": "ipsi", "metric": "dice"}
+    rest = {"unit": "1", "status": "ok", "tumor_distance_mm": 5.0}
+    return pd.DataFrame(
+        [
+            {**base, **rest, "participant_id": f"sub-{i}", "bundle": b, "hemisphere": "left"}
+            | {"value": 0.7 + shift + rng.normal(0, 0.001)}
+            for i in range(n)
+            for b in ("AF", "PYT")
+        ]
+    )
+
+
+def run(folder: Path, shift: float, **configuration: object) -> Path:
+    write_table(scores(shift), SCORES, folder / "tables" / "scores.tsv")
+    row = {"model": "m", "modality": "fa", "bundle": "all", "hemisphere": "all", "metric": "dice"}
+    rest = {"low": 0.1, "high": 0.3, "p_value": 0.01, "p_adjusted": 0.01, "n_patients": 12, "n_controls": 9}
+    components = [
+        {**row, **rest, "method": "regression", "component": name, "estimate": 0.2 - shift, "status": "ok"}
+        for name in ("total", "systematic", "tumor")
+    ]
+    write_table(pd.DataFrame(components), DECOMPOSITION, folder / "tables" / "decomposition.tsv")
+    record = {"verdict": "v.", "configuration": configuration, "started": str(shift)}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_paired_difference_is_found_with_its_sign(tmp_path: Path) -> None:
+    """A second run 0.05 better in every patient is said to be so, with an interval around it and a small p."""
+    found = compare(run(tmp_path / "a", 0.0), run(tmp_path / "b", 0.05))
+    one = found.difference
+    assert one.low <= 0.05 + 0.001 and one.high >= 0.05 - 0.001 and one.value == pytest.approx(0.05, abs=0.002)
+    assert one.n == 12 and one.p_value < 0.01
+    assert "+0.05" in str(found) and "regression m total: 0.200 [0.100, 0.300] | 0.150" in str(found)
+
+
+def test_only_what_differs_is_listed(tmp_path: Path) -> None:
+    """Settings that are the same, and times, are not listed; one that differs is, with both values."""
+    found = compare(run(tmp_path / "a", 0.0, seed=1, level=0.95), run(tmp_path / "b", 0.0, seed=2, level=0.95))
+    assert found.settings.to_dict("records") == [{"setting": "configuration.seed", "first": "1", "second": "2"}]
+
+
+def test_a_folder_that_is_no_run_is_a_clear_error(tmp_path: Path) -> None:
+    """Without run.json the error says what is missing."""
+    with pytest.raises(DataError, match=r"has no run\.json"):
+        compare(tmp_path, tmp_path)
+
+
+def ratings(path: Path, rows: list[str]) -> Path:
+    path.write_text("\n".join(["participant_id\tbundle\themisphere\tmodel\trating\tcomment", *rows]) + "\n")
+    return path
+
+
+def test_cases_rated_bad_are_left_out_and_counted(tmp_path: Path) -> None:
+    """Only bad ones go, of the rated model only, or of all models where the rating names none."""
+    rows = ["sub-1\tAF\tleft\tm\tbad\tx", "sub-2\tAF\tleft\tm\tdoubtful\t", "sub-3\tAF\tleft\tother\tbad\t"]
+    kept, n = without_bad(
+        ScoreTable(frame=scores(0.0)), ratings(tmp_path / "r.tsv", [*rows, "sub-4\tPYT\tleft\tn/a\tbad\t"])
+    )
+    gone = set(map(tuple, scores(0.0)[["participant_id", "bundle"]].values)) - set(
+        map(tuple, kept.to_frame()[["participant_id", "bundle"]].values)
+    )
+    assert n == 2 and gone == {("sub-1", "AF"), ("sub-4", "PYT")}
+
+
+def test_unknown_ratings_are_refused(tmp_path: Path) -> None:
+    """A word that no report exports is named."""
+    with pytest.raises(DataError, match="'awful' is not one of"):
+        without_bad(ScoreTable(frame=scores(0.0)), ratings(tmp_path / "r.tsv", ["sub-1\tAF\tleft\tm\tawful\t"]))
