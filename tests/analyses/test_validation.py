@@ -5,7 +5,8 @@ import pytest
 
 from shiftkit.analyses.decomposition import decompose
 from shiftkit.analyses.simulation import SPREADS, Scenario, simulate, truth
-from shiftkit.analyses.validation import standard_cells, validate
+from shiftkit.analyses.validation import validate
+from shiftkit.analyses.validation_cells import standard_cells
 from shiftkit.errors import ConfigError
 from shiftkit.tables import SCORES, VALIDATION, parse_table
 
