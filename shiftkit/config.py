@@ -37,6 +37,8 @@ class Decompose:
         A systematic part smaller than this, in units of the metric, counts as none.
     sensitivity : bool
         Also compute the decomposition under other choices.
+    include : tuple of str
+        Further studies for the same report: ``features``, ``deformation``.
     allow : tuple of str
         Data checks whose errors do not stop the run.
     device : str
@@ -56,6 +58,7 @@ class Decompose:
     level: float = 0.95
     equivalence_margin: float = 0.02
     sensitivity: bool = True
+    include: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     device: str = "auto"
     jobs: int = 0

@@ -96,6 +96,9 @@ def decompose(
     bootstrap: Annotated[int | None, typer.Option("--bootstrap", min=100, help="Bootstrap draws.")] = None,
     permutations: Annotated[int | None, typer.Option("--permutations", min=99, help="Permutations.")] = None,
     allow: Annotated[list[str] | None, typer.Option("--allow", help="Data check whose errors do not stop.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option("--include", help="Further studies in the report: features, deformation.")
+    ] = None,
     filters: FilterFile = None,
     config: Config = None,
     device: Device = None,
@@ -120,6 +123,7 @@ def decompose(
         n_bootstrap=bootstrap,
         n_permutations=permutations,
         allow=words(allow),
+        include=words(include),
     )
     outcome = decompose_cohort(
         out=out,

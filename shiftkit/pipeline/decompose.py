@@ -14,7 +14,8 @@ from ..files import file_digest
 from ..names import Progress
 from ..runs import Run, cohort_digest
 from ..tables import DECOMPOSITION, RECOVERY, SCORES, SENSITIVITY, SHELLS, read_table
-from ..types import Cohort, Predictions
+from ..types import Cohort, Finding, Predictions
+from .further import further_findings, require_known
 from .inputs import Inputs, gather
 from .pages import Story, write_report
 
@@ -100,6 +101,7 @@ def decompose_cohort(
     """
     if scores is not None:
         return _from_scores(out, options, scores, resume, dry_run)
+    require_known(options)
     if model is None or cohort is None:
         raise ConfigError("decompose needs --model and --cohort, or --scores TSV; give one or the other.")
     inputs = gather(model, cohort, reference, target_controls, progress)
@@ -145,8 +147,9 @@ def _from_images(
         jobs=options.jobs,
         progress=progress,
     )
+    further = further_findings(run, inputs, tuned, before, options, progress)
     digests = {"model": inputs.model.digest, **{name: cohort_digest(part) for name, part in cohorts.items()}}
-    return _conclude(run, frame, result, shell, options, story, digests)
+    return _conclude(run, frame, result, shell, options, story, digests, further)
 
 
 def _conclude(
@@ -157,6 +160,7 @@ def _conclude(
     options: Decompose,
     story: Story,
     digests: Mapping[str, str],
+    further: Sequence[Finding] = (),
 ) -> Outcome:
     from ..analyses.verdict import disagreements
 
@@ -177,7 +181,7 @@ def _conclude(
         "inputs": dict(digests),
         "estimates": [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates],
     }
-    findings = (*result.findings(), *(shell.findings() if shell is not None else ()))
+    findings = (*result.findings(), *(shell.findings() if shell is not None else ()), *further)
     against_shell = [note for note in disagreements(components) if note not in result.notes]
     story = dataclasses.replace(story, notes=(*story.notes, *against_shell))
     write_report(run, findings, result, components, story, run.record(**record))

@@ -160,7 +160,7 @@ def features_cohort(
     DataError, ModelMismatchError
         If the input cannot be used.
     """
-    inputs = gather(model, cohort, reference, progress)
+    inputs = gather(model, cohort, reference, progress=progress)
     given = read_table(scores, SCORES) if scores is not None else None
     run = Run.open(out, resume)
     study = study_features(run, inputs, options=options, finetuned=finetuned, scores=given, progress=progress)
