@@ -204,7 +204,7 @@ def _joined(result: DeformationResult, scores: pd.DataFrame, source: str) -> tup
             "Deformation and scores must be of the same patients and bundles, scored with the controls' model; they "
             "have no row in common. Check the cohorts of both."
         )
-    return rows, (source, *sorted(set(values) - {source}))
+    return rows, (source, *sorted(str(name) for name in values if name != source))
 
 
 def _slope(x: NDArray[Any], y: NDArray[Any], group: NDArray[Any], weight: NDArray[Any]) -> float:

@@ -115,7 +115,7 @@ def _from_ras(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
 
 
 def _agreement(probabilities: NDArray[Any], labels: NDArray[np.float32], is_region: bool) -> float:
-    guess: NDArray[Any] = (probabilities > 0.5).any(axis=-1) if is_region else probabilities.argmax(axis=-1)
+    guess: Any = (probabilities > 0.5).any(axis=-1) if is_region else probabilities.argmax(axis=-1)
     truth: NDArray[Any] = labels > 0 if is_region else labels
     either = (guess > 0) | (truth > 0)
     return float(np.mean(guess[either] == truth[either])) if either.any() else 1.0

@@ -6,7 +6,7 @@ itself in millimeters: how far the surfaces are apart.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class Lattice:
         axes = [
             (low + np.arange(n)) * self.spacing_mm + _OFFSET_MM for low, n in zip(self.low, self.shape, strict=True)
         ]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,7 @@ def _fit(fixed: Surface, moving: Surface, center: Array, start: Array, spacing_m
     if not difference(first).any():
         return 0.0, motion(first)
     found: Any = optimize.least_squares(
-        difference, first, jac=slope, loss="soft_l1", f_scale=2.0, xtol=1e-4, ftol=1e-6, max_nfev=50
+        difference, first, jac=cast(Any, slope), loss="soft_l1", f_scale=2.0, xtol=1e-4, ftol=1e-6, max_nfev=50
     )
     return float(found.cost), motion(np.asarray(found.x))
 

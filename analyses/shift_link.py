@@ -153,7 +153,7 @@ def foresee(
     observed = rows["observed"].to_numpy(dtype=float)
     predicted, baseline = _out_of_sample(x, observed, who, rng)
     made = rows.assign(shift=x.mean(axis=1), predicted=predicted, status=status)
-    weights = draw_weights(len(people), 0, n_bootstrap, rng)
+    weights = draw_weights([len(people)], n_bootstrap, rng)
     mean_shift, mean_observed, mean_predicted = (_by_person(one, who) for one in (x.mean(axis=1), observed, predicted))
     errors = np.stack([_by_person((observed - one) ** 2, who) for one in (predicted, baseline)])
     means = (mean_shift, mean_observed, mean_predicted)

@@ -30,7 +30,7 @@ class Cost(SSDMetric):
     """
 
     def __init__(self, smooth: float, weight: NDArray[Any] | None) -> None:
-        super().__init__(3, smooth=smooth)
+        super().__init__(3, smooth=smooth)  # pyright: ignore[reportArgumentType] # any number smooths
         self.weight = weight
         self.warped_weight: Any = None
         self.step = 0.0
@@ -56,7 +56,7 @@ class Cost(SSDMetric):
             self.static_image, self.moving_image = kept
         else:
             step = super().compute_demons_step(forward_step=forward_step)
-        self.step = float(np.sqrt((step**2).sum(axis=-1).max()) / self.static_spacing.mean())
+        self.step = float(np.sqrt((step**2).sum(axis=-1).max()) / np.mean(np.asarray(self.static_spacing, dtype=float)))
         return step
 
 
@@ -89,6 +89,6 @@ def register(
     """Displacements from fixed to moving and back, shape (X, Y, Z, 3) in mm; see `registration.deform_onto`."""
     cost = Cost(smooth, weight)
     engine = Registration(cost, level_iters=list(iterations), opt_tol=1e-6, inv_iter=20)
-    engine.verbosity = VerbosityLevels.NONE
+    engine.verbosity = VerbosityLevels.NONE  # pyright: ignore[reportAttributeAccessIssue]
     found = engine.optimize(fixed, moving, static_grid2world=affine, moving_grid2world=affine)
     return np.asarray(found.get_forward_field()), np.asarray(found.get_backward_field())
