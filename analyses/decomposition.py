@@ -17,7 +17,7 @@ from .resampling import draw_weights
 from .rows import as_frame, build_rows
 from .sensitivity import sensitivity as other_choices
 from .split import Settings, Split, split
-from .verdict import notes_of, verdict_of
+from .verdict import notes_of, shape_note, verdict_of
 
 LAMBDA_GRID_MM: tuple[float, ...] = tuple(np.geomspace(2.0, 80.0, 31).tolist())
 
@@ -166,15 +166,16 @@ def decompose(
     repaired, after = recovery(rows, weights, before, tuned, settings)
     tables = [before.table, *(part.table for part in after.values())]
     curves = [curve_of(before, settings), *(curve_of(part, settings) for part in after.values())]
+    choices = other_choices(rows, weights, before, settings, full=sensitivity)
     return Decomposition(
         table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
         recovery=repaired,
-        sensitivity=other_choices(rows, weights, before, settings, full=sensitivity),
+        sensitivity=choices,
         curve=pd.concat(curves, ignore_index=True),
         estimates=(*before.estimates, _reach(before, settings)),
         verdict=verdict_of(before, repaired, settings),
         status=before.status,
-        notes=notes_of(before, settings),
+        notes=(*notes_of(before, settings), *shape_note(before, choices, settings)),
         metric=metric,
         margin=equivalence_margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),

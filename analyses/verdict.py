@@ -110,3 +110,19 @@ def disagreements(components: pd.DataFrame) -> tuple[str, ...]:
                         f"{b['high']:.3f}]. Trust neither until you know why.".replace("-", "−")
                     )
     return tuple(told)
+
+
+def shape_note(before: Split, other_choices: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
+    """A sentence if a curve that is free in shape splits otherwise, by more than the effect that counts as none.
+
+    Simulated tumors whose effect does not decay exponentially make the regression err by more than its interval says
+    (``benchmarks/validation.md``); the spline of the sensitivity table shows it.
+    """
+    spline = other_choices[other_choices["analysis"] == "spline with a flat tail"].set_index("component")["estimate"]
+    far = before.estimate("systematic").value
+    if "systematic" not in spline or not abs(spline["systematic"] - far) > settings.margin:
+        return ()
+    return (
+        "The shape of the decay matters here: with a spline that is free in shape and flat beyond 40 mm the systematic "
+        f"part is {spline['systematic']:.3f} instead of {far:.3f}. Quote both.".replace("-", "−"),
+    )

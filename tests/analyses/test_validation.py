@@ -92,6 +92,14 @@ def test_a_bundle_with_a_shift_of_its_own_is_not_booked_on_the_tumor() -> None:
     assert np.mean([t.loc["tumor", "estimate"] for t in kept]) == pytest.approx(known.tumor, abs=0.012)
 
 
+def test_a_decay_of_another_shape_is_noticed() -> None:
+    """Where the decay is no exponential, a note says that the spline splits otherwise; else there is none."""
+    for shape, noticed in (("gaussian", True), ("exponential", False)):
+        frame = simulate(Scenario(n_patients=100, n_controls=100, shape=shape), np.random.default_rng(3))
+        notes = decompose(frame, n_bootstrap=200, n_permutations=99).notes
+        assert any(note.startswith("The shape of the decay matters") for note in notes) == noticed
+
+
 def test_too_few_replicates_are_refused() -> None:
     """Rates of a handful of cohorts mean nothing, so the study says what it needs."""
     with pytest.raises(ConfigError, match="at least 10"):
