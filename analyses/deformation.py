@@ -20,7 +20,7 @@ from ..version import __version__
 from .bundle_template import N_POINTS, BundleTemplate, Controls, controls_of, outside_of_use
 from .deformation_result import DeformationResult, with_healthy_range
 from .distance import check_orthogonal, side_of
-from .registration import MARGIN_MM, Array, Lattice, Surface, align, deform_onto, redrawn
+from .registration import MARGIN_MM, NO_EVIDENCE_MM, Array, Lattice, Surface, align, deform_onto, redrawn
 from .scoring import Progress
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -102,13 +102,14 @@ def measure(
     0.0
     """
     surface = Surface.of(mask)
-    rigid = align(template.surface, redrawn(surface, spacing_mm / 2), spacing_mm)
+    gone = Surface.of(lost) if lost is not None and lost.array.any() else None
+    rigid = align(template.surface, redrawn(surface, spacing_mm / 2), spacing_mm, gone)
     aligned = redrawn(surface, spacing_mm / 2, rigid)
     held = np.concatenate([template.surface.inside_points(), aligned.inside_points()])
     lattice = Lattice.around(held, spacing_mm, MARGIN_MM)
     here = lattice.points()
     fixed, moving = template.surface.at(here), aligned.at(here)
-    weight = None if lost is None else _evidence(lost, rigid.forward(here))
+    weight = None if gone is None else (gone.at(rigid.forward(here)) > NO_EVIDENCE_MM).astype(np.float64)
     found = deform_onto(fixed, moving, lattice, weight)
 
     inside = moving < 0
@@ -134,10 +135,6 @@ def measure(
     image = np.zeros(mask.shape, dtype=np.float32)
     image[tuple(voxels.T)] = np.linalg.norm(found.displacement(rigid.backward(world), "fixed"), axis=1)
     return measured, mask.with_array(image)
-
-
-def _evidence(lost: Volume, points_mm: Array) -> Array:
-    return (Surface.of(lost).at(points_mm) > 0).astype(np.float64) if lost.array.any() else np.ones(points_mm.shape[:3])
 
 
 def _profile(length_mm: Array, point: Any) -> list[float]:

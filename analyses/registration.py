@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
+from ..errors import DataError
 from ..types import Volume
 from .transform import distance_to
 
@@ -21,6 +22,8 @@ Index = NDArray[np.int64]
 
 REACH_MM = 10.0
 """Beyond this distance from a surface nothing pulls: what is farther apart is no displacement of the same surface."""
+NO_EVIDENCE_MM = 3.0
+"""Up to this distance from what is destroyed, a signed distance may be that to a surface the tumor made."""
 MARGIN_MM = 16.0
 """Free space around the masks: SyN holds the border of its grid still."""
 _SMOOTH_MM = 1.0
@@ -31,6 +34,7 @@ _BAND_MM = 6.0
 _POINTS = 4000
 _AT_REST = 0.03
 _STEP_MM = 0.2
+_LARGE_MM = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,11 +180,11 @@ class Rigid:
         return (points_mm - self.center_mm - self.translation_mm) @ self.rotation + self.center_mm
 
 
-def align(fixed: Surface, moving: Surface, spacing_mm: float = 2.0) -> Rigid:
+def align(fixed: Surface, moving: Surface, spacing_mm: float = 2.0, lost: Surface | None = None) -> Rigid:
     """The rigid motion that carries points of ``fixed`` to where ``moving`` has them.
 
-    Least squares of the difference of signed distances near both surfaces. Differences beyond 2 mm count less than
-    their square (soft L1), so that a stretch that a tumor has pushed away, or destroyed, does not drag the rest along.
+    The difference of signed distances near both surfaces is made small; beyond half a millimeter it counts by its
+    size, not its square (soft L1), so that a stretch that a tumor has pushed away does not drag the rest along.
 
     Parameters
     ----------
@@ -188,19 +192,36 @@ def align(fixed: Surface, moving: Surface, spacing_mm: float = 2.0) -> Rigid:
         Identical surfaces give exactly no motion.
     spacing_mm : float
         Of the points that are compared.
+    lost : Surface, optional
+        Where ``moving`` says nothing; see `NO_EVIDENCE_MM`.
+
+    Raises
+    ------
+    DataError
+        If a mask is too thin to have an inside.
     """
-    inside = fixed.inside_points()
+    inside, moved = fixed.inside_points(), moving.inside_points()
+    if not len(inside) or not len(moved):
+        raise DataError(
+            "A mask must be more than a voxel thick to be aligned; smoothed by 1 mm nothing is left of this one. Maps "
+            "of streamline counts have holes: close them first."
+        )
     center = inside.mean(axis=0)
-    shift = moving.inside_points().mean(axis=0) - center
-    fits = [_fit(fixed, moving, center, start, spacing_mm) for start in (np.zeros(3), shift)]
+    shift = moved.mean(axis=0) - center
+    fits = [_fit(fixed, moving, lost, center, start, spacing_mm) for start in (np.zeros(3), shift)]
     return min(fits, key=lambda fit: fit[0])[1]
 
 
-def _fit(fixed: Surface, moving: Surface, center: Array, start: Array, spacing_mm: float) -> tuple[float, Rigid]:
+def _fit(
+    fixed: Surface, moving: Surface, lost: Surface | None, center: Array, start: Array, spacing_mm: float
+) -> tuple[float, Rigid]:
     reach = np.concatenate([fixed.inside_points(), moving.inside_points() - start])
     points = Lattice.around(reach, spacing_mm, _BAND_MM).points().reshape(-1, 3)
     there, here = fixed.at(points), moving.at(points + start)
-    near = np.flatnonzero(np.minimum(np.abs(there), np.abs(here)) < _BAND_MM)
+    compared = np.minimum(np.abs(there), np.abs(here)) < _BAND_MM
+    if lost is not None:
+        compared &= lost.at(points + start) > NO_EVIDENCE_MM
+    near = np.flatnonzero(compared)
     near = near[:: max(near.size // _POINTS, 1)]
     points, there = points[near], there[near]
 
@@ -224,7 +245,7 @@ def _fit(fixed: Surface, moving: Surface, center: Array, start: Array, spacing_m
     if not difference(first).any():
         return 0.0, motion(first)
     found: Any = optimize.least_squares(
-        difference, first, jac=cast(Any, slope), loss="soft_l1", f_scale=2.0, xtol=1e-4, ftol=1e-6, max_nfev=50
+        difference, first, jac=cast(Any, slope), loss="soft_l1", f_scale=_LARGE_MM, xtol=1e-4, ftol=1e-6, max_nfev=50
     )
     return float(found.cost), motion(np.asarray(found.x))
 

@@ -54,9 +54,9 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
     if not path.is_file():
         raise DataError(f"There is no image at {path}.")
     try:
-        image = nib.Nifti1Image.from_filename(path)
-        _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
-        with np.errstate(all="ignore"):  # scale factors can carry values beyond a type; they become infinite
+        with np.errstate(all="ignore"):  # a damaged header or scale factor carries values beyond a type: infinite ones
+            image = nib.Nifti1Image.from_filename(path)
+            _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
             array = np.asarray(image.dataobj).astype(dtype, copy=False)
     except DataError:
         raise
