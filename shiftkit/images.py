@@ -50,11 +50,13 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
         If the file is missing, empty, truncated, not NIfTI, or of absurd dimensions.
     """
     import nibabel as nib
+    from nibabel.imageglobals import LoggingOutputSuppressor
 
     if not path.is_file():
         raise DataError(f"There is no image at {path}.")
     try:
-        image = nib.Nifti1Image.from_filename(path)
+        with LoggingOutputSuppressor():  # nibabel would print what the error below says
+            image = nib.Nifti1Image.from_filename(path)
         _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
         with np.errstate(all="ignore"):  # scale factors can carry values beyond a type; they become infinite
             array = np.asarray(image.dataobj).astype(dtype, copy=False)
