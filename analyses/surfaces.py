@@ -103,6 +103,10 @@ class MaskPair:
 
         MONAI and Metrics Reloaded define it so. The percentile of the pooled distances, which some tools
         report, is smaller or equal: a large mask around a small one would hide the small one's distances.
+
+        The rank of the percentile is computed in double precision. MONAI's is single, which shifts its values by up to
+        2e-5 mm on masks of a few thousand surface voxels; from its own surface distances, with a percentile in double
+        precision, the same values come to within 1e-6 mm.
         """
         return max(float(np.quantile(distances, 0.95)) for distances in self.surface_distances_mm)
 
@@ -139,7 +143,9 @@ class MaskPair:
         """Center-line Dice: the harmonic mean of the shares of each center line that lie in the other mask.
 
         As defined by Shit et al., doi:10.1109/CVPR46437.2021.01629; the lines are those of
-        `shiftkit.analyses.skeleton.center_line`.
+        `shiftkit.analyses.skeleton.center_line`. Thin masks have one center line, thick and short ones do not:
+        there the value depends on who thins. For the two thick figures S2.14 of Metrics Reloaded's tests,
+        scikit-image's planar thinning gives 0.475 and 0.78, this one 0.457 and 0.951.
         """
         prediction, reference = (self.code & PREDICTION) > 0, (self.code & REFERENCE) > 0
         lines = center_line(prediction), center_line(reference)

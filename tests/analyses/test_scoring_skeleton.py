@@ -64,3 +64,13 @@ def test_center_line_dice_forgives_thickness() -> None:
     pair = MaskPair.of(thick, thin, (1.0, 1.0, 1.0))
     assert pair.dice < 0.4
     assert pair.cldice > 0.98
+
+
+@pytest.mark.parametrize(("n_missing", "expected"), [(1, 0.86), (2, 0.67)])
+def test_reference_values_metrics_reloaded_corner(n_missing: int, expected: float) -> None:
+    """Metrics Reloaded, a line of five voxels round a corner that misses one or two: clDice 0.86 and 0.67."""
+    reference = np.zeros((14, 14, 1), dtype=bool)
+    reference[1:4, 1], reference[3, 1:4] = True, True
+    prediction = reference.copy()
+    prediction[1 : 1 + n_missing, 1] = False
+    assert MaskPair.of(prediction, reference, (1.0, 1.0, 1.0)).cldice == pytest.approx(expected, abs=0.005)
