@@ -28,5 +28,7 @@ def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
     """
     from joblib import Parallel
 
-    results: Any = Parallel(n_jobs=n_processes(jobs), return_as="generator")(tasks)
+    # Workers that leave when idle for five minutes, joblib's default, can leave just as they are asked again: it waits.
+    patient: dict[str, Any] = {"idle_worker_timeout": 3600}
+    results: Any = Parallel(n_jobs=n_processes(jobs), return_as="generator", **patient)(tasks)
     return iter(results)
