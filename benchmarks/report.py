@@ -6,6 +6,7 @@ What is timed is `Report.save`: reading the images, every picture, volume, drawi
 """
 
 import argparse
+import os
 import resource
 import tempfile
 import time
@@ -33,7 +34,7 @@ def main() -> None:
         "# Building a report",
         "",
         f"`python benchmarks/report.py --patients {' '.join(map(str, options.patients))} --jobs {options.jobs}`; ten "
-        "bundles a patient, 2.5 mm.",
+        f"bundles a patient, 2.5 mm. Load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
         "",
         "| patients | cases | s | CPU s | peak memory of the largest process (GiB) | largest page (MB) | volumes | "
         "whole folder (MB) |",

@@ -176,15 +176,27 @@ class Pages:
 
     @cached_property
     def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
-        """Findings of the bundles' pages."""
-        made: dict[Bundle, tuple[FindingView, ...]] = {}
-        for bundle in self.bundles:
-            points = self._points([case for case in self.report.cases if case.bundle == bundle])
-            made[bundle] = tuple(
-                finding_view(finding, f"f{place}", self.report.figures, points)
-                for place, finding in enumerate(self.report.bundle_findings.get(bundle, ()))
-            )
-        return made
+        """Findings of the bundles' pages, drawn in several processes: glass brains take long."""
+        from joblib import delayed
+
+        told = [
+            (bundle, place, finding)
+            for bundle in self.bundles
+            for place, finding in enumerate(self.report.bundle_findings.get(bundle, ()))
+        ]
+        points = {
+            bundle: self._points([case for case in self.report.cases if case.bundle == bundle])
+            for bundle in self.bundles
+        }
+        tasks = (
+            delayed(finding_view)(finding, f"f{place}", self.report.figures, points[bundle])
+            for bundle, place, finding in told
+        )
+        drawn = list(in_parallel(tasks, self._jobs))
+        return {
+            bundle: tuple(view for (about, _, _), view in zip(told, drawn, strict=True) if about == bundle)
+            for bundle in self.bundles
+        }
 
     @cached_property
     def tables(self) -> tuple[TableView, ...]:
