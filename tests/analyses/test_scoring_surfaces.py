@@ -96,7 +96,8 @@ def test_values_are_those_of_monai(case: Case) -> None:
     assert pair.nsd(2.05) == pytest.approx(float(compute_surface_dice(p, r, [2.05], **options)), abs=1e-5)
     edges = get_mask_edges(a, b)
     directed = [np.asarray(get_surface_distance(x, y, spacing=spacing), dtype=float) for x, y in (edges, edges[::-1])]
-    assert pair.hd95 == pytest.approx(max(np.quantile(d, 0.95) for d in directed), abs=1e-6)
+    # Its distances are of single precision too: 36 mm is known to 4e-6 mm.
+    assert pair.hd95 == pytest.approx(max(np.quantile(d, 0.95) for d in directed), abs=1e-5)
     # MONAI multiplies the percentile's rank in single precision: n voxels put it off by up to n / 2^23, and the value
     # by that part of the step between the two distances around the rank.
     theirs = float(compute_hausdorff_distance(p, r, percentile=95, **options))
