@@ -157,7 +157,7 @@ def deform(cohort: CohortLike, *, reference: CohortLike | None = None, **options
         Passed to `shiftkit.analyses.deformation.deform`.
     """
     from .analyses.deformation import deform as measure
-    from .pipeline.deform import find_controls
+    from .pipeline.inputs import find_controls
 
     found = find_cohort(cohort)
     return measure(found, find_controls(found, reference), **options)

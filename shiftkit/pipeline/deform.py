@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError
 from ..files import write_text
 from ..names import Progress, find_cohort
 from ..runs import Run, cohort_digest
 from ..tables import DEFORMATION, DEFORMATION_PROFILES
 from ..types import Cohort
+from .inputs import find_controls
 
 if TYPE_CHECKING:
     from ..analyses.deformation_result import DeformationResult
@@ -104,27 +104,6 @@ def deform_cohort(
         inputs={"cohort": cohort_digest(found), "controls": cohort_digest(controls)},
     )
     return Deformed(root=out, result=result)
-
-
-def find_controls(
-    cohort: Cohort, reference: str | Path | Cohort | None = None, progress: Progress | None = None
-) -> Cohort:
-    """The controls of the reference or, without one, the cohort's own, else those of the cohort named ``healthy``.
-
-    Raises
-    ------
-    DataError
-        If there are none.
-    """
-    own = cohort.where(group="control")
-    pool = find_cohort(reference, progress) if reference else own if len(own) else find_cohort("healthy", progress)
-    controls = pool.where(group="control")
-    if not len(controls):
-        raise DataError(
-            f"The reference must hold controls; {pool.name} has no participant with group 'control' in "
-            "participants.tsv. Fill in the group column, or name another cohort with --reference."
-        )
-    return controls
 
 
 def _draw(run: Run, result: "DeformationResult") -> None:

@@ -100,6 +100,27 @@ def _target_controls(
     return unseen, seen
 
 
+def find_controls(
+    cohort: Cohort, reference: str | Path | Cohort | None = None, progress: Progress | None = None
+) -> Cohort:
+    """The controls of the reference or, without one, the cohort's own, else those of the cohort named ``healthy``.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    own = cohort.where(group="control")
+    pool = find_cohort(reference, progress) if reference else own if len(own) else find_cohort("healthy", progress)
+    controls = pool.where(group="control")
+    if not len(controls):
+        raise DataError(
+            f"The reference must hold controls; {pool.name} has no participant with group 'control' in "
+            "participants.tsv. Fill in the group column, or name another cohort with --reference."
+        )
+    return controls
+
+
 def unseen_controls(
     model: "Model", cohort: Cohort, reference: str | Path | Cohort | None = None, progress: Progress | None = None
 ) -> tuple[Cohort, tuple[str, ...]]:
@@ -110,20 +131,13 @@ def unseen_controls(
     DataError
         If there is no control, or none that is unseen.
     """
-    own = cohort.where(group="control")
-    pool = find_cohort(reference, progress) if reference else own if len(own) else find_cohort("healthy", progress)
-    controls = pool.where(group="control")
-    if not len(controls):
-        raise DataError(
-            f"The reference must hold controls; {pool.name} has no participant with group 'control' in "
-            "participants.tsv. Fill in the group column, or name another cohort with --reference."
-        )
+    controls = find_controls(cohort, reference, progress)
     seen = tuple(case.key for case in controls if model.has_seen(case))
     unseen = controls.where(lambda case: case.key not in seen)
     if not len(unseen):
         raise DataError(
             f"A control must be one that the model has not seen; model {model.name} was trained or tuned on all "
-            f"{len(controls)} controls of {pool.name}. Name other controls with --reference, or train with --folds."
+            f"{len(controls)} controls of {controls.name}. Name other controls with --reference, or train with --folds."
         )
     return unseen, seen
 
