@@ -14,32 +14,64 @@ from .transform import distance_to
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What a metric is called in a table, and how to read it."""
+    """What a metric is called, and how to read it; one without a bound enters a decomposition as log(x + 1)."""
 
+    title: str
     description: str
     unit: str = "1"
     better: Literal["higher", "lower"] = "higher"
+    bounded: bool = True
 
 
 METRICS: dict[str, Metric] = {
-    "dice": Metric(description="Twice the shared volume over the sum of both volumes."),
-    "sensitivity": Metric(description="Share of the reference that is predicted."),
-    "precision": Metric(description="Share of the prediction that is in the reference."),
+    "dice": Metric(title="Dice", description="Twice the shared volume over the sum of both volumes."),
+    "sensitivity": Metric(title="sensitivity", description="Share of the reference that is predicted."),
+    "precision": Metric(title="precision", description="Share of the prediction that is in the reference."),
     "volume_overlap": Metric(
-        description="Shared volume over the reference's volume: tractography's word for sensitivity."
+        title="volume overlap",
+        description="Shared volume over the reference's volume: tractography's word for sensitivity.",
     ),
     "volume_overreach": Metric(
-        description="Predicted volume outside of the reference over the reference's volume.", better="lower"
+        title="volume overreach",
+        description="Predicted volume outside of the reference over the reference's volume.",
+        better="lower",
+        bounded=False,
     ),
-    "volume_similarity": Metric(description="1 - |difference of the volumes| / sum of the volumes."),
-    "hd95": Metric(description="Larger directed 95th percentile of surface distance.", unit="mm", better="lower"),
-    "assd": Metric(description="Mean distance between the surfaces, pooled.", unit="mm", better="lower"),
-    "nsd": Metric(description="Share of both surfaces that lies within the tolerance of the other."),
-    "cldice": Metric(description="Center-line Dice: Dice of how far each skeleton lies in the other mask."),
-    "adjacency": Metric(description="Bundle adjacency: mean distance to the other mask.", unit="mm", better="lower"),
-    "brier": Metric(description="Mean squared error of the probability near the reference.", better="lower"),
+    "volume_similarity": Metric(
+        title="volume similarity", description="1 - |difference of the volumes| / sum of the volumes."
+    ),
+    "hd95": Metric(
+        title="HD95",
+        description="Larger directed 95th percentile of surface distance.",
+        unit="mm",
+        better="lower",
+        bounded=False,
+    ),
+    "assd": Metric(
+        title="ASSD",
+        description="Mean distance between the surfaces, pooled.",
+        unit="mm",
+        better="lower",
+        bounded=False,
+    ),
+    "nsd": Metric(title="NSD", description="Share of both surfaces that lies within the tolerance of the other."),
+    "cldice": Metric(
+        title="clDice", description="Center-line Dice: Dice of how far each skeleton lies in the other mask."
+    ),
+    "adjacency": Metric(
+        title="bundle adjacency",
+        description="Bundle adjacency: mean distance to the other mask.",
+        unit="mm",
+        better="lower",
+        bounded=False,
+    ),
+    "brier": Metric(
+        title="Brier score", description="Mean squared error of the probability near the reference.", better="lower"
+    ),
     "calibration_error": Metric(
-        description="Expected calibration error of the probability near the reference.", better="lower"
+        title="calibration error",
+        description="Expected calibration error of the probability near the reference.",
+        better="lower",
     ),
 }
 """Every metric that `shiftkit.analyses.scoring.score` knows, by name."""

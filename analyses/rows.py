@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, DataError
 from ..status import Status
 from ..tables import SCORES, parse_table
+from .metrics import METRICS, Metric
+from .score_table import require_one_setting
 
 Array = NDArray[np.float64]
-HIGHER_IS_WORSE = frozenset({"hd95", "assd", "brier", "calibration_error", "volume_overreach"})
-"""Metrics of which a larger value is a worse one."""
 CONTROL, TARGET_CONTROL, PATIENT = range(3)
 GROUPS = ("control", "target_control", "glioma")
 """Words of the score table for these, in this order."""
-LOGARITHMIC = frozenset({"hd95", "assd"})
-"""Distances in mm, which enter as log(x + 1 mm)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +127,16 @@ def build_rows(frame: pd.DataFrame, metric: str) -> Rows:
     Raises
     ------
     DataError
-        If the metric is missing, a value is not finite or out of range, or patients or controls are absent.
+        If the metric is missing or was computed with different settings, a value is not finite or out of range, or
+        patients or controls are absent.
+    ConfigError
+        If the metric is unknown.
     """
     chosen = frame[(frame["metric"] == metric) & frame["group"].isin(GROUPS)]
     if chosen.empty:
         there = ", ".join(sorted(set(frame["metric"]))) or "none"
         raise DataError(f"The score table must hold metric {metric!r} for glioma and control; it holds {there}.")
+    require_one_setting(chosen)
     counted = chosen[chosen["status"].isin([Status.OK, Status.MISSED])]
     _require_values(counted, metric)
     patient = (counted["group"] == "glioma").to_numpy()
@@ -179,12 +181,12 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
     pairs = list(zip(frame["bundle"], frame["hemisphere"], strict=True))
     levels = tuple(sorted(set(pairs)))
     values = frame["value"].to_numpy(dtype=float)
-    logarithmic = metric in LOGARITHMIC
+    found = _metric(metric)
     distance = np.where(cohort == PATIENT, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
     return Rows(
-        outcome=np.log1p(values) if logarithmic else values,
-        logit=not logarithmic,
-        sign=-1 if metric in HIGHER_IS_WORSE else 1,
+        outcome=values if found.bounded else np.log1p(values),
+        logit=found.bounded,
+        sign=1 if found.better == "higher" else -1,
         cohort=cohort,
         person=np.array([index[name] for name in names], dtype=np.int64),
         people=people,
@@ -197,13 +199,19 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
     )
 
 
+def _metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise ConfigError(f"--metric is one of {', '.join(METRICS)}; got {name!r}.")
+    return METRICS[name]
+
+
 def _require_values(frame: pd.DataFrame, metric: str) -> None:
     values = frame["value"].to_numpy(dtype=float)
     bad = ~np.isfinite(values)
     if bad.any():
         who = ", ".join(frame.loc[bad, "participant_id"].head(3))
         raise DataError(f"A row with status ok or missed must have a value; {metric} is missing for {who}.")
-    upper = np.inf if metric in LOGARITHMIC else 1.0
+    upper = 1.0 if _metric(metric).bounded else np.inf
     if ((values < 0) | (values > upper)).any():
         raise DataError(f"{metric} must lie in 0–{upper:g}; it runs from {values.min():g} to {values.max():g}.")
 

@@ -13,6 +13,7 @@ from ..status import Status
 from ..types import Estimate
 from .hemispheric import COMPONENTS as HEMISPHERIC
 from .hemispheric import hemispheric
+from .metrics import METRICS
 from .permutation import cohort_test, tumor_test
 from .regression import Regression, exponential, regress
 from .resampling import holm, interval
@@ -256,8 +257,10 @@ def _estimates(
 
 def unit_of(metric: str) -> str:
     """Unit in which components are given."""
-    names = {"dice": "Dice", "nsd": "NSD", "hd95": "log mm", "assd": "log mm"}
-    return names.get(metric, metric)
+    known = METRICS.get(metric)
+    if known is None or known.bounded:
+        return metric if known is None else known.title
+    return f"log {known.unit}" if known.unit != "1" else f"log {known.title}"
 
 
 def _require_spread(rows: Rows) -> None:

@@ -68,7 +68,7 @@ def material(cohort: Cohort, folder: Path) -> tuple[list[CasePicture], pd.DataFr
                 CasePicture(
                     participant_id=case.participant_id,
                     bundle=bundle,
-                    dice=dice,
+                    score=dice,
                     distance_mm=far,
                     image=case.images["t1w"],
                     reference=path,

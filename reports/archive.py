@@ -18,7 +18,7 @@ from .build import CohortSummary, Report
 from .cases import CasePicture
 
 _FILES = ("image", "reference", "prediction", "tumor", "after")
-_FORM = 1
+_FORM = 2
 
 
 def store(report: Report, folder: Path) -> None:

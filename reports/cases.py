@@ -28,8 +28,8 @@ class CasePicture:
         With its prefix.
     bundle : Bundle
         The bundle.
-    dice : float
-        Overlap of prediction and reference; NaN where ``status`` says why.
+    score : float
+        How well prediction and reference agree; NaN where ``status`` says why.
     distance_mm : float
         Edge-to-edge distance from the tumor to the reference mask; NaN without a tumor.
     image : Path
@@ -44,15 +44,29 @@ class CasePicture:
         One of `shiftkit.status.Status`.
     after : Path or None
         The prediction after fine-tuning.
-    dice_after : float
-        Its Dice.
+    score_after : float
+        Its score.
     facts : mapping of str to str
         More about the case, such as the tumor's volume, shown beside the picture.
+    measure, unit : str
+        What the score is called, and its unit; empty for a share.
+    higher_is_better : bool
+        Whether the worst case has the lowest score.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> files = {name: Path(f"{name}.nii.gz") for name in ("image", "reference", "prediction")}
+    >>> who = {"participant_id": "sub-01", "bundle": Bundle(name="AF", hemisphere="left"), "distance_mm": 4.0}
+    >>> CasePicture(**who, **files, score=0.714).spoken, CasePicture(**who, **files, score=float("nan")).spoken
+    ('Dice 0.71', 'no Dice')
+    >>> CasePicture(**who, **files, score=3.14, measure="HD95", unit="mm", higher_is_better=False).spoken
+    'HD95 3.1 mm'
     """
 
     participant_id: str
     bundle: Bundle
-    dice: float
+    score: float
     distance_mm: float
     image: Path
     reference: Path
@@ -61,8 +75,30 @@ class CasePicture:
     model: str = ""
     status: str = "ok"
     after: Path | None = None
-    dice_after: float = float("nan")
+    score_after: float = float("nan")
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    measure: str = "Dice"
+    unit: str = ""
+    higher_is_better: bool = True
+
+    @property
+    def spoken(self) -> str:
+        """The score with its name."""
+        return f"{self.measure} {self.number(self.score)}" if np.isfinite(self.score) else f"no {self.measure}"
+
+    def number(self, score: float) -> str:
+        """A score with its unit."""
+        return f"{score:.1f} {self.unit}" if self.unit else f"{score:.2f}"
+
+    @property
+    def title(self) -> str:
+        """What a column of scores is called."""
+        return f"{self.measure} ({self.unit})" if self.unit else self.measure
+
+    @property
+    def rank(self) -> tuple[bool, float, str]:
+        """Sorts the worst first, and cases without a score last."""
+        return np.isnan(self.score), self.score if self.higher_is_better else -self.score, self.participant_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +119,8 @@ _BAR_MM = 20.0
 
 
 def worst_first(cases: "tuple[CasePicture, ...]") -> "tuple[CasePicture, ...]":
-    """Sort cases by Dice, lowest first; cases without a Dice come last."""
-    return tuple(sorted(cases, key=lambda case: (np.isnan(case.dice), case.dice, case.participant_id)))
+    """Sort cases by score; those without one come last."""
+    return tuple(sorted(cases, key=lambda case: case.rank))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,16 +95,16 @@ def case_view(case: CasePicture, drawn: Drawn, convention: Convention) -> CaseVi
         alt=_describe(case, convention),
         status=sentence(case.status),
         after=drawn.after,
-        alt_after=_describe(replace(case, dice=case.dice_after), convention, "after fine-tuning "),
+        alt_after=_describe(replace(case, score=case.score_after), convention, "after fine-tuning "),
     )
 
 
 def points_of(cases: Sequence[CasePicture]) -> list[Point]:
-    """Where the cases stand in a drawing of Dice against distance."""
+    """Where the cases stand in a drawing of the score against distance."""
     return [
-        Point(x=case.distance_mm, y=case.dice, key=case_key(case), text=f"{case.participant_id}, {numbers_of(case)}")
+        Point(x=case.distance_mm, y=case.score, key=case_key(case), text=f"{case.participant_id}, {numbers_of(case)}")
         for case in cases
-        if math.isfinite(case.dice) and math.isfinite(case.distance_mm)
+        if math.isfinite(case.score) and math.isfinite(case.distance_mm)
     ]
 
 
@@ -117,8 +117,8 @@ def cases_table(cases: Sequence[CasePicture], caption: str, links: Sequence[Link
                 "bundle": case.bundle.name,
                 "hemisphere": case.bundle.hemisphere,
                 "model": case.model,
-                "dice": case.dice,
-                "dice_after": case.dice_after,
+                case.title: case.score,
+                f"{case.title} after": case.score_after,
                 "distance_mm": case.distance_mm,
                 "status": case.status,
             }
@@ -155,10 +155,10 @@ def provenance_list(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def numbers_of(case: CasePicture) -> str:
-    """Dice, Dice after fine-tuning and distance in one line."""
-    parts = [f"Dice {case.dice:.2f}"] if math.isfinite(case.dice) else ["no Dice"]
-    if math.isfinite(case.dice_after):
-        parts.append(f"{case.dice_after:.2f} after fine-tuning")
+    """Score, score after fine-tuning and distance in one line."""
+    parts = [case.spoken]
+    if math.isfinite(case.score_after):
+        parts.append(f"{case.number(case.score_after)} after fine-tuning")
     if math.isfinite(case.distance_mm):
         parts.append("touches the tumor" if case.distance_mm <= 0 else f"{case.distance_mm:.0f} mm from the tumor")
     return f"{spoken(case.bundle)}: {', '.join(parts)}"
@@ -186,11 +186,10 @@ def sentence(word: str) -> str:
 
 
 def _describe(case: CasePicture, convention: str, when: str = "") -> str:
-    dice = f"Dice {case.dice:.2f}" if math.isfinite(case.dice) else "no Dice"
     distance = f", {case.distance_mm:.0f} mm from the tumor" if math.isfinite(case.distance_mm) else ""
     tumor = ", tumor dotted in yellow" if case.tumor is not None else ""
     return (
         f"Axial, coronal and sagittal slices of {case.participant_id} through {spoken(case.bundle)} "
-        f"({dice}{distance}), "
+        f"({case.spoken}{distance}), "
         f"{convention} convention: reference as a solid blue outline, prediction {when}dashed in orange{tumor}."
     )

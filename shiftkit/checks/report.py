@@ -150,15 +150,21 @@ class CheckReport:
         """The report for machines."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
-    def findings(self) -> tuple[Finding, ...]:
-        """The report as a section: what was checked and what came out."""
+    def findings(self, role: str = "") -> tuple[Finding, ...]:
+        """The report as a section: what was checked and what came out.
+
+        Parameters
+        ----------
+        role : str
+            What the cohort is compared as, such as ``patients``, where a report holds several checks.
+        """
         counts = list(self.verdicts.values())
         n = len(self.participants)
         names = ("error", "warning", "ok")
         return (
             Finding(
-                key="check",
-                title=f"Images of cohort {self.cohort}",
+                key=f"check-{role}" if role else "check",
+                title=f"Checks of the images: {role.replace('_', ' ') or self.cohort}",
                 claim=self._counts(),
                 estimates=tuple(
                     Estimate(name=f"participants: {name}", value=float(counts.count(name)), n=n) for name in names

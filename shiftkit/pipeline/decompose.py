@@ -109,8 +109,8 @@ def decompose_cohort(
     if dry_run:
         return Outcome(root=out, verdict=_plan(inputs, finetuned), failed={})
     run = Run.open(out, resume)
-    _require_sound(inputs, options, progress)
-    return _from_images(run, inputs, finetuned, options, progress)
+    checks = _require_sound(inputs, options, progress)
+    return _from_images(run, inputs, finetuned, checks, options, progress)
 
 
 def _from_scores(out: Path, options: Decompose, scores: Path, resume: bool, dry_run: bool) -> Outcome:
@@ -127,7 +127,12 @@ def _from_scores(out: Path, options: Decompose, scores: Path, resume: bool, dry_
 
 
 def _from_images(
-    run: Run, inputs: Inputs, tuned: Sequence[Path], options: Decompose, progress: Progress | None
+    run: Run,
+    inputs: Inputs,
+    tuned: Sequence[Path],
+    checks: Sequence[Finding],
+    options: Decompose,
+    progress: Progress | None,
 ) -> Outcome:
     cohorts = inputs.cohorts
     source = _predict(run, inputs.model, cohorts, options, progress)
@@ -147,7 +152,7 @@ def _from_images(
         jobs=options.jobs,
         progress=progress,
     )
-    further = further_findings(run, inputs, tuned, before, options, progress)
+    further = (*further_findings(run, inputs, tuned, before, options, progress), *checks)
     digests = {"model": inputs.model.digest, **{name: cohort_digest(part) for name, part in cohorts.items()}}
     return _conclude(run, frame, result, shell, options, story, digests, further)
 
@@ -300,14 +305,17 @@ def _require_finetuned(folders: Sequence[Path]) -> None:
             )
 
 
-def _require_sound(inputs: Inputs, options: Decompose, progress: Progress | None) -> None:
-    """Stop before anything is computed from images that a check found wrong."""
+def _require_sound(inputs: Inputs, options: Decompose, progress: Progress | None) -> tuple[Finding, ...]:
+    """Stop before anything is computed from images that a check found wrong; else what the checks say."""
     from ..checks import check
 
-    for cohort in inputs.cohorts.values():
+    findings: list[Finding] = []
+    for role, cohort in inputs.cohorts.items():
         report = check(cohort, jobs=options.jobs, allow=options.allow, progress=progress)
         if report.exit_code:
             raise DataError(report.summary)
+        findings += report.findings(role)
+    return tuple(findings)
 
 
 def _notes(inputs: Inputs) -> tuple[str, ...]:

@@ -166,11 +166,13 @@ def _cases(scores: pd.DataFrame, story: Story) -> "list[CasePicture]":
     return [case for case in made if case is not None]
 
 
-def _case(row: Mapping[Any, Any], dice_after: float, story: Story) -> "CasePicture | None":
+def _case(row: Mapping[Any, Any], score_after: float, story: Story) -> "CasePicture | None":
+    from ..analyses.metrics import METRICS
     from ..reports import CasePicture
 
     if story.inputs is None or story.source is None:
         return None
+    metric = METRICS[row["metric"]]
     bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
     case = story.inputs.patients[row["participant_id"]]
     predicted = story.source.cohort[row["participant_id"]].masks.get(bundle)
@@ -180,7 +182,7 @@ def _case(row: Mapping[Any, Any], dice_after: float, story: Story) -> "CasePictu
     return CasePicture(
         participant_id=row["participant_id"],
         bundle=bundle,
-        dice=float(row["value"]),
+        score=float(row["value"]),
         distance_mm=float(row["tumor_distance_mm"]),
         image=image,
         reference=case.masks[bundle],
@@ -189,5 +191,8 @@ def _case(row: Mapping[Any, Any], dice_after: float, story: Story) -> "CasePictu
         model=story.source.model,
         status=row["status"],
         after=story.tuned.cohort[row["participant_id"]].masks.get(bundle) if story.tuned is not None else None,
-        dice_after=dice_after,
+        score_after=score_after,
+        measure=metric.title,
+        unit="" if metric.unit == "1" else metric.unit,
+        higher_is_better=metric.better == "higher",
     )

@@ -8,6 +8,7 @@ import pytest
 
 from shiftkit.analyses.decomposition import Decomposition, decompose
 from shiftkit.analyses.hemispheric import hemispheric
+from shiftkit.analyses.metrics import METRICS
 from shiftkit.analyses.quasi import fit
 from shiftkit.analyses.regression import exponential, regress
 from shiftkit.analyses.resampling import draw_weights, holm, interval, p_value, permute_within, strata_of
@@ -213,13 +214,20 @@ def test_the_same_seed_gives_the_same_numbers(simulated: ModuleType) -> None:
     assert not first["low"].equals(other["low"])
 
 
-def test_surface_distances_count_as_worse_when_larger(simulated: ModuleType) -> None:
-    """A positive component means worse in patients for distances too, which enter as log(x + 1 mm)."""
+@pytest.mark.parametrize("metric", [name for name, one in METRICS.items() if not one.bounded])
+def test_unbounded_metrics_count_as_worse_when_larger(simulated: ModuleType, metric: str) -> None:
+    """A positive component means worse in patients for distances too; they may exceed 1, for they enter as logs."""
     frame = simulated.scores()
-    frame["metric"], frame["value"] = "hd95", 20 * (1 - frame["value"])
-    result = decompose(frame, metric="hd95", **FAST)
+    frame["metric"], frame["value"] = metric, 20 * (1 - frame["value"])
+    result = decompose(frame, metric=metric, **FAST)
     assert pooled(result, "total")["estimate"] > 0
-    assert "log mm" in result.verdict
+    assert "log " in result.verdict
+
+
+def test_an_unknown_metric_is_refused(simulated: ModuleType) -> None:
+    """Which direction is worse cannot be guessed of a metric that shiftkit does not know."""
+    with pytest.raises(ConfigError, match="--metric is one of dice"):
+        decompose(simulated.scores().assign(metric="iou"), metric="iou", **FAST)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +242,7 @@ def test_surface_distances_count_as_worse_when_larger(simulated: ModuleType) -> 
         (lambda f: f.assign(value=f["value"] * 2), "must lie in 0–1"),
         (lambda f: f.assign(metric="nsd"), "it holds nsd"),
         (lambda f: pd.concat([f, f.iloc[:1]]), "stands twice"),
+        (lambda f: f.assign(penalty_mm=np.where(f["group"] == "glioma", 100.0, 50.0)), "share its settings"),
         (lambda f: f.assign(model=np.where(f.index == 3, "other", "m")), "one model"),
     ],
 )

@@ -54,7 +54,7 @@ def case(folder: Path, participant: str, bundle: Bundle, dice: float, orientatio
     return CasePicture(
         participant_id=participant,
         bundle=bundle,
-        dice=dice,
+        score=dice,
         distance_mm=10 * dice,
         model="reference",
         **{part: folder / f"{name}-{part}.nii.gz" for part in parts},
@@ -170,7 +170,7 @@ def example(folder: Path, n: int = 4, ids: list[str] | None = None) -> Report:
         [
             sensitivity(),
             distance(
-                [one.participant_id for one in pictures], [p.distance_mm for p in pictures], [p.dice for p in pictures]
+                [one.participant_id for one in pictures], [p.distance_mm for p in pictures], [p.score for p in pictures]
             ),
             decomposition(),
         ],

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -144,9 +145,20 @@ def test_damaged_image_costs_its_picture_only(tmp_path: Path) -> None:
 def test_cases_come_worst_first_and_missing_dice_last(tmp_path: Path) -> None:
     """The lowest Dice stands first; a case without one stands last."""
     cases = list(example(tmp_path / "images", n=3).cases)
-    cases.insert(0, CasePicture(**{**vars(cases[0]), "dice": float("nan"), "status": "reference_absent"}))
-    ordered = [case.dice for case in report([], title="t", verdict="v", cases=cases[::-1]).cases]
+    cases.insert(0, CasePicture(**{**vars(cases[0]), "score": float("nan"), "status": "reference_absent"}))
+    ordered = [case.score for case in report([], title="t", verdict="v", cases=cases[::-1]).cases]
     assert ordered[:-1] == sorted(ordered[:-1]) and ordered[-1] != ordered[-1]
+
+
+def test_the_worst_distance_is_the_largest_and_stands_with_its_unit(tmp_path: Path) -> None:
+    """Of a metric in mm the largest comes first; nothing on the page calls it Dice."""
+    cases = [
+        replace(case, score=3.0 + place, measure="HD95", unit="mm", higher_is_better=False)
+        for place, case in enumerate(example(tmp_path / "images", n=3).cases)
+    ]
+    page = report([], title="t", verdict="v", cases=cases)
+    assert [case.score for case in page.cases] == sorted((case.score for case in cases), reverse=True)
+    assert "HD95 <b>5.0 mm</b>" in page.html and "HD95 (mm)" in page.html and "Dice" not in page.html
 
 
 def test_a_report_of_nothing_is_still_a_report() -> None:

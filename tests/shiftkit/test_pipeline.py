@@ -53,6 +53,13 @@ def test_every_participant_and_bundle_is_scored(run: Path) -> None:
     assert set(scores["seen"]) == {"no"}
 
 
+def test_the_report_says_what_the_checks_of_the_images_found(run: Path) -> None:
+    """Patients and controls were checked; the report gives the counts of each."""
+    told = {one["key"]: one["claim"] for one in json.loads((run / "report.json").read_text())["findings"]}
+    assert "6 participants look sound; 0 with errors" in told["check-patients"]
+    assert "6 participants look sound; 0 with errors" in told["check-controls"]
+
+
 def test_the_record_names_versions_digests_and_the_verdict_but_no_place(run: Path, cohorts: Path) -> None:
     """run.json can be shared: it has digests and versions, and no absolute path."""
     text = (run / "run.json").read_text()
