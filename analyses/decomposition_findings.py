@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..types import Finding
+from ..types import Estimate, Finding
+from .metrics import METRICS, Metric
 from .split import unit_of
+from .verdict import recovered_percent
 
 if TYPE_CHECKING:
     from .decomposition import Decomposition
 
 _PARTS = ("total", "systematic", "tumor")
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_MODEL = {True: "Fractional logit by quasi-likelihood", False: "Linear model of log(x + 1) by least squares"}
 _METHOD = (
-    "Fractional logit by quasi-likelihood with one intercept and one cohort term a bundle and hemisphere, and a term "
+    " with one intercept and one cohort term a bundle and hemisphere, and a term "
     "that decays exponentially with the edge-to-edge distance from tumor to reference bundle; components by "
     "g-computation over the patients, averaged within participants first. Intervals: expanded percentile bootstrap "
     "over participants, stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation "
@@ -59,7 +62,7 @@ def _components(result: "Decomposition") -> Finding:
         estimates=result.estimates,
         table=pooled.reset_index(drop=True),
         caveats=result.notes,
-        method=_METHOD,
+        method=_MODEL[METRICS[result.metric].bounded] + _METHOD,
         references=_REFERENCES,
         figure=figure,
         alt="Bars of total, systematic and tumor part of the drop with intervals, before and after fine-tuning.",
@@ -148,10 +151,10 @@ def _distance(result: "Decomposition") -> Finding:
     )
     claim = "The decay length is not given."
     if np.isfinite(decay.value):
-        length = "≤ 2 mm" if decay.value <= 2.0 + 1e-9 else f"{decay.value:.0f} mm [{decay.low:.0f}, {decay.high:.0f}]"
+        length = "≤ 2 mm" if decay.value <= 2.0 + 1e-9 else _mm(decay)
         claim = (
-            f"The tumor's effect decays with distance; its decay length is {length}, and beyond {reach.value:.0f} mm "
-            f"[{reach.low:.0f}, {reach.high:.0f}] it is smaller than {result.margin:g} {_unit(result)}."
+            f"The tumor's effect decays with distance; its decay length is {length}, and beyond {_mm(reach)} "
+            f"it is smaller than {result.margin:g} {_unit(result)}."
         )
     patients = result.scores[result.scores["group"] == "glioma"]
 
@@ -171,8 +174,13 @@ def _distance(result: "Decomposition") -> Finding:
     )
 
 
+def _mm(estimate: Estimate) -> str:
+    return f"{estimate.value:.1f} mm [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
 def _curves(ax: Any, result: "Decomposition", patients: pd.DataFrame) -> Any:
-    healthy = result.scores.loc[result.scores["group"] == "control", "value"].mean()
+    metric = METRICS[result.metric]
+    healthy = result.scores.loc[result.scores["group"] == "control", "value"].to_numpy(dtype=float)
     for position, model in enumerate(dict.fromkeys(patients["model"])):
         color, style = _COLORS[position % len(_COLORS)], ("-", "--", ":", "-.")[position % 4]
         points = patients[patients["model"] == model]
@@ -187,18 +195,34 @@ def _curves(ax: Any, result: "Decomposition", patients: pd.DataFrame) -> Any:
         )
         own = result.curve[result.curve["model"] == model]
         curve, free = own[own["shape"] == "exponential"], own[own["shape"] == "spline"]
-        if len(curve) and result.metric not in ("hd95", "assd"):
-            x = curve["distance_mm"].to_numpy(dtype=float)
-            ax.fill_between(x, healthy - curve["high_all"], healthy - curve["low_all"], color=color, alpha=0.12)
-            ax.fill_between(x, healthy - curve["high"], healthy - curve["low"], color=color, alpha=0.25)
-            ax.plot(x, healthy - curve["drop"], style, color=color, label=model)
-            ax.plot(free["distance_mm"], healthy - free["drop"], "-.", color=color, linewidth=0.8)
-    ax.axhline(healthy, color="0.3", linewidth=0.8, linestyle=":", label="controls' mean")
+        if len(curve):
+            x, y = (
+                curve["distance_mm"].to_numpy(dtype=float),
+                {name: _worse(healthy, curve[name], metric) for name in _BAND},
+            )
+            ax.fill_between(x, y["high_all"], y["low_all"], color=color, alpha=0.12)
+            ax.fill_between(x, y["high"], y["low"], color=color, alpha=0.25)
+            ax.plot(x, y["drop"], style, color=color, label=model)
+            ax.plot(free["distance_mm"], _worse(healthy, free["drop"], metric), "-.", color=color, linewidth=0.8)
+    mean = "controls' mean" if metric.bounded else "controls' geometric mean"
+    ax.axhline(_worse(healthy, 0.0, metric), color="0.3", linewidth=0.8, linestyle=":", label=mean)
     ax.set_xlabel("Distance from tumor to bundle (mm)")
-    ax.set_ylabel(_unit(result))
+    if not metric.bounded:
+        ax.set_yscale("function", functions=(np.log1p, np.expm1))  # the model's own scale
+    ax.set_ylabel(metric.title if metric.unit == "1" else f"{metric.title} ({metric.unit})")
     ax.set_xlim(left=-1)
     ax.legend(frameon=False)
     return ax
+
+
+_BAND = ("drop", "low", "high", "low_all", "high_all")
+
+
+def _worse(healthy: Any, drop: Any, metric: Metric) -> Any:
+    """What patients score where the drop from healthy people is so large; drops of unbounded metrics are of logs."""
+    if not metric.bounded:
+        return np.expm1(np.log1p(healthy).mean() + drop)
+    return healthy.mean() - drop if metric.better == "higher" else healthy.mean() + drop
 
 
 def _recovery(result: "Decomposition") -> Finding:
@@ -207,18 +231,14 @@ def _recovery(result: "Decomposition") -> Finding:
     given = rows[np.isfinite(rows["recovered"])]
     claim = "No recovered fraction is given: there may be nothing to recover, or the split is withheld."
     if len(given):
-        claim = (
-            "Fine-tuning recovers "
-            + ", ".join(
-                f"{100 * row['recovered']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}] of the "
-                f"{row['component']} part ({row['strategy']})"
-                for row in given.to_dict("records")
-            )
-            + "."
-        )
+        names = {"total": "the total drop", "systematic": "the systematic part", "tumor": "the tumor's part"}
+        told = [
+            f"{recovered_percent(row)} of {names[row['component']]} ({row['strategy']})" for _, row in given.iterrows()
+        ]
+        claim = f"Fine-tuning recovers {', '.join(told)}."
 
     def figure(ax: Any) -> Any:
-        return _before_after(_axes(ax), rows, f"Drop in patients ({_unit(result)})")
+        return _recovered(_axes(ax), given)
 
     return Finding(
         key="recovery",
@@ -231,29 +251,27 @@ def _recovery(result: "Decomposition") -> Finding:
         ),
         method="(before − after) / before, by paired bootstrap over patients, every patient scored out of fold.",
         figure=figure,
-        alt="Lines from the drop before to the drop after fine-tuning, one for each component.",
+        alt="Recovered share of the total drop and of its systematic and tumor part, with intervals; 0 % is no repair, "
+        "100 % a full one.",
     )
 
 
-def _before_after(ax: Any, rows: pd.DataFrame, label: str) -> Any:
-    names = list(dict.fromkeys(rows["model"]))
-    for position, name in enumerate(names):
-        for part, marker, color in zip(_PARTS, "so^", _COLORS, strict=False):
-            row = rows[(rows["model"] == name) & (rows["component"] == part)].iloc[0]
-            x = np.array([0, 1]) + 2 * position
-            ax.plot(
-                x,
-                [row["before"], row["after"]],
-                marker=marker,
-                color=color,
-                label=part if not position else None,
-                linestyle={"total": "-", "systematic": "--", "tumor": ":"}[part],
-            )
-    ticks = [tick for position in range(len(names)) for tick in (2 * position, 2 * position + 1)]
-    ax.set_xticks(ticks, [word for name in names for word in ("before", f"after\n{name}")])
-    ax.axhline(0, color="0.3", linewidth=0.8)
-    ax.set_ylabel(label)
-    ax.legend(frameon=False)
+def _recovered(ax: Any, given: pd.DataFrame) -> Any:
+    models = list(dict.fromkeys(given["model"]))
+    for position, model in enumerate(models):
+        rows = given[given["model"] == model]
+        y = np.array([_PARTS.index(part) for part in rows["component"]]) + (position - (len(models) - 1) / 2) * 0.2
+        share, low, high = (100 * rows[name].to_numpy(dtype=float) for name in ("recovered", "low", "high"))
+        reach = np.nan_to_num(np.abs(np.stack([share - low, high - share])))
+        look = {"color": _COLORS[position % len(_COLORS)], "fmt": "osD^"[position % 4]}
+        ax.errorbar(share, y, xerr=reach, capsize=3, markersize=5, label=model, **look)
+    for edge in (0, 100):
+        ax.axvline(edge, color="0.3", linewidth=0.8, linestyle="-" if edge == 0 else ":")
+    ax.set_yticks(range(len(_PARTS)), _PARTS)
+    ax.set_ylim(len(_PARTS) - 0.5, -0.5)
+    ax.set_xlabel("Recovered by fine-tuning (%)")
+    if len(models) > 1:
+        ax.legend(frameon=False)
     return ax
 
 
@@ -270,9 +288,8 @@ def _sensitivity(result: "Decomposition") -> Finding:
     far = table[(table["component"] == "systematic") & np.isfinite(table["estimate"])]["estimate"]
     claim = "No other choice gave an estimate."
     if len(far):
-        claim = (
-            f"Under other choices the systematic part lies between {far.min():.2f} and {far.max():.2f} {_unit(result)}."
-        )
+        low, high = (f"{value:.3f}".replace("-", "−") for value in (far.min(), far.max()))
+        claim = f"Under other choices the systematic part lies between {low} and {high} {_unit(result)}."
     return Finding(
         key="sensitivity",
         title="What would have changed the answer",

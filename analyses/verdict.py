@@ -5,6 +5,7 @@ import pandas as pd
 
 from ..status import Status
 from ..types import Estimate
+from .metrics import METRICS
 from .resampling import interval
 from .split import Settings, Split, unit_of
 
@@ -16,14 +17,15 @@ def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str
     if not np.isfinite(total.value):
         return f"No number is given: {Status(total.status).sentence}"
     digits = 2 if abs(total.value) >= 0.1 else 3  # small drops need the third decimal to add up
-    lost = f"{total.value:.{digits}f} {unit} {_range(total, digits)}"
+    drop = f"{total.value:.{digits}f} {unit} {_range(total, digits)}".replace("-", "−")
     if before.status == Status.SPLIT_WITHHELD:
-        return f"Patients lose {lost} against controls. {Status.SPLIT_WITHHELD.sentence}"
+        return f"Patients are worse than controls by {drop}. {Status.SPLIT_WITHHELD.sentence}"
+    lost = f"{drop} {_lost(settings.metric, total.value)}"
     far, near = before.estimate("systematic"), before.estimate("tumor")
     sentence = (
-        f"Of the {lost} lost by patients, {far.value:.{digits}f} {_range(far, digits)} is systematic and "
+        f"Of the {lost}, {far.value:.{digits}f} {_range(far, digits)} is systematic and "
         f"{near.value:.{digits}f} {_range(near, digits)} is due to the tumor's proximity"
-    )
+    ).replace("-", "−")
     if before.status == Status.NO_TUMOR_EFFECT_SHOWN:
         sentence += f", which the test did not show to differ from nothing (p = {before.p_tumor:.2g})"
     parts = [_repair(name, rows) for name, rows in repaired.groupby("model", sort=False)]
@@ -37,9 +39,26 @@ def _repair(name: object, rows: pd.DataFrame) -> str:
     for component, what in (("systematic", "the systematic part"), ("tumor", "the tumor's")):
         row = rows[rows["component"] == component].iloc[0]
         if np.isfinite(row["recovered"]):
-            words.append(f"{100 * row['recovered']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}] of {what}")
+            words.append(f"{recovered_percent(row)} of {what}")
     strategy = str(name).rsplit("+", 1)[-1]
     return f"fine-tuning ({strategy}) removes {' and '.join(words)}" if words else ""
+
+
+def recovered_percent(row: "pd.Series[float]") -> str:
+    """A recovered fraction with its interval, in percent."""
+    share, low, high = (f"{100 * row[name]:.0f}".replace("-", "−") for name in ("recovered", "low", "high"))
+    return f"{share} % [{low}, {high}]"
+
+
+def _lost(metric: str, drop: float) -> str:
+    """Shares are lost; distances grow, and a difference of logs is read as a factor."""
+    found = METRICS[metric]
+    if found.bounded:
+        return "lost by patients" if found.better == "higher" else "by which patients are worse"
+    unit = "" if found.unit == "1" else f" {found.unit}"
+    return f"by which patients are worse ({found.title} + 1{unit} is {100 * np.expm1(drop):.0f} % larger)".replace(
+        "-", "−"
+    )
 
 
 def _range(estimate: Estimate, digits: int) -> str:
@@ -59,7 +78,7 @@ def notes_of(before: Split, settings: Settings) -> tuple[str, ...]:
         inside = -settings.margin < low and high < settings.margin
         notes.append(
             f"The systematic part is {'' if inside else 'not shown to be '}equivalent to none within "
-            f"± {settings.margin:g} (90 % interval {low:.3f} to {high:.3f})."
+            f"± {settings.margin:g} {unit_of(settings.metric)} (90 % interval {low:.3f} to {high:.3f})."
         )
     return (*notes, _mixture(before), *disagreements(before.table))
 

@@ -373,7 +373,7 @@ def _panel(
     ]
     parts += [_path(outline, points, step) for outline in outlines]
     letters = ("A", "P") if axis == 0 else ("R", "L") if convention == "radiological" else ("L", "R")
-    title = f"{name}, {'xyz'[axis]} = {center[axis]:.0f} mm"
+    title = f"{name}, {'xyz'[axis]} = {round(center[axis])} mm"
     middle = height / 2
     parts += [
         f'<g fill="#fff" stroke="#000" stroke-width="1.6" paint-order="stroke">'

@@ -1,11 +1,13 @@
 """A methods paragraph with a run's own numbers, and the references to go with it."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..version import __version__
 
 if TYPE_CHECKING:
+    from ..types import Finding
     from .build import Report
 
 _KNOWN = {
@@ -42,7 +44,7 @@ def citation_markdown(report: "Report") -> str:
         f"{cohort.n} {cohort.role} ({cohort.name}" + (f", {len(cohort.excluded)} left out)" if cohort.excluded else ")")
         for cohort in report.cohorts
     )
-    methods = [finding.method.strip() for finding in report.findings if finding.method.strip()]
+    methods = [method for _, method in methods_of(report.findings)]
     opening = f"Bundle segmentation was analyzed with shiftkit {__version__}."
     paragraph = " ".join([opening, f"Participants: {people}." if people else "", *methods, *report.notes])
     numbers = [f"- {estimate}" for finding in report.findings for estimate in finding.estimates]
@@ -53,6 +55,15 @@ def citation_markdown(report: "Report") -> str:
     parts += ["# References", "\n".join(references)] if references else []
     # Markdown lets tags through; what looks like one in a name stays text.
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", "\n\n".join(parts)) + "\n"
+
+
+def methods_of(findings: "Sequence[Finding]") -> list[tuple[str, str]]:
+    """Title and method of each finding; a method that several share is told once."""
+    told: dict[str, str] = {}
+    for finding in findings:
+        if finding.method.strip():
+            told.setdefault(finding.method.strip(), finding.title)
+    return [(title, method) for method, title in told.items()]
 
 
 def citation_bibtex(report: "Report") -> str:

@@ -16,7 +16,7 @@ from ..types import Bundle
 from ..version import __version__
 from .build import slug
 from .cases import CasePicture
-from .cite import citation_bibtex, citation_markdown, plain_doi
+from .cite import citation_bibtex, citation_markdown, methods_of, plain_doi
 from .figures import Point
 from .niivue import bundled, script_hash
 from .rendering import Rendered, by_image, case_key, render
@@ -113,6 +113,7 @@ class Pages:
             cases=[self._case(case) for case in report.cases[: report.max_cases]],
             overview=self._overview(report.cases, "Every case, worst first", "reports/", report.max_cases),
             viewer=self._viewer(report.cases, "reports/"),
+            methods=methods_of(report.findings),
             citation=citation_markdown(report),
             bibliography=citation_bibtex(report),
             provenance=provenance_list(report.provenance),

@@ -160,12 +160,15 @@ def _worst(words: pd.Series) -> str:
     return next((str(word) for word in words if word != Status.OK), str(Status.OK))
 
 
-def _interval(row: pd.Series) -> str:
-    if not math.isfinite(float(row["estimate"])):
+def _interval(row: pd.Series, unit: str = "") -> str:
+    """Estimate and limits, all of them to the same decimals."""
+    value, low, high = (float(row[name]) for name in ("estimate", "low", "high"))
+    if not math.isfinite(value):
         return "not given"
-    if not math.isfinite(float(row["low"])):
-        return number(row["estimate"])
-    return f"{number(row['estimate'])} [{number(row['low'])}, {number(row['high'])}]"
+    if not math.isfinite(low):
+        return number(value, "n" if value.is_integer() else "")
+    name = "_mm" if unit == "mm" or max(abs(value), abs(low), abs(high)) >= 10 else "_exact"
+    return f"{number(value, name)} [{number(low, name)}, {number(high, name)}]"
 
 
 def number(value: float, name: str = "") -> str:
@@ -175,6 +178,8 @@ def number(value: float, name: str = "") -> str:
     --------
     >>> number(0.11251), number(24.0), number(0.0004, "p_value"), number(1234.5), number(-0.02), number(-0.0001)
     ('0.113', '24', '< 0.001', '1234', '−0.020', '0.000')
+    >>> number(0.0, "distance_mm"), number(37.86, "distance_mm")
+    ('0.0', '37.9')
     """
     value = float(value)
     if math.isnan(value):
@@ -183,7 +188,9 @@ def number(value: float, name: str = "") -> str:
         return "∞" if value > 0 else "−∞"
     if name in ("p", "p_value", "p_adjusted"):
         return "< 0.001" if value < 0.001 else f"{value:.3f}"
-    if value == int(value) and abs(value) < 1e15 and (abs(value) >= 2 or name.startswith("n")):
+    if name.endswith("_mm") or name == "_exact":
+        text = f"{value:.1f}" if name.endswith("_mm") else f"{value:.3f}"
+    elif value == int(value) and abs(value) < 1e15 and (abs(value) >= 2 or name.startswith("n")):
         text = str(int(value))
     elif abs(value) >= 100:
         text = f"{value:.0f}"
@@ -200,7 +207,7 @@ def estimates_frame(estimates: Sequence[Any]) -> pd.DataFrame:
         {
             "quantity": one.name.replace("_", " "),
             f"estimate [{one.level:.0%} interval]": _interval(
-                pd.Series({"estimate": one.value, "low": one.low, "high": one.high})
+                pd.Series({"estimate": one.value, "low": one.low, "high": one.high}), one.unit
             ),
             "unit": one.unit if one.unit != "1" else "",
             "participants": one.n,

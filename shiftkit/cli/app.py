@@ -81,14 +81,16 @@ def demo(
 @app.command()
 def decompose(
     out: Out,
-    model: Annotated[str | None, typer.Option("--model", help="Checkpoint folder or name.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Checkpoint folder or name; with --scores, the source's.")
+    ] = None,
     cohort: Annotated[str | None, typer.Option("--cohort", help="The patients: path or name.")] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="Cohort that holds the controls.")] = None,
     target_controls: Annotated[
         str | None, typer.Option("--target-controls", help="Cohort of healthy people scanned like the patients.")
     ] = None,
     finetuned: Annotated[list[Path] | None, typer.Option("--finetuned", help="Folder made by finetune.")] = None,
-    scores: Annotated[Path | None, typer.Option("--scores", help="Score table instead of model and images.")] = None,
+    scores: Annotated[Path | None, typer.Option("--scores", help="Score table instead of images.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Primary metric.")] = None,
     bundles: Annotated[list[str] | None, typer.Option("--bundles", help="Keep only these.")] = None,
     hemispheres: Annotated[list[str] | None, typer.Option("--hemispheres", help="left, right, none.")] = None,

@@ -76,7 +76,8 @@ def decompose_cohort(
     options : Decompose
         Settings.
     model, cohort : str, Path or Cohort
-        The source model and the patients; not needed with ``scores``.
+        The source model and the patients. With ``scores`` no cohort is needed, and the model's name only where the
+        table holds several: the others count as fine-tuned.
     reference, target_controls : str, Path or Cohort, optional
         Where the controls are, and those scanned like the patients; see `shiftkit.pipeline.gather`.
     finetuned : sequence of Path
@@ -100,7 +101,7 @@ def decompose_cohort(
         If the input cannot be used.
     """
     if scores is not None:
-        return _from_scores(out, options, scores, resume, dry_run)
+        return _from_scores(out, options, scores, None if model is None else str(model), resume, dry_run)
     require_known(options)
     if model is None or cohort is None:
         raise ConfigError("decompose needs --model and --cohort, or --scores TSV; give one or the other.")
@@ -113,17 +114,34 @@ def decompose_cohort(
     return _from_images(run, inputs, finetuned, checks, options, progress)
 
 
-def _from_scores(out: Path, options: Decompose, scores: Path, resume: bool, dry_run: bool) -> Outcome:
+def _from_scores(
+    out: Path, options: Decompose, scores: Path, model: str | None, resume: bool, dry_run: bool
+) -> Outcome:
     frame = _keep(read_table(scores, SCORES), options)
+    source, tuned = _by_model(frame, model, scores)
     if dry_run:
         return Outcome(root=out, verdict=f"Would decompose the {len(frame)} rows of {scores.name}.", failed={})
     run = Run.open(out, resume)
-    result = _decompose(frame, {}, options)
+    result = _decompose(source, tuned, options)
     note = (
         "The scores came as a table: whether the model had seen the controls could not be checked, and the shell "
         "estimator, which needs images, is not available."
     )
     return _conclude(run, frame, result, None, options, Story(notes=(note,)), {"scores": file_digest(scores)})
+
+
+def _by_model(frame: pd.DataFrame, source: str | None, path: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """The source model's rows of a table, and those of each other model, which counts as fine-tuned."""
+    parts = {str(name): part for name, part in frame.groupby("model", sort=False)}
+    if source is None and len(parts) == 1:
+        return frame, {}
+    if source is None or source not in parts:
+        raise ConfigError(
+            f"{path.name} holds scores of {', '.join(parts)}; --model must name the source model among them"
+            + (f", it is {source}." if source is not None else ". The others count as fine-tuned.")
+        )
+    own = parts.pop(source)
+    return own, parts
 
 
 def _from_images(

@@ -124,6 +124,21 @@ def test_scores_alone_give_the_same_regression(run: Path, tmp_path: Path) -> Non
     assert "could not be checked" in (tmp_path / "again" / "report.html").read_text()
 
 
+def test_scores_of_several_models_need_the_name_of_the_source(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a table with two models the one named is the source and the other counts as fine-tuned; unnamed it ends."""
+    frame = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
+    better = frame.assign(model="tuned", value=1 - 0.5 * (1 - frame["value"]))
+    pd.concat([frame, better]).to_csv(tmp_path / "both.tsv", sep="\t", index=False, na_rep="n/a")
+    words = ["decompose", "--scores", str(tmp_path / "both.tsv"), "--bootstrap", "200", "--permutations", "199", "-q"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 2
+    assert "holds scores of reference, tuned" in capsys.readouterr().err
+    assert main([*words, "--model", "reference", "--out", str(tmp_path / "b")]) == 0
+    recovery = read_table(tmp_path / "b" / "tables" / "recovery.tsv", TABLES["recovery"])
+    assert set(recovery["model"]) == {"tuned"}
+
+
 def test_target_controls_split_the_systematic_part(cohorts: Path, tmp_path: Path) -> None:
     """Healthy people scanned like the patients are predicted and scored too, and their part is tabled."""
     sk.phantom(tmp_path / "more", n_healthy=4, n_glioma=0, spacing_mm=5, seed=8, source="target")
