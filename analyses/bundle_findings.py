@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..types import Bundle, Finding
 from .error_places import KINDS, ErrorPlaces
+from .metrics import METRICS
 
 _COLORS = {"glioma": "#D55E00", "control": "#0072B2"}
 _STYLES = {"glioma": "-", "control": "--"}
@@ -57,7 +58,7 @@ def _of(frame: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
 
 def against_distance(scores: pd.DataFrame, bundle: Bundle) -> Finding:
     """Each patient's score against the distance from the tumor, with a running mean and the controls' mean."""
-    metric = str(scores["metric"].iloc[0])
+    metric = METRICS[str(scores["metric"].iloc[0])].label
     patients = scores[(scores["group"] == "glioma") & scores["value"].notna() & scores["tumor_distance_mm"].notna()]
     healthy = scores.loc[(scores["group"] == "control") & scores["value"].notna(), "value"]
     source = scores["model"].iloc[0]
@@ -76,7 +77,7 @@ def against_distance(scores: pd.DataFrame, bundle: Bundle) -> Finding:
         if np.isfinite(healthy_mean):
             axes.axhline(healthy_mean, color="0.3", linewidth=0.8, linestyle=":", label="controls' mean")
         axes.set_xlabel("Distance from tumor to bundle (mm)")
-        axes.set_ylabel(metric.capitalize() if metric == "dice" else metric)
+        axes.set_ylabel(metric)
         axes.set_xlim(left=-1)
         axes.legend(frameon=False)
         return axes

@@ -1,5 +1,6 @@
 """The decomposition as findings: what is claimed, the table behind it, and the figure."""
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,7 +131,9 @@ def _by_bundle(result: "Decomposition") -> Finding:
 
 
 def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
-    names = list(dict.fromkeys(table["bundle"] + " " + table["hemisphere"]))
+    names = [
+        textwrap.fill(name, 24) for name in dict.fromkeys((table["bundle"] + " " + table["hemisphere"]).str.strip())
+    ]
     for offset, (part, marker, color) in enumerate((("systematic", "o", _COLORS[0]), ("tumor", "D", _COLORS[1]))):
         rows = table[table["component"] == part]
         y = np.arange(len(rows)) + (offset - 0.5) * 0.3
@@ -141,7 +144,8 @@ def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
     ax.invert_yaxis()
     ax.axvline(0, color="0.3", linewidth=0.8)
     ax.set_xlabel(label)
-    ax.legend(frameon=False)
+    # Above the axes: inside, it covers points.
+    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return ax
 
 
@@ -207,9 +211,7 @@ def _curves(ax: Any, result: "Decomposition", patients: pd.DataFrame) -> Any:
     mean = "controls' mean" if metric.bounded else "controls' geometric mean"
     ax.axhline(_worse(healthy, 0.0, metric), color="0.3", linewidth=0.8, linestyle=":", label=mean)
     ax.set_xlabel("Distance from tumor to bundle (mm)")
-    if not metric.bounded:
-        ax.set_yscale("function", functions=(np.log1p, np.expm1))  # the model's own scale
-    ax.set_ylabel(metric.title if metric.unit == "1" else f"{metric.title} ({metric.unit})")
+    ax.set_ylabel(metric.label)
     ax.set_xlim(left=-1)
     ax.legend(frameon=False)
     return ax
@@ -281,9 +283,7 @@ def _sensitivity(result: "Decomposition") -> Finding:
     def figure(ax: Any) -> Any:
         rows = table.dropna(subset=["estimate"])
         shown = rows.assign(bundle=rows["analysis"], hemisphere="")
-        return _dots(
-            _axes(ax), shown[~shown["analysis"].str.startswith("placebo")], f"Part of the drop ({_unit(result)})"
-        )
+        return _dots(_axes(ax), shown[~shown["analysis"].str.startswith("placebo")], f"Part ({_unit(result)})")
 
     far = table[(table["component"] == "systematic") & np.isfinite(table["estimate"])]["estimate"]
     claim = "No other choice gave an estimate."

@@ -22,6 +22,11 @@ class Metric:
     better: Literal["higher", "lower"] = "higher"
     bounded: bool = True
 
+    @property
+    def label(self) -> str:
+        """For an axis."""
+        return self.title if self.unit == "1" else f"{self.title} ({self.unit})"
+
 
 METRICS: dict[str, Metric] = {
     "dice": Metric(title="Dice", description="Twice the shared volume over the sum of both volumes."),
