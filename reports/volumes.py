@@ -75,7 +75,7 @@ def pack(
     """
     edge = max(spacing_mm, min(image.spacing_mm))
     affine = np.diag([edge, edge, edge, 1.0])
-    affine[:3, 3] = box[0]
+    affine[:3, 3] = _corner(image, edge, box[0])
     x, y, z = (np.ceil((box[1] - box[0]) / edge).astype(int) + 1).tolist()
     shape = (x, y, z)
     gray = (_coarsen(image, edge, affine, shape) - window[0]) / max(window[1] - window[0], 1e-9)
@@ -99,6 +99,15 @@ def unpacked(text: str) -> NDArray[Any]:
 
     image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
     return np.asarray(image.dataobj)
+
+
+def _corner(image: Volume, edge: float, corner: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest voxel of an image whose axes and spacing are the new grid's: its voxels are then copied as is."""
+    axes = image.affine[:3, :3] / edge
+    if not np.allclose(np.sort(np.abs(axes), axis=None), [0] * 6 + [1] * 3, atol=1e-6):
+        return corner
+    voxel = np.round(np.linalg.solve(image.affine[:3, :3], corner - image.affine[:3, 3]))
+    return image.affine[:3, :3] @ voxel + image.affine[:3, 3]
 
 
 def _coarsen(
