@@ -1,7 +1,7 @@
 """Names instead of paths: cohorts and models that ``shiftkit.toml`` registers, and the built-in ones."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from .cohorts import load_cohort
@@ -21,8 +21,8 @@ def find_cohort(
 ) -> Cohort:
     """Turn a path, a registered name or a built-in name into a cohort.
 
-    An existing folder comes first, then ``[cohorts]`` of ``shiftkit.toml``, then the built-in phantom
-    cohorts ``healthy`` and ``glioma``, which are made on first use.
+    Names are those under ``[cohorts]`` of ``shiftkit.toml`` and the built-in phantom cohorts ``healthy`` and
+    ``glioma``, which are made on first use; anything else is the path of a folder.
 
     Parameters
     ----------
@@ -36,15 +36,16 @@ def find_cohort(
     Raises
     ------
     ConfigError
-        If the filter file is not one.
+        If the filter file is not one, or a name is that of a folder here too.
     DataError
         If nothing of that name exists, or the folder is not a cohort.
     """
     if isinstance(cohort, Cohort):
         return cohort
+    registered = registered_names("cohorts")
+    _require_one_meaning("cohort", cohort, (*registered, *BUILT_IN_COHORTS))
     if Path(cohort).is_dir():
         return load_cohort(Path(cohort), filters=filters)
-    registered = registered_names("cohorts")
     if str(cohort) in registered:
         return load_cohort(registered[str(cohort)], name=str(cohort), filters=filters)
     if str(cohort) in BUILT_IN_COHORTS:
@@ -57,12 +58,15 @@ def find_model(model: str | Path) -> Path:
 
     Raises
     ------
+    ConfigError
+        If a name is that of a folder here too.
     DataError
         If nothing of that name exists.
     """
+    registered = registered_names("models")
+    _require_one_meaning("model", model, (*registered, *BUILT_IN_MODELS))
     if Path(model).exists():
         return Path(model)
-    registered = registered_names("models")
     if str(model) in registered:
         return registered[str(model)]
     if str(model) in BUILT_IN_MODELS:
@@ -93,6 +97,15 @@ def _phantom_digest() -> str:
         path for path in (Path(__file__).parent / "phantoms").rglob("*") if path.suffix in (".py", ".toml")
     )
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+
+
+def _require_one_meaning(kind: str, name: str | Path, known: Iterable[str]) -> None:
+    """A folder that happens to have a known name must not stand in for what the name means, nor the other way round."""
+    if isinstance(name, str) and name in known and Path(name).exists():
+        raise ConfigError(
+            f"A {kind} must be named in one way; {name!r} is a known name and a folder here too. Write ./{name} for "
+            "the folder, or work in another folder to use the name."
+        )
 
 
 def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:

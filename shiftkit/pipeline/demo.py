@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..config import Decompose, Finetune
-from ..names import Progress
+from ..names import BUILT_IN_MODELS, Progress, built_in_cohort
 from .decompose import Outcome, decompose_cohort
 from .finetune import finetune_cohort
 
@@ -27,11 +27,14 @@ def demo(out: Path, *, options: Decompose, resume: bool = False, progress: Progr
     Run.open(out, resume)
     tuned = out / "finetuned" / "decoder"
     settings = Finetune(device=options.device, seed=options.seed)
-    finetune_cohort("reference", "glioma", out=tuned, progress=progress, resume=True, **vars(settings))
+    model = BUILT_IN_MODELS["reference"]
+    patients, controls = (built_in_cohort(name, progress) for name in ("glioma", "healthy"))
+    finetune_cohort(model, patients, out=tuned, reference=controls, progress=progress, resume=True, **vars(settings))
     return decompose_cohort(
         out=out,
-        model="reference",
-        cohort="glioma",
+        model=model,
+        cohort=patients,
+        reference=controls,
         finetuned=(tuned,),
         options=options,
         resume=True,

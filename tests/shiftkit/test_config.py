@@ -6,6 +6,7 @@ import pytest
 
 from shiftkit.config import Decompose, Finetune, find_file, read_file, registered_names, resolve
 from shiftkit.errors import ConfigError
+from shiftkit.names import find_cohort, find_model
 
 
 def write(path: Path, text: str) -> Path:
@@ -43,6 +44,17 @@ def test_broken_toml_is_a_config_error(tmp_path: Path) -> None:
     """A file that is not TOML is refused with its name."""
     with pytest.raises(ConfigError, match="must be a TOML file"):
         read_file(write(tmp_path / "c.toml", "[decompose\n"))
+
+
+def test_a_folder_does_not_stand_in_for_a_built_in_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a folder has a built-in model's name, the name alone is refused and ./name is the folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "glioma").mkdir()
+    for find, name in ((find_model, "reference"), (find_cohort, "glioma")):
+        with pytest.raises(ConfigError, match=f"Write ./{name}"):
+            find(name)
+    assert find_model("./reference") == Path("reference") == find_model(Path("reference"))
 
 
 def test_names_are_found_upwards_and_relative_to_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
