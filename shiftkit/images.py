@@ -50,11 +50,14 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
         If the file is missing, empty, truncated, not NIfTI, or of absurd dimensions.
     """
     import nibabel as nib
+    from nibabel.imageglobals import LoggingOutputSuppressor
 
     if not path.is_file():
         raise DataError(f"There is no image at {path}.")
     try:
-        with np.errstate(all="ignore"):  # a damaged header or scale factor carries values beyond a type: infinite ones
+        # A damaged header or scale factor carries values beyond a type: infinite ones. What is wrong is raised, not
+        # logged.
+        with np.errstate(all="ignore"), LoggingOutputSuppressor():
             image = nib.Nifti1Image.from_filename(path)
             _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
             array = np.asarray(image.dataobj).astype(dtype, copy=False)
