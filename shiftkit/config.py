@@ -2,10 +2,11 @@
 
 A value comes from the flag, else from the file given with ``--config``, else from the nearest
 ``shiftkit.toml`` upwards from the current folder, else from the default. Unknown keys are refused with
-their place.
+their place. In place of a TOML file, the ``run.json`` of a decomposition gives the settings of that run.
 """
 
 import dataclasses
+import json
 import tomllib
 import types
 from collections.abc import Mapping
@@ -150,10 +151,13 @@ def read_file(path: Path) -> dict[str, dict[str, Any]]:
     ConfigError
         Naming every unknown table, unknown key and value of the wrong type.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} must be a TOML file; it cannot be read: {error}.") from error
+    if path.suffix == ".json":
+        content = {"decompose": read_record(path)["configuration"]}
+    else:
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path} must be a TOML file; it cannot be read: {error}.") from error
     problems: list[str] = []
     for table, entries in content.items():
         if table in STAGES:
@@ -165,6 +169,23 @@ def read_file(path: Path) -> dict[str, dict[str, Any]]:
             problems.append(f"[{table}] must map names to paths, as in name = 'path'")
     raise_all(problems, str(path), ConfigError)
     return content
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the ``run.json`` of a decomposition, whose settings and inputs a later run can be held to.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} must be the run.json of a decomposition; it cannot be read: {error}.") from error
+    if not isinstance(record, dict) or "decompose" not in record.get("seeds", {}) or "configuration" not in record:  # pyright: ignore
+        raise ConfigError(f"{path} must be the run.json of a decomposition; it has no such settings.")
+    return record  # pyright: ignore[reportUnknownVariableType]
 
 
 def registered_names(kind: str) -> dict[str, Path]:

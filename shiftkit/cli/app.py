@@ -111,6 +111,7 @@ def decompose(
     json_: Json = False,
 ) -> None:
     """The main job: every stage that is missing, then the decomposition and the report."""
+    from ..config import read_record
     from ..pipeline import decompose_cohort
 
     options = _decompose_options(
@@ -138,6 +139,7 @@ def decompose(
         options=options,
         resume=resume,
         dry_run=dry_run,
+        replayed=read_record(config)["inputs"] if config is not None and config.suffix == ".json" else None,
         progress=progress,
     )
     finish(outcome, json_)

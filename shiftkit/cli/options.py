@@ -17,7 +17,9 @@ progress = Progress()
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to; it must be new or empty.")]
 CohortName = Annotated[str, typer.Option("--cohort", help="Path, registered name, or built-in: healthy, glioma.")]
 ModelName = Annotated[str, typer.Option("--model", help="Checkpoint folder, registered name, or built-in: reference.")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings; flags win over it.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with settings, or a run.json to replay; flags win.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=0, help="Processes; 0 uses every core.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")]

@@ -65,6 +65,7 @@ def decompose_cohort(
     scores: Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
+    replayed: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run the main job into a folder; see ``shiftkit decompose``.
@@ -86,6 +87,8 @@ def decompose_cohort(
         A score table of patients and controls, instead of model and images.
     resume, dry_run : bool
         Continue; only say what would be done.
+    replayed : mapping of str to str, optional
+        Digests of the inputs of an earlier run, as ``inputs`` in its ``run.json``; other inputs are refused.
     progress : callable, optional
         Called as ``progress(done, total, text)``, ``text`` naming the stage.
 
@@ -101,17 +104,20 @@ def decompose_cohort(
         If the input cannot be used.
     """
     if scores is not None:
+        _require_replayed(replayed, {"scores": file_digest(scores)})
         return _from_scores(out, options, scores, None if model is None else str(model), resume, dry_run)
     require_known(options)
     if model is None or cohort is None:
         raise ConfigError("decompose needs --model and --cohort, or --scores TSV; give one or the other.")
     inputs = gather(model, cohort, reference, target_controls, progress)
     _require_finetuned(finetuned)
+    digests = _digests(inputs, finetuned)
+    _require_replayed(replayed, digests)
     if dry_run:
         return Outcome(root=out, verdict=_plan(inputs, finetuned), failed={})
     run = Run.open(out, resume)
     checks = _require_sound(inputs, options, progress)
-    return _from_images(run, inputs, finetuned, checks, options, progress)
+    return _from_images(run, inputs, finetuned, checks, digests, options, progress)
 
 
 def _from_scores(
@@ -149,6 +155,7 @@ def _from_images(
     inputs: Inputs,
     tuned: Sequence[Path],
     checks: Sequence[Finding],
+    digests: Mapping[str, str],
     options: Decompose,
     progress: Progress | None,
 ) -> Outcome:
@@ -171,7 +178,6 @@ def _from_images(
         progress=progress,
     )
     further = (*further_findings(run, inputs, tuned, before, options, progress), *checks)
-    digests = {"model": inputs.model.digest, **{name: cohort_digest(part) for name, part in cohorts.items()}}
     return _conclude(run, frame, result, shell, options, story, digests, further)
 
 
@@ -312,6 +318,30 @@ def _keep(frame: pd.DataFrame, options: Decompose) -> pd.DataFrame:
         if wanted:
             frame = frame[frame[column].isin(wanted)]
     return frame.reset_index(drop=True)
+
+
+def _digests(inputs: Inputs, tuned: Sequence[Path]) -> dict[str, str]:
+    """What tells the inputs of a run from others."""
+    from ..segmentation.prediction import read_predictions
+
+    after = [read_predictions(folder / "predictions") for folder in tuned]
+    return {
+        "model": inputs.model.digest,
+        **{name: cohort_digest(part) for name, part in inputs.cohorts.items()},
+        **{f"predictions of {one.model}": cohort_digest(one.cohort) for one in after},
+    }
+
+
+def _require_replayed(before: Mapping[str, str] | None, now: Mapping[str, str]) -> None:
+    """A run that is replayed must have the same inputs, or its numbers would be compared with others in vain."""
+    if before is None:
+        return
+    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if other:
+        raise DataError(
+            f"A replayed run must have the inputs of the first; what differs is: {', '.join(other)}. Give the same model, "
+            "cohorts, --finetuned and --scores, or take only the settings, with --config and the run's config.toml."
+        )
 
 
 def _require_finetuned(folders: Sequence[Path]) -> None:

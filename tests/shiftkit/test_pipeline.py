@@ -124,6 +124,24 @@ def test_scores_alone_give_the_same_regression(run: Path, tmp_path: Path) -> Non
     assert "could not be checked" in (tmp_path / "again" / "report.html").read_text()
 
 
+def test_a_run_is_replayed_from_its_record(
+    run: Path, cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--config run.json takes that run's settings and gives its numbers; with other inputs it ends, naming them."""
+    words = ["decompose", "--config", str(run / "run.json"), "--model", "reference", "-q"]
+    words += ["--reference", str(cohorts / "healthy"), "--cohort"]
+    assert main([*words, str(cohorts / "glioma"), "--out", str(tmp_path / "again")]) == 0
+    for name in ("scores.tsv", "decomposition.tsv", "shells.tsv"):
+        assert (run / "tables" / name).read_bytes() == (tmp_path / "again" / "tables" / name).read_bytes()
+    shutil.copytree(cohorts / "glioma", tmp_path / "other")
+    frame = pd.read_csv(tmp_path / "other" / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+    frame.iloc[1:].to_csv(tmp_path / "other" / "participants.tsv", sep="\t", index=False)
+    shutil.rmtree(tmp_path / "other" / frame["participant_id"].iloc[0])
+    assert main([*words, str(tmp_path / "other"), "--out", str(tmp_path / "third")]) == 3
+    assert "what differs is: patients" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
 def test_scores_of_several_models_need_the_name_of_the_source(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
