@@ -20,6 +20,8 @@ from .cite import citation_bibtex, citation_markdown, methods_of, plain_doi
 from .figures import Point
 from .niivue import bundled, script_hash
 from .rendering import Rendered, by_image, case_key, render
+from .slices import LEGEND as SLICES_LEGEND
+from .slices import slices_name, slices_page
 from .tables import Link, TableView, by_bundle, number, view
 from .viewing import Viewer, side_files, viewer_of, volumes_name
 from .views import (
@@ -93,6 +95,10 @@ class Pages:
             for width, drawing in (("page", one.wide), ("column", one.narrow)):
                 if drawing is not None:
                     yield f"figures/{file_stem(one.key, width)}.svg", drawing.standalone
+        if self._by_slices:
+            for case in self.report.cases[: self.report.max_cases]:
+                if self._rendered[case_key(case)][1].drawn[case_key(case)].svg:
+                    yield slices_name(case_key(case)), slices_page(case, case_key(case), self.report.convention)
         yield "CITATION.md", citation_markdown(self.report)
         yield "CITATION.bib", citation_bibtex(self.report)
         niivue = bundled()
@@ -253,6 +259,11 @@ class Pages:
     def _can_view(self) -> bool:
         return any(one.overview is not None for one in self.images)
 
+    @property
+    def _by_slices(self) -> bool:
+        """Whether nilearn's viewer takes niivue's place: on pages beside the first one, for the worst cases."""
+        return bundled() is None and self.sisters
+
     def _case(self, case: CasePicture) -> Any:
         return case_view(case, self._rendered[case_key(case)][1].drawn[case_key(case)], self.report.convention)
 
@@ -303,6 +314,7 @@ class Pages:
                 styles=Markup(_resource("styles.css")),
                 script=Markup(script),
                 viewer=viewer,
+                slices=SLICES_LEGEND if self._by_slices else "",
                 policy=_policy(script, viewer),
                 run_key=hashlib.sha256(f"{self.report.title}{self.report.verdict}".encode()).hexdigest()[:12],
                 **values,
@@ -344,6 +356,7 @@ def _environment() -> jinja2.Environment:
         "finite": math.isfinite,
         "doi": plain_doi,
         "spoken": spoken,
+        "slices": slices_name,
         "breakable": _breakable,
     }
     environment.filters.update(filters)

@@ -339,8 +339,8 @@ def _require_replayed(before: Mapping[str, str] | None, now: Mapping[str, str]) 
     other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if other:
         raise DataError(
-            f"A replayed run must have the inputs of the first; what differs is: {', '.join(other)}. Give the same model, "
-            "cohorts, --finetuned and --scores, or take only the settings, with --config and the run's config.toml."
+            f"A replayed run must have the inputs of the first; what differs is: {', '.join(other)}. Give the same "
+            "model, cohorts, --finetuned and --scores; for the settings alone, give the run's config.toml to --config."
         )
 
 

@@ -1,6 +1,7 @@
 import base64
 import gzip
 import io
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -88,6 +89,19 @@ def test_saved_again_from_its_data_gives_the_same_bytes(tmp_path: Path) -> None:
     restore(first).save(first / "report.html")
     assert {path.relative_to(first): path.read_bytes() for path in first.rglob("*.*")} == before
     assert str(tmp_path) not in (first / "report.json").read_text()
+
+
+def test_without_niivue_the_slices_can_be_gone_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture of the first page leads to nilearn's viewer, which fetches nothing and repeats byte by byte."""
+    monkeypatch.setattr("shiftkit.reports.pages.bundled", lambda: None)
+    page = example(tmp_path / "images", n=2)
+    first, again = (page.save(tmp_path / name / "report.html") for name in ("a", "b"))
+    links = re.findall(r'href="(reports/slices/[^"]+)"', first.read_text())
+    assert len(links) == len(page.cases)
+    for link in links:
+        text = (first.parent / link).read_text()
+        assert text == (again.parent / link).read_text()
+        assert "brainsprite" in text and "http" not in re.sub(r"<!--.*?-->|/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
 
 
 def test_a_moved_cohort_is_found_again(tmp_path: Path) -> None:
