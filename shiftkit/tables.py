@@ -219,6 +219,7 @@ DEFORMATION = Table(
         "dice_after": _number("Dice with the template after SyN."),
         "jacobian_mean": _number("Mean Jacobian determinant over the bundle's voxels."),
         **_STATUS,
+        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
         "cohort": _text("Cohort the participant belongs to.", False),
         "group": _text("control, glioma or target_control.", False),
         **{
@@ -245,6 +246,7 @@ DEFORMATION_PROFILES = Table(
         "percentile": _number("Percentile in the healthy range at this point."),
         "z": _number("z-score in the healthy range at this point."),
         **_STATUS,
+        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
     },
 )
 SHELLS = Table(
