@@ -249,6 +249,23 @@ DEFORMATION_PROFILES = Table(
         "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
     },
 )
+DEFORMATION_RELATION = Table(
+    "deformation_relation",
+    "Whether a network loses more, and fine-tuning helps less, where a bundle is deformed more.",
+    {
+        "model": _text("Name of the model; n/a where none is concerned."),
+        "metric": _text("Name of the metric; n/a where none is concerned."),
+        "quantity": _text(
+            "slope: drop a mm of V-Norm within bundles; slope_change: after less before fine-tuning; distance: rank "
+            "correlation of V-Norm with the distance to the tumor."
+        ),
+        "value": _number("Point estimate."),
+        **_INTERVAL,
+        "unit": _text("Unit of the value."),
+        "n_patients": _number("Patients behind the estimate."),
+        **_STATUS,
+    },
+)
 SHELLS = Table(
     "shells",
     "Voxel-wise error rates by distance to the tumor.",
@@ -332,6 +349,7 @@ TABLES = {
         IMAGES,
         DEFORMATION,
         DEFORMATION_PROFILES,
+        DEFORMATION_RELATION,
         SHELLS,
         SECTIONS,
         SENSITIVITY,

@@ -114,6 +114,11 @@ def decompose_cohort(
 
 
 def _from_scores(out: Path, options: Decompose, scores: Path, resume: bool, dry_run: bool) -> Outcome:
+    if options.include:
+        raise ConfigError(
+            f"--include {' '.join(options.include)} needs images; --scores gives numbers only. Give --model and "
+            "--cohort instead of --scores, or leave --include out."
+        )
     frame = _keep(read_table(scores, SCORES), options)
     if dry_run:
         return Outcome(root=out, verdict=f"Would decompose the {len(frame)} rows of {scores.name}.", failed={})
@@ -152,7 +157,7 @@ def _from_images(
         jobs=options.jobs,
         progress=progress,
     )
-    further = (*further_findings(run, inputs, tuned, before, options, progress), *checks)
+    further = (*further_findings(run, inputs, tuned, frame, options, progress), *checks)
     digests = {"model": inputs.model.digest, **{name: cohort_digest(part) for name, part in cohorts.items()}}
     return _conclude(run, frame, result, shell, options, story, digests, further)
 
