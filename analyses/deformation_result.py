@@ -102,8 +102,8 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
     along = pd.DataFrame([line for row in rows for line in _lines(row)], columns=_PROFILE)
     along = along.sort_values([*order, "point"], kind="stable").reset_index(drop=True)
     return DeformationResult(
-        table=parse_table(_ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
-        profiles=parse_table(_ranked(along, [*_KEYS, "point"]), DEFORMATION_PROFILES, "The deformation profiles"),
+        table=parse_table(ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
+        profiles=parse_table(ranked(along, [*_KEYS, "point"]), DEFORMATION_PROFILES, "The deformation profiles"),
         failed=failed,
     )
 
@@ -124,7 +124,7 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Add percentile and z-score in the controls' range; a control's own are taken among the others."""
     percentile, z = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
     word = frame["status"].to_numpy(dtype=object)

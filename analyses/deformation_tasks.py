@@ -66,7 +66,7 @@ class Task:
             if self.out is not None:
                 write_image(image, self.out / "maps" / self.case.key / f"{self._stem()}_desc-vnorm_map.nii.gz")
         if self.out is not None:
-            write_text(self._record(), json.dumps({"digest": digest, **made}) + "\n")
+            keep(self._record(), digest, made)
         return made
 
     def _lost(self) -> Volume | None:
@@ -82,10 +82,7 @@ class Task:
 
     def _kept(self, digest: str) -> dict[str, Any] | None:
         """What an interrupted run has measured from the same input."""
-        if self.out is None or not self._record().is_file():
-            return None
-        found = json.loads(self._record().read_text(encoding="utf-8"))
-        return found if found.pop("digest") == digest else None
+        return None if self.out is None else kept(self._record(), digest)
 
     def _digest(self, path: Path) -> str:
         sources = [path, *(one for one in (self.case.tumor_core, self.case.tumor) if one is not None)]
@@ -107,11 +104,8 @@ class Plan:
 
     @property
     def measured(self) -> tuple[tuple[str, Case, bool], ...]:
-        """Cohort, case, and whether it is one of the template's controls; nobody twice."""
-        own = [(self.controls.name, case, True) for case in self.controls]
-        same = self.cohort.root.resolve() == self.controls.root.resolve()
-        keys = {case.key for case in self.controls} if same else set[str]()
-        return (*own, *((self.cohort.name, case, False) for case in self.cohort if case.key not in keys))
+        """See `everyone`."""
+        return everyone(self.cohort, self.controls)
 
     def tasks(self) -> Iterator[Task]:
         """Bundle after bundle; a control's template holds all others."""
@@ -152,6 +146,30 @@ class Plan:
         points = pd.DataFrame(template.skeleton_mm, columns=["x_mm", "y_mm", "z_mm"])
         text = points.to_csv(sep="\t", index_label="point", float_format="%.3f", lineterminator="\n")
         write_text(self.out / "templates" / f"label-{bundle.label}_skeleton.tsv", text)
+
+
+def everyone(cohort: Cohort, controls: Cohort) -> tuple[tuple[str, Case, bool], ...]:
+    """Who is measured: cohort's name, case, and whether it is one of the controls; nobody twice."""
+    same = cohort.root.resolve() == controls.root.resolve()
+    keys = {case.key for case in controls} if same else set[str]()
+    own = ((controls.name, case, True) for case in controls)
+    return (*own, *((cohort.name, case, False) for case in cohort if case.key not in keys))
+
+
+def keep(record: Path, digest: str, made: dict[str, Any]) -> None:
+    """Write what was measured from input of a digest, to be found after an interruption."""
+    write_text(record, json.dumps({"digest": digest, **made}) + "\n")
+
+
+def kept(record: Path, digest: str) -> dict[str, Any] | None:
+    """What was measured before from input of the same digest; None if nothing was."""
+    if not record.is_file():
+        return None
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:  # damaged: measured again
+        return None
+    return found if found.pop("digest", None) == digest else None
 
 
 def _read(path: Path) -> Volume:

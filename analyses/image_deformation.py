@@ -226,8 +226,11 @@ def normalized(image: Volume, brain: NDArray[np.bool_], lost: Volume | None, wid
 
 def _affine(template: Template, even: Volume, seen: NDArray[np.bool_]) -> Array:
     """Twelve parameters by mutual information, from the template's world to the participant's."""
+    import logging
+
     from dipy.align import affine_registration
 
+    logging.getLogger("dipy").setLevel(logging.WARNING)  # it tells every step on its own
     found: Any = affine_registration(
         even.array,
         template.image,

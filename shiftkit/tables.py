@@ -249,6 +249,28 @@ DEFORMATION_PROFILES = Table(
         "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
     },
 )
+IMAGE_DEFORMATION = Table(
+    "image_deformation",
+    "How far the T1w image at each bundle is from the healthy template, outside of the tumor.",
+    {
+        **_PARTICIPANT,
+        "cohort": _text("Cohort the participant belongs to."),
+        "group": _text("control, glioma or target_control."),
+        "bundle": _text("Bundle name; 'all' for the whole brain."),
+        "hemisphere": _text("left, right, n/a; 'all' for the whole brain."),
+        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        "v_norm_mm": _number("Mean norm of the displacement, after the affine part, outside of the tumor.", "mm"),
+        "percentile": _number("Percentile in the healthy range."),
+        "z": _number("z-score in the healthy range."),
+        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary."),
+        "seen_share": _number("Share of the bundle, or brain, that lies outside of the tumor."),
+        "jacobian_mean": _number("Mean volume in the participant over that in the template, after the affine part."),
+        "translation_mm": _number("Length of the affine part's translation.", "mm"),
+        "rotation_deg": _number("Angle of the affine part's rotation.", "degree"),
+        "size": _number("Volume of the brain over the template's, by the affine part."),
+        **_STATUS,
+    },
+)
 DEFORMATION_RELATION = Table(
     "deformation_relation",
     "Whether a network loses more, and fine-tuning helps less, where a bundle is deformed more.",
@@ -350,6 +372,7 @@ TABLES = {
         DEFORMATION,
         DEFORMATION_PROFILES,
         DEFORMATION_RELATION,
+        IMAGE_DEFORMATION,
         SHELLS,
         SECTIONS,
         SENSITIVITY,
