@@ -41,7 +41,8 @@ def _axes(ax: Any) -> Any:
     return plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
 
 
-def _part(frame: pd.DataFrame, part: str) -> pd.DataFrame:
+def part_of(frame: pd.DataFrame, part: str) -> pd.DataFrame:
+    """The rows with a number of ``control``, or of patients' ``ipsi`` or ``contra`` sides."""
     given = frame[frame["status"] == Status.OK]
     if part == "control":
         return given[given["group"] == "control"]
@@ -65,16 +66,16 @@ def _values(result: "DeformationResult") -> Finding:
 
 
 def _claim(result: "DeformationResult") -> str:
-    ipsi, contra = (_part(result.table, part) for part in ("ipsi", "contra"))
+    ipsi, contra = (part_of(result.table, part) for part in ("ipsi", "contra"))
     if not len(ipsi) + len(contra):
-        control = _part(result.table, "control")
+        control = part_of(result.table, "control")
         return f"No patient was measured; controls have a mean V-Norm of {control['v_norm_mm'].mean():.2f} mm."
     said = [
         f"{(rows['percentile'] > 95).mean():.0%} of {len(rows)} bundles on the {side} side"
         for rows, side in ((ipsi, "tumor's"), (contra, "other"))
         if len(rows)
     ]
-    control = _part(result.table, "control")["v_norm_mm"].mean()
+    control = part_of(result.table, "control")["v_norm_mm"].mean()
     mean = ipsi["v_norm_mm"].mean() if len(ipsi) else contra["v_norm_mm"].mean()
     return (
         f"Beyond the 95th percentile of healthy people lie {' and '.join(said)}; mean V-Norm is {mean:.2f} mm in "
@@ -91,11 +92,15 @@ def _absent(result: "DeformationResult") -> tuple[str, ...]:
 
 def draw_values(result: "DeformationResult", ax: Any = None) -> Any:
     """Every bundle of every participant a dot, by group and side of the tumor."""
+    return draw_groups(result.table, ax)
+
+
+def draw_groups(frame: pd.DataFrame, ax: Any = None) -> Any:
+    """Values of a table by bundle, with the medians of controls and of patients' two sides; returns the axes."""
     axes = _axes(ax)
-    frame = result.table
     names = list(dict.fromkeys(frame["bundle"]))
     for offset, ((part, label, marker), color) in enumerate(zip(_PARTS, _COLORS, strict=True)):
-        rows = _part(frame, part)
+        rows = part_of(frame, part)
         if not len(rows):
             continue
         x = np.array([names.index(name) for name in rows["bundle"]]) + (offset - 1) * 0.25
@@ -116,7 +121,7 @@ def draw_values(result: "DeformationResult", ax: Any = None) -> Any:
 
 def _profiles(result: "DeformationResult") -> Finding:
     frame = result.profiles
-    ipsi = _part(frame, "ipsi")
+    ipsi = part_of(frame, "ipsi")
     beyond = ipsi.assign(beyond=ipsi["percentile"] > 95).groupby(["bundle", "point"])["beyond"].mean()
     claim = "No patient has a profile."
     if len(beyond):
@@ -146,14 +151,14 @@ def draw_profiles(result: "DeformationResult", ax: Any = None) -> Any:
     for index, name in enumerate(names):
         rows = frame[frame["bundle"] == name]
         start = index * 36
-        healthy = _part(rows, "control").groupby("point")["v_norm_mm"]
+        healthy = part_of(rows, "control").groupby("point")["v_norm_mm"]
         if healthy.ngroups:
             low, high = healthy.quantile(0.05), healthy.quantile(0.95)
             axes.fill_between(
                 low.index + start, low, high, color="0.85", label=None if index else "controls, 5th–95th percentile"
             )
         for (part, label, _), color, style in zip(_PARTS[1:], _COLORS[1:], ("-", "--"), strict=True):
-            middle = _part(rows, part).groupby("point")["v_norm_mm"].median()
+            middle = part_of(rows, part).groupby("point")["v_norm_mm"].median()
             text = None if index else f"{label}, median"
             axes.plot(middle.index + start, middle, color=color, linestyle=style, label=text)
     axes.set_xticks([index * 36 + 16.5 for index in range(len(names))], names)

@@ -10,11 +10,14 @@ from scipy import stats
 
 from ..errors import DataError
 from ..status import Status
+from ..tables import DEFORMATION_RELATION, parse_table
 from ..types import Estimate, Finding
 from .deformation_result import DeformationResult
+from .metrics import METRICS
 from .resampling import draw_weights, interval
 from .rows import as_frame
 
+RELATION_TITLE = "Does fine-tuning help less where a bundle is deformed more?"
 _KEYS = ["participant_id", "bundle", "hemisphere"]
 _FEWEST = 5
 _ENOUGH = 20
@@ -44,15 +47,31 @@ class DeformationRelation:
     metric: str
 
     def to_frame(self) -> pd.DataFrame:
-        """The estimates in long form."""
-        return pd.DataFrame([vars(one) for one in self.estimates])
+        """The estimates: columns of `shiftkit.tables.DEFORMATION_RELATION`."""
+        rows = [{**vars(one), "n_patients": one.n, **self._named(one.name)} for one in self.estimates]
+        columns = list(DEFORMATION_RELATION.columns)
+        return parse_table(pd.DataFrame(rows)[columns], DEFORMATION_RELATION, "The relation to deformation")
+
+    def _named(self, name: str) -> dict[str, str]:
+        for start, quantity in (("slope change ", "slope_change"), ("slope ", "slope")):
+            if name.startswith(start):
+                return {"quantity": quantity, "model": name.removeprefix(start), "metric": self.metric}
+        return {"quantity": name, "model": "n/a", "metric": "n/a"}
+
+    @property
+    def _title(self) -> str:
+        return METRICS[self.metric].title if self.metric in METRICS else self.metric
+
+    @property
+    def _worse(self) -> str:
+        return "falls" if _sign(self.metric) > 0 else "rises"
 
     def findings(self) -> tuple[Finding, ...]:
         """The relation, ready for a report."""
         return (
             Finding(
                 key="deformation-relation",
-                title="Does fine-tuning help less where a bundle is deformed more?",
+                title=RELATION_TITLE,
                 claim=self._claim(),
                 estimates=self.estimates,
                 table=self.rows,
@@ -75,8 +94,10 @@ class DeformationRelation:
         change = [one for one in self.estimates if one.name.startswith("slope change")]
         first = self.estimates[0]
         if not np.isfinite(first.value):
-            return f"How {self.metric} depends on V-Norm is not given ({first.status})."
-        said = f"With each millimeter of V-Norm, {self.metric} falls by {_number(first)} before fine-tuning."
+            return f"How {self._title} depends on V-Norm is not given: {Status(first.status).sentence}"
+        said = f"With each millimeter of V-Norm, {self._title} {self._worse} by {_number(first)} before fine-tuning."
+        if not change:
+            said += " No fine-tuned model was given, so whether it helps less there was not asked."
         for one in change:
             model = one.name.removeprefix("slope change ")
             verdict = (
@@ -86,7 +107,7 @@ class DeformationRelation:
                 if one.high < 0
                 else "that it helps less where V-Norm is high is not shown"
             )
-            said += f" {model} changes this by {_number(one)}: {verdict}."
+            said += f" After fine-tuning ({model}) the slope changes by {_number(one)}: {verdict}."
         return said
 
     def plot(self, ax: Any = None) -> Any:
@@ -108,7 +129,7 @@ class DeformationRelation:
                 axes.plot(ends, line, color=color, linestyle=("-", "--", ":", "-.")[index % 4])
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set_xlabel("mean V-Norm [mm]")
-        axes.set_ylabel(f"{self.metric} below healthy")
+        axes.set_ylabel(f"{self._title} {'below' if _sign(self.metric) > 0 else 'above'} healthy")
         axes.legend(frameon=False)
         return axes
 
@@ -119,6 +140,10 @@ class DeformationRelation:
         from html import escape
 
         return f"<p>{escape(self._claim())}</p>" + self.to_frame().to_html(index=False, na_rep="n/a")
+
+
+def _sign(metric: str) -> int:
+    return -1 if metric in METRICS and METRICS[metric].better == "lower" else 1
 
 
 def _number(one: Estimate) -> str:
@@ -144,7 +169,7 @@ def relate(
         Patients and controls, one or several models: the first that controls are scored with is the source model,
         whose controls are the reference of all.
     metric : str
-        One of which a larger value is better.
+        Any of `shiftkit.analyses.metrics.METRICS`; a drop is a change for the worse.
     n_bootstrap, level, seed
         Of the intervals, over participants.
 
@@ -172,7 +197,8 @@ def relate(
     level_of = rows.groupby(["bundle", "hemisphere"]).ngroup().to_numpy()
     base = healthy.groupby(["bundle", "hemisphere"])["value"].mean().rename("healthy")
     for model in models:
-        rows[f"drop:{model}"] = rows.join(base, on=["bundle", "hemisphere"])["healthy"] - rows[model]
+        drop = rows.join(base, on=["bundle", "hemisphere"])["healthy"] - rows[model]
+        rows[f"drop:{model}"] = _sign(metric) * drop
     x = rows["v_norm_mm"].to_numpy(dtype=float)
     drops = {model: rows[f"drop:{model}"].to_numpy(dtype=float) for model in models}
 

@@ -102,8 +102,8 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
     along = pd.DataFrame([line for row in rows for line in _lines(row)], columns=_PROFILE)
     along = along.sort_values([*order, "point"], kind="stable").reset_index(drop=True)
     return DeformationResult(
-        table=parse_table(_ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
-        profiles=parse_table(_ranked(along, [*_KEYS, "point"]), DEFORMATION_PROFILES, "The deformation profiles"),
+        table=parse_table(ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
+        profiles=parse_table(ranked(along, [*_KEYS, "point"]), DEFORMATION_PROFILES, "The deformation profiles"),
         failed=failed,
     )
 
@@ -124,23 +124,28 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Add percentile and z-score in the controls' range; a control's own are taken among the others."""
     percentile, z = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    word = frame["status"].to_numpy(dtype=object)
     value = frame["v_norm_mm"].to_numpy(dtype=float)
     control = (frame["group"] == "control").to_numpy() & np.isfinite(value)
     for places in frame.groupby(keys).indices.values():
         healthy = places[control[places]]
         for place in places[np.isfinite(value[places])]:
-            percentile[place], z[place] = _rank(value[place], value[healthy[healthy != place]])
-    return frame.assign(percentile=percentile, z=z)
+            percentile[place], z[place], word[place] = _rank(value[place], value[healthy[healthy != place]])
+    return frame.assign(percentile=percentile, z=z, range_status=word)
 
 
-def _rank(value: float, healthy: NDArray[np.float64]) -> tuple[float, float]:
-    """Percentile (ties count half) and z-score; NaN with fewer than two others."""
+def _rank(value: float, healthy: NDArray[np.float64]) -> tuple[float, float, Status]:
+    """Percentile (ties count half), z-score, and a word: with fewer than two others there is neither.
+
+    Where the others are all alike there is a percentile and no z-score.
+    """
     if healthy.size < 2:
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), Status.TOO_FEW
     below = np.count_nonzero(healthy < value) + 0.5 * np.count_nonzero(healthy == value)
     spread = float(healthy.std(ddof=1))
-    z = (value - float(healthy.mean())) / spread if spread > 0 else float("nan")
-    return 100 * below / healthy.size, z
+    if spread <= 1e-9 * max(abs(float(healthy.mean())), 1.0):
+        return 100 * below / healthy.size, float("nan"), Status.CONSTANT
+    return 100 * below / healthy.size, (value - float(healthy.mean())) / spread, Status.OK

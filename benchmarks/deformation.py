@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from shiftkit.analyses.bundle_template import Controls
-from shiftkit.analyses.deformation import measure
+from shiftkit.analyses.v_norm import measure
 from shiftkit.phantoms import render
 from shiftkit.phantoms.acquisition import draw_pose, load_profile
 from shiftkit.phantoms.people import Person, draw_person, generator

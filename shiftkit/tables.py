@@ -219,6 +219,7 @@ DEFORMATION = Table(
         "dice_after": _number("Dice with the template after SyN."),
         "jacobian_mean": _number("Mean Jacobian determinant over the bundle's voxels."),
         **_STATUS,
+        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
         "cohort": _text("Cohort the participant belongs to.", False),
         "group": _text("control, glioma or target_control.", False),
         **{
@@ -244,6 +245,46 @@ DEFORMATION_PROFILES = Table(
         "v_norm_mm": _number("Mean norm of the displacement over the voxels nearest the point.", "mm"),
         "percentile": _number("Percentile in the healthy range at this point."),
         "z": _number("z-score in the healthy range at this point."),
+        **_STATUS,
+        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
+    },
+)
+IMAGE_DEFORMATION = Table(
+    "image_deformation",
+    "How far the T1w image at each bundle is from the healthy template, outside of the tumor.",
+    {
+        **_PARTICIPANT,
+        "cohort": _text("Cohort the participant belongs to."),
+        "group": _text("control, glioma or target_control."),
+        "bundle": _text("Bundle name; 'all' for the whole brain."),
+        "hemisphere": _text("left, right, n/a; 'all' for the whole brain."),
+        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        "v_norm_mm": _number("Mean norm of the displacement, after the affine part, outside of the tumor.", "mm"),
+        "percentile": _number("Percentile in the healthy range."),
+        "z": _number("z-score in the healthy range."),
+        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary."),
+        "seen_share": _number("Share of the bundle, or brain, that lies outside of the tumor."),
+        "jacobian_mean": _number("Mean volume in the participant over that in the template, after the affine part."),
+        "translation_mm": _number("Length of the affine part's translation.", "mm"),
+        "rotation_deg": _number("Angle of the affine part's rotation.", "degree"),
+        "size": _number("Volume of the brain over the template's, by the affine part."),
+        **_STATUS,
+    },
+)
+DEFORMATION_RELATION = Table(
+    "deformation_relation",
+    "Whether a network loses more, and fine-tuning helps less, where a bundle is deformed more.",
+    {
+        "model": _text("Name of the model; n/a where none is concerned."),
+        "metric": _text("Name of the metric; n/a where none is concerned."),
+        "quantity": _text(
+            "slope: drop a mm of V-Norm within bundles; slope_change: after less before fine-tuning; distance: rank "
+            "correlation of V-Norm with the distance to the tumor."
+        ),
+        "value": _number("Point estimate."),
+        **_INTERVAL,
+        "unit": _text("Unit of the value."),
+        "n_patients": _number("Patients behind the estimate."),
         **_STATUS,
     },
 )
@@ -330,6 +371,8 @@ TABLES = {
         IMAGES,
         DEFORMATION,
         DEFORMATION_PROFILES,
+        DEFORMATION_RELATION,
+        IMAGE_DEFORMATION,
         SHELLS,
         SECTIONS,
         SENSITIVITY,

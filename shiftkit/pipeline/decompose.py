@@ -123,6 +123,11 @@ def decompose_cohort(
 def _from_scores(
     out: Path, options: Decompose, scores: Path, model: str | None, resume: bool, dry_run: bool
 ) -> Outcome:
+    if options.include:
+        raise ConfigError(
+            f"--include {' '.join(options.include)} needs images; --scores gives numbers only. Give --model and "
+            "--cohort instead of --scores, or leave --include out."
+        )
     frame = _keep(read_table(scores, SCORES), options)
     source, tuned = _by_model(frame, model, scores)
     if dry_run:
@@ -177,7 +182,7 @@ def _from_images(
         jobs=options.jobs,
         progress=progress,
     )
-    further = (*further_findings(run, inputs, tuned, before, options, progress), *checks)
+    further = (*further_findings(run, inputs, tuned, frame, options, progress), *checks)
     return _conclude(run, frame, result, shell, options, story, digests, further)
 
 

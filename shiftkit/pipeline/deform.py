@@ -1,19 +1,20 @@
 """Deformation as the command line does it: measure, and keep tables, maps and figures."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
 from ..names import Progress, find_cohort
 from ..runs import Run, cohort_digest
-from ..tables import DEFORMATION, DEFORMATION_PROFILES
-from ..types import Cohort
+from ..tables import DEFORMATION, DEFORMATION_PROFILES, IMAGE_DEFORMATION
+from ..types import Cohort, Finding
 from .inputs import find_controls
 
 if TYPE_CHECKING:
     from ..analyses.deformation_result import DeformationResult
+    from ..analyses.image_deformation_cohort import ImageDeformationResult
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,19 +27,28 @@ class Deformed:
         The run's folder: ``tables/``, ``maps/``, ``templates/``, ``figures/``.
     result : DeformationResult
         The numbers.
+    images : ImageDeformationResult or None
+        Those of the images, where they were asked for.
     """
 
     root: Path
     result: "DeformationResult"
+    images: "ImageDeformationResult | None" = None
 
     @property
     def failed(self) -> Mapping[str, str]:
         """Participants with a mask that could not be read, and why."""
-        return self.result.failed
+        return {**(self.images.failed if self.images is not None else {}), **self.result.failed}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of the masks, and of the images."""
+        return (*self.result.findings(), *(self.images.findings() if self.images is not None else ()))
 
     def lines(self) -> list[str]:
         """What the command line prints."""
-        return [self.result.findings()[0].claim, str(self.result), f"Tables: {self.root / 'tables'}"]
+        images = [str(self.images)] if self.images is not None else []
+        return [self.result.findings()[0].claim, str(self.result), *images, f"Tables: {self.root / 'tables'}"]
 
     def to_dict(self) -> dict[str, Any]:
         """The same for machines."""
@@ -53,6 +63,7 @@ def deform_cohort(
     bundles: tuple[str, ...] = (),
     hemispheres: tuple[str, ...] = (),
     spacing_mm: float = 2.0,
+    image: bool = False,
     jobs: int = 0,
     resume: bool = False,
     progress: Progress | None = None,
@@ -69,6 +80,8 @@ def deform_cohort(
         Where the controls are; without it the cohort's own, else those of the cohort named ``healthy``.
     bundles, hemispheres, spacing_mm, jobs, progress
         As in `shiftkit.analyses.deformation.deform`.
+    image : bool
+        Also register the T1w images; see `shiftkit.analyses.image_deformation.deform_image`.
     resume : bool
         Continue: what was measured from the same images is kept.
 
@@ -96,19 +109,35 @@ def deform_cohort(
     )
     run.write_table(result.table, DEFORMATION)
     run.write_table(result.profiles, DEFORMATION_PROFILES)
-    run.write_failures(result.failed)
-    _draw(run, result)
+    images = _images(run, found, controls, result, jobs, progress) if image else None
+    done = Deformed(root=out, result=result, images=images)
+    run.write_failures(done.failed)
+    _draw(run, done.findings)
     run.write_record(
         verdict=result.findings()[0].claim,
-        configuration={"bundles": bundles, "hemispheres": hemispheres, "spacing_mm": spacing_mm},
+        configuration={"bundles": bundles, "hemispheres": hemispheres, "spacing_mm": spacing_mm, "image": image},
         inputs={"cohort": cohort_digest(found), "controls": cohort_digest(controls)},
     )
-    return Deformed(root=out, result=result)
+    return done
 
 
-def _draw(run: Run, result: "DeformationResult") -> None:
+def _images(
+    run: Run, cohort: Cohort, controls: Cohort, result: "DeformationResult", jobs: int, progress: Progress | None
+) -> "ImageDeformationResult":
+    """The same bundles by the images."""
+    from ..analyses.image_deformation_cohort import deform_images
+
+    pairs = result.table[["bundle", "hemisphere"]].drop_duplicates().itertuples(index=False)
+    wanted = {(str(name), str(hemisphere)) for name, hemisphere in pairs}
+    bundles = [one for one in cohort.bundles if (one.name, str(one.hemisphere)) in wanted]
+    made = deform_images(cohort, controls, bundles=bundles, out=run.root, jobs=jobs, progress=progress)
+    run.write_table(made.table, IMAGE_DEFORMATION)
+    return made
+
+
+def _draw(run: Run, findings: Sequence[Finding]) -> None:
     from ..reports.figures import draw
 
-    for finding in result.findings():
+    for finding in findings:
         drawing = draw(finding, "page", finding.key)
         write_text(run.root / "figures" / f"{finding.key}.svg", drawing.standalone)

@@ -9,9 +9,10 @@ from scipy.spatial.transform import Rotation
 import shiftkit as sk
 from shiftkit import cohorts
 from shiftkit.analyses.bundle_template import Controls, outside_of_use, skeleton_of
-from shiftkit.analyses.deformation import deform, measure
+from shiftkit.analyses.deformation import deform
 from shiftkit.analyses.deformation_result import with_healthy_range
 from shiftkit.analyses.registration import Surface, align
+from shiftkit.analyses.v_norm import measure
 from shiftkit.cli import main
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image, write_image
@@ -268,6 +269,18 @@ def test_too_few_controls_are_refused(study: tuple[Cohort, Cohort]) -> None:
         deform(glioma, healthy, spacing_mm=10)
 
 
+def test_a_damaged_mask_of_a_control_costs_that_control_only(study: tuple[Cohort, Cohort], tmp_path: Path) -> None:
+    """The template is made of the others, the control's row says unavailable, and everyone else has a number."""
+    glioma, _ = study
+    masks = {f"sub-h{i}": tube(2.5, push_mm=push) for i, push in enumerate((-1.0, 0.0, 1.0, 2.0))}
+    healthy = write(tmp_path / "healthy", "control", masks)
+    next(iter(healthy.cases[0].masks.values())).write_bytes(b"no image")
+    result = deform(glioma.where(lambda case: case.key == "sub-g1"), healthy)
+    status = result.table.set_index("participant_id")["status"].to_dict()
+    assert status == {"sub-h0": "unavailable", "sub-h1": "ok", "sub-h2": "ok", "sub-h3": "ok", "sub-g1": "ok"}
+    assert list(result.failed) == ["sub-h0"]
+
+
 def test_a_damaged_mask_costs_its_participant_only(study: tuple[Cohort, Cohort], tmp_path: Path) -> None:
     """The row says unavailable, the reason is kept, and the run ends with exit code 4."""
     glioma, healthy = study
@@ -320,6 +333,19 @@ def test_ties_count_half_and_a_missing_place_has_a_status() -> None:
     gone = result.profiles[result.profiles["point"] == 2]
     assert set(gone["status"]) == {"empty"}
     assert gone["v_norm_mm"].isna().all()
+
+
+def test_controls_that_do_not_vary_give_a_percentile_and_a_word_instead_of_z() -> None:
+    """With controls all alike there is no z-score and the row says constant; with too few there is neither number."""
+    alike = with_healthy_range(rows_of({"control": [2.0, 2.0, 2.0, 2.0], "glioma": [5.0]}), {})
+    patient = alike.patients.iloc[0]
+    assert (patient["percentile"], patient["range_status"], patient["status"]) == (100, "constant", "ok")
+    assert np.isnan(patient["z"])
+    few = with_healthy_range(rows_of({"control": [2.0], "glioma": [5.0]}), {}).patients.iloc[0]
+    assert few["range_status"] == "too_few"
+    assert np.isnan([few["percentile"], few["z"]]).all()
+    for frame in (alike.table, alike.profiles):
+        assert (frame["z"].notna() == (frame["range_status"] == "ok")).all()
 
 
 def test_findings_speak_and_draw() -> None:

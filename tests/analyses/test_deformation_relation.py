@@ -5,6 +5,7 @@ import pytest
 from shiftkit.analyses.deformation_relation import relate
 from shiftkit.analyses.deformation_result import DeformationResult, with_healthy_range
 from shiftkit.errors import DataError
+from shiftkit.tables import DEFORMATION_RELATION
 
 
 def simulate(
@@ -79,6 +80,23 @@ def test_few_patients_get_a_word() -> None:
     assert (few.status, some.status) == ("too_few", "exploratory")
     assert np.isnan(few.value)
     assert "not given" in relate(*simulate(4, n=4), n_bootstrap=100).findings()[0].claim
+
+
+def test_a_metric_of_which_less_is_better_is_turned_around() -> None:
+    """A distance that grows with V-Norm gives the same slopes as an overlap that falls, and the claim says rises."""
+    result, scores = simulate(7, n=20)
+    overlap = relate(result, scores, n_bootstrap=100)
+    distance = relate(result, scores.assign(metric="assd", value=1 - scores["value"]), metric="assd", n_bootstrap=100)
+    assert [one.value for one in distance.estimates] == pytest.approx([one.value for one in overlap.estimates])
+    assert "ASSD rises by" in str(distance)
+
+
+def test_the_table_fits_its_schema() -> None:
+    """One row an estimate, in the published columns, readable again."""
+    frame = relate(*simulate(8, n=10), n_bootstrap=100).to_frame()
+    assert list(frame.columns) == list(DEFORMATION_RELATION.columns)
+    assert list(frame["quantity"]) == ["slope", "slope", "slope_change", "distance"]
+    assert list(frame["model"]) == ["source", "tuned", "tuned", "n/a"]
 
 
 def test_scores_of_others_are_refused() -> None:

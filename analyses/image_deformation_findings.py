@@ -1,0 +1,62 @@
+"""Image-based deformation as a finding."""
+
+from typing import Any
+
+import pandas as pd
+
+from ..status import Status
+from ..types import Estimate, Finding
+from .deformation_findings import draw_groups, part_of
+
+_METHOD = (
+    "Each T1w image without skull was normalized by local mean and spread (15 mm) and registered with the MNI152 "
+    "template: an affine part by mutual information, then SyN on squared differences at 3 mm. Voxels of the tumor and "
+    "3 mm around it were replaced by the neutral value and took no part in the cost (cost-function masking). V-Norm is "
+    "the mean length of the displacement after the affine part, over what lies outside of the tumor; the healthy range "
+    "is that of the controls."
+)
+_REFERENCES = ("10.1006/nimg.2001.0845", "10.1016/j.neuroimage.2007.10.002", "10.1016/j.media.2007.06.004")
+_CAVEATS = (
+    "The template is one for everyone, so the values hold individual anatomy: only what exceeds the healthy range "
+    "speaks of a tumor.",
+    "Within the tumor's mask nothing is measured.",
+)
+
+
+def findings(table: pd.DataFrame) -> tuple[Finding, ...]:
+    """Displacement of the image at each bundle, and of the whole brain."""
+    ipsi = part_of(table, "ipsi")
+    whole = table[(table["bundle"] == "all") & (table["status"] == Status.OK)]
+    means = whole.groupby("group")["v_norm_mm"].agg(["mean", "count"])
+    said = [f"{row['mean']:.2f} mm in {row['count']:.0f} of group {group}" for group, row in means.iterrows()]
+    claim = f"Beyond its affine part the brain outside of the tumor is displaced by {' and '.join(said)} on average."
+    if len(ipsi):
+        claim += (
+            f" {(ipsi['percentile'] > 95).mean():.0%} of {len(ipsi)} bundles on the tumor's side lie beyond the 95th "
+            "percentile of healthy people."
+        )
+    if not said:
+        claim = "No image could be registered; the table says why."
+    return (
+        Finding(
+            key="image-deformation",
+            title="How far is the brain around the bundles from a healthy one?",
+            claim=claim,
+            estimates=tuple(
+                Estimate(name=f"whole brain, {group}", value=float(row["mean"]), unit="mm", n=int(row["count"]))
+                for group, row in means.iterrows()
+            ),
+            table=table,
+            caveats=_CAVEATS,
+            method=_METHOD,
+            references=_REFERENCES,
+            figure=lambda ax: _draw(table, ax),
+            alt="Mean displacement of the image at each participant's bundles: controls, and patients by side.",
+        ),
+    )
+
+
+def _draw(table: pd.DataFrame, ax: Any) -> Any:
+    axes = draw_groups(table[table["bundle"] != "all"], ax)
+    axes.set_ylabel("mean V-Norm of the image [mm]")
+    return axes
