@@ -159,8 +159,8 @@ def deform_image(image: Volume, lost: Volume | None = None, template: Template |
     doi 10.1016/j.media.2007.06.004.
     """
     healthy = load_template() if template is None else template
-    brain = brain_of(image)
     masked = None if lost is None or not lost.array.any() else widened(lost, NO_EVIDENCE_MM)
+    brain = brain_of(image if masked is None else _neutral(image, masked))
     seen = brain if masked is None else brain & ~masked.array
     if seen.sum() < 0.5 * brain.sum():
         raise DataError("At least half of the brain must lie outside the tumor for an image to be registered.")
@@ -190,15 +190,23 @@ def brain_of(image: Volume) -> NDArray[np.bool_]:
     labeled: Any = ndimage.label(signal)
     parts = np.bincount(labeled[0].ravel())
     parts[0] = 0
-    brain = ndimage.binary_fill_holes(labeled[0] == parts.argmax()) if parts.size > 1 else signal
-    volume_ml = float(np.sum(brain)) * image.voxel_volume_ml
+    largest = labeled[0] == parts.argmax() if parts.size > 1 else signal
+    brain = np.asarray(ndimage.binary_fill_holes(largest), dtype=bool)
+    volume_ml = float(brain.sum()) * image.voxel_volume_ml
     low, high = BRAIN_ML
     if not low <= volume_ml <= high:
         raise DataError(
             f"A T1w image must show the brain without its skull, 0 outside: {low:.0f} to {high:.0f} ml of signal; this "
             f"one has {volume_ml:.0f} ml. Remove the skull with a tool for that first."
         )
-    return np.asarray(brain, dtype=bool)
+    return brain
+
+
+def _neutral(image: Volume, lost: Volume) -> Volume:
+    """The image with one value where it is lost, so that a dark or bright tumor changes nothing about the brain."""
+    values = np.nan_to_num(image.array)
+    shown = values[(values > 0) & ~lost.array]
+    return image.with_array(np.where(lost.array, np.median(shown) if shown.size else 0.0, values))
 
 
 def widened(mask: Volume, by_mm: float) -> Volume:

@@ -16,17 +16,23 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 
 import shiftkit as sk
+from shiftkit import cohorts
 from shiftkit.analyses.features import feature_shift, jackknife_interval
 from shiftkit.analyses.kernels import pair_contrast, rbf_kernel, squared_distances
 from shiftkit.analyses.two_sample import STATISTICS, evaluators
+from shiftkit.images import write_image
+from shiftkit.phantoms.people import Person
+from shiftkit.phantoms.render import Rendering
 
 CONTRASTS = ("total", "systematic", "tumor")
 
@@ -172,6 +178,7 @@ def alibi(python: str) -> Part:
 
 
 _CHUNK = 250  # cohorts a part
+_APART = 10**9  # between the seeds of cohorts and of permutations: the same stream must not make both
 _KINDS = ("one bundle", "pooled", "max-T")
 
 
@@ -203,7 +210,7 @@ def null_cohorts(first: int) -> Part:
     count |= {f"{contrast} {kind}": 0.0 for contrast in CONTRASTS for kind in (*_KINDS, "given")}
     for number in range(first, first + _CHUNK):
         made = embeddings(20, 20, channels=(8,), asymmetry=2.0, seed=number)
-        table = feature_shift(made, statistics=("mmd2",), n_permutations=199, seed=number).to_frame()
+        table = feature_shift(made, statistics=("mmd2",), n_permutations=199, seed=_APART + number).to_frame()
         for contrast in CONTRASTS:
             rows = table[table["contrast"] == contrast].dropna(subset=["value"])
             if len(rows):
@@ -220,7 +227,7 @@ def _sum(found: dict[str, Part]) -> Part:
 
 def level_of_other_statistics(options: argparse.Namespace) -> list[str]:
     names = STATISTICS[1:]
-    keys = [str(start) for start in range(0, max(options.cohorts // 5, _CHUNK), _CHUNK)]
+    keys = [str(start) for start in range(0, options.cohorts, _CHUNK)]
     total = _sum(parts(options, "others", keys, lambda key: null_cohorts_of_others(10**6 + int(key))))
     n = int(total.get("cohorts", 0))
     if not n:
@@ -244,14 +251,14 @@ def null_cohorts_of_others(first: int) -> Part:
     count |= {f"{contrast} {name}": 0.0 for contrast in CONTRASTS for name in names}
     for number in range(first, first + _CHUNK):
         made = embeddings(20, 20, channels=(8,), bundles=("AF",), asymmetry=2.0, seed=number)
-        table = feature_shift(made, statistics=names, n_permutations=199, seed=number).to_frame()
+        table = feature_shift(made, statistics=names, n_permutations=199, seed=_APART + number).to_frame()
         wide = table[(table["hemisphere"] == "all") & (table["bundle"] == "AF")]
         for row in wide.to_dict("records"):
             count[f"{row['contrast']} {row['statistic']}"] += float(row["p_value"] <= 0.05)
     return count
 
 
-_REPLICATES = 300
+_REPLICATES = 1000
 
 
 def coverage(options: argparse.Namespace) -> list[str]:
@@ -325,6 +332,7 @@ def intervals(drawn: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) ->
 
 
 _SHIFTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+_POWER_COHORTS = 200
 
 
 def power(options: argparse.Namespace) -> list[str]:
@@ -333,7 +341,7 @@ def power(options: argparse.Namespace) -> list[str]:
     if not done:
         return []
     return [
-        "## Power of MMD² at 0.05, pooled over two bundles, 100 cohorts",
+        f"## Power of MMD² at 0.05, pooled over two bundles, {_POWER_COHORTS} cohorts",
         "",
         "Shift in units of the spread between participants; 199 permutations.",
         "",
@@ -349,50 +357,102 @@ def detected(key: str) -> Part:
     part: Part = {}
     for shift in _SHIFTS:
         hits = 0
-        for number in range(100):
+        for number in range(_POWER_COHORTS):
             made = embeddings(n, n, channels=(8,), seed=number, **{contrast: shift})
-            result = feature_shift(made, statistics=("mmd2",), n_permutations=199, seed=number)
+            result = feature_shift(made, statistics=("mmd2",), n_permutations=199, seed=_APART + number)
             hits += int(result.pooled(contrast)["p_value"].iloc[0] <= 0.05)
-        part[f"{shift:g}"] = hits / 100
+        part[f"{shift:g}"] = hits / _POWER_COHORTS
     return part
 
 
-def phantom(options: argparse.Namespace) -> list[str]:
-    from shiftkit.embeddings import Embeddings
-    from shiftkit.segmentation.embeddings import embed
+_PEOPLE, _SPACING_MM, _PHANTOM_SEED = 20, 2.5, 11
+_CONDITIONS = {
+    "clean": ("neither shift", "source", False),
+    "systematic": ("systematic shift", "target", False),
+    "tumor": ("tumors", "source", True),
+    "both": ("both", "target", True),
+}
 
-    n, spacing_mm = 20, 4.0
-    if time.monotonic() >= options.end and not (options.work / "embeddings" / "glioma_tumor").is_dir():
+
+def phantom(options: argparse.Namespace) -> list[str]:
+    """Which contrast shows which shift, in embeddings of rendered participants by the reference model."""
+    from shiftkit.embeddings import Embeddings
+
+    numbers = range(1, _PEOPLE + 1)
+    wanted = {"healthy": [f"sub-h{number:03d}" for number in numbers]}
+    wanted |= {name: [f"sub-g{number:03d}" for number in numbers] for name in _CONDITIONS}
+    for key in (*wanted["healthy"], *wanted["clean"]):
+        if time.monotonic() < options.end:
+            embed_participant(options.work / "phantom", key)
+    files = {name: [vectors_of(options.work / "phantom", name, key) for key in keys] for name, keys in wanted.items()}
+    if not all(path.is_file() for paths in files.values() for path in paths):
         return []
-    made = sk.phantom(options.work / "phantom", n_healthy=n, n_glioma=n, spacing_mm=spacing_mm, seed=11, factorial=True)
-    model = sk.load_model("reference")
-    found = {name: embed(model, cohort, out=options.work / "embeddings" / name)[0] for name, cohort in made.items()}
+    found = {name: Embeddings.concat([Embeddings.load(path) for path in paths]) for name, paths in files.items()}
     lines = [
-        f"## The phantom, {n} + {n} participants at {spacing_mm:g} mm, reference model",
+        f"## The phantom, {_PEOPLE} + {_PEOPLE} participants at {_SPACING_MM:g} mm, reference model",
         "",
-        "Layers in which MMD² pooled over bundles is shown at 0.05 (max-T), and the largest MMD² with its layer.",
+        "Layers in which MMD² pooled over bundles is shown at 0.05 (max-T over layers and bundles, 999 permutations), "
+        "the smallest adjusted p, and the largest MMD² with its interval and layer. The same patients in every row.",
         "",
         "| patients rendered with | total | systematic | tumor |",
         "|---|---|---|---|",
     ]
-    words = {
-        "glioma_clean": "neither shift",
-        "glioma_systematic": "systematic shift",
-        "glioma_tumor": "tumors",
-        "glioma": "both",
-    }
-    for name, what in words.items():
+    for name, (what, *_) in _CONDITIONS.items():
         both = Embeddings.concat([found["healthy"], found[name]])
         result = feature_shift(both, statistics=("mmd2",), n_permutations=999)
-        cells: list[str] = []
-        for contrast in CONTRASTS:
-            rows = result.pooled(contrast)
-            top = rows.sort_values("value").iloc[-1]
-            shown = int((rows["p_adjusted"] <= 0.05).sum())
-            smallest = rows["p_adjusted"].min()
-            cells.append(f"{shown} of {len(rows)}, p ≥ {smallest:.3f}; {top['value']:.2f} ({top['layer']})")
+        cells = [shown(result.pooled(contrast)) for contrast in CONTRASTS]
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return lines
+
+
+def vectors_of(root: Path, condition: str, key: str) -> Path:
+    return root / "embeddings" / condition / f"{key}.npz"
+
+
+def shown(rows: pd.DataFrame) -> str:
+    top = rows.sort_values("value").iloc[-1]
+    count = int((rows["p_adjusted"] <= 0.05).sum())
+    return (
+        f"{count} of {len(rows)}, p ≥ {rows['p_adjusted'].min():.3f}; "
+        f"{top['value']:.3f} [{top['low']:.3f}, {top['high']:.3f}] {top['layer']}"
+    )
+
+
+def embed_participant(root: Path, key: str) -> None:
+    """Render one participant in each condition and keep the vectors; images are deleted at once."""
+    from shiftkit.phantoms.acquisition import load_profile
+    from shiftkit.phantoms.people import draw_person, generator
+    from shiftkit.phantoms.render import render
+    from shiftkit.segmentation.embeddings import embed
+
+    patient = key.startswith("sub-g")
+    conditions = _CONDITIONS if patient else {"healthy": ("", "source", False)}
+    todo = {name: how for name, how in conditions.items() if not vectors_of(root, name, key).is_file()}
+    person = draw_person(_PHANTOM_SEED, key, patient) if todo else None
+    for name, (_, scanner, with_tumor) in todo.items():
+        assert person is not None
+        noise = generator(_PHANTOM_SEED, key, f"scan {scanner}")
+        made = render(person, load_profile(scanner), noise, _SPACING_MM, with_tumor)
+        with tempfile.TemporaryDirectory() as folder:
+            cohort = on_disk(Path(folder), person, made)
+            embed(sk.load_model("reference"), cohort, out=vectors_of(root, name, key).parent, device="cpu")
+
+
+def on_disk(root: Path, person: Person, made: Rendering) -> sk.Cohort:
+    """A cohort of one, with peaks and masks."""
+    key = person.participant_id
+    peaks = cohorts.image_path(root, key, "peaks")
+    write_image(made.images["peaks"], peaks)
+    sidecar = {"OrientationEncoding": {"EncodingAxis": 3, "Reference": "xyz", "Type": "3vector"}}
+    peaks.with_suffix("").with_suffix(".json").write_text(json.dumps(sidecar))
+    for bundle, mask in made.masks.items():
+        write_image(mask, cohorts.mask_path(root, key, bundle))
+    row = {"participant_id": key, "group": "control"}
+    if person.tumor is not None and made.tumor is not None:
+        write_image(made.tumor, cohorts.tumor_path(root, key))
+        row |= {"group": "glioma", "tumor_side": person.tumor.side}
+    cohorts.write_participants(root, pd.DataFrame([row]))
+    return cohorts.load_cohort(root)
 
 
 if __name__ == "__main__":
