@@ -279,7 +279,7 @@ def _box(record: Record) -> str:
 def _processes(work: Path) -> list[str]:
     """One 2 mm case on two cores, and a 1 mm one, each with ``shiftkit predict`` as a user calls it."""
     lines = [
-        "| `shiftkit predict`, one participant, ten bundles | s a case, I/O included | s of the whole process, Python's "
+        "| `shiftkit predict`, one case, ten bundles | s a case, I/O included | s of the whole process, Python's "
         "and PyTorch's start included | GiB | target |",
         "|---|---|---|---|---|",
     ]

@@ -73,7 +73,7 @@ def probes() -> np.ndarray:
 
 
 def test_a_known_push_is_recovered_beside_a_masked_tumor(filled: tuple[ImageDeformation, ImageDeformation]) -> None:
-    """Mean length within 1 mm of the truth, vectors within 1.5 mm on average; across the midline noise makes < 1.5 mm."""
+    """Mean length within 1 mm of the truth, vectors within 1.5 mm; across the midline noise makes < 1.5 mm."""
     points = probes()
     # At a point of the pushed brain, what came there was moved by the push at its source.
     truth = push_at(points - push_at(points))
