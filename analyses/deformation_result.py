@@ -127,7 +127,7 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 def ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Add percentile and z-score in the controls' range; a control's own are taken among the others."""
     percentile, z = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
-    word = frame["status"].to_numpy(dtype=object)
+    word = frame["status"].to_numpy(dtype=object, copy=True)
     value = frame["v_norm_mm"].to_numpy(dtype=float)
     control = (frame["group"] == "control").to_numpy() & np.isfinite(value)
     for places in frame.groupby(keys).indices.values():

@@ -75,7 +75,10 @@ def finding(table: pd.DataFrame) -> tuple[Finding, ...]:
             title="Which features carry the shift?",
             claim=f"{claim[0].upper()}{claim[1:]}.",
             table=table,
-            caveats=("A channel has no meaning of its own; its number leads to the feature map.",),
+            caveats=(
+                "A channel has no meaning of its own; its number leads to the feature map.",
+                "Shares describe and have no interval; the table's adjusted p-values say which channels move.",
+            ),
             method="Difference of means over all bundles, channel by channel; max-T over the channels of a layer.",
             figure=lambda ax: _bars(ax, table),
             alt="Share of the squared shift that the three leading channels of each layer carry.",

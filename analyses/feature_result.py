@@ -209,7 +209,7 @@ class FeatureShift:
                 ),
                 method="As the tumor contrast, pooled over bundle voxels at each distance and their mirror image.",
                 figure=lambda ax: _shell_lines(_axes(ax), table),
-                alt="MMD² between the tumor's side and its mirror image by distance, one line a layer.",
+                alt="MMD² between the tumor's side and its mirror image by distance, with intervals.",
             ),
         )
 
@@ -293,11 +293,16 @@ def _heatmap(ax: Any, table: pd.DataFrame) -> Any:
 
 def _shell_lines(ax: Any, table: pd.DataFrame) -> Any:
     regions = list(dict.fromkeys(table["region"]))
-    for layer, rows in table.groupby("layer", sort=False):
-        ax.plot(range(len(regions)), rows.set_index("region")["value"].reindex(regions), marker="o", label=layer)
+    layers = list(dict.fromkeys(table["layer"]))
+    for place, layer in enumerate(layers):
+        rows = table[table["layer"] == layer].set_index("region").reindex(regions)
+        x = np.arange(len(regions)) + (place - (len(layers) - 1) / 2) * 0.8 / len(layers)
+        value, low, high = (rows[name].to_numpy(dtype=float) for name in ("value", "low", "high"))
+        look = {"color": f"C{place % 8}", "fmt": "osD^v<>p"[place % 8], "markersize": 3.5, "linewidth": 0.9}
+        ax.errorbar(x, value, yerr=np.abs(np.stack([value - low, high - value])), label=layer, **look)
     ax.axhline(0, color="0.5", linewidth=0.8)
     ax.set_xticks(range(len(regions)), [region.removeprefix("shell ") for region in regions])
     ax.set_xlabel("distance to the tumor")
     ax.set_ylabel("MMD² to the mirrored place")
-    ax.legend(frameon=False, fontsize=6)
+    ax.legend(frameon=False, fontsize=6, ncols=2)
     return ax

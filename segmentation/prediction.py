@@ -1,6 +1,7 @@
 """Segmentation of a cohort: masks and probabilities on each participant's own grid."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..cohorts import (
     write_description,
     write_participants,
 )
-from ..errors import ConfigError, DataError, ModelMismatchError
+from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
 from ..files import atomic, write_text
 from ..images import write_image
 from ..types import Bundle, Case, Cohort, Predictions, Volume
@@ -85,9 +86,17 @@ def predict(
     made_by: dict[str, Any] = {"Name": name, "Digest": [one.digest for one in models], "Modality": first.modality}
     if mirrored:
         made_by["Mirrored"] = True
+    existed, empty = out.is_dir(), not out.is_dir() or not any(out.iterdir())
     open_predictions(out, cohort, made_by, resume)
-    text = f"Segmenting {cohort.name} with {name}"
-    failed = segment(models, cohort.cases, out, probabilities, mirrored, device, _counted(progress, len(cohort), text))
+    report = _counted(progress, len(cohort), f"Segmenting {cohort.name} with {name}")
+    try:
+        failed = segment(models, cohort.cases, out, probabilities, mirrored, device, report)
+    except ShiftkitError:
+        if empty:  # nobody could be segmented: no folder that passes for a result
+            shutil.rmtree(out)
+            if existed:
+                out.mkdir()
+        raise
     return close_predictions(out, cohort, name, first.modality, failed)
 
 

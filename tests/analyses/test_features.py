@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from shiftkit.analyses.cka import layer_change
-from shiftkit.analyses.feature_pictures import control_components
+from shiftkit.analyses.feature_pictures import control_components, umap
 from shiftkit.analyses.feature_result import FeatureShift, compared
 from shiftkit.analyses.feature_samples import Roster, cells
 from shiftkit.analyses.features import feature_shift
@@ -265,6 +265,14 @@ def test_results_speak_draw_and_show_themselves(monkeypatch: pytest.MonkeyPatch)
             assert "no evidence" in finding.claim
         plt.close(axes.figure)
     assert "Tumor-related" in before._repr_html_() and "MMD²" in str(before)
+
+
+def test_the_same_seed_gives_the_same_umap() -> None:
+    """Two calls give the same coordinates, to the bit; another seed gives others."""
+    pytest.importorskip("umap", reason="umap-learn comes with the extra 'features'")
+    scores = np.random.default_rng(0).normal(size=(60, 5))
+    np.testing.assert_array_equal(umap(scores, seed=3), umap(scores, seed=3))
+    assert not np.array_equal(umap(scores, seed=3), umap(scores, seed=4))
 
 
 def test_components_are_fitted_on_controls_only() -> None:

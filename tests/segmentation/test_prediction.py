@@ -152,6 +152,7 @@ def test_a_failed_case_does_not_stop_the_others(controls: Cohort, make_model: Ma
     alone = dataclasses.replace(controls, cases=(bare,))
     with pytest.raises(DataError, match="The model reads fa"):
         predict(make_model(), alone, out=tmp_path / "q", device="cpu")
+    assert not (tmp_path / "q").exists()  # nothing that would pass for a result
 
 
 def test_wrong_channels_and_spacing_end_with_a_mismatch(
