@@ -244,18 +244,22 @@ def compared(before: FeatureShift, after: FeatureShift) -> Finding:
         ),
         method="As the feature shift, with folds as strata.",
         figure=lambda ax: _before_after(_axes(ax), before, after),
-        alt="MMD² by layer before and after fine-tuning, for the systematic and the tumor contrast.",
+        alt="MMD² by layer before and after fine-tuning with intervals, for the systematic and the tumor contrast.",
     )
 
 
 def _before_after(ax: Any, before: FeatureShift, after: FeatureShift) -> Any:
     for contrast, color in zip(_CONTRASTS[1:], _COLORS[1:], strict=True):
-        for one, style in ((before, "-"), (after, "--")):
+        for one, style, aside in ((before, "-", -0.08), (after, "--", 0.08)):
             rows = one.pooled(contrast)
+            value, low, high = (rows[name].to_numpy(dtype=float) for name in ("value", "low", "high"))
+            look = {"linestyle": style, "marker": "o", "markersize": 4, "color": color, "capsize": 2}
             label = f"{contrast}, {one.embeddings.model}"
-            ax.plot(rows["layer"], rows["value"], style, marker="o", color=color, label=label)
+            x = np.arange(len(rows)) + aside
+            ax.errorbar(x, value, yerr=np.abs(np.stack([value - low, high - value])), label=label, **look)
+    layers = before.pooled(_CONTRASTS[1])["layer"]
     ax.axhline(0, color="0.5", linewidth=0.8)
-    ax.tick_params(axis="x", rotation=30)
+    ax.set_xticks(range(len(layers)), layers, rotation=30)
     ax.set_ylabel("MMD²")
     ax.legend(frameon=False)
     return ax
