@@ -26,7 +26,8 @@ BRAIN_ML = (600.0, 2500.0)
 """Volume of what can be a brain without its skull."""
 _WIDTH_MM = 15.0
 _BACKGROUND = -1.5
-_SMOOTH = 2.0
+_BLUR_MM = SPACING_MM / 2
+_SMOOTH = 3.0
 _ITERATIONS = (60, 40, 25)
 _TRACE = 0.05
 
@@ -219,17 +220,23 @@ def normalized(image: Volume, brain: NDArray[np.bool_], lost: Volume | None, wid
     """Take away the local mean and divide by the local spread, so that scanners and bias fields do not matter.
 
     Mean and spread are those of the brain around each voxel, without what is lost. The lost gets the local mean, 0.
+    First the image is blurred to what the lattice can show: SyN would take a scanner's noise for displacement.
     """
     seen = brain if lost is None else brain & ~lost.array
     values = np.where(seen, np.nan_to_num(image.array), 0.0).astype(np.float64)
+    fine = _mean_around(values, seen, _BLUR_MM / np.array(image.spacing_mm))
     width = width_mm / np.array(image.spacing_mm)
-    count = np.maximum(ndimage.gaussian_filter(seen.astype(np.float64), width, mode="constant"), 1e-6)
-    mean = ndimage.gaussian_filter(values, width, mode="constant") / count
-    apart = np.where(seen, values - mean, 0.0)
-    spread = np.sqrt(ndimage.gaussian_filter(apart**2, width, mode="constant") / count)
+    apart = fine - _mean_around(fine, seen, width)
+    spread = np.sqrt(_mean_around(np.where(seen, apart**2, 0.0), seen, width))
     floor = 0.1 * float(np.median(spread[seen]))
     even = np.where(seen, np.clip(apart / np.maximum(spread, max(floor, 1e-9)), -3, 3), 0.0)
     return image.with_array(np.where(brain, even, _BACKGROUND).astype(np.float32))
+
+
+def _mean_around(values: Array, seen: NDArray[np.bool_], width: Array) -> Array:
+    """Gaussian mean of what is seen, ``width`` in voxels; ``values`` are 0 elsewhere."""
+    count = ndimage.gaussian_filter(seen.astype(np.float64), width, mode="constant")
+    return np.where(seen, ndimage.gaussian_filter(values, width, mode="constant") / np.maximum(count, 1e-6), 0.0)
 
 
 def _affine(template: Template, even: Volume, seen: NDArray[np.bool_]) -> Array:

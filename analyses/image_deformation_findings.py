@@ -9,18 +9,19 @@ from ..types import Estimate, Finding
 from .deformation_findings import draw_groups, part_of
 
 _METHOD = (
-    "Each T1w image without skull was normalized by local mean and spread (15 mm) and registered with the MNI152 "
-    "template: an affine part by mutual information, then SyN on squared differences at 3 mm. Voxels of the tumor and "
-    "3 mm around it were replaced by the neutral value and took no part in the cost (cost-function masking). V-Norm is "
-    "the mean length of the displacement after the affine part, over what lies outside of the tumor; the healthy range "
-    "is that of the controls."
+    "Each T1w image without skull was blurred by 1.5 mm, normalized by local mean and spread (15 mm) and registered "
+    "with the MNI152 template: an affine part by mutual information, then SyN on squared differences at 3 mm. Voxels "
+    "of the tumor and 3 mm around it were replaced by the neutral value and took no part in the cost (cost-function "
+    "masking). V-Norm is the mean length of the displacement after the affine part, over what lies outside of the "
+    "tumor; the healthy range is that of the controls."
 )
 _REFERENCES = ("10.1006/nimg.2001.0845", "10.1016/j.neuroimage.2007.10.002", "10.1016/j.media.2007.06.004")
 _CAVEATS = (
     "The template is one for everyone, so the values hold individual anatomy: only what exceeds the healthy range "
     "speaks of a tumor.",
     "Within the tumor's mask nothing is measured.",
-    "Noise of 2 % displaces even tissue by about 1 mm where nothing has moved; smaller values say little.",
+    "A noisy or blurred scan adds to V-Norm: controls of another scanner than the patients' are no clean comparison.",
+    "Noise of 6 % displaces by up to 1 mm where nothing has moved; smaller values say little.",
 )
 
 
