@@ -27,16 +27,20 @@ class Population:
         Streamline length a voxel, smoothed, relative to the family's own dense core (about 0–1).
     direction : ndarray, shape (X, Y, Z, 3) of the box
         Unit mean tangent in world axes; zero where there are no fibers.
+    generosity : ndarray, shape (X, Y, Z) of the box, or None
+        Of the rater who draws the reference mask there, in doublings of density; None for one who knows the truth.
     """
 
     box: tuple[slice, slice, slice]
     density: NDArray[np.float32]
     direction: NDArray[np.float32]
+    generosity: NDArray[np.float32] | None = None
 
     def mask(self, threshold: float, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-        """Where the density exceeds a threshold, on the whole grid."""
+        """Where the density exceeds a threshold, as the rater sees it, on the whole grid."""
         mask = np.zeros(shape, dtype=bool)
-        mask[self.box] = self.density > threshold
+        seen = self.density if self.generosity is None else self.density * np.exp2(self.generosity)
+        mask[self.box] = seen > threshold
         return mask
 
 
@@ -46,6 +50,7 @@ def rasterize(
     affine: NDArray[np.float64],
     shape: tuple[int, int, int],
     blur_mm: float = 1.6,
+    generosity: Array | None = None,
 ) -> Population:
     """Turn a family of streamlines into a population.
 
@@ -59,6 +64,8 @@ def rasterize(
         The grid, with axes along the world's.
     blur_mm : float
         Standard deviation of the smoothing that fills gaps between streamlines.
+    generosity : ndarray, shape (S, N), optional
+        Of the rater at each point; see `Population`.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     tangent = np.gradient(streamlines_mm, axis=1)
@@ -67,16 +74,23 @@ def rasterize(
     sigma = blur_mm / spacing
     box = _box(index[alive], np.ceil(_TRUNCATE * sigma).astype(int) + 1, shape)
     low, high = (np.array([getattr(one, end) for one in box]) for end in ("start", "stop"))
-    sums = np.zeros((*(high - low), 4), dtype=np.float32)
+    carried = [tangent, length[..., None], *([] if generosity is None else [(generosity * length)[..., None]])]
+    deposits = np.concatenate(carried, axis=-1)
+    sums = np.zeros((*(high - low), deposits.shape[-1]), dtype=np.float32)
     flat = index.reshape(-1, 3)
-    _deposit(sums, flat, tangent.reshape(-1, 3), length.ravel(), alive.ravel(), low, np.array(shape))
-    smooth = [ndimage.gaussian_filter(sums[..., c], sigma, truncate=_TRUNCATE) for c in range(4)]
+    _deposit(sums, flat, deposits.reshape(len(flat), deposits.shape[-1]), alive.ravel(), low, np.array(shape))
+    smooth = [ndimage.gaussian_filter(part, sigma, truncate=_TRUNCATE) for part in np.moveaxis(sums, -1, 0)]
     density = smooth[3]
     scale = np.percentile(density[density > density.max() * 0.02], 75) if density.max() > 0 else 1.0
     vector = np.stack(smooth[:3], axis=-1)
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
     direction = np.divide(vector, norm, out=np.zeros_like(vector), where=norm > 1e-6)
-    return Population(box=box, density=np.asarray(density / np.float32(scale), dtype=np.float32), direction=direction)
+    return Population(
+        box=box,
+        density=np.asarray(density / np.float32(scale), dtype=np.float32),
+        direction=direction,
+        generosity=None if generosity is None else smooth[4] / np.maximum(density, np.float32(1e-6)),
+    )
 
 
 def _box(index: Array, margin: NDArray[np.int_], shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
@@ -90,8 +104,8 @@ def _box(index: Array, margin: NDArray[np.int_], shape: tuple[int, int, int]) ->
 
 
 @numba.njit(cache=True)
-def _deposit(sums, index, tangent, length, alive, low, shape):  # pyright: ignore
-    """Add each point's tangent and length to the eight voxels around it; ``sums`` starts at voxel ``low``."""
+def _deposit(sums, index, deposits, alive, low, shape):  # pyright: ignore
+    """Add what each point carries to the eight voxels around it; ``sums`` starts at voxel ``low``."""
     nx, ny, nz = shape
     for p in range(index.shape[0]):
         if not alive[p]:
@@ -108,9 +122,8 @@ def _deposit(sums, index, tangent, length, alive, low, shape):  # pyright: ignor
                 wy = fy if b else 1.0 - fy
                 for c in range(2):
                     w = wx * wy * (fz if c else 1.0 - fz)
-                    for d in range(3):
-                        sums[i + a, j + b, k + c, d] += w * tangent[p, d]
-                    sums[i + a, j + b, k + c, 3] += w * length[p]
+                    for d in range(deposits.shape[1]):
+                        sums[i + a, j + b, k + c, d] += w * deposits[p, d]
 
 
 def strongest(fractions: NDArray[np.float32], directions: NDArray[np.float32], count: int = 3) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from ..types import Bundle
 from .anatomy import Course, bundle_courses, grow, other_courses, template
+from .raters import draw_generosity
 from .tumors import Tumor, draw_tumor
 from .warp import Array, Warp, coarse_points, exponentiate, interpolate, sample, smooth_noise
 
@@ -32,6 +33,9 @@ class Person:
         From the template to the participant, without tumor.
     bundles : dict of Bundle to ndarray, shape (S, N, 3)
         Streamlines in template space, mm: their course and spread are the participant's own.
+    generosity : dict of Bundle to ndarray, shape (S, N)
+        How generously the rater of this participant draws each bundle's reference mask at its streamlines' points, in
+        doublings of density: the same in every scan.
     others : list of ndarray
         Streamlines of fiber systems that are not segmented.
     tumor : Tumor or None
@@ -47,6 +51,7 @@ class Person:
     sex: str
     warp: Warp
     bundles: dict[Bundle, Array]
+    generosity: dict[Bundle, Array]
     others: list[Array]
     tumor: Tumor | None
     t1_contrast: float
@@ -73,18 +78,24 @@ def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
         spreads.append(float(rng.normal(1, 0.1)))
         others.append(grow(course, _STREAMLINES, rng, spread=spreads[-1]))
     warp = exponentiate(velocity)
+    bundles = {bundle: streamlines for bundle, (streamlines, _) in grown.items()}
+    generosity = draw_generosity(generator(seed, participant_id, "rater"), bundles)
     return Person(
         participant_id=participant_id,
         age=age,
         sex=str(rng.choice(["F", "M"])),
         warp=warp,
-        bundles={bundle: streamlines for bundle, (streamlines, _) in grown.items()},
+        bundles=bundles,
+        generosity=generosity,
         others=others,
         tumor=_draw_tumor(generator(seed, participant_id, "tumor"), warp) if patient else None,
         t1_contrast=float(rng.normal(1, 0.08)),
         drawn={
             "size_log": size.tolist(),
-            "bundles": {bundle.label: numbers for bundle, (_, numbers) in grown.items()},
+            "bundles": {
+                bundle.label: numbers | {"rater_generosity": round(float(generosity[bundle].mean()), 3)}
+                for bundle, (_, numbers) in grown.items()
+            },
             "other_spreads": spreads,
         },
     )

@@ -89,8 +89,8 @@ def render(
     tissue = _tissue(to_template(points, person, pose, with_tumor))
     brain = _brain(tissue)
     populations = [
-        _population(streamlines, person, pose, affine, shape, with_tumor)
-        for streamlines in (*person.bundles.values(), *person.others)
+        *(bundle_population(bundle, person, pose, affine, shape, with_tumor) for bundle in person.bundles),
+        *(_population(streamlines, None, person, pose, affine, shape, with_tumor) for streamlines in person.others),
     ]
     threshold = _THRESHOLD * 2.0**-profile.label_style
     masks = {
@@ -150,8 +150,8 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
     distance = np.asarray(ndimage.distance_transform_edt(outside, sampling=spacing_mm))
     alive = person.tumor.depth(world(affine, shape)) > person.tumor.core_share
     distances: dict[str, float] = {}
-    for bundle, streamlines in person.bundles.items():
-        population = _population(streamlines, person, None, affine, shape, with_tumor=True)
+    for bundle in person.bundles:
+        population = bundle_population(bundle, person, None, affine, shape, with_tumor=True)
         mask = population.mask(_THRESHOLD, shape) & alive
         if mask.any():
             distances[bundle.label] = round(float(distance[mask].min()), 2)
@@ -170,8 +170,22 @@ def _brain(tissue: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
     return np.asarray(ndimage.binary_fill_holes(inside))
 
 
+def bundle_population(
+    bundle: Bundle,
+    person: Person,
+    pose: Pose | None,
+    affine: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    with_tumor: bool,
+) -> Population:
+    """One bundle's fibers on a grid, with the rater who draws them; without a pose as they lie in the participant."""
+    streamlines, generosity = person.bundles[bundle], person.generosity[bundle]
+    return _population(streamlines, generosity, person, pose, affine, shape, with_tumor)
+
+
 def _population(
     streamlines: Array,
+    generosity: Array | None,
     person: Person,
     pose: Pose | None,
     affine: NDArray[np.float64],
@@ -184,7 +198,7 @@ def _population(
     if with_tumor and person.tumor is not None:
         points = person.tumor.push.to_participant(points)
         alive = person.tumor.depth(points) > person.tumor.core_share
-    return rasterize(points, alive, affine, shape)
+    return rasterize(points, alive, affine, shape, generosity=generosity)
 
 
 def _true_peaks(

@@ -112,6 +112,7 @@ def test_truth_holds_what_was_drawn(factorial: dict[str, Cohort]) -> None:
         known = truth(case)
         assert known["settings"]["seed"] == 5
         assert set(known["bundles"]) == {bundle.label for bundle in case.bundles}
+        assert all({"spread", "shift_mm", "rater_generosity"} == set(one) for one in known["bundles"].values())
         assert {"offset_mm", "distortion_mm"} <= set(known["pose"])
         assert 0.2 < known["tumor_mass_share"] < 0.65
         assert case.tumor is not None
