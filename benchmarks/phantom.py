@@ -89,10 +89,10 @@ def bundles(people: int, seed: int) -> list[str]:
         "| population near phantom |",
         "|---|---|---|---|---|",
     ]
-    for bundle, course in anatomy.bundle_courses().items():
+    for bundle, courses in anatomy.bundle_courses().items():
         volumes = [mask.sum() * 2.5**3 / 1000 for mask in masks[bundle]]
         pairs = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in itertools.combinations(masks[bundle], 2)]
-        near = agreement(bundle, course, seed)
+        near = agreement(bundle, courses, seed)
         rows.append(
             f"| {bundle.label} | {np.median(volumes):.1f} ({min(volumes):.1f}–{max(volumes):.1f}) "
             f"| {np.median(pairs):.2f} | {near[0]} | {near[1]} |"
@@ -100,12 +100,12 @@ def bundles(people: int, seed: int) -> list[str]:
     return rows
 
 
-def agreement(bundle: Bundle, course: anatomy.Course, seed: int) -> tuple[str, str]:
+def agreement(bundle: Bundle, courses: tuple[anatomy.Course, ...], seed: int) -> tuple[str, str]:
     folder = Path(os.environ.get("SHIFTKIT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "hcp1065"
     if not folder.is_dir():
         return "not at hand", "not at hand"
     affine, shape = render.grid(1.0)
-    streamlines = anatomy.grow(course, 600, np.random.default_rng(seed))
+    streamlines = anatomy.grow_bundle(courses, 600, np.random.default_rng(seed))
     population = fibers.rasterize(streamlines, np.ones(streamlines.shape[:2], dtype=bool), affine, shape)
     own = np.argwhere(population.mask(render._THRESHOLD, shape)) + affine[:3, 3]
     real = read_image(folder / f"{bundle.name}_{bundle.hemisphere}.nii.gz")

@@ -1,6 +1,7 @@
 """The template that every participant is a deformation of: MNI152 tissue maps and bundle courses in MNI mm."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,10 +25,16 @@ class Course:
     spread_mm : ndarray, shape (K, 3)
         Standard deviation of the streamlines around the center line at each waypoint, along x, y and z:
         they fan where it grows.
+    share : float
+        Of the bundle's streamlines that take this course; the others branch off.
+    follows : ndarray of int, shape (K,)
+        The waypoint of the bundle's main course that each waypoint moves with.
     """
 
     waypoints_mm: Array
     spread_mm: Array
+    share: float
+    follows: NDArray[np.int_]
 
 
 # Waypoints in MNI mm as x y z and the spread along x y z. Left and right are given apart: the bundles of the two
@@ -53,6 +60,58 @@ _COURSES = {
                    21 -12 4 3 4 4; 13 -18 -16 3 3 5; 6 -27 -36 3 3 5; 5 -30 -46 3 3 4""",
 }
 
+# Streamlines that leave the main course: which end, from which of its waypoints on, what share of them, and their own
+# waypoints and spread, from the end of the bundle inwards for "start" and outwards for "end".
+_BRANCHES: dict[str, tuple[tuple[str, int, float, str], ...]] = {
+    "AFleft": (
+        ("start", 2, 0.20, "-40 18 38 5 6 5; -37 2 35 4 4 4"),
+        ("start", 2, 0.25, "-55 12 14 4 6 6; -47 2 23 4 4 4"),
+        ("end", 4, 0.20, "-52 -42 11 4 5 4; -60 -32 12 4 6 4"),
+    ),
+    "AFright": (
+        ("start", 2, 0.20, "46 15 8 4 5 5; 40 4 20 4 4 4"),
+        ("start", 2, 0.20, "39 17 42 5 6 4; 34 4 36 4 4 4"),
+        ("end", 4, 0.20, "49 -47 4 4 5 5; 57 -49 -6 4 6 4"),
+    ),
+    "FATleft": (
+        ("start", 2, 0.20, "-11 -10 66 4 6 4; -17 -2 55 4 6 4"),
+        ("start", 2, 0.25, "-16 28 52 4 6 4; -20 20 46 4 6 4"),
+        ("end", 3, 0.20, "-44 2 27 4 5 4; -57 0 22 4 5 5"),
+    ),
+    "FATright": (
+        ("start", 2, 0.20, "21 28 46 4 5 5; 22 20 42 4 5 4"),
+        ("end", 3, 0.25, "44 7 26 4 5 4; 56 8 22 4 5 5"),
+    ),
+    "IFOFleft": (
+        ("start", 2, 0.20, "-13 -96 -6 4 5 5; -24 -80 0 4 5 5"),
+        ("start", 2, 0.15, "-28 -80 30 4 5 5; -32 -68 20 4 5 5"),
+        ("end", 6, 0.25, "-36 28 0 4 5 4; -47 38 2 4 6 6"),
+    ),
+    "IFOFright": (
+        ("start", 2, 0.20, "14 -96 -4 4 5 5; 22 -80 2 4 5 5"),
+        ("start", 2, 0.20, "22 -80 34 4 5 5; 28 -67 22 4 5 5"),
+        ("end", 6, 0.20, "34 36 -6 4 5 5; 41 54 0 5 6 6"),
+    ),
+    "ILFleft": (
+        ("start", 3, 0.25, "-20 -82 -12 5 6 5; -28 -68 -10 4 6 4"),
+        ("start", 2, 0.15, "-17 -88 36 4 4 6; -22 -82 24 4 4 6"),
+        ("end", 7, 0.20, "-54 12 -14 4 5 4"),
+    ),
+    "ILFright": (
+        ("start", 3, 0.20, "24 -82 40 5 5 5; 30 -70 27 4 5 5"),
+        ("start", 2, 0.15, "20 -93 -2 4 5 5; 26 -79 4 4 5 5"),
+        ("end", 6, 0.20, "48 6 -12 4 6 5"),
+    ),
+    "PYTleft": (
+        ("start", 2, 0.20, "-11 -24 70 4 7 4; -17 -19 57 4 6 4"),
+        ("start", 3, 0.20, "-47 -8 50 4 6 5; -36 -12 43 4 5 4"),
+    ),
+    "PYTright": (
+        ("start", 2, 0.20, "17 -34 68 4 5 5; 20 -28 55 4 5 4"),
+        ("start", 3, 0.20, "42 -4 54 5 5 5; 34 -8 43 4 5 4"),
+    ),
+}
+
 # Other fiber systems, so that bundles cross something; S stands for the side, -1 and 1.
 _MIDLINE = (
     "-34 40 16 8 8 8; -14 32 12 4 4 4; 0 28 8 3 3 3; 14 32 12 4 4 4; 34 40 16 8 8 8",
@@ -72,9 +131,14 @@ _TIGHTNESS = 0.53
 """Streamlines of one participant lie closer together than those of a population."""
 
 
-def bundle_courses() -> dict[Bundle, Course]:
-    """The ten bundles in MNI space."""
-    return {Bundle.parse(label): _course(text) for label, text in _COURSES.items()}
+def bundle_courses() -> dict[Bundle, tuple[Course, ...]]:
+    """The ten bundles in MNI space: the main course of each, then its branches."""
+    courses: dict[Bundle, tuple[Course, ...]] = {}
+    for label, text in _COURSES.items():
+        main, specs = _course(text), _BRANCHES[label]
+        rest = 1.0 - sum(share for _, _, share, _ in specs)
+        courses[Bundle.parse(label)] = (replace(main, share=rest), *(_branch(main, *spec) for spec in specs))
+    return courses
 
 
 def other_courses() -> tuple[Course, ...]:
@@ -84,11 +148,53 @@ def other_courses() -> tuple[Course, ...]:
 
 
 def _course(text: str, side: int = 1) -> Course:
-    table = np.array([[float(word) for word in point.split()] for point in text.split(";")])
-    return Course(waypoints_mm=table[:, :3] * (side, 1, 1), spread_mm=table[:, 3:])
+    table = _table(text)
+    return Course(
+        waypoints_mm=table[:, :3] * (side, 1, 1), spread_mm=table[:, 3:], share=1.0, follows=np.arange(len(table))
+    )
 
 
-def grow(course: Course, count: int, rng: np.random.Generator, spread: float = 1.0, step_mm: float = 1.2) -> Array:
+def _branch(main: Course, end: str, junction: int, share: float, text: str) -> Course:
+    """The main course with the waypoints beyond a junction, which stays, replaced by others."""
+    table = np.concatenate([main.waypoints_mm, main.spread_mm], axis=1)
+    own = _table(text)
+    if end == "start":
+        table = np.concatenate([own, table[junction:]])
+        follows = np.concatenate([np.full(len(own), junction), main.follows[junction:]])
+    else:
+        table = np.concatenate([table[: junction + 1], own])
+        follows = np.concatenate([main.follows[: junction + 1], np.full(len(own), junction)])
+    return Course(waypoints_mm=table[:, :3], spread_mm=table[:, 3:], share=share, follows=follows)
+
+
+def _table(text: str) -> Array:
+    return np.array([[float(word) for word in point.split()] for point in text.split(";")])
+
+
+def grow_bundle(courses: Sequence[Course], count: int, rng: np.random.Generator, spread: float = 1.0) -> Array:
+    """Grow the streamlines of a bundle: each branch its share of them, all with as many points as the longest needs.
+
+    Parameters
+    ----------
+    courses : sequence of Course
+        Main course and branches; their shares sum to one.
+    count : int
+        Streamlines in all.
+    rng, spread
+        See `grow`.
+
+    Returns
+    -------
+    ndarray, shape (count, N, 3)
+        Points in MNI mm.
+    """
+    ends = np.round(np.cumsum([0.0, *(course.share for course in courses)]) * count).astype(int)
+    points = max(_points(course) for course in courses)
+    parts = zip(courses, np.diff(ends), strict=True)
+    return np.concatenate([grow(course, int(n), rng, spread=spread, points=points) for course, n in parts])
+
+
+def grow(course: Course, count: int, rng: np.random.Generator, spread: float = 1.0, points: int | None = None) -> Array:
     """Grow a family of streamlines along a course.
 
     Each streamline keeps its place in the bundle from end to end, up to a slow wander, so that neighbors
@@ -104,23 +210,35 @@ def grow(course: Course, count: int, rng: np.random.Generator, spread: float = 1
         Source of places and wander.
     spread : float
         Factor on the course's spread.
-    step_mm : float
-        Distance between points.
+    points : int, optional
+        Points a streamline, evenly along the course; one every 1.2 mm by default.
 
     Returns
     -------
     ndarray, shape (count, N, 3)
         Points in MNI mm.
     """
-    way = course.waypoints_mm
-    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(way, axis=0), axis=1))])
-    s = np.linspace(0, arc[-1], max(8, int(arc[-1] / step_mm)))
+    way, arc = course.waypoints_mm, _arc_mm(course)
+    s = np.linspace(0, arc[-1], points or _points(course))
     center = CubicSpline(arc, way)(s)
     width = np.maximum(PchipInterpolator(arc, course.spread_mm)(s), 1.0) * (_TIGHTNESS * spread)
     place = np.clip(rng.standard_normal((count, 3)), -2, 2)
     knots = rng.standard_normal((count, 3, 5)) * 0.25
     wander = np.moveaxis(CubicSpline(np.linspace(0, arc[-1], 5), knots, axis=2)(s), 1, 2)
     return center + (place[:, None, :] + wander) * width
+
+
+def _arc_mm(course: Course) -> Array:
+    """Way from the first waypoint to each, along straight lines."""
+    steps = np.linalg.norm(np.diff(course.waypoints_mm, axis=0), axis=1)
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _points(course: Course) -> int:
+    return max(8, int(_arc_mm(course)[-1] / _STEP_MM))
+
+
+_STEP_MM = 1.2
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,6 @@
 """Participants: every random number of one person, drawn once, whatever is rendered from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..types import Bundle
-from .anatomy import Course, bundle_courses, grow, other_courses, template
+from .anatomy import Course, bundle_courses, grow, grow_bundle, other_courses, template
 from .raters import draw_generosity
 from .tumors import Tumor, draw_tumor
 from .warp import Array, Warp, coarse_points, exponentiate, interpolate, sample, smooth_noise
@@ -71,7 +72,7 @@ def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
     size = rng.normal(0, 0.02, 3)
     velocity = velocity + coarse_points() * size
     age = int(np.clip(rng.normal(48 if patient else 36, 12), 18, 80))
-    grown = {bundle: _grow(course, rng) for bundle, course in bundle_courses().items()}
+    grown = {bundle: _grow(courses, rng) for bundle, courses in bundle_courses().items()}
     others: list[Array] = []
     spreads: list[float] = []
     for course in other_courses():
@@ -114,13 +115,14 @@ def in_brain(points_mm: Array, warp: Warp) -> NDArray[np.bool_]:
     return interpolate(inside, warp.to_template(points_mm), origin, 2.0, zero_outside=True)[..., 0] > 0.5
 
 
-def _grow(course: Course, rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
+def _grow(courses: Sequence[Course], rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
     """Streamlines of one bundle with the participant's own course (a shift that varies along it) and width."""
-    way = course.waypoints_mm
+    way = courses[0].waypoints_mm
     shift = rng.normal(0, 1.0, 3) + ndimage.gaussian_filter1d(rng.normal(0, 1.4, way.shape), 1.0, axis=0)
-    moved = replace(course, waypoints_mm=way + shift)
+    moved = [replace(one, waypoints_mm=one.waypoints_mm + shift[one.follows]) for one in courses]
     spread = float(np.exp(rng.normal(0, 0.12)))
-    return grow(moved, _STREAMLINES, rng, spread=spread), {"spread": spread, "shift_mm": shift.round(3).tolist()}
+    grown = grow_bundle(moved, _STREAMLINES, rng, spread=spread)
+    return grown, {"spread": spread, "shift_mm": shift.round(3).tolist()}
 
 
 @lru_cache(maxsize=1)

@@ -36,7 +36,7 @@ def test_left_and_right_are_not_mirror_images() -> None:
     """Mirrored, a left bundle of the template departs from the right one by voxels, not by rounding."""
     affine, shape = render.grid(4.0)
     rng = np.random.default_rng(0)
-    masks = {bundle: template_mask(course, affine, shape, rng) for bundle, course in anatomy.bundle_courses().items()}
+    masks = {bundle: template_mask(courses, affine, shape, rng) for bundle, courses in anatomy.bundle_courses().items()}
     lateral = -affine[0, 3] / 4.0
     assert lateral != 0
     for bundle, mask in masks.items():
@@ -46,9 +46,9 @@ def test_left_and_right_are_not_mirror_images() -> None:
 
 
 def template_mask(
-    course: anatomy.Course, affine: np.ndarray, shape: tuple[int, int, int], rng: np.random.Generator
+    courses: tuple[anatomy.Course, ...], affine: np.ndarray, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    streamlines = anatomy.grow(course, 400, rng)
+    streamlines = anatomy.grow_bundle(courses, 400, rng)
     population = fibers.rasterize(streamlines, np.ones(streamlines.shape[:2], dtype=bool), affine, shape)
     return population.mask(render._THRESHOLD, shape)  # pyright: ignore[reportPrivateUsage]
 
@@ -57,13 +57,36 @@ def test_bundles_lie_where_the_population_has_them(shared_data: Path) -> None:
     """On 1 mm voxels, at least 75 percent of a bundle and of its population map lie within 5 mm of the other."""
     affine, shape = render.grid(1.0)
     rng = np.random.default_rng(0)
-    for bundle, course in anatomy.bundle_courses().items():
-        own = np.argwhere(template_mask(course, affine, shape, rng)) + affine[:3, 3]
+    for bundle, courses in anatomy.bundle_courses().items():
+        own = np.argwhere(template_mask(courses, affine, shape, rng)) + affine[:3, 3]
         real = read_image(shared_data / "hcp1065" / f"{bundle.name}_{bundle.hemisphere}.nii.gz")
         theirs = np.argwhere(real.array > 0) @ real.affine[:3, :3].T + real.affine[:3, 3]
         for one, other in ((own, theirs), (theirs, own)):
             distance, _ = spatial.cKDTree(other).query(one, distance_upper_bound=5.01)
             assert (distance <= 5).mean() >= 0.75, bundle.label
+
+
+def test_branches_leave_a_common_trunk() -> None:
+    """A branch runs with the main course at one end and ends elsewhere; all shares of streamlines add up to one."""
+    for bundle, (main, *branches) in anatomy.bundle_courses().items():
+        grown = anatomy.grow_bundle((main, *branches), 200, np.random.default_rng(0))
+        assert grown.shape[0] == 200 and grown.shape[2] == 3
+        assert branches and 0.3 <= main.share < 1, bundle.label
+        assert main.share + sum(one.share for one in branches) == pytest.approx(1)
+        for branch in branches:
+            apart = [np.linalg.norm(branch.waypoints_mm[end] - main.waypoints_mm[end]) for end in (0, -1)]
+            assert min(apart) == 0 and max(apart) > 8, bundle.label
+
+
+def test_a_branch_moves_with_its_trunk() -> None:
+    """Waypoints that a branch shares with the main course follow the same ones, and its own follow the junction."""
+    for main, *branches in anatomy.bundle_courses().values():
+        for branch in branches:
+            moved = main.waypoints_mm[branch.follows]
+            shared = (moved == branch.waypoints_mm).all(axis=1)
+            assert 2 <= shared.sum() < len(shared)
+            junction = set(branch.follows[~shared].tolist())
+            assert len(junction) == 1 and junction < set(branch.follows[shared].tolist())
 
 
 def test_peaks_follow_bundles_in_world_axes(controls: list[Rendering]) -> None:
@@ -126,8 +149,8 @@ def test_strongest_merges_what_a_scan_cannot_tell_apart() -> None:
 def test_smoothing_in_a_box_is_smoothing_on_the_grid() -> None:
     """A family of fibers is rasterized the same on its own part of the grid as on the whole."""
     affine, shape = render.grid(4.0)
-    course = next(iter(anatomy.bundle_courses().values()))
-    streamlines = anatomy.grow(course, 50, np.random.default_rng(0))
+    courses = next(iter(anatomy.bundle_courses().values()))
+    streamlines = anatomy.grow_bundle(courses, 50, np.random.default_rng(0))
     population = fibers.rasterize(streamlines, np.ones(streamlines.shape[:2], dtype=bool), affine, shape)
     density = np.zeros(shape)
     density[population.box] = population.density
