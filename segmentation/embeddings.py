@@ -19,7 +19,7 @@ from ..images import read_mask, resample
 from ..types import Case, Cohort
 from .checkpoints import Model
 from .data import COORDINATE_CHANNELS, Sample, load_sample
-from .fitting import pick_device
+from .devices import pick_device
 
 Progress = Callable[[int, int, str], None]
 Place = tuple[str, str, str]
