@@ -131,6 +131,7 @@ class Recipe:
         known = {name: value for name, value in asked.items() if name in model.training}
         keys = sorted(case.key for case in cases)
         require_same(there, {**self._settings(), "participants": keys, "schedule": known}, out)
+        shutil.rmtree(out / "state", ignore_errors=True)  # left by a kill after the weights were written
         return model
 
     def _settings(self) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from shiftkit.segmentation.network import Architecture, build_network
 from shiftkit.segmentation.training import train
 from shiftkit.types import Cohort
 
-from .conftest import BUNDLES, GRID, SHAPE
-from .test_training import same_weights
+from .conftest import BUNDLES, GRID, SHAPE, same_weights
 
 GIB = 2**30
 
