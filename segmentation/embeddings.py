@@ -184,7 +184,8 @@ def embed(
 
     Notes
     -----
-    One participant is in memory at a time, with one network's feature maps and the weights of eight regions.
+    One participant is in memory at a time, with one network's feature maps and the weights of eight regions. The
+    network looks at the whole box at once, also one that was trained on patches and predicts in windows.
     """
     network = model.network
     chosen = layers_of(network, layers)

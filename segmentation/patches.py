@@ -9,11 +9,13 @@ from .data import Sample
 from .network import Architecture, divisor
 
 Size = tuple[int, int, int]
+"""In voxels."""
+
 FOREGROUND = 0.5
 """Share of patches that are centered on a bundle."""
 
 
-def crop(sample: Sample, corner: Size, size: Size) -> Sample:
+def crop(sample: Sample, corner: tuple[int, int, int], size: Size) -> Sample:
     """Cut a patch; its coordinate channels go with it, so that a network still knows where it is.
 
     Parameters
@@ -62,7 +64,7 @@ def draw_patch(sample: Sample, size: Size, rng: np.random.Generator) -> Sample:
     return crop(sample, draw_corner(sample, size, rng), size)
 
 
-def draw_corner(sample: Sample, size: Size, rng: np.random.Generator) -> Size:
+def draw_corner(sample: Sample, size: Size, rng: np.random.Generator) -> tuple[int, int, int]:
     """Draw where a patch lies: half of them around a voxel of a bundle, the others anywhere in the box.
 
     The bundle is drawn first, each known and present one as likely as any other, and then one of its voxels:

@@ -1,3 +1,6 @@
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +96,14 @@ def test_small_bundles_are_seen_as_often_as_large_ones() -> None:
         assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / 4000)
 
 
+@pytest.mark.parametrize("size", [(5, 7, 3), (16, 8, 8), (24, 4, 16)])
+def test_half_of_the_patches_hold_the_bundle(size: tuple[int, int, int]) -> None:
+    """A patch drawn around a voxel contains it, near the box's edge too."""
+    sample, rng = blocks(known=(True, False, True)), np.random.default_rng(3)
+    targets = [draw_patch(sample, size, rng).target for _ in range(1000)]
+    assert np.mean([target is not None and target[0].any() for target in targets]) > 0.5 - 4 * 0.5 / np.sqrt(1000)
+
+
 def test_unknown_bundles_attract_no_patches() -> None:
     """What an annotation lacks is not looked for: without known bundles every place is equally likely."""
     rng = np.random.default_rng(2)
@@ -161,3 +172,45 @@ def test_a_model_of_patches_learns_and_remembers_its_patch(controls: Cohort, tmp
     save_model(again, tmp_path / "copy")
     metadata = Path("configs") / "metadata.json"
     assert (tmp_path / "copy" / metadata).read_bytes() == (tmp_path / "m" / metadata).read_bytes()
+
+
+SHARED = """
+import os, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from shiftkit.cohorts import load_cohort
+from shiftkit.segmentation.cache import load_samples
+from shiftkit.segmentation.fitting import Schedule, fit
+from shiftkit.segmentation.network import Architecture, build_network
+torch.set_num_threads(1)
+cohort, out = load_cohort(Path(sys.argv[1])), Path(sys.argv[2])
+samples = load_samples(cohort.cases[:4], "fa", cohort.bundles, 2.5, (24, 24, 16), memory_gib=2e-4)
+torch.manual_seed(0)
+network = build_network(
+    Architecture(name="dynunet", in_channels=4, out_channels=2, channels=(4, 8, 16), deep_supervision=True)
+)
+schedule = Schedule(epochs=3, learning_rate=1e-3, batch_size=2)
+fit(network, samples, [], schedule, seed=0, patch=(16, 12, 8), device="cpu")
+if os.environ.get("RANK", "0") == "0":
+    with torch.no_grad():
+        answer = [torch.sigmoid(network(torch.from_numpy(sample.image)[None])) for sample in samples]
+    save_file({"probability": torch.cat(answer)}, out)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_patches_of_one(controls: Cohort, tmp_path: Path) -> None:
+    """Patches, deep supervision and a small cache shared out among two processes (gloo): the same probabilities."""
+    from safetensors.torch import load_file
+
+    script = tmp_path / "train.py"
+    script.write_text(SHARED)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    subprocess.run([sys.executable, script, controls.root, tmp_path / "one"], check=True)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    subprocess.run([sys.executable, *launch, script, controls.root, tmp_path / "two"], check=True)
+    one, two = load_file(tmp_path / "one")["probability"], load_file(tmp_path / "two")["probability"]
+    assert float(one.std()) > 0.01
+    assert float((one - two).abs().max()) < 1e-4

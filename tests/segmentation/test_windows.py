@@ -69,6 +69,33 @@ def test_weights_of_windows_sum_to_one(window: tuple[int, int, int]) -> None:
     torch.testing.assert_close(made, torch.ones_like(made), atol=1e-6, rtol=0)
 
 
+class Mean(nn.Module):
+    """Says everywhere what the window's mean is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """One logit a voxel."""
+        return image[:, :1].mean(dim=(2, 3, 4), keepdim=True).expand_as(image[:, :1]) * self.one
+
+
+def test_windows_are_weighted_by_a_gaussian() -> None:
+    """Where windows disagree, each counts by exp(-d²/2σ²), d from its middle, σ an eighth of it, 0.001 at least."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(1, 4, 24, 12, 8)).astype(np.float32)
+    with torch.no_grad():
+        made = logits(Mean(), torch.from_numpy(image), (8, 12, 8))[0, 0].numpy()
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in (8, 12, 8)]
+    weight = np.clip(np.einsum("i,j,k->ijk", *axes), 1e-3, None)
+    total, weights = np.zeros((24, 12, 8)), np.zeros((24, 12, 8))
+    for start in (0, 4, 8, 12, 16):
+        total[start : start + 8] += weight * image[0, 0, start : start + 8].mean()
+        weights[start : start + 8] += weight
+    np.testing.assert_allclose(made, total / weights, atol=1e-5)
+
+
 def test_a_window_as_large_as_the_box_is_the_whole_box(controls: Cohort, make_model: MakeModel) -> None:
     """To the bit."""
     model = make_model()
