@@ -26,11 +26,11 @@ def small(index: int, size: int = 1) -> Sample:
 
 
 @given(
-    requests=st.lists(st.integers(0, 5), max_size=40),
+    requests=st.lists(st.integers(0, 5), min_size=20, max_size=40),
     room=st.integers(0, 7),
     sizes=st.lists(st.integers(1, 3), min_size=6, max_size=6),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_cache_keeps_what_was_asked_for_last(requests: list[int], room: int, sizes: list[int]) -> None:
     """In whatever order samples are asked for, the bound holds, and only those that gave way are loaded again."""
     unit = sample_bytes(small(0))
