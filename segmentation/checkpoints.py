@@ -61,6 +61,9 @@ class Model:
         Settings and results of the training, for the model card.
     feature_statistics : mapping
         Of the participants it was trained on, at each depth of the encoder; see `features.feature_statistics`.
+    patch : tuple of int or None
+        Size in voxels of the patches it was trained on, and so of the windows it predicts in; None for the whole
+        box.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Model:
     training: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
     feature_statistics: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
     overconfidence: float = 0.0
+    patch: tuple[int, int, int] | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -149,6 +153,7 @@ def load_model(path: Path) -> Model:
             training=block["training"],
             feature_statistics=block.get("feature_statistics", {}),
             overconfidence=float(block.get("overconfidence", 0.0)),
+            patch=tuple(block["patch"]) if block.get("patch") else None,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
@@ -184,6 +189,7 @@ def _metadata(model: Model) -> dict[str, Any]:
             "bundles": [bundle.label for bundle in model.bundles],
             "spacing_mm": model.spacing_mm,
             "shape": list(model.shape),
+            "patch": None if model.patch is None else list(model.patch),
             "thresholds": {bundle.label: value for bundle, value in model.thresholds.items()},
             "participants": dict(model.participants),
             "training": dict(model.training),
@@ -196,9 +202,12 @@ def _metadata(model: Model) -> dict[str, Any]:
 
 def _model_card(model: Model) -> str:
     settings = "\n".join(f"| {key} | {value} |" for key, value in model.training.items())
+    patches = ""
+    if model.patch is not None:
+        patches = f", seen through overlapping windows of {' × '.join(map(str, model.patch))} voxels"
     return (
         f"# {model.name}\n\n{model}.\n\nInput: {model.modality} at {model.spacing_mm:g} mm, RAS order, a box of "
-        f"{' × '.join(map(str, model.shape))} voxels around the brain.\n\n"
+        f"{' × '.join(map(str, model.shape))} voxels around the brain{patches}.\n\n"
         f"Output: one probability map a bundle: {', '.join(bundle.label for bundle in model.bundles)}.\n\n"
         f"| training | |\n|---|---|\n{settings}\n\n"
         "Research only, not for clinical use. Images of people, scanners or bundles other than those it was trained "

@@ -19,7 +19,7 @@ from ..images import read_mask, resample
 from ..types import Case, Cohort
 from .checkpoints import Model
 from .data import COORDINATE_CHANNELS, Sample, load_sample
-from .fitting import pick_device
+from .devices import pick_device
 
 Progress = Callable[[int, int, str], None]
 Place = tuple[str, str, str]
@@ -184,7 +184,8 @@ def embed(
 
     Notes
     -----
-    One participant is in memory at a time, with one network's feature maps and the weights of eight regions.
+    One participant is in memory at a time, with one network's feature maps and the weights of eight regions. The
+    network looks at the whole box at once, also one that was trained on patches and predicts in windows.
     """
     network = model.network
     chosen = layers_of(network, layers)

@@ -34,6 +34,44 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     return (((dice + entropy) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)).mean()
 
 
+def supervised_loss(output: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """`dice_bce` of a network's output, or of each of its supervision heads, deeper ones counting half as much.
+
+    Parameters
+    ----------
+    output : Tensor, shape (N, B, X, Y, Z) or (N, H, B, X, Y, Z)
+        One output, or H heads brought to the same size, the network's own first.
+    target : Tensor, shape (N, B, X, Y, Z)
+        Reference in 0–1.
+    known : Tensor of bool, shape (N, B)
+        Which bundles each participant's annotation has.
+
+    References
+    ----------
+    Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z; there targets are brought to the
+    heads' size, here heads to the targets'.
+    """
+    if output.ndim == target.ndim:
+        return dice_bce(output, target, known)
+    heads = output.unbind(1)
+    losses = [
+        weight * dice_bce(head, target, known) for weight, head in zip(head_weights(len(heads)), heads, strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def head_weights(count: int) -> tuple[float, ...]:
+    """Weights 1, ½, ¼ … of supervision heads, divided by their sum.
+
+    Examples
+    --------
+    >>> head_weights(1), [round(weight, 3) for weight in head_weights(3)]
+    ((1.0,), [0.571, 0.286, 0.143])
+    """
+    raw = [0.5**depth for depth in range(count)]
+    return tuple(weight / sum(raw) for weight in raw)
+
+
 def hard_dice(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Dice of the thresholded output, one value a participant and bundle; NaN where the bundle is not known."""
     predicted = logits > 0

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,9 @@ class Architecture:
         Feature maps at each depth.
     normalization : str
         ``instance``, or ``batch`` (U-Net only): running statistics of the training population.
+    deep_supervision : bool
+        While it is trained, the network also answers from coarser levels of its decoder, all but the two
+        coarsest (DynUNet only); see `losses.supervised_loss`.
     """
 
     name: str = "unet"
@@ -32,6 +36,7 @@ class Architecture:
     out_channels: int
     channels: tuple[int, ...] = (16, 32, 64, 128)
     normalization: str = "instance"
+    deep_supervision: bool = False
 
 
 def build_network(architecture: Architecture) -> nn.Module:
@@ -43,12 +48,12 @@ def build_network(architecture: Architecture) -> nn.Module:
     Raises
     ------
     ConfigError
-        If the name, or the normalization for it, is unknown.
+        If the name is unknown, or the network has no such normalization or supervision.
 
     References
     ----------
     Çiçek Ö et al. MICCAI 2016, doi 10.1007/978-3-319-46723-8_49. Kerfoot E et al. STACOM 2018,
-    doi 10.1007/978-3-030-12029-0_40.
+    doi 10.1007/978-3-030-12029-0_40. Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z.
     """
     from monai.networks.nets.dynunet import DynUNet
     from monai.networks.nets.segresnet import SegResNet
@@ -58,6 +63,11 @@ def build_network(architecture: Architecture) -> nn.Module:
     if architecture.normalization not in known:
         raise ConfigError(
             f"Normalization of {architecture.name} is {' or '.join(known)}; got {architecture.normalization!r}."
+        )
+    if architecture.deep_supervision and architecture.name != "dynunet":
+        raise ConfigError(
+            f"Deep supervision needs a network with supervision heads, which is dynunet; got {architecture.name}. "
+            "Choose --network dynunet, or leave deep supervision out."
         )
     depth = len(architecture.channels)
     inputs, outputs = architecture.in_channels, architecture.out_channels
@@ -78,11 +88,44 @@ def build_network(architecture: Architecture) -> nn.Module:
     elif architecture.name == "dynunet":
         strides = [1, *[2] * (depth - 1)]
         network = DynUNet(
-            3, inputs, outputs, [3] * depth, strides, strides[1:], filters=list(architecture.channels), res_block=True
+            3,
+            inputs,
+            outputs,
+            [3] * depth,
+            strides,
+            strides[1:],
+            filters=list(architecture.channels),
+            res_block=True,
+            deep_supervision=architecture.deep_supervision,
+            deep_supr_num=max(1, depth - 3),
         )
+        if architecture.deep_supervision:
+            network.register_forward_hook(_forget_heads)
     else:
         raise ConfigError(f"A network is one of {', '.join(NETWORKS)}; got {architecture.name!r}.")
     return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+
+
+def divisor(architecture: Architecture) -> int:
+    """What each side of the input must be a multiple of: two to the power of how often it is halved.
+
+    Examples
+    --------
+    >>> divisor(Architecture(in_channels=4, out_channels=2, channels=(8, 16, 32)))
+    4
+    """
+    return 2 ** (_SEGRESNET_HALVES if architecture.name == "segresnet" else len(architecture.channels) - 1)
+
+
+_SEGRESNET_HALVES = 3  # MONAI's default, whatever the channels
+
+
+def _forget_heads(network: Any, inputs: Any, output: Any) -> None:
+    """DynUNet keeps its heads' last answers, and with them memory and what no copy of a network can take along."""
+    network.heads[:] = [_NOTHING] * len(network.heads)
+
+
+_NOTHING = torch.zeros(1)
 
 
 def part_of(name: str) -> str:
@@ -118,6 +161,7 @@ _PARTS = {
     "conv_final": "head",  # SegResNet
     "up_": "decoder",
     "output_block": "head",  # DynUNet
+    "deep_supervision_heads": "head",
     "upsamples": "decoder",
     "skip_layers": "decoder",
 }

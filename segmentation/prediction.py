@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ..cohorts import (
     image_path,
@@ -25,14 +22,23 @@ from ..cohorts import (
 from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
 from ..files import atomic, write_text
 from ..images import write_image
-from ..types import Bundle, Case, Cohort, Predictions, Volume
+from ..types import Case, Cohort, Predictions, Volume
 from .checkpoints import Model
 from .confidence import confidence
-from .data import Sample, load_sample, to_own_grid
-from .fitting import pick_device
-from .warping import mirror
+from .devices import pick_device
+from .inference import ensemble_head, infer, predict_probabilities
+from .patches import Size, require_fit
 
 Progress = Callable[[int, int, str], None]
+__all__ = [
+    "close_predictions",
+    "infer",
+    "open_predictions",
+    "predict",
+    "predict_probabilities",
+    "read_predictions",
+    "segment",
+]
 
 
 def predict(
@@ -42,6 +48,7 @@ def predict(
     out: Path,
     probabilities: bool = True,
     mirrored: bool = False,
+    window: Size | None = None,
     device: str = "auto",
     resume: bool = False,
     progress: Progress | None = None,
@@ -61,6 +68,10 @@ def predict(
         Also write the voxel-wise probabilities, in steps of 1/255.
     mirrored : bool
         Average with the prediction for the mirror image (test-time augmentation).
+    window : tuple of int, optional
+        Go through the model's box in overlapping windows of this size in voxels; see `windows.logits`. By default
+        each model's own: the size of the patches it was trained on, else the whole box. The model's box as a
+        window makes a model of patches look at the whole at once.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     resume : bool
@@ -76,7 +87,8 @@ def predict(
     Raises
     ------
     ConfigError
-        If ``out`` holds something and ``resume`` was not asked for, or holds another model's predictions.
+        If ``out`` holds something and ``resume`` was not asked for, or holds predictions that were made otherwise;
+        if the window does not fit the network's strides or the box.
     DataError, ModelMismatchError
         If no participant could be segmented, or models do not fit each other.
     """
@@ -86,11 +98,15 @@ def predict(
     made_by: dict[str, Any] = {"Name": name, "Digest": [one.digest for one in models], "Modality": first.modality}
     if mirrored:
         made_by["Mirrored"] = True
+    if window is not None:
+        for one in models:
+            require_fit("window", window, one.architecture, one.shape)
+        made_by["Window"] = list(window)
     existed, empty = out.is_dir(), not out.is_dir() or not any(out.iterdir())
     open_predictions(out, cohort, made_by, resume)
     report = _counted(progress, len(cohort), f"Segmenting {cohort.name} with {name}")
     try:
-        failed = segment(models, cohort.cases, out, probabilities, mirrored, device, report)
+        failed = segment(models, cohort.cases, out, probabilities, mirrored, device, report, window)
     except ShiftkitError:
         if empty:  # nobody could be segmented: no folder that passes for a result
             shutil.rmtree(out)
@@ -98,69 +114,6 @@ def predict(
                 out.mkdir()
         raise
     return close_predictions(out, cohort, name, first.modality, failed)
-
-
-def predict_probabilities(
-    model: Model | Sequence[Model], case: Case, *, mirrored: bool = False
-) -> dict[Bundle, Volume]:
-    """Probability of each bundle on the participant's own grid; 0 outside the model's box around the brain.
-
-    Parameters
-    ----------
-    model : Model or sequence of Model
-        On the CPU or a GPU; of several, probabilities are averaged.
-    case : Case
-        With the model's modality.
-    mirrored : bool
-        Average with the prediction for the mirror image.
-    """
-    models = [model] if isinstance(model, Model) else list(model)
-    first = ensemble_head(models)
-    sample = load_sample(case, first.modality, first.spacing_mm, first.shape)
-    channels = infer(models, sample, mirrored)
-    return {bundle: to_own_grid(channel, sample) for bundle, channel in zip(first.bundles, channels, strict=True)}
-
-
-def infer(models: Sequence[Model], sample: Sample, mirrored: bool = False) -> NDArray[np.float32]:
-    """Mean probability of each bundle on the model's grid, shape (B, X, Y, Z); whole volume, no patches.
-
-    Memory is that of one network's feature maps on the model's box, whatever the image's own grid.
-    """
-    bundles = models[0].bundles
-    total = torch.zeros(len(bundles), *sample.image.shape[1:])
-    views = [(sample.image, False)]
-    if mirrored:
-        if {bundle.mirrored for bundle in bundles} != set(bundles):
-            raise ConfigError("Averaging over mirror images needs a model that predicts both sides of every bundle.")
-        views.append((mirror(sample).image, True))
-    order = [bundles.index(bundle.mirrored) for bundle in bundles] if mirrored else []
-    for model in models:
-        device = next(model.network.parameters()).device
-        for image, flipped in views:
-            with torch.inference_mode():
-                batch = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
-                output: Tensor = torch.sigmoid(model.network(batch.to(memory_format=torch.channels_last_3d)))[0].cpu()
-            total += output[order].flip(1) if flipped else output
-    return (total / (len(models) * len(views))).numpy()
-
-
-def ensemble_head(models: Sequence[Model]) -> Model:
-    """The first of several models that can be averaged.
-
-    Raises
-    ------
-    ModelMismatchError
-        If they differ in input, grid or bundles.
-    """
-    if not models:
-        raise ConfigError("Segmentation needs a model; none was given.")
-    for what in ("modality", "spacing_mm", "shape", "bundles"):
-        found = {str(getattr(one, what)) for one in models}
-        if len(found) > 1:
-            raise ModelMismatchError(
-                f"Models that are averaged must agree in {what}; found {', '.join(sorted(found))}."
-            )
-    return models[0]
 
 
 def segment(
@@ -171,6 +124,7 @@ def segment(
     mirrored: bool,
     device: str,
     report: Callable[[int], None],
+    window: Size | None = None,
 ) -> dict[str, str]:
     """Write the predictions of cases that have none yet; returns those that failed, with the reason."""
     failed: dict[str, str] = {}
@@ -181,7 +135,7 @@ def segment(
     for done, case in enumerate(cases, start=1):
         if not _note_path(out, case).is_file():
             try:
-                _write_case(out, case, models, probabilities, mirrored)
+                _write_case(out, case, models, probabilities, mirrored, window)
             except (DataError, ModelMismatchError) as error:
                 problem = error
                 failed[case.key] = str(error)
@@ -236,9 +190,11 @@ def read_predictions(out: Path) -> Predictions:
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"])
 
 
-def _write_case(out: Path, case: Case, models: Sequence[Model], probabilities: bool, mirrored: bool) -> None:
+def _write_case(
+    out: Path, case: Case, models: Sequence[Model], probabilities: bool, mirrored: bool, window: Size | None
+) -> None:
     rows: list[dict[str, Any]] = []
-    for bundle, volume in predict_probabilities(models, case, mirrored=mirrored).items():
+    for bundle, volume in predict_probabilities(models, case, mirrored=mirrored, window=window).items():
         steps = np.round(volume.array * 255).astype(np.uint8)
         mask = volume.array >= models[0].thresholds[bundle]
         if probabilities:

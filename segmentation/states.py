@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..files import atomic, write_text
+from .settings import require_same
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -40,8 +43,26 @@ class State:
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
-def save_state(folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer, reached: State) -> None:
-    """Write the state so that a kill at any moment leaves this one or the one before, never a mixture."""
+def save_state(
+    folder: Path | None,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    reached: State,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write the state so that a kill at any moment leaves this one or the one before, never a mixture.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where to; nothing is written without one.
+    network, optimizer
+        As they are now.
+    reached : State
+        How far the training has come.
+    settings : mapping
+        What it was started with, as JSON can hold it.
+    """
     if folder is None:
         return
     tensors = {f"now/{name}": tensor for name, tensor in network.state_dict().items()}
@@ -53,18 +74,27 @@ def save_state(folder: Path | None, network: nn.Module, optimizer: torch.optim.O
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, part)
     # The log names the weights it belongs to and is replaced last: the pair is whole or not there.
     best = {"epoch": reached.best_epoch, "dice": reached.best_dice}
-    write_text(folder / "log.json", json.dumps({"log": reached.log, "best": best}))
+    write_text(folder / "log.json", json.dumps({"log": reached.log, "best": best, "settings": dict(settings)}))
     for old in folder.glob("epoch-*.safetensors"):
         if old.stem != f"epoch-{epoch}":
             old.unlink()
 
 
-def restore_state(folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Bring network and optimizer to where a training was; a new `State` where nothing is saved."""
+def restore_state(
+    folder: Path | None, network: nn.Module, optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]
+) -> State:
+    """Bring network and optimizer to where a training was; a new `State` where nothing is saved.
+
+    Raises
+    ------
+    ConfigError
+        If what is saved was started with other settings.
+    """
     if folder is None or not (folder / "log.json").is_file():
         weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
         return State(log=[], best_epoch=0, best_dice=float("nan"), weights=weights)
     record = json.loads((folder / "log.json").read_text(encoding="utf-8"))
+    require_same(record.get("settings", {}), settings, folder)
     parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}}
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in load_file(folder / f"epoch-{len(record['log'])}.safetensors").items():

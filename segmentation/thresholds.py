@@ -9,7 +9,7 @@ from ..types import Bundle
 from .checkpoints import Model
 from .confidence import confidence
 from .data import Sample
-from .prediction import infer
+from .inference import infer
 
 GRID = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 

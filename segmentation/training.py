@@ -1,28 +1,23 @@
 """Source models: trained on the training split of a cohort, tuned on its validation split."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pandas as pd
-import torch
-
 from ..errors import ConfigError, DataError
-from ..files import write_text
-from ..images import image_digest
 from ..types import Bundle, Case, Cohort, Predictions
 from .augmentation import AUGMENTATIONS
-from .checkpoints import Model, load_model, save_model
-from .curves import save_curve
-from .data import COORDINATE_CHANNELS, Sample, channels_of, load_sample
-from .features import feature_statistics
-from .fitting import Schedule, fit
-from .network import Architecture, build_network
+from .cache import MEMORY_GIB, load_samples
+from .checkpoints import Model
+from .data import COORDINATE_CHANNELS, channels_of
+from .fitting import Schedule
+from .network import Architecture
+from .patches import Size, require_fit
 from .prediction import close_predictions, open_predictions, segment
-from .thresholds import measure_overconfidence
+from .recipes import Recipe, digests
 
 Progress = Callable[[int, int, str], None]
+__all__ = ["FoldModels", "digests", "load_samples", "train"]
 
 SPACING_MM = 2.5
 SHAPE = (64, 80, 64)
@@ -58,14 +53,18 @@ def train(
     folds: int = 1,
     network: str = "unet",
     normalization: str = "instance",
+    deep_supervision: bool = False,
     channels: tuple[int, ...] = CHANNELS,
     spacing_mm: float = SPACING_MM,
-    shape: tuple[int, int, int] = SHAPE,
+    shape: Size = SHAPE,
+    patch: Size | None = None,
     epochs: int | None = None,
     batch_size: int = 1,
     patience: int | None = None,
     augmentation: str = "light",
     device: str = "auto",
+    deterministic: bool = True,
+    memory_gib: float = MEMORY_GIB,
     seed: int = 0,
     resume: bool = False,
     progress: Progress | None = None,
@@ -92,12 +91,17 @@ def train(
         ``unet``, ``segresnet`` or ``dynunet``.
     normalization : str
         ``instance`` or ``batch``.
+    deep_supervision : bool
+        Train coarser levels of the decoder on the masks too (``dynunet`` only); see `losses.supervised_loss`.
     channels : tuple of int
         Feature maps at each depth.
     spacing_mm : float
         Spacing of the model's grid.
     shape : tuple of int
-        Its shape; multiples of 2 to the power of the depth.
+        Its shape; multiples of 2 to the power of how often the network halves its input.
+    patch : tuple of int, optional
+        Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
+        predict in windows of it; the whole box by default. Such multiples too.
     epochs : int, optional
         Passes over the participants.
     batch_size : int
@@ -108,10 +112,14 @@ def train(
         A name in `augmentation.AUGMENTATIONS`.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    deterministic : bool
+        On a GPU, use only algorithms that give the same bits each time; the CPU always does.
+    memory_gib : float
+        Bound on the participants' images that are kept in memory; others are loaded again in every epoch.
     seed : int
-        Of weights, order and augmentation.
+        Of weights, order, augmentation and patches.
     resume : bool
-        Continue an interrupted training in ``out``.
+        Continue an interrupted training in ``out``, with the settings it was started with.
     progress : callable, optional
         Called as ``progress(done, total, text)``.
 
@@ -122,20 +130,32 @@ def train(
     Raises
     ------
     ConfigError
-        If ``out`` holds a checkpoint already, or an option is unknown.
+        If ``out`` holds a checkpoint already or, to be resumed, one of other settings; if an option is unknown; if
+        box or patch do not fit the network.
     DataError
         If there is nobody to train on, or a modality or bundle is missing.
     """
     if augmentation not in AUGMENTATIONS:
         raise ConfigError(f"Augmentation is one of {', '.join(AUGMENTATIONS)}; got {augmentation!r}.")
-    recipe = _Recipe(
-        modality=modality,
-        bundles=_bundles(cohort, bundles),
-        network=network,
-        normalization=normalization,
+    labels = _bundles(cohort, bundles)
+    architecture = Architecture(
+        name=network,
+        in_channels=channels_of(modality) + COORDINATE_CHANNELS,
+        out_channels=len(labels),
         channels=channels,
+        normalization=normalization,
+        deep_supervision=deep_supervision,
+    )
+    require_fit("shape", shape, architecture)
+    if patch is not None:
+        require_fit("patch", patch, architecture, shape)
+    recipe = Recipe(
+        modality=modality,
+        bundles=labels,
+        architecture=architecture,
         spacing_mm=spacing_mm,
         shape=shape,
+        patch=patch,
         schedule=dataclasses.replace(
             SOURCE,
             epochs=epochs or SOURCE.epochs,
@@ -144,6 +164,8 @@ def train(
             augmentation=augmentation,
         ),
         device=device,
+        deterministic=deterministic,
+        memory_gib=memory_gib,
         resume=resume,
     )
     if folds == 1:
@@ -152,7 +174,7 @@ def train(
 
 
 def _train_folds(
-    cohort: Cohort, recipe: "_Recipe", folds: int, out: Path, seed: int, progress: Progress | None
+    cohort: Cohort, recipe: Recipe, folds: int, out: Path, seed: int, progress: Progress | None
 ) -> FoldModels:
     from .transfer import fold_members, split_fold
 
@@ -171,114 +193,6 @@ def _train_folds(
         failed |= segment([model], test, out / "predictions", True, False, recipe.device, lambda done: None)
     predictions = close_predictions(out / "predictions", controls, name, recipe.modality, failed)
     return FoldModels(models=tuple(models), predictions=predictions)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """Everything about a training but who is in it and where it goes."""
-
-    modality: str
-    bundles: tuple[Bundle, ...]
-    network: str
-    normalization: str
-    channels: tuple[int, ...]
-    spacing_mm: float
-    shape: tuple[int, int, int]
-    schedule: Schedule
-    device: str
-    resume: bool
-
-    def train(
-        self,
-        cohort: Cohort,
-        training: list[Case],
-        validation: list[Case],
-        out: Path,
-        seed: int,
-        text: str,
-        progress: Progress | None,
-    ) -> Model:
-        if (out / "models" / "model.safetensors").is_file():
-            if self.resume:
-                return load_model(out)
-            raise ConfigError(f"{out} holds a checkpoint already; give another --out, or --resume to keep it.")
-        if (out / "state" / "log.json").is_file() and not self.resume:
-            raise ConfigError(f"{out} holds an unfinished training; give --resume to continue it, or another --out.")
-        samples = load_samples(
-            [*training, *validation], self.modality, self.bundles, self.spacing_mm, self.shape, progress
-        )
-        architecture = Architecture(
-            name=self.network,
-            in_channels=channels_of(self.modality) + COORDINATE_CHANNELS,
-            out_channels=len(self.bundles),
-            channels=self.channels,
-            normalization=self.normalization,
-        )
-        torch.manual_seed(seed)
-        built = build_network(architecture)
-        result = fit(
-            built,
-            samples[: len(training)],
-            samples[len(training) :],
-            self.schedule,
-            seed=seed,
-            device=self.device,
-            state=out / "state",
-            text=text,
-            progress=progress,
-        )
-        model = Model(
-            name=out.name,
-            network=built,
-            architecture=architecture,
-            modality=self.modality,
-            bundles=self.bundles,
-            spacing_mm=self.spacing_mm,
-            shape=self.shape,
-            thresholds=dict.fromkeys(self.bundles, 0.5),
-            participants=digests([*training, *validation], self.modality),
-            training={
-                "cohort": cohort.name,
-                "participants_trained_on": len(training),
-                "participants_tuned_on": len(validation),
-                **dataclasses.asdict(self.schedule),
-                "precision": result.precision,
-                "seed": seed,
-                "best_epoch": result.best_epoch,
-                "validation_dice": round(result.best_dice, 4),
-            },
-            feature_statistics=feature_statistics(built, samples[: len(training)]),
-        )
-        excess = measure_overconfidence(model, samples[len(training) :])
-        model = dataclasses.replace(model, overconfidence=excess)
-        write_text(out / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
-        save_curve(result.log, out / "training.svg")
-        save_model(model, out)
-        shutil.rmtree(out / "state")
-        return model
-
-
-def load_samples(
-    cases: Sequence[Case],
-    modality: str,
-    bundles: tuple[Bundle, ...],
-    spacing_mm: float,
-    shape: tuple[int, int, int],
-    progress: Progress | None = None,
-) -> list[Sample]:
-    """Load participants onto the model's grid, with reference masks."""
-    samples: list[Sample] = []
-    for case in cases:
-        samples.append(load_sample(case, modality, spacing_mm, shape, bundles))
-        if progress is not None:
-            progress(len(samples), len(cases), "Loading images")
-    return samples
-
-
-def digests(cases: Sequence[Case], modality: str) -> dict[str, str]:
-    """Digest of each participant's first image, by which it is known again under any name."""
-    first = modality.split("+")[0]
-    return {case.key: image_digest(case.images[first]) for case in cases}
 
 
 def _bundles(cohort: Cohort, labels: Sequence[str]) -> tuple[Bundle, ...]:

@@ -10,7 +10,7 @@ import torch
 
 from shiftkit import cohorts
 from shiftkit.images import write_image
-from shiftkit.segmentation.checkpoints import Model
+from shiftkit.segmentation.checkpoints import Model, load_model
 from shiftkit.segmentation.network import Architecture, build_network
 from shiftkit.types import Bundle, Cohort, Volume
 
@@ -54,6 +54,12 @@ def write_cohort(root: Path, count: int, *, group: str = "control", prefix: str 
     cohorts.write_description(root, root.name)
     cohorts.write_participants(root, pd.DataFrame(rows))
     return cohorts.load_cohort(root)
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    """Whether two checkpoints hold the same weights, to the bit."""
+    one, two = load_model(a).network.state_dict(), load_model(b).network.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.fixture(scope="session")

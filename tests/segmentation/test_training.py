@@ -1,13 +1,9 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from shiftkit.errors import ConfigError, DataError
-from shiftkit.segmentation.checkpoints import load_model
 from shiftkit.segmentation.curves import draw_curve, save_curve
 from shiftkit.segmentation.data import load_sample
 from shiftkit.segmentation.fitting import Schedule, fit, validate
@@ -16,48 +12,7 @@ from shiftkit.segmentation.network import NETWORKS, Architecture, build_network
 from shiftkit.segmentation.training import train
 from shiftkit.types import Cohort
 
-from .conftest import BUNDLES, GRID, SHAPE
-
-KILL = """
-import os, signal, sys, time
-import numpy as np, torch
-from pathlib import Path
-from shiftkit.cohorts import load_cohort
-from shiftkit.segmentation.training import train
-import accelerate, monai.losses.dice, monai.networks.nets.unet
-torch.set_num_threads(1)
-cohort, folder = load_cohort(Path(sys.argv[1])), Path(sys.argv[2])
-
-def run(name, after=None):
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        step = lambda done, total, text: text == "Training" and os.write(writing, b".")
-        train(cohort, out=folder / name, modality="fa", epochs=8, resume=True, device="cpu", progress=step,
-              channels=(4, 8, 16), shape=(24, 24, 16))
-        os._exit(0)
-    os.close(writing)
-    steps = 0
-    while os.read(reading, 1):
-        steps += 1
-        if after is not None and steps == after[0]:
-            time.sleep(after[1])
-            os.kill(child, signal.SIGKILL)
-            break
-    os.close(reading)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-assert run("whole") == 0
-rng = np.random.default_rng(0)
-kills = [run("killed", (int(rng.integers(1, 9)), float(rng.uniform(0, 0.05)))) for _ in range(10)]
-assert run("killed") == 0
-print(sum(code == -signal.SIGKILL for code in kills))
-"""
-
-
-def same_weights(a: Path, b: Path) -> bool:
-    one, two = load_model(a).network.state_dict(), load_model(b).network.state_dict()
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+from .conftest import BUNDLES, GRID, SHAPE, same_weights
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -142,39 +97,6 @@ def test_the_same_seed_gives_the_same_weights(controls: Cohort, tmp_path: Path) 
     assert not same_weights(tmp_path / "a", tmp_path / "c")
 
 
-@pytest.mark.slow
-def test_killed_training_resumes_to_the_same_weights(controls: Cohort, tmp_path: Path) -> None:
-    """Kill −9 at ten random moments and resuming ends with the weights of an undisturbed run, to the bit."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", KILL, controls.root, tmp_path], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) >= 8
-    assert same_weights(tmp_path / "whole", tmp_path / "killed")
-
-
-def test_interrupted_at_every_epoch_resumes_to_the_same_weights(controls: Cohort, tmp_path: Path) -> None:
-    """Stopping in the middle of every epoch in turn changes nothing."""
-    options = {"modality": "fa", "epochs": 4, "device": "cpu", **GRID}
-    train(controls, out=tmp_path / "whole", **options)
-    steps = sum(case.attributes["split"] == "train" for case in controls)
-
-    def stop_at(moment: int):
-        def progress(done: int, total: int, text: str) -> None:
-            if text == "Training" and done == moment:
-                raise KeyboardInterrupt
-
-        return progress
-
-    for epoch in range(4):
-        with pytest.raises(KeyboardInterrupt):
-            moment = epoch * steps + 2
-            train(controls, out=tmp_path / "parts", resume=True, progress=stop_at(moment), **options)
-    train(controls, out=tmp_path / "parts", resume=True, **options)
-    assert same_weights(tmp_path / "whole", tmp_path / "parts")
-
-
 def test_early_stopping_ends_with_the_best_weights(controls: Cohort) -> None:
     """Training stops after `patience` validations without progress, and the best epoch's weights are kept."""
     samples = [load_sample(case, "fa", 2.5, SHAPE, BUNDLES) for case in controls]
@@ -184,15 +106,6 @@ def test_early_stopping_ends_with_the_best_weights(controls: Cohort) -> None:
     result = fit(network, samples[:2], samples[4:], schedule, seed=0, device="cpu")
     assert result.best_epoch == 1 and len(result.log) == 4
     assert validate(network, samples[4:], torch.device("cpu")) == result.best_dice
-
-
-def test_unfinished_or_finished_folders_are_not_overwritten(controls: Cohort, tmp_path: Path) -> None:
-    """A folder with a checkpoint is kept unless resume says to use it."""
-    options = {"modality": "fa", "epochs": 1, "device": "cpu", **GRID}
-    train(controls, out=tmp_path / "m", **options)
-    with pytest.raises(ConfigError, match="checkpoint already"):
-        train(controls, out=tmp_path / "m", **options)
-    assert train(controls, out=tmp_path / "m", resume=True, **options).name == "m"
 
 
 def test_folds_predict_every_control_unseen(controls: Cohort, tmp_path: Path) -> None:
