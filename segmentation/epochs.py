@@ -71,9 +71,9 @@ class Loop:
         return math.ceil(count / self.schedule.batch_size)
 
     def epoch(
-        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int], None] | None
+        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int, float], None] | None
     ) -> dict[str, float]:
-        """Step once through all participants; returns the log's entry."""
+        """Step once through all participants, reporting each step and its loss; returns the log's entry."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(training))
         steps = self.steps(len(training))
         batches = np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1)
@@ -84,7 +84,7 @@ class Loop:
             mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
             losses.append(self._step([self._drawn(training, epoch, int(index)) for index in mine]))
             if report is not None:
-                report(step + 1)
+                report(step + 1, losses[-1])
         mean = self.accelerator.reduce(torch.tensor(losses, device=self.accelerator.device), "mean").mean()
         return {"epoch": epoch + 1, "loss": float(mean)}
 

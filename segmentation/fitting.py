@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
+from ..progress import DETAIL, Progress
 from .cache import sample_keys
 from .data import Sample
 from .devices import pick_device, same_every_time
@@ -21,7 +22,6 @@ from .settings import network_settings
 from .states import State, restore_state, save_state
 from .windows import logits
 
-Progress = Callable[[int, int, str], None]
 __all__ = ["Anchor", "Fit", "Rate", "Schedule", "fit", "validate"]
 
 
@@ -105,7 +105,7 @@ def fit(
     text : str
         Name of the stage for ``progress``.
     progress : callable, optional
-        Called as ``progress(done, total, text)`` after each step.
+        Called as ``progress(done, total, text)`` after each step; loss and Dice follow the name of the stage.
 
     Raises
     ------
@@ -144,7 +144,8 @@ def fit(
         for epoch in range(len(reached.log), schedule.epochs):
             if _is_over(reached, schedule):
                 break
-            report = None if progress is None else _reporter(progress, epoch * loop.steps(len(training)), total, text)
+            before = epoch * loop.steps(len(training))
+            report = None if progress is None else _reporter(progress, before, total, text, reached)
             entry = loop.epoch(training, epoch, total, report)
             if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
                 entry["dice"] = validate(network, validation, accelerator.device, patch)
@@ -188,5 +189,7 @@ def _is_over(reached: State, schedule: Schedule) -> bool:
     return sum(epoch > reached.best_epoch for epoch in validated) >= schedule.patience
 
 
-def _reporter(progress: Progress, before: int, total: int, text: str) -> Callable[[int], None]:
-    return lambda step: progress(before + step, total, text)
+def _reporter(progress: Progress, before: int, total: int, text: str, reached: State) -> Callable[[int, float], None]:
+    """Says with each step its loss and the last validation's Dice, as the detail of the stage."""
+    dice = next((f", Dice {entry['dice']:.3f}" for entry in reversed(reached.log) if "dice" in entry), "")
+    return lambda step, loss: progress(before + step, total, f"{text}{DETAIL}loss {loss:.3f}{dice}")

@@ -4,13 +4,16 @@ import sys
 import time
 from typing import Any
 
+from ..progress import DETAIL
+
 _LINE_EVERY_S = 5.0
 
 
 class Progress:
     """Callable that stages report to: ``progress(done, total, text)``.
 
-    One bar (or one series of lines) per text; it ends when ``done`` reaches ``total``.
+    One bar (or one series of lines) per stage; it ends when ``done`` reaches ``total``. What follows the stage's name
+    after `shiftkit.progress.DETAIL` changes from step to step.
     """
 
     def __init__(self) -> None:
@@ -18,15 +21,17 @@ class Progress:
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
         self._last_line: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
 
     def __call__(self, done: int, total: int, text: str) -> None:
         """Say that ``done`` of ``total`` steps of the stage called ``text`` are finished."""
         if self.quiet:
             return
+        stage, _, detail = text.partition(DETAIL)
         if sys.stderr.isatty():
-            self._draw(done, total, text)
+            self._draw(done, total, stage, detail)
         else:
-            self._print(done, total, text)
+            self._print(done, total, stage, detail)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -35,22 +40,40 @@ class Progress:
             self._bars = None
             self._tasks.clear()
 
-    def _draw(self, done: int, total: int, text: str) -> None:
+    def _draw(self, done: int, total: int, stage: str, detail: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         if self._bars is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"),
+            )
             self._bars = Bars(*columns, console=Console(stderr=True))
             self._bars.start()
-        if text not in self._tasks:
-            self._tasks[text] = self._bars.add_task(text, total=total)
-        self._bars.update(self._tasks[text], completed=done, total=total)
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total, detail="")
+        self._bars.update(self._tasks[stage], completed=done, total=total, detail=detail)
 
-    def _print(self, done: int, total: int, text: str) -> None:
+    def _print(self, done: int, total: int, stage: str, detail: str) -> None:
         now = time.monotonic()
-        if done < total and now - self._last_line.get(text, float("-inf")) < _LINE_EVERY_S:
+        start, begun = self._first.setdefault(stage, (now, done))
+        if done < total and now - self._last_line.get(stage, float("-inf")) < _LINE_EVERY_S:
             return
-        self._last_line[text] = now
-        print(f"{text}: {done}/{total}", file=sys.stderr, flush=True)
+        self._last_line[stage] = now
+        left = f", {_words((now - start) / (done - begun) * (total - done))} left" if begun < done < total else ""
+        print(f"{stage}: {done}/{total}{left}{f' ({detail})' if detail else ''}", file=sys.stderr, flush=True)
+
+
+def _words(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -84,7 +84,7 @@ def test_training_learns_left_from_right(controls: Cohort, tmp_path: Path) -> No
     assert model.training["validation_dice"] > 0.9
     assert set(model.participants) == {case.key for case in controls}
     assert all(model.has_seen(case) for case in controls)
-    assert calls[-1][0] == calls[-1][1] and calls[-1][2] == "Training"
+    assert calls[-1][0] == calls[-1][1] and calls[-1][2].startswith("Training · loss")
     assert len(model.feature_statistics["encoder-1"]["mean"]) == 4
     assert not (tmp_path / "m" / "state").exists()
 
