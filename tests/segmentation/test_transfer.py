@@ -14,9 +14,11 @@ from shiftkit.segmentation.adaptation import add_bundles, add_inputs, refresh_st
 from shiftkit.segmentation.checkpoints import Model, load_model
 from shiftkit.segmentation.data import load_sample
 from shiftkit.segmentation.fitting import Anchor, Schedule, fit
+from shiftkit.segmentation.folds import fold_members, split_fold
 from shiftkit.segmentation.network import Architecture, build_network, level_of, levels, part_of
+from shiftkit.segmentation.shots import finetune_shots
 from shiftkit.segmentation.strategies import STRATEGIES, freeze
-from shiftkit.segmentation.transfer import finetune, finetune_shots, fold_members, split_fold
+from shiftkit.segmentation.transfer import finetune
 from shiftkit.types import Bundle, Case, Cohort
 
 from .conftest import BUNDLES, SHAPE
