@@ -64,13 +64,7 @@ def finetune_shots(
     ConfigError
         If a number of patients is larger than what is left outside the largest fold, or as in `finetune`.
     """
-    members = fold_members(cohort, folds, seed)
-    participants = {case.participant_id for case in cohort}
-    require_shots(list(shots), len(participants) - max(map(len, members)))
-    if draws < 1 or not shots:
-        raise ConfigError(f"Learning curves need numbers of patients and at least one draw; got {shots}, {draws}.")
-    for strategy in strategies:
-        find_strategy(strategy, epochs)
+    check_shots(cohort, shots, draws, strategies, folds, seed)
     runs = [(s, n, d) for s in dict.fromkeys(strategies) for n in sorted(set(shots)) for d in range(draws)]
     told = _Progress(progress, len(runs) * folds)
     samples: dict[str, Sample] = {}
@@ -96,6 +90,25 @@ def finetune_shots(
             progress=told,
         )
     return made
+
+
+def check_shots(
+    cohort: Cohort, shots: Sequence[int], draws: int, strategies: Sequence[str], folds: int, seed: int
+) -> None:
+    """Refuse learning curves that cannot be made.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer patients outside the largest fold than asked for, no draw, or an unknown strategy.
+    """
+    members = fold_members(cohort, folds, seed)
+    participants = {case.participant_id for case in cohort}
+    require_shots(list(shots), len(participants) - max(map(len, members)))
+    if draws < 1:
+        raise ConfigError(f"Learning curves need at least one draw; --draws is {draws}.")
+    for strategy in strategies:
+        find_strategy(strategy)
 
 
 @dataclasses.dataclass
