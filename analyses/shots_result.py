@@ -77,7 +77,7 @@ class LearningCurves:
 
     def finding(self) -> Finding:
         """The curves, ready for a report."""
-        left = f"{self.left_out} patients without a score in every run are left out." if self.left_out else ""
+        left = f"{self.left_out} of the patients have no score in some run and are left out." if self.left_out else ""
         return Finding(
             key="shots",
             title="How many patients does fine-tuning take?",

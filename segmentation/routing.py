@@ -180,7 +180,8 @@ def _segment(
 ) -> None:
     if not route:
         raise DataError(
-            f"Every fold of {folds.name} has seen {case.key}; use a model trained without this participant."
+            f"A participant is segmented by folds that never saw them; every fold of {folds.name} was trained or tuned "
+            f"on {case.key}. Use a model trained without this participant."
         )
     unseen = [folds.models[name] for name in route]
     segment(unseen, [case], out, probabilities, mirrored, device, lambda done: None)
