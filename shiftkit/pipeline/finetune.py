@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Finetune
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelMismatchError
 from ..files import write_text
 from ..names import Progress, find_cohort, find_model
 from ..runs import Run, cohort_digest
@@ -139,6 +139,13 @@ def _finetune_shots(
     source, patients = load_model(find_model(model)), find_patients(cohort)
     strategies = tuple(dict.fromkeys((settings.strategy, "scratch")))
     check_shots(patients, settings.shots, settings.draws, strategies, settings.folds, settings.seed)
+    if not set(source.bundles) & set(patients.bundles):
+        raise ModelMismatchError(
+            f"Learning curves compare with the source model as it is, on bundles that it predicts; {source.name} "
+            f"predicts {' '.join(map(str, source.bundles))}, cohort {patients.name} has reference masks of "
+            f"{' '.join(map(str, patients.bundles)) or 'no bundle'}. Name a model for these bundles, or fine-tune "
+            "without --shots."
+        )
     run = Run.open(out, resume)
     made = finetune_shots(
         source,
