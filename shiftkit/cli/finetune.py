@@ -104,7 +104,10 @@ def finetune(
         progress=progress,
     )
     if isinstance(made, Predictions):
-        say(f"Out-of-fold predictions of {len(made.cohort)} participants: {made.cohort.root}")
+        say(
+            f"Out-of-fold predictions of {len(made.cohort)} participants: {made.cohort.root}",
+            f"What became of each tensor, by name: {out / 'fold-1' / 'transfer.json'}",
+        )
         raise_unfinished(made.failed)
     else:
         finish(made)

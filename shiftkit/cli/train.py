@@ -42,6 +42,7 @@ def train(
     never saw it, into OUT/predictions.
     """
     from ..config import Train, resolve
+    from ..segmentation.grids import box_shape
     from ..segmentation.training import train as train_model
 
     flags = {
@@ -59,5 +60,12 @@ def train(
         "seed": seed,
     }
     options = resolve(Train, flags, config)
-    model = train_model(cohort_of(cohort, filters), **vars(options), out=out, resume=resume, progress=progress)
+    model = train_model(
+        cohort_of(cohort, filters),
+        **vars(options),
+        shape=box_shape(options.spacing_mm),  # a finer grid is not a smaller box
+        out=out,
+        resume=resume,
+        progress=progress,
+    )
     say(str(model), f"Checkpoint: {out}")

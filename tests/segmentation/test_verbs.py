@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from shiftkit.config import Finetune, Train
 from shiftkit.images import read_image, write_image
 from shiftkit.segmentation import training, transfer
 from shiftkit.segmentation.checkpoints import Model, load_model, save_model
+from shiftkit.segmentation.grids import box_shape
 from shiftkit.segmentation.strategies import STRATEGIES
 from shiftkit.segmentation.training import digests
 from shiftkit.tables import CURVES, SHOTS, read_table
@@ -74,11 +77,32 @@ def test_flags_of_train_reach_the_training(
     given = ["--cohort", str(patients.root), "--out", str(tmp_path / "m"), "--config", str(tmp_path / "c.toml")]
     assert main(["train", *given, *words.split()]) == 0
     assert (got["network"], got["normalization"], got["spacing_mm"], got["modality"]) == ("segresnet", "batch", 3, "fa")
+    assert got["shape"] == (64, 80, 64)
     assert (got["epochs"], got["batch_size"], got["patience"], got["augmentation"]) == (5, 2, 2, "strong")
     (tmp_path / "c.toml").write_text('[train]\nepochs = "five"\n[finetune]\nshots = [2, "four"]\n')
     assert main(["train", *given]) == 2
     told = last_line(capsys)
     assert "epochs must be a whole number" in told and "shots must be a list, each item a whole number" in told
+
+
+def test_the_box_holds_a_brain_at_every_spacing() -> None:
+    """At least 160 × 200 × 160 mm, no side more than 15 voxels longer, and the box of before at the default."""
+    assert box_shape(training.SPACING_MM) == training.SHAPE
+    for spacing in np.linspace(0.5, 5, 46):
+        lengths = np.array(box_shape(spacing)) * spacing - [160, 200, 160]
+        assert (lengths > -1e-9).all() and (lengths < 16 * spacing).all()
+        assert not (np.array(box_shape(spacing)) % 16).any()
+
+
+def test_segmenting_imports_neither_monai_nor_accelerate() -> None:
+    """Importing them takes as long as segmenting one participant; the U-Net that ships needs neither."""
+    code = (
+        "import sys; import shiftkit.cli.app, shiftkit.segmentation.routing; from shiftkit.names import find_model;"
+        "shiftkit.segmentation.routing.open_models([find_model('reference')]);"
+        "print([name for name in ('monai', 'accelerate', 'matplotlib', 'sklearn', 'nilearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_finetune_prints_what_is_loaded_trained_and_frozen(
@@ -100,7 +124,7 @@ def test_finetune_prints_what_is_loaded_trained_and_frozen(
 def test_learning_curves_end_to_end(
     source: str, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``--shots`` writes both tables, the figure and the record; resumed, the tables are the same to the byte."""
+    """``--shots`` writes tables, figure and record; interrupted and resumed, tables are the same to the byte."""
     out = tmp_path / "curves"
     words = ["finetune", "--model", source, "--cohort", str(patients.root), "--out", str(out), "--shots", "1,2"]
     words += ["--draws", "2", "--folds", "2", "--epochs", "1", "--device", "cpu", "--jobs", "1"]
@@ -115,11 +139,23 @@ def test_learning_curves_end_to_end(
     for name in ("tables/shots.json", "figures/shots.svg", "config.toml", "run.json", "logs/failed.tsv"):
         assert (out / name).is_file(), name
     assert (out / "scratch" / "shots-2" / "draw-1" / "predictions" / "participants.tsv").is_file()
-    before = {path: path.read_bytes() for path in (out / "tables").iterdir()}
+    before = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
     assert main(words) == 2
     assert "--resume" in last_line(capsys)
     assert main([*words, "--resume"]) == 0
-    assert {path: path.read_bytes() for path in (out / "tables").iterdir()} == before
+    assert {path.name: path.read_bytes() for path in (out / "tables").iterdir()} == before
+    parts = tmp_path / "parts"
+    options = {"shots": (1, 2), "draws": 2, "folds": 2, "epochs": 1, "device": "cpu", "jobs": 1}
+    with pytest.raises(KeyboardInterrupt):
+        sk.finetune(source, patients, out=parts, **options, progress=stop_after_five_folds)
+    assert not (parts / "tables").exists()
+    sk.finetune(source, patients, out=parts, **options, resume=True)
+    assert {path.name: path.read_bytes() for path in (parts / "tables").iterdir()} == before
+
+
+def stop_after_five_folds(done: int, total: int, text: str) -> None:
+    if text == "Learning curves, folds" and done == 5:
+        raise KeyboardInterrupt
 
 
 def test_impossible_learning_curves_end_with_2_at_once(
