@@ -109,15 +109,17 @@ def plan_transfer(source: Model, start: Model, name: str, strategy: Strategy) ->
     """
     before, after = source.network.state_dict(), start.network.state_dict()
     parameters = [key for key, _ in start.network.named_parameters()]
+    # Not the keys of the state: a network may hold one tensor under two names there.
+    tensors = (*parameters, *(key for key, _ in start.network.named_buffers()))
     keeps = strategy.keeps_source
     had = source.modality.split("+")
     return TransferPlan(
         source=source.name,
         strategy=name,
         description=strategy.description,
-        loaded=tuple(before) if keeps else (),
-        widened=tuple(key for key in before if before[key].shape != after[key].shape) if keeps else (),
-        skipped=() if keeps else tuple(before),
+        loaded=tensors if keeps else (),
+        widened=tuple(key for key in tensors if before[key].shape != after[key].shape) if keeps else (),
+        skipped=() if keeps else tensors,
         trained=tuple(key for key in parameters if strategy.trains(key)),
         frozen=tuple(key for key in parameters if not strategy.trains(key)),
         estimated=_running_statistics(start.network) if strategy.statistics else (),

@@ -92,7 +92,10 @@ def finetune_cohort(
     DataError, ModelMismatchError
         If model and cohort cannot be used together.
     """
+    from ..segmentation.strategies import find_strategy
+
     settings = Finetune(**options)
+    find_strategy(settings.strategy)  # before a cohort is looked up, which can mean that the phantom is made
     if settings.shots:
         return _finetune_shots(model, find_cohort(cohort, progress), out, settings, resume, announce, progress)
     from ..segmentation.transfer import finetune

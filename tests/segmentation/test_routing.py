@@ -12,6 +12,7 @@ from shiftkit.segmentation.checkpoints import Model, save_model
 from shiftkit.segmentation.prediction import predict, predict_probabilities
 from shiftkit.segmentation.routing import Folds, fold_folders, open_models, predict_with
 from shiftkit.segmentation.training import digests
+from shiftkit.segmentation.transfer import finetune
 from shiftkit.types import Cohort
 
 MakeModel = Callable[..., Model]
@@ -108,3 +109,16 @@ def test_what_is_named_decides_how_it_is_used(folds: Path, patients: Cohort, tmp
     routed = predict_with(open_models([folds]), one, out=tmp_path / "b", device="cpu")
     for bundle, path in averaged.cohort.cases[0].masks.items():
         assert np.array_equal(read_image(path).array, read_image(routed.cohort.cases[0].masks[bundle]).array)
+
+
+def test_the_patients_of_a_finetuning_get_their_out_of_fold_masks_again(
+    patients: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Routed through the folds that fine-tuning left, every mask is the byte-identical out-of-fold one."""
+    tuned = finetune(make_model(), patients, out=tmp_path / "t", folds=3, epochs=1, device="cpu")
+    models = open_models([tmp_path / "t"])
+    assert isinstance(models, Folds) and models.name == tuned.model == "small+decoder"
+    again = predict_with(models, patients, out=tmp_path / "p", device="cpu")
+    for one, two in zip(tuned.cohort, again.cohort, strict=True):
+        for bundle, path in one.probabilities.items():
+            assert path.read_bytes() == two.probabilities[bundle].read_bytes()

@@ -206,6 +206,16 @@ def test_the_plan_says_which_heads_and_inputs_are_new(patients: Cohort, make_mod
     assert load_model(tmp_path / "t" / "fold-1").bundles == BUNDLES
 
 
+@pytest.mark.parametrize("network", ["segresnet", "dynunet"])
+def test_each_tensor_is_counted_once(network: str, make_model: MakeModel) -> None:
+    """Networks without running statistics load as many tensors as they train and freeze, whatever their names."""
+    architecture = dataclasses.replace(make_model().architecture, name=network)
+    model = dataclasses.replace(make_model(), network=build_network(architecture), architecture=architecture)
+    plan = plan_transfer(model, model, "decoder", STRATEGIES["decoder"])
+    assert len(plan.loaded) == len(plan.trained) + len(plan.frozen)
+    assert len({model.network.state_dict()[name].data_ptr() for name in plan.loaded}) == len(plan.loaded)
+
+
 def test_adabn_says_what_it_estimates(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """The plan lists the running statistics; a network without any is refused before anything is written."""
     plan = announced(make_model(normalization="batch"), patients, tmp_path / "t", strategy="adabn")
