@@ -99,12 +99,7 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
     ----------
     Li Y et al. Pattern Recognit 2018;80:109, doi 10.1016/j.patcog.2018.03.005.
     """
-    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore
-    if not layers:
-        raise ConfigError(
-            "Strategy adabn needs a network with batch normalization; this one normalizes by instance, which uses "
-            "each image's own statistics already. Train a source model with batch normalization, or use norm."
-        )
+    layers = normalizations(network)
     momentum = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
@@ -117,6 +112,23 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
         layer.momentum = before
         layer.eval()
     return len(layers)
+
+
+def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:  # pyright: ignore
+    """The layers that carry running statistics of the training population.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore
+    if not layers:
+        raise ConfigError(
+            "Strategy adabn needs a network with batch normalization; this one normalizes by instance, which uses "
+            "each image's own statistics already. Train a source model with --normalization batch, or use norm."
+        )
+    return layers
 
 
 def _grown(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:

@@ -1,7 +1,11 @@
 """Checking a checkpoint, and handing its network to other programs."""
 
+import logging
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -11,6 +15,7 @@ from ..files import atomic
 from .checkpoints import PICKLES, Model, load_model
 
 FORMATS = ("torchscript", "onnx")
+ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,7 @@ def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
     out : Path
         The file to write.
     format_ : {"torchscript", "onnx"}
-        ONNX needs the packages ``onnx`` and ``onnxscript``.
+        ONNX needs the extra ``export``: the packages ``onnx`` and ``onnxscript``.
 
     Raises
     ------
@@ -92,19 +97,37 @@ def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
             torch.jit.save(torch.jit.trace(model.network, example), part)
         return out
-    try:
-        import onnx  # noqa: F401  # pyright: ignore
-        import onnxscript  # noqa: F401  # pyright: ignore
-    except ImportError as error:
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
         raise ConfigError(
-            "Export to ONNX needs the packages onnx and onnxscript; install them with pip install onnx onnxscript, or "
-            "export as torchscript."
-        ) from error
-    with atomic(out) as part:
+            f"Export to ONNX needs the packages {' and '.join(ONNX_PACKAGES)}; {' and '.join(missing)} cannot be "
+            "imported here. Install them with pip install 'shiftkit[export]', or export as torchscript."
+        )
+    with atomic(out) as part, _quiet_exporter():
         torch.onnx.export(
-            model.network, (example,), str(part), input_names=["image"], output_names=["logits"], external_data=False
+            model.network,
+            (example,),
+            str(part),
+            input_names=["image"],
+            output_names=["logits"],
+            external_data=False,
+            verbose=False,
         )
     return out
+
+
+@contextmanager
+def _quiet_exporter() -> Generator[None]:
+    """Hide what PyTorch's exporter says about itself: that torchvision is absent, and its own deprecations."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*LeafSpec.* is deprecated", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _example(model: Model) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
+from .unet import UNet
 
 NETWORKS = ("unet", "segresnet", "dynunet")
 
@@ -55,10 +56,6 @@ def build_network(architecture: Architecture) -> nn.Module:
     Çiçek Ö et al. MICCAI 2016, doi 10.1007/978-3-319-46723-8_49. Kerfoot E et al. STACOM 2018,
     doi 10.1007/978-3-030-12029-0_40. Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z.
     """
-    from monai.networks.nets.dynunet import DynUNet
-    from monai.networks.nets.segresnet import SegResNet
-    from monai.networks.nets.unet import UNet
-
     known = ("instance", "batch") if architecture.name == "unet" else ("instance",)
     if architecture.normalization not in known:
         raise ConfigError(
@@ -72,20 +69,16 @@ def build_network(architecture: Architecture) -> nn.Module:
     depth = len(architecture.channels)
     inputs, outputs = architecture.in_channels, architecture.out_channels
     if architecture.name == "unet":
-        network: nn.Module = UNet(
-            spatial_dims=3,
-            in_channels=inputs,
-            out_channels=outputs,
-            channels=architecture.channels,
-            strides=(2,) * (depth - 1),
-            num_res_units=2,
-            norm=(architecture.normalization, {"affine": True}),
-        )
+        network: nn.Module = UNet(inputs, outputs, architecture.channels, architecture.normalization)
     elif architecture.name == "segresnet":
+        from monai.networks.nets.segresnet import SegResNet  # here: importing MONAI takes as long as segmenting
+
         network = SegResNet(
             in_channels=inputs, out_channels=outputs, init_filters=architecture.channels[0], norm="instance"
         )
     elif architecture.name == "dynunet":
+        from monai.networks.nets.dynunet import DynUNet
+
         strides = [1, *[2] * (depth - 1)]
         network = DynUNet(
             3,

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -14,19 +13,22 @@ from torch import nn
 from ..errors import ConfigError, DataError, ModelMismatchError
 from ..files import write_text
 from ..types import Bundle, Case, Cohort, Predictions
-from .adaptation import add_bundles, add_inputs, refresh_statistics
+from .adaptation import add_bundles, add_inputs, normalizations, refresh_statistics
 from .checkpoints import Model, load_model, save_model
 from .curves import save_curve
 from .data import Sample
 from .fitting import Anchor, fit
+from .folds import fold_members, split_fold
 from .network import build_network
+from .plan import TransferPlan, plan_transfer
 from .prediction import close_predictions, open_predictions, segment
 from .strategies import STRATEGIES, Strategy, find_strategy, freeze
 from .thresholds import choose_thresholds, measure_overconfidence
 from .training import digests, load_samples
 
 Progress = Callable[[int, int, str], None]
-__all__ = ["STRATEGIES", "finetune", "finetune_shots", "fold_members", "split_fold"]
+Announce = Callable[[TransferPlan], None]
+__all__ = ["STRATEGIES", "finetune", "fold_members", "split_fold"]
 
 
 def finetune(
@@ -45,6 +47,8 @@ def finetune(
     device: str = "auto",
     seed: int = 0,
     resume: bool = False,
+    samples: dict[str, Sample] | None = None,
+    announce: Announce | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
     """Adapt a model to patients in folds and predict each patient with the model that never saw it.
@@ -59,7 +63,8 @@ def finetune(
     cohort : Cohort
         Patients with reference masks.
     out : Path
-        Gets ``fold-1`` … with a checkpoint each, ``predictions`` of the patients, and ``controls`` if given.
+        Gets ``fold-1`` … with a checkpoint and what became of each tensor (``transfer.json``), ``predictions`` of
+        the patients, and ``controls`` if given.
     strategy : str
         A name in `STRATEGIES`.
     folds : int
@@ -73,7 +78,7 @@ def finetune(
     modality : str, optional
         A wider input than the model's, such as ``t1w+fa``.
     bundles : sequence of str
-        Labels of bundles to add to the model's.
+        Labels of bundles to add to the model's; the patients need reference masks of them.
     epochs : int, optional
         Instead of the strategy's own number.
     device : str
@@ -82,6 +87,10 @@ def finetune(
         Of folds, order and augmentation.
     resume : bool
         Continue in ``out``; folds that are finished are kept.
+    samples : dict, optional
+        Patients on the model's grid, by key; gets those it lacks. For several fine-tunings from one model.
+    announce : callable, optional
+        Called once with what will be loaded, trained and frozen, before anything is trained.
     progress : callable, optional
         Called as ``progress(done, total, text)``.
 
@@ -93,43 +102,41 @@ def finetune(
     Raises
     ------
     ConfigError
-        If the strategy is unknown, or there are more folds than participants.
+        If the strategy is unknown or does not suit the network, or there are fewer participants than folds or shots.
     DataError
-        If a patient lacks the model's modality.
+        If a patient lacks the model's modality, or nobody the bundles to add.
     ModelMismatchError
-        If the cohort has none of the model's bundles.
+        If the cohort has none of the model's bundles, or an image does not fit the model.
     """
-    plan = find_strategy(strategy, epochs)
-    start = add_inputs(add_bundles(model, [Bundle.parse(label) for label in bundles]), modality or model.modality)
-    if not set(start.bundles) & set(cohort.bundles):
-        there = " ".join(map(str, cohort.bundles)) or "none"
-        raise ModelMismatchError(
-            f"Fine-tuning needs reference masks of the model's bundles; {model.name} predicts "
-            f"{' '.join(map(str, start.bundles))}, cohort {cohort.name} has {there}. Name a model for these bundles, "
-            "or add bundles."
-        )
+    chosen = find_strategy(strategy, epochs)
+    start = _widened(model, cohort, modality, bundles)
+    if chosen.statistics:
+        normalizations(start.network)
+    plan = plan_transfer(model, start, strategy, chosen)
     groups = fold_members(cohort, folds, seed)
+    splits = [split_fold(cohort, members, seed + number, shots, draw) for number, members in enumerate(groups, 1)]
     if out.is_dir() and any(out.iterdir()) and not resume:
         raise ConfigError(f"Fine-tuning needs an empty folder; {out} holds files already. Give --resume or --out.")
+    if announce is not None:
+        announce(plan)
+    samples = {} if samples is None else samples
+    if not all(_is_done(out / f"fold-{number}") for number in range(1, folds + 1)):
+        # First of all: patients that do not fit the model are found before anything is written.
+        lacking = [case for case in cohort if case.key not in samples]
+        loaded = load_samples(lacking, start.modality, start.bundles, start.spacing_mm, start.shape, progress)
+        samples.update({sample.key: sample for sample in loaded})
     name = f"{model.name}+{strategy}"
-    samples: dict[str, Sample] = {}
     failed: dict[str, str] = {}
     made_by = {"Name": name, "Source": model.digest, "Modality": start.modality, "Folds": folds, "Seed": seed}
     open_predictions(out / "predictions", cohort, made_by, resume=True)
     if controls is not None:
         open_predictions(out / "controls", controls, made_by, resume=True)
-    for number, members in enumerate(groups, start=1):
+    for number, (members, (training, inner)) in enumerate(zip(groups, splits, strict=True), start=1):
         folder = out / f"fold-{number}"
-        if (folder / "models" / "model.safetensors").is_file():
+        if _is_done(folder):
             tuned = load_model(folder)
         else:
-            if not samples:
-                loaded = load_samples(
-                    list(cohort), start.modality, start.bundles, start.spacing_mm, start.shape, progress
-                )
-                samples = {sample.key: sample for sample in loaded}
-            training, inner = split_fold(cohort, members, seed + number, shots, draw)
-            fold = _Fold(start, plan, strategy, name, samples, device, seed + number)
+            fold = _Fold(start, chosen, plan, name, samples, device, seed + number)
             tuned = fold.tune(training, inner, folder, f"Fine-tuning fold {number}/{folds}", progress)
         test = [case for case in cohort if case.participant_id in members]
         report = _within(progress, f"Segmenting fold {number}/{folds}", len(test))
@@ -143,107 +150,28 @@ def finetune(
     return close_predictions(out / "predictions", cohort, name, start.modality, failed)
 
 
-def finetune_shots(
-    model: Model,
-    cohort: Cohort,
-    *,
-    out: Path,
-    shots: Sequence[int],
-    draws: int = 3,
-    strategies: Sequence[str] = ("decoder", "scratch"),
-    folds: int = 4,
-    epochs: int | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    resume: bool = False,
-    progress: Progress | None = None,
-) -> dict[tuple[str, int, int], Predictions]:
-    """How many patients it takes: every strategy with every number of patients, in repeated draws.
-
-    Strategies share folds and draws, so each is compared with ``scratch`` on the same patients.
-
-    Parameters
-    ----------
-    model, cohort, folds, epochs, device, seed, resume, progress
-        As in `finetune`.
-    out : Path
-        Gets one folder ``<strategy>/shots-<n>/draw-<d>`` each.
-    shots : sequence of int
-        Numbers of patients.
-    draws : int
-        Random choices of patients a number.
-    strategies : sequence of str
-        Names in `STRATEGIES`.
-
-    Returns
-    -------
-    dict
-        Out-of-fold predictions by (strategy, shots, draw).
-    """
-    made: dict[tuple[str, int, int], Predictions] = {}
-    for strategy in strategies:
-        for count in shots:
-            for draw in range(draws):
-                made[strategy, count, draw] = finetune(
-                    model,
-                    cohort,
-                    out=out / strategy / f"shots-{count}" / f"draw-{draw}",
-                    strategy=strategy,
-                    folds=folds,
-                    shots=count,
-                    draw=draw,
-                    epochs=epochs,
-                    device=device,
-                    seed=seed,
-                    resume=resume,
-                    progress=progress,
-                )
-    return made
-
-
-def fold_members(cohort: Cohort, folds: int, seed: int) -> list[frozenset[str]]:
-    """Split participants into folds of nearly equal size; all sessions of a participant stay together.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than two folds, or more than participants.
-    """
-    participants = sorted({case.participant_id for case in cohort})
-    if not 2 <= folds <= len(participants):
-        raise ConfigError(
-            f"--folds must be between 2 and the number of participants, {len(participants)}; got {folds}."
+def _widened(model: Model, cohort: Cohort, modality: str | None, bundles: Sequence[str]) -> Model:
+    """The source model with the bundles and inputs asked for, checked against what the cohort has."""
+    added = [Bundle.parse(label) for label in bundles]
+    there = " ".join(map(str, cohort.bundles)) or "none"
+    unknown = " ".join(bundle.label for bundle in added if bundle not in cohort.bundles)
+    if unknown:
+        raise DataError(
+            f"Bundles to add need reference masks of patients; --bundles asks for {unknown}, cohort {cohort.name} has "
+            f"masks of {there}. Name bundles with their hemisphere, as in AFleft, or add the masks."
         )
-    order = np.random.default_rng(seed).permutation(participants)
-    return [frozenset(str(one) for one in order[start::folds]) for start in range(folds)]
+    start = add_inputs(add_bundles(model, added), modality or model.modality)
+    if not set(start.bundles) & set(cohort.bundles):
+        raise ModelMismatchError(
+            f"Fine-tuning needs reference masks of the model's bundles; {model.name} predicts "
+            f"{' '.join(map(str, start.bundles))}, cohort {cohort.name} has {there}. Name a model for these bundles, "
+            "or add bundles with --bundles."
+        )
+    return start
 
 
-def split_fold(
-    cohort: Cohort, members: frozenset[str], seed: int, shots: int | None = None, draw: int = 0
-) -> tuple[list[Case], list[Case]]:
-    """Training and inner validation cases of a fold: by participant, and nobody of the test fold.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer training participants than shots.
-    DataError
-        If nobody is left to train on.
-    """
-    rest = sorted({case.participant_id for case in cohort} - members)
-    order = [str(one) for one in np.random.default_rng([seed, draw]).permutation(rest)]
-    if shots is not None:
-        if not 1 <= shots <= len(order):
-            raise ConfigError(f"--shots must be between 1 and the {len(order)} patients outside a fold; got {shots}.")
-        order = order[:shots]
-    if not order:
-        raise DataError("Fine-tuning needs at least one training participant in every fold; give fewer folds.")
-    n_inner = max(1, len(order) // 5) if len(order) > 2 else 0
-    inner, training = set(order[:n_inner]), set(order[n_inner:])
-    return (
-        [case for case in cohort if case.participant_id in training],
-        [case for case in cohort if case.participant_id in inner],
-    )
+def _is_done(folder: Path) -> bool:
+    return (folder / "models" / "model.safetensors").is_file()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,8 +179,8 @@ class _Fold:
     """What the folds of one fine-tuning share."""
 
     source: Model
-    plan: Strategy
-    strategy: str
+    strategy: Strategy
+    plan: TransferPlan
     name: str
     samples: Mapping[str, Sample]
     device: str
@@ -262,21 +190,22 @@ class _Fold:
         self, training: list[Case], inner: list[Case], folder: Path, text: str, progress: Progress | None
     ) -> Model:
         network = self._start()
-        trained, frozen = freeze(network, self.plan.trains)
-        if self.plan.statistics:
+        trained, frozen = freeze(network, self.strategy.trains)
+        if self.strategy.statistics:
             refresh_statistics(network, [self.samples[case.key] for case in training])
         settings = {
             "source": self.source.name,
             "source_digest": self.source.digest,
-            "strategy": self.strategy,
-            "what": self.plan.description,
-            "tensors_loaded": len(network.state_dict()) if self.plan.keeps_source else 0,
+            "strategy": self.plan.strategy,
+            "what": self.strategy.description,
+            "tensors_loaded": len(self.plan.loaded),
             "tensors_trained": len(trained),
             "tensors_frozen": len(frozen),
             "participants_trained_on": len(training),
             "participants_tuned_on": len(inner),
             "seed": self.seed,
         }
+        write_text(folder / "transfer.json", self.plan.to_json())
         if trained:
             settings |= self._fit(network, training, inner, folder, text, progress)
         network.eval()
@@ -286,7 +215,7 @@ class _Fold:
             name=self.name,
             network=network,
             participants={
-                **(self.source.participants if self.plan.keeps_source else {}),
+                **(self.source.participants if self.strategy.keeps_source else {}),
                 **digests(cases, self.source.modality),
             },
             training=settings,
@@ -301,7 +230,7 @@ class _Fold:
         return tuned
 
     def _start(self) -> nn.Module:
-        if self.plan.keeps_source:
+        if self.strategy.keeps_source:
             return copy.deepcopy(self.source.network)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
@@ -316,7 +245,7 @@ class _Fold:
         text: str,
         progress: Progress | None,
     ) -> dict[str, object]:
-        plan = self.plan
+        plan = self.strategy
         weights = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
         result = fit(
             network,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .analyses.decomposition import Decomposition
     from .analyses.deformation_result import DeformationResult
     from .analyses.score_table import ScoreTable
+    from .analyses.shots import LearningCurves
     from .analyses.validation import Validation
     from .checks import CheckReport
     from .pipeline.features import FeatureStudy
@@ -85,22 +86,45 @@ def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model | Fo
     return fit(find_cohort(cohort), out=Path(out), **options)
 
 
-def finetune(model: "str | Path", cohort: CohortLike, *, out: str | Path, **options: Any) -> Predictions:
-    """Adapt a model to patients in folds; see `shiftkit.pipeline.finetune_cohort`."""
+def finetune(
+    model: "str | Path", cohort: CohortLike, *, out: str | Path, **options: Any
+) -> "Predictions | LearningCurves":
+    """Adapt a model to patients in folds, or with ``shots=(2, 4)`` see how many it takes.
+
+    Parameters
+    ----------
+    model, cohort : str, Path or Cohort
+        Path, name or cohort.
+    out : str or Path
+        Folder for the fold models and their out-of-fold predictions.
+    **options
+        Settings of `shiftkit.config.Finetune`, and what `shiftkit.pipeline.finetune_cohort` takes besides.
+
+    Returns
+    -------
+    Predictions or LearningCurves
+        Out-of-fold predictions; with ``shots`` the learning curves made from those of every run.
+    """
     from .pipeline import finetune_cohort
 
-    return finetune_cohort(model, cohort, out=Path(out), **options)
+    made = finetune_cohort(model, cohort, out=Path(out), **options)
+    return made if isinstance(made, Predictions) else made.curves
 
 
 def predict(
-    model: "str | Path | Model", cohort: CohortLike, *, out: str | Path | None = None, **options: Any
+    model: "str | Path | Model | Sequence[str | Path]",
+    cohort: CohortLike,
+    *,
+    out: str | Path | None = None,
+    **options: Any,
 ) -> Predictions:
     """Segment a cohort; without ``out`` the masks go into a temporary folder of this process.
 
     Parameters
     ----------
-    model : str, Path or Model
-        Path, name or loaded model.
+    model : str, Path, Model or sequence
+        Path, name or loaded model; several paths or names to average them. A folder of folds segments each
+        participant with the folds that never saw them; see `shiftkit.segmentation.routing.predict_with`.
     cohort : str, Path or Cohort
         Path, name or cohort.
     out : str or Path, optional
@@ -108,10 +132,16 @@ def predict(
     **options
         Passed to `shiftkit.segmentation.prediction.predict`.
     """
-    from .segmentation.prediction import predict as segment
+    from .segmentation.checkpoints import Model
+    from .segmentation.routing import open_models, predict_with
 
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-"))
-    return segment(load_model(model), find_cohort(cohort), out=folder, **options)
+    if isinstance(model, Model):
+        models = model
+    else:
+        named = [model] if isinstance(model, str | Path) else model
+        models = open_models([find_model(one) for one in named])
+    return predict_with(models, find_cohort(cohort), out=folder, **options)
 
 
 def score(predictions: Predictions | str | Path, cohort: CohortLike, **options: Any) -> "ScoreTable":

@@ -68,22 +68,35 @@ class Decompose:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """What ``shiftkit train`` can be told."""
+    """What ``shiftkit train`` can be told; see `shiftkit.segmentation.training.train`."""
 
     modality: str = "peaks"
     bundles: tuple[str, ...] = ()
     folds: int = 1
+    network: str = "unet"
+    normalization: str = "instance"
+    spacing_mm: float = 2.5
+    epochs: int | None = None
+    batch_size: int = 1
+    patience: int | None = None
+    augmentation: str = "light"
     device: str = "auto"
     seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetune:
-    """What ``shiftkit finetune`` can be told."""
+    """What ``shiftkit finetune`` can be told; see `shiftkit.pipeline.finetune_cohort`."""
 
     strategy: str = "decoder"
     folds: int = 4
+    shots: tuple[int, ...] = ()
+    draws: int = 3
+    modality: str | None = None
+    bundles: tuple[str, ...] = ()
+    epochs: int | None = None
     device: str = "auto"
+    jobs: int = 0
     seed: int = 0
 
 
@@ -218,12 +231,14 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(value, part) for part in get_args(hint))
     if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
 def _words(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_words(part) for part in get_args(hint) if part is not type(None))
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    return names.get(hint, "a list of texts")
+    return names.get(hint) or f"a list, each item {names[get_args(hint)[0]]}"

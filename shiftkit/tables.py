@@ -126,6 +126,36 @@ RECOVERY = Table(
         **_STATUS,
     },
 )
+SHOTS = Table(
+    "shots",
+    "Out-of-fold Dice of every fine-tuning with so many patients.",
+    {
+        "strategy": _text("Transfer strategy; 'none' is the source model as it is."),
+        "shots": _number("Patients trained on in each fold, those that choose the epoch included; 0 for 'none'."),
+        "draw": _number("Which random choice of them, from 0."),
+        **_BUNDLE,
+        "dice": _number("Mean Dice over patients; on pooled rows of each patient's mean over bundles."),
+        "n_patients": _number("Patients behind the mean."),
+        **_STATUS,
+    },
+)
+CURVES = Table(
+    "learning_curves",
+    "Dice against the number of patients trained on, with intervals over the patients that were scored.",
+    {
+        "strategy": _text("Transfer strategy; 'none' is the source model as it is."),
+        "shots": _number("Patients trained on in each fold; 0 for 'none'."),
+        "quantity": _text(
+            "dice; gain_over_zero_shot: less the source model's; gain_over_scratch: less that of training from random "
+            "weights on the same patients."
+        ),
+        "value": _number("Mean over patients, each averaged over bundles and draws."),
+        **_INTERVAL,
+        "n_patients": _number("Patients behind the mean."),
+        "n_draws": _number("Random choices of training patients that were averaged."),
+        **_STATUS,
+    },
+)
 FEATURES = Table(
     "features",
     "Shift between feature distributions, by layer and region.",
@@ -364,6 +394,8 @@ TABLES = {
         SCORES,
         DECOMPOSITION,
         RECOVERY,
+        SHOTS,
+        CURVES,
         FEATURES,
         DIRECTIONS,
         CKA,

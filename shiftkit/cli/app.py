@@ -13,8 +13,11 @@ from . import cite as cite_verb
 from . import compare as compare_verb
 from . import deform as deform_verb
 from . import features as features_verb
+from . import finetune as finetune_verb
 from . import model as model_verbs
+from . import predict as predict_verb
 from . import report as report_verb
+from . import train as train_verb
 from . import validate as validate_verb
 from .options import (
     CohortName,
@@ -23,7 +26,6 @@ from .options import (
     FilterFile,
     Jobs,
     Json,
-    ModelName,
     Out,
     Resume,
     Seed,
@@ -212,85 +214,10 @@ def prepare(
     raise_unfinished(done.failed)
 
 
-@app.command()
-def train(
-    cohort: CohortName,
-    out: Out,
-    modality: Annotated[str | None, typer.Option(help="t1w, ap, fa, peaks, or a stack such as t1w+fa.")] = None,
-    bundles: Annotated[list[str] | None, typer.Option("--bundles", help="Bundle labels; all by default.")] = None,
-    folds: Annotated[int | None, typer.Option(min=1, help="Models, so that each control is scored unseen.")] = None,
-    filters: FilterFile = None,
-    config: Config = None,
-    device: Device = None,
-    seed: Seed = None,
-    resume: Resume = False,
-) -> None:
-    """Train a source model, or K of them."""
-    from ..config import Train, resolve
-    from ..segmentation.training import train as train_model
-
-    flags = {"modality": modality, "bundles": words(bundles), "folds": folds, "device": device, "seed": seed}
-    options = resolve(Train, flags, config)
-    model = train_model(cohort_of(cohort, filters), **vars(options), out=out, resume=resume, progress=progress)
-    say(str(model), f"Checkpoint: {out}")
-
-
-@app.command()
-def finetune(
-    model: ModelName,
-    cohort: CohortName,
-    out: Out,
-    strategy: Annotated[str | None, typer.Option(help="Transfer strategy, such as decoder, full, scratch.")] = None,
-    folds: Annotated[int | None, typer.Option(min=2, help="Folds over participants.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Controls to predict too, to measure forgetting.")] = None,
-    filters: FilterFile = None,
-    config: Config = None,
-    device: Device = None,
-    seed: Seed = None,
-    resume: Resume = False,
-) -> None:
-    """Adapt a model to patients in K folds; each patient is predicted by the model that never saw it."""
-    from ..config import Finetune, resolve
-    from ..pipeline import finetune_cohort
-
-    options = resolve(Finetune, {"strategy": strategy, "folds": folds, "device": device, "seed": seed}, config)
-    predictions = finetune_cohort(
-        model,
-        filtered(cohort, filters) or cohort,
-        out=out,
-        reference=filtered(reference, filters),
-        **vars(options),
-        resume=resume,
-        progress=progress,
-    )
-    say(f"Out-of-fold predictions of {len(predictions.cohort)} participants: {predictions.cohort.root}")
-    raise_unfinished(predictions.failed)
-
-
-@app.command()
-def predict(
-    model: ModelName,
-    cohort: CohortName,
-    out: Out,
-    filters: FilterFile = None,
-    device: Device = None,
-    resume: Resume = False,
-) -> None:
-    """Segment a cohort: masks and probabilities on each participant's own grid."""
-    from ..names import find_model
-    from ..segmentation.checkpoints import load_model
-    from ..segmentation.prediction import predict as predict_cohort
-
-    predictions = predict_cohort(
-        load_model(find_model(model)),
-        cohort_of(cohort, filters),
-        out=out,
-        device=device or "auto",
-        resume=resume,
-        progress=progress,
-    )
-    say(f"Masks and probabilities of {len(predictions.cohort)} participants: {out}")
-    raise_unfinished(predictions.failed)
+# Registered here, among the verbs of this module: --help lists them in the order in which a study needs them.
+app.command("train")(train_verb.train)
+app.command("finetune")(finetune_verb.finetune)
+app.command("predict")(predict_verb.predict)
 
 
 @app.command()
@@ -362,7 +289,6 @@ def check(
         raise DataError(report.summary)
 
 
-# In the order in which a study needs them; --help lists them so.
 app.command("deform")(deform_verb.deform)
 app.command("features")(features_verb.features)
 app.command("report")(report_verb.report)

@@ -1,6 +1,7 @@
 """Who and what enters a decomposition, after names were turned into things."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,11 +48,13 @@ def gather(
     reference: str | Path | Cohort | None = None,
     target_controls: str | Path | Cohort | None = None,
     progress: Progress | None = None,
+    bundles: Sequence[str] = (),
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
 
     Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``. Without
-    ``target_controls`` they are the cohort's own of group ``target_control``, if it has any.
+    ``target_controls`` they are the cohort's own of group ``target_control``, if it has any. ``bundles`` are labels
+    that the model is going to learn: patients may have masks of these alone.
 
     Raises
     ------
@@ -64,20 +67,33 @@ def gather(
 
     loaded = load_model(find_model(model))
     found = find_cohort(cohort, progress)
-    patients = found.where(group="glioma")
-    if not len(patients):
-        raise DataError(
-            f"The cohort to decompose must hold patients; {found.name} has no participant with group 'glioma' in "
-            "participants.tsv. Fill in the group column, or name another cohort."
-        )
+    patients = find_patients(found)
     controls, seen = unseen_controls(loaded, found, reference, progress)
     targets, seen_targets = _target_controls(loaded, found, target_controls, progress)
     inputs = Inputs(
         model=loaded, patients=patients, controls=controls, seen=(*seen, *seen_targets), target_controls=targets
     )
     for part in inputs.cohorts.values():
-        _require_common_bundles(loaded, part)
+        if part is not patients or not bundles:
+            _require_common_bundles(loaded, part)
     return inputs
+
+
+def find_patients(cohort: Cohort) -> Cohort:
+    """The patients of a cohort.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    patients = cohort.where(group="glioma")
+    if not len(patients):
+        raise DataError(
+            f"The cohort must hold patients; {cohort.name} has no participant with group 'glioma' in "
+            "participants.tsv. Fill in the group column, or name another cohort."
+        )
+    return patients
 
 
 def _target_controls(

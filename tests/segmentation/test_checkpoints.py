@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from shiftkit.segmentation.checkpoints import Model, load_model, save_model
 from shiftkit.segmentation.data import load_sample
 from shiftkit.segmentation.exporting import export_model, verify_model
 from shiftkit.segmentation.features import encoder_layers, feature_means, feature_statistics
+from shiftkit.segmentation.network import build_network
 from shiftkit.types import Cohort
 
 from .conftest import BUNDLES, SHAPE
@@ -109,27 +112,54 @@ def test_torchscript_gives_the_same_output(make_model: MakeModel, tmp_path: Path
         export_model(model, tmp_path / "m.tf", "tensorflow")
 
 
-def test_onnx_gives_the_same_output(make_model: MakeModel, tmp_path: Path) -> None:
-    """What is exported computes what the network computes, in another runtime; without one it says what to install."""
-    model = make_model()
-    try:
-        import onnxruntime  # pyright: ignore
-        import onnxscript  # noqa: F401  # pyright: ignore
-    except ImportError:
-        with pytest.raises(ConfigError, match="pip install onnx onnxscript"):
-            export_model(model, tmp_path / "m.onnx", "onnx")
-        return
+@pytest.mark.parametrize(
+    ("network", "normalization"),
+    [("unet", "instance"), ("unet", "batch"), ("segresnet", "instance"), ("dynunet", "instance")],
+)
+@pytest.mark.filterwarnings("error")
+def test_onnx_gives_the_same_output(
+    network: str,
+    normalization: str,
+    make_model: MakeModel,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """What is exported computes what the network computes, in another runtime; one file, and PyTorch says nothing."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = with_network(make_model(), network, normalization)
     export_model(model, tmp_path / "m.onnx", "onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    assert capfd.readouterr() == ("", "")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     image = torch.rand(1, 4, *SHAPE)
-    made = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"image": image.numpy()})[0]
+    made = torch.from_numpy(session.run(["logits"], {"image": image.numpy()})[0])
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(made), model.network(image), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(made, model.network(image), atol=1e-4, rtol=1e-3)
+
+
+def test_without_onnx_the_extra_is_named(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the packages are not installed, the error says which extra brings them, and nothing is written."""
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"pip install 'shiftkit\[export\]'"):
+        export_model(make_model(), tmp_path / "m.onnx", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_network(model: Model, name: str, normalization: str = "instance") -> Model:
+    """The same model with another kind of network; batch statistics are moved off their start."""
+    architecture = dataclasses.replace(model.architecture, name=name, normalization=normalization)
+    torch.manual_seed(1)
+    network = build_network(architecture)
+    with torch.no_grad():
+        network(torch.rand(1, 4, *SHAPE))
+    return dataclasses.replace(model, network=network.eval(), architecture=architecture)
 
 
 def test_a_known_image_is_known_under_any_name(controls: Cohort, make_model: MakeModel) -> None:
     """Seen-ness goes by voxels and affine, not by participant id."""
-    import dataclasses
-
     from shiftkit.segmentation.training import digests
 
     case = controls.cases[0]

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import socket
 import subprocess
 import sys
@@ -14,9 +15,12 @@ from shiftkit.segmentation.adaptation import add_bundles, add_inputs, refresh_st
 from shiftkit.segmentation.checkpoints import Model, load_model
 from shiftkit.segmentation.data import load_sample
 from shiftkit.segmentation.fitting import Anchor, Schedule, fit
+from shiftkit.segmentation.folds import fold_members, split_fold
 from shiftkit.segmentation.network import Architecture, build_network, level_of, levels, part_of
+from shiftkit.segmentation.plan import TransferPlan, plan_transfer
+from shiftkit.segmentation.shots import finetune_shots
 from shiftkit.segmentation.strategies import STRATEGIES, freeze
-from shiftkit.segmentation.transfer import finetune, finetune_shots, fold_members, split_fold
+from shiftkit.segmentation.transfer import finetune
 from shiftkit.types import Bundle, Case, Cohort
 
 from .conftest import BUNDLES, SHAPE
@@ -146,6 +150,82 @@ def test_learning_curves_cover_every_combination(patients: Cohort, make_model: M
         assert seen[0] == seen[1] and len(seen[0]) == count
 
 
+def test_more_shots_than_patients_are_refused_before_anything_is_trained(
+    patients: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Of 2, 3 and 9 patients, four outside a fold allow the first two: nothing is loaded, trained or written."""
+    for shots, draws, told in (((2, 3, 9), 1, "the 4 patients outside a fold; got 9"), ((2,), 0, "at least one draw")):
+        with pytest.raises(ConfigError, match=told):
+            finetune_shots(make_model(), patients, out=tmp_path / "t", shots=shots, draws=draws, folds=3)
+    with pytest.raises(ConfigError, match="the 4 patients outside a fold; got 5, 0"):
+        finetune_shots(make_model(), patients, out=tmp_path / "t", shots=(5, 0), folds=3)
+    with pytest.raises(ConfigError, match="--strategy is one of"):
+        finetune_shots(make_model(), patients, out=tmp_path / "t", shots=(2,), strategies=("magic",))
+    assert not (tmp_path / "t").exists()
+
+
+def announced(model: Model, cohort: Cohort, out: Path, **options: object) -> TransferPlan:
+    told: list[TransferPlan] = []
+    finetune(model, cohort, out=out, folds=2, epochs=1, device="cpu", announce=told.append, **options)
+    (plan,) = told
+    return plan
+
+
+@pytest.mark.parametrize("name", ["decoder", "scratch", "none"])
+def test_the_plan_is_what_happens(name: str, patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """What the plan calls frozen is the source's to the bit afterwards, what it calls skipped is not."""
+    model = make_model()
+    plan = announced(model, patients, tmp_path / "t", strategy=name)
+    before, after = model.network.state_dict(), load_model(tmp_path / "t" / "fold-2").network.state_dict()
+    assert sorted((*plan.loaded, *plan.skipped)) == sorted(before)
+    assert sorted((*plan.trained, *plan.frozen)) == sorted(key for key, _ in model.network.named_parameters())
+    weights = [key for key in before if key.endswith("conv.weight")]
+    assert all(torch.equal(before[key], after[key]) for key in plan.frozen)
+    assert not any(torch.equal(before[key], after[key]) for key in plan.skipped if key in weights)
+    assert not any(torch.equal(before[key], after[key]) for key in plan.trained if key in weights)
+    said = str(plan)
+    assert f"Loaded {len(plan.loaded)} tensors of small; skipped {len(plan.skipped)}" in said
+    millions = sum(before[key].numel() for key in plan.frozen) / 1e6
+    assert f"frozen {len(plan.frozen)} ({millions:.2f} M parameters)" in said
+    kept = json.loads((tmp_path / "t" / "fold-2" / "transfer.json").read_text())
+    assert kept["frozen"] == list(plan.frozen) and kept["skipped"] == list(plan.skipped)
+
+
+def test_the_plan_says_which_heads_and_inputs_are_new(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """With a bundle and a modality added, heads are told apart by name, and the tensors that grew are listed."""
+    model = make_model(bundles=BUNDLES[:1])
+    source = dataclasses.replace(model, modality="fa")
+    wider = add_inputs(add_bundles(source, BUNDLES), "fa+t1w")
+    plan = plan_transfer(source, wider, "full", STRATEGIES["full"])
+    assert (plan.heads, plan.new_heads, plan.new_inputs) == (BUNDLES[:1], BUNDLES[1:], ("t1w",))
+    assert "model.0.conv.unit0.conv.weight" in plan.widened
+    assert "model.2.1.conv.unit0.conv.weight" in plan.widened
+    assert "Heads mapped by name: AFleft; new, from the mean of these: AFright." in str(plan)
+    assert "New input: t1w, with weights that start at zero." in str(plan)
+    assert announced(model, patients, tmp_path / "t", bundles=["AFright"]).new_heads == BUNDLES[1:]
+    assert load_model(tmp_path / "t" / "fold-1").bundles == BUNDLES
+
+
+@pytest.mark.parametrize("network", ["segresnet", "dynunet"])
+def test_each_tensor_is_counted_once(network: str, make_model: MakeModel) -> None:
+    """Networks without running statistics load as many tensors as they train and freeze, whatever their names."""
+    architecture = dataclasses.replace(make_model().architecture, name=network)
+    model = dataclasses.replace(make_model(), network=build_network(architecture), architecture=architecture)
+    plan = plan_transfer(model, model, "decoder", STRATEGIES["decoder"])
+    assert len(plan.loaded) == len(plan.trained) + len(plan.frozen)
+    assert len({model.network.state_dict()[name].data_ptr() for name in plan.loaded}) == len(plan.loaded)
+
+
+def test_adabn_says_what_it_estimates(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """The plan lists the running statistics; a network without any is refused before anything is written."""
+    plan = announced(make_model(normalization="batch"), patients, tmp_path / "t", strategy="adabn")
+    assert plan.trained == () and len(plan.estimated) > 6 and all("running_" in key for key in plan.estimated)
+    assert f"estimated on the patients: {len(plan.estimated)} tensors" in str(plan)
+    with pytest.raises(ConfigError, match="--normalization batch"):
+        finetune(make_model(), patients, out=tmp_path / "u", strategy="adabn", folds=2)
+    assert not (tmp_path / "u").exists()
+
+
 def test_added_bundles_leave_the_others_as_they_were(make_model: MakeModel) -> None:
     """Heads are mapped by name: known bundles are predicted as before; a new one starts from their mean."""
     model = make_model()
@@ -256,6 +336,9 @@ def test_bad_requests_are_refused(patients: Cohort, make_model: MakeModel, tmp_p
         finetune(make_model(bundles=(Bundle.parse("CC"),)), patients, out=tmp_path / "c")
     with pytest.raises(DataError, match="t1w"):
         finetune(make_model(), patients, out=tmp_path / "d", folds=2, modality="fa+t1w")
+    with pytest.raises(DataError, match=r"asks for CC AF, cohort patients has masks of AFleft AFright"):
+        finetune(make_model(), patients, out=tmp_path / "e", folds=2, bundles=["CC", "AF", "AFleft"])
+    assert list(tmp_path.iterdir()) == []
 
 
 DDP = """

@@ -1,0 +1,71 @@
+"""``shiftkit train``: a source model, or one a fold."""
+
+from typing import Annotated
+
+import typer
+
+from .options import CohortName, Config, Device, FilterFile, Out, Resume, Seed, cohort_of, progress, say, words
+
+
+def train(
+    cohort: CohortName,
+    out: Out,
+    modality: Annotated[str | None, typer.Option(help="t1w, ap, fa, peaks, or a stack such as t1w+fa.")] = None,
+    bundles: Annotated[list[str] | None, typer.Option("--bundles", help="Bundle labels; all by default.")] = None,
+    folds: Annotated[int | None, typer.Option(min=1, help="Models, so that each control is scored unseen.")] = None,
+    network: Annotated[str | None, typer.Option(help="unet (default), segresnet or dynunet.")] = None,
+    normalization: Annotated[
+        str | None, typer.Option(help="instance (default), or batch: unet only, for the strategy adabn.")
+    ] = None,
+    spacing: Annotated[
+        float | None, typer.Option("--spacing", min=0.5, max=5.0, help="Voxel size of the model's grid in mm.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the participants; 30 by default.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Participants a step, over all processes together.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many validations without a better one.")
+    ] = None,
+    augmentation: Annotated[str | None, typer.Option(help="none, light (default), strong or acquisition.")] = None,
+    filters: FilterFile = None,
+    config: Config = None,
+    device: Device = None,
+    seed: Seed = None,
+    resume: Resume = False,
+) -> None:
+    """Train a source model, or K of them.
+
+    Participants with split 'train' in participants.tsv are trained on, those
+    with 'val' choose the epoch, those with 'test' are never looked at. With
+    --folds the column is not used: each control is predicted by the model that
+    never saw it, into OUT/predictions.
+    """
+    from ..config import Train, resolve
+    from ..segmentation.grids import box_shape
+    from ..segmentation.training import train as train_model
+
+    flags = {
+        "modality": modality,
+        "bundles": words(bundles),
+        "folds": folds,
+        "network": network,
+        "normalization": normalization,
+        "spacing_mm": spacing,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "patience": patience,
+        "augmentation": augmentation,
+        "device": device,
+        "seed": seed,
+    }
+    options = resolve(Train, flags, config)
+    model = train_model(
+        cohort_of(cohort, filters),
+        **vars(options),
+        shape=box_shape(options.spacing_mm),  # a finer grid is not a smaller box
+        out=out,
+        resume=resume,
+        progress=progress,
+    )
+    say(str(model), f"Checkpoint: {out}")

@@ -1,0 +1,275 @@
+"""The verbs train, finetune and predict on small cohorts: what they print, write and refuse."""
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import shiftkit as sk
+from shiftkit import cohorts
+from shiftkit.cli import main
+from shiftkit.config import Finetune, Train
+from shiftkit.images import read_image, write_image
+from shiftkit.segmentation import training, transfer
+from shiftkit.segmentation.checkpoints import Model, load_model, save_model
+from shiftkit.segmentation.grids import box_shape
+from shiftkit.segmentation.strategies import STRATEGIES
+from shiftkit.segmentation.training import digests
+from shiftkit.tables import CURVES, SHOTS, read_table
+from shiftkit.types import Bundle, Cohort, Volume
+
+from .conftest import BUNDLES, write_cohort
+
+MakeModel = Callable[..., Model]
+
+
+@pytest.fixture
+def source(make_model: MakeModel, tmp_path: Path) -> str:
+    """A small model on disk."""
+    save_model(make_model(), tmp_path / "small")
+    return str(tmp_path / "small")
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_help_lists_every_strategy_as_the_library_describes_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list in ``finetune --help``, which is read without PyTorch, is that of the strategies."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["finetune", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for name, strategy in STRATEGIES.items():
+        assert f"{name} {strategy.description}" in told
+
+
+@pytest.mark.parametrize(("stage", "function"), [(Train, training.train), (Finetune, transfer.finetune)])
+def test_settings_are_the_functions_own_with_the_same_defaults(stage: type, function: Callable[..., object]) -> None:
+    """Every configuration key is a parameter of the function it configures, and means the same when left out."""
+    parameters = inspect.signature(function).parameters
+    own = {"shots", "draws", "jobs"} if stage is Finetune else set()  # of learning curves, which are a function beside
+    for field in dataclasses.fields(stage):
+        if field.name not in own:
+            assert parameters[field.name].default == field.default, field.name
+
+
+def test_flags_of_train_reach_the_training(
+    patients: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each flag arrives under its parameter's name; a key in the file counts where no flag is given."""
+    got: dict[str, object] = {}
+
+    def record(cohort: Cohort, **options: object) -> str:
+        got.update(options)
+        return "trained"
+
+    monkeypatch.setattr(training, "train", record)
+    (tmp_path / "c.toml").write_text('[train]\nmodality = "fa"\nepochs = 7\npatience = 2\n')
+    words = "--network segresnet --normalization batch --spacing 3 --epochs 5 --batch-size 2 --augmentation strong"
+    given = ["--cohort", str(patients.root), "--out", str(tmp_path / "m"), "--config", str(tmp_path / "c.toml")]
+    assert main(["train", *given, *words.split()]) == 0
+    assert (got["network"], got["normalization"], got["spacing_mm"], got["modality"]) == ("segresnet", "batch", 3, "fa")
+    assert got["shape"] == (64, 80, 64)
+    assert (got["epochs"], got["batch_size"], got["patience"], got["augmentation"]) == (5, 2, 2, "strong")
+    (tmp_path / "c.toml").write_text('[train]\nepochs = "five"\n[finetune]\nshots = [2, "four"]\n')
+    assert main(["train", *given]) == 2
+    told = last_line(capsys)
+    assert "epochs must be a whole number" in told and "shots must be a list, each item a whole number" in told
+
+
+def test_the_box_holds_a_brain_at_every_spacing() -> None:
+    """At least 160 × 200 × 160 mm, no side more than 15 voxels longer, and the box of before at the default."""
+    assert box_shape(training.SPACING_MM) == training.SHAPE
+    for spacing in np.linspace(0.5, 5, 46):
+        lengths = np.array(box_shape(spacing)) * spacing - [160, 200, 160]
+        assert (lengths > -1e-9).all() and (lengths < 16 * spacing).all()
+        assert not (np.array(box_shape(spacing)) % 16).any()
+
+
+def test_segmenting_imports_neither_monai_nor_accelerate() -> None:
+    """Importing them takes as long as segmenting one participant; the U-Net that ships needs neither."""
+    code = (
+        "import sys; import shiftkit.cli.app, shiftkit.segmentation.routing; from shiftkit.names import find_model;"
+        "shiftkit.segmentation.routing.open_models([find_model('reference')]);"
+        "print([name for name in ('monai', 'accelerate', 'matplotlib', 'sklearn', 'nilearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_finetune_prints_what_is_loaded_trained_and_frozen(
+    source: str, patients: Cohort, controls: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, before the folds: counts as they are in the network, new heads and inputs by name."""
+    words = ["finetune", "--model", source, "--cohort", str(patients.root), "--reference", str(controls.root)]
+    options = ["--folds", "2", "--epochs", "1", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "t"), *options]) == 0
+    told = capsys.readouterr().out
+    tensors = len(load_model(Path(source)).network.state_dict())
+    assert told.count("Loaded") == 1 and f"Loaded {tensors} tensors of small; skipped 0; training" in told
+    assert re.search(r"frozen \d+ \(0\.\d\d M parameters\)", told)
+    assert main([*words, "--out", str(tmp_path / "u"), *options, "--strategy", "magic"]) == 2
+    assert f"--strategy is one of {', '.join(STRATEGIES)}; got 'magic'" in last_line(capsys)
+    assert not (tmp_path / "u").exists()
+
+
+def test_learning_curves_end_to_end(
+    source: str, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--shots`` writes tables, figure and record; interrupted and resumed, tables are the same to the byte."""
+    out = tmp_path / "curves"
+    words = ["finetune", "--model", source, "--cohort", str(patients.root), "--out", str(out), "--shots", "1,2"]
+    words += ["--draws", "2", "--folds", "2", "--epochs", "1", "--device", "cpu", "--jobs", "1"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "With 2 patients, decoder reaches a Dice of" in told and told.count("Strategy ") == 2
+    runs, curves = (read_table(out / "tables" / f"{table.name}.tsv", table) for table in (SHOTS, CURVES))
+    keys = runs[["strategy", "shots", "draw"]].drop_duplicates()
+    assert len(keys) == 2 * 2 * 2 + 1
+    assert set(runs["bundle"] + runs["hemisphere"]) == {"allall", "AFleft", "AFright"}
+    assert set(curves["n_patients"]) == {6}
+    for name in ("tables/shots.json", "figures/shots.svg", "config.toml", "run.json", "logs/failed.tsv"):
+        assert (out / name).is_file(), name
+    assert (out / "scratch" / "shots-2" / "draw-1" / "predictions" / "participants.tsv").is_file()
+    before = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
+    assert main(words) == 2
+    assert "--resume" in last_line(capsys)
+    assert main([*words, "--resume"]) == 0
+    assert {path.name: path.read_bytes() for path in (out / "tables").iterdir()} == before
+    parts = tmp_path / "parts"
+    options = {"shots": (1, 2), "draws": 2, "folds": 2, "epochs": 1, "device": "cpu", "jobs": 1}
+    with pytest.raises(KeyboardInterrupt):
+        sk.finetune(source, patients, out=parts, **options, progress=stop_after_five_folds)
+    assert not (parts / "tables").exists()
+    sk.finetune(source, patients, out=parts, **options, resume=True)
+    assert {path.name: path.read_bytes() for path in (parts / "tables").iterdir()} == before
+
+
+def stop_after_five_folds(done: int, total: int, text: str) -> None:
+    if text == "Learning curves, folds" and done == 5:
+        raise KeyboardInterrupt
+
+
+def test_impossible_learning_curves_end_with_2_at_once(
+    source: str, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More patients than a fold leaves, a strategy that uses none, words for numbers: refused, and nothing written."""
+    words = ["finetune", "--model", source, "--cohort", str(patients.root), "--out", str(tmp_path / "t")]
+    for more, told in (
+        (["--shots", "2,5", "--folds", "3"], "between 1 and the 4 patients outside a fold; got 5"),
+        (["--shots", "2", "--strategy", "none"], "a strategy that uses patients"),
+        (["--shots", "two"], "whole numbers"),
+    ):
+        assert main([*words, *more]) == 2
+        assert told in last_line(capsys)
+    assert not (tmp_path / "t").exists()
+
+
+def test_learning_curves_have_a_python_function(source: str, patients: Cohort, tmp_path: Path) -> None:
+    """``sk.finetune(shots=…)`` returns the curves, with the same numbers as its table."""
+    curves = sk.finetune(
+        source, patients, out=tmp_path / "t", shots=(2,), draws=1, folds=2, epochs=1, device="cpu", jobs=1
+    )
+    written = read_table(tmp_path / "t" / "tables" / "learning_curves.tsv", CURVES)
+    np.testing.assert_allclose(written["value"], curves.to_frame()["value"], rtol=1e-9)
+
+
+def change_images(root: Path, change: Callable[[Volume], Volume]) -> str:
+    for path in root.rglob("*_param-fa_dwimap.nii.gz"):
+        write_image(change(read_image(path)), path)
+    return str(root)
+
+
+CHANGES: dict[str, tuple[Callable[[Volume], Volume], str]] = {
+    "channels": (lambda v: v.with_array(np.stack([v.array] * 2, axis=-1)), "fa has 1 channels; sub-p0"),
+    "spacing": (lambda v: dataclasses.replace(v, affine=np.diag([6.0, 6, 6, 1])), "voxels of 6 × 6 × 6 mm"),
+}
+
+
+@pytest.mark.parametrize("verb", ["predict", "finetune"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_images_that_do_not_fit_the_model_end_with_5_and_leave_nothing(
+    change: str, verb: str, source: str, controls: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message says which channel or spacing of which file, and what the model needs."""
+    write_cohort(tmp_path / "other", 4, group="glioma", prefix="p")
+    cohort = change_images(tmp_path / "other", CHANGES[change][0])
+    words = [verb, "--model", source, "--cohort", cohort, "--out", str(tmp_path / "out")]
+    more = ["--reference", str(controls.root), "--folds", "2"] if verb == "finetune" else []
+    assert main([*words, *more]) == 5
+    assert CHANGES[change][1] in last_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bundles_that_do_not_fit_end_with_5_and_can_be_added(
+    source: str, controls: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cohort with masks of another bundle: both lists are named; with ``--bundles`` the model learns it."""
+    other = write_cohort(
+        tmp_path / "other", 4, group="glioma", prefix="p", bundles=(Bundle.parse("ILFleft"), Bundle.parse("ILFright"))
+    )
+    words = ["finetune", "--model", source, "--cohort", str(other.root), "--reference", str(controls.root)]
+    words += ["--folds", "2", "--epochs", "1", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(words) == 5
+    told = last_line(capsys)
+    assert "predicts AFleft AFright, cohort other has reference masks of ILFleft ILFright" in told
+    assert main([*words, "--bundles", "ILF"]) == 3
+    assert "--bundles asks for ILF, cohort other has masks of ILFleft ILFright" in last_line(capsys)
+    assert main([*words, "--bundles", "ILFleft,ILFright", "--shots", "2"]) == 5
+    assert "Learning curves compare with the source model as it is" in last_line(capsys)
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--bundles", "ILFleft,ILFright"]) == 0
+    assert "mapped by name: AFleft AFright; new, from the mean of these: ILFleft ILFright" in capsys.readouterr().out
+    assert [bundle.name for bundle in load_model(tmp_path / "out" / "fold-2").bundles] == ["AF", "AF", "ILF", "ILF"]
+
+
+def test_a_missing_modality_ends_with_3_and_names_it(
+    make_model: MakeModel, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message says what the model reads and what the participant has."""
+    model = dataclasses.replace(make_model(), modality="t1w")
+    save_model(model, tmp_path / "m")
+    words = ["predict", "--model", str(tmp_path / "m"), "--cohort", str(patients.root), "--out", str(tmp_path / "out")]
+    assert main(words) == 3
+    assert "The model reads t1w; sub-p05 has fa, peaks" in last_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_averages_mirrors_and_leaves_probabilities_out(
+    source: str, make_model: MakeModel, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two models are averaged as the library does; without probabilities there are masks alone."""
+    save_model(make_model(seed=1), tmp_path / "second")
+    words = ["predict", "--model", source, "--model", str(tmp_path / "second"), "--cohort", str(patients.root)]
+    assert main([*words, "--mirrored", "--out", str(tmp_path / "a"), "--device", "cpu"]) == 0
+    expected = sk.predict([source, tmp_path / "second"], patients, out=tmp_path / "b", mirrored=True, device="cpu")
+    for case in expected.cohort:
+        for bundle in BUNDLES:
+            made = cohorts.probability_path(tmp_path / "a", case.key, bundle)
+            assert made.read_bytes() == case.probabilities[bundle].read_bytes()
+    assert main([*words, "--no-probabilities", "--out", str(tmp_path / "c"), "--device", "cpu"]) == 0
+    assert list((tmp_path / "c").rglob("*probseg.nii.gz")) == []
+    assert len(list((tmp_path / "c").rglob("*_mask.nii.gz"))) == 12
+    assert "Masks of 6 participants" in capsys.readouterr().out
+
+
+def test_a_folder_of_folds_routes_and_ends_with_4_for_whom_all_have_seen(
+    make_model: MakeModel, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The participant that every fold was trained on is named with the reason; the others are segmented."""
+    for number in (1, 2):
+        seen = digests(patients.cases[:1], "fa")
+        save_model(dataclasses.replace(make_model(), participants=seen), tmp_path / "src" / f"fold-{number}")
+    words = ["predict", "--model", str(tmp_path / "src"), "--cohort", str(patients.root), "--out", str(tmp_path / "p")]
+    assert main(words) == 4
+    assert "1 failed (sub-p00: A participant is segmented by folds that never saw them" in last_line(capsys)
+    assert main([*words, "--model", str(tmp_path / "src" / "fold-1")]) == 2
+    assert "is a folder of folds" in last_line(capsys)
