@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..errors import ConfigError, DataError, raise_all
 from ..parallel import in_parallel
+from ..progress import Progress
 from ..status import Status
 from ..types import Bundle, Case, Cohort, Predictions, Volume
 from .anatomy import Anatomy
@@ -21,7 +22,6 @@ from .score_table import ScoreTable
 
 __all__ = ["METRICS", "score"]
 
-Progress = Callable[[int, int, str], None]
 _Row = dict[str, Any]
 _NAN = float("nan")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..files import write_text
-from ..names import Progress
+from ..progress import Progress
 from ..types import Bundle, Cohort, Finding
 from .cases import CasePicture, Convention, worst_first
 

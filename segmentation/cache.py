@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import overload
 
 from ..errors import ConfigError
+from ..progress import Progress
 from ..types import Bundle, Case
 from .data import Sample, load_sample
 
 MEMORY_GIB = 4.0
 """Memory for the samples of one training, unless told otherwise."""
-
-Progress = Callable[[int, int, str], None]
 
 
 class SampleCache(Sequence[Sample]):

@@ -1,6 +1,6 @@
 """Embeddings: what each depth of a network makes of each region, one vector a participant and region."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from ..embeddings import Array, Embeddings, read_note
 from ..errors import ConfigError, DataError, ModelMismatchError
 from ..images import read_mask, resample
+from ..progress import Progress
 from ..types import Case, Cohort
 from .checkpoints import Model
 from .data import COORDINATE_CHANNELS, Sample, load_sample
 from .devices import pick_device
 
-Progress = Callable[[int, int, str], None]
 Place = tuple[str, str, str]
 """Region, bundle and hemisphere."""
 

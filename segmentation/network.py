@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-from .unet import UNet
 
 NETWORKS = ("unet", "segresnet", "dynunet")
 
@@ -69,9 +68,19 @@ def build_network(architecture: Architecture) -> nn.Module:
     depth = len(architecture.channels)
     inputs, outputs = architecture.in_channels, architecture.out_channels
     if architecture.name == "unet":
-        network: nn.Module = UNet(inputs, outputs, architecture.channels, architecture.normalization)
+        from monai.networks.nets.unet import UNet
+
+        network: nn.Module = UNet(
+            spatial_dims=3,
+            in_channels=inputs,
+            out_channels=outputs,
+            channels=architecture.channels,
+            strides=(2,) * (depth - 1),
+            num_res_units=2,
+            norm=(architecture.normalization, {"affine": True}),
+        )
     elif architecture.name == "segresnet":
-        from monai.networks.nets.segresnet import SegResNet  # here: importing MONAI takes as long as segmenting
+        from monai.networks.nets.segresnet import SegResNet
 
         network = SegResNet(
             in_channels=inputs, out_channels=outputs, init_filters=architecture.channels[0], norm="instance"

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..cohorts import (
 from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
 from ..files import atomic, write_text
 from ..images import write_image
+from ..progress import Progress
 from ..types import Case, Cohort, Predictions, Volume
 from .checkpoints import Model
 from .confidence import confidence
@@ -29,7 +31,6 @@ from .devices import pick_device
 from .inference import ensemble_head, infer, predict_probabilities
 from .patches import Size, require_fit
 
-Progress = Callable[[int, int, str], None]
 __all__ = [
     "close_predictions",
     "infer",
@@ -95,25 +96,48 @@ def predict(
     models = [model] if isinstance(model, Model) else list(model)
     first = ensemble_head(models)
     name = first.name if len(models) == 1 else f"{first.name}×{len(models)}"
-    made_by: dict[str, Any] = {"Name": name, "Digest": [one.digest for one in models], "Modality": first.modality}
+    made_by = provenance(name, models, mirrored, window)
+    report = _counted(progress, len(cohort), f"Segmenting {cohort.name} with {name}")
+    with left_as_it_was_found(out):
+        open_predictions(out, cohort, made_by, resume)
+        failed = segment(models, cohort.cases, out, probabilities, mirrored, device, report, window)
+    return close_predictions(out, cohort, name, first.modality, failed)
+
+
+def provenance(name: str, models: Sequence[Model], mirrored: bool, window: Size | None) -> dict[str, Any]:
+    """What a folder of predictions says of how it was made.
+
+    Raises
+    ------
+    ConfigError
+        If the window does not fit a network's strides or its box.
+    """
+    made_by: dict[str, Any] = {
+        "Name": name,
+        "Digest": [one.digest for one in models],
+        "Modality": models[0].modality,
+    }
     if mirrored:
         made_by["Mirrored"] = True
     if window is not None:
         for one in models:
             require_fit("window", window, one.architecture, one.shape)
         made_by["Window"] = list(window)
+    return made_by
+
+
+@contextmanager
+def left_as_it_was_found(out: Path) -> Generator[None]:
+    """Take back what was written into a new or empty folder if an error ends the block: nothing passes for a result."""
     existed, empty = out.is_dir(), not out.is_dir() or not any(out.iterdir())
-    open_predictions(out, cohort, made_by, resume)
-    report = _counted(progress, len(cohort), f"Segmenting {cohort.name} with {name}")
     try:
-        failed = segment(models, cohort.cases, out, probabilities, mirrored, device, report, window)
+        yield
     except ShiftkitError:
-        if empty:  # nobody could be segmented: no folder that passes for a result
+        if empty and out.is_dir():
             shutil.rmtree(out)
             if existed:
                 out.mkdir()
         raise
-    return close_predictions(out, cohort, name, first.modality, failed)
 
 
 def segment(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from ..errors import ConfigError
 from ..files import write_text
 from ..images import image_digest
+from ..progress import Progress
 from ..types import Bundle, Case, Cohort
 from .cache import load_samples
 from .checkpoints import Model, load_model, save_model
@@ -22,8 +23,6 @@ from .network import Architecture, build_network
 from .patches import Size
 from .settings import require_same
 from .thresholds import measure_overconfidence
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,22 +2,28 @@
 
 import dataclasses
 import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ..errors import ConfigError, DataError, ShiftkitError
 from ..files import write_text
 from ..images import image_digest
+from ..progress import Progress
 from ..types import Case, Cohort, Predictions
 from .checkpoints import Model, load_model
-from .prediction import close_predictions, ensemble_head, open_predictions, predict, segment
-
-Progress = Callable[[int, int, str], None]
+from .inference import ensemble_head
+from .patches import Size
+from .prediction import (
+    close_predictions,
+    left_as_it_was_found,
+    open_predictions,
+    predict,
+    provenance,
+    segment,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +115,7 @@ def predict_with(
     out: Path,
     probabilities: bool = True,
     mirrored: bool = False,
+    window: Size | None = None,
     device: str = "auto",
     resume: bool = False,
     progress: Progress | None = None,
@@ -122,7 +129,7 @@ def predict_with(
     ----------
     models : Model, sequence of Model or Folds
         One, several to be averaged, or folds.
-    cohort, out, probabilities, mirrored, device, resume, progress
+    cohort, out, probabilities, mirrored, window, device, resume, progress
         As in `prediction.predict`.
 
     Raises
@@ -137,46 +144,43 @@ def predict_with(
             out=out,
             probabilities=probabilities,
             mirrored=mirrored,
+            window=window,
             device=device,
             resume=resume,
             progress=progress,
         )
-    made_by: dict[str, Any] = {
-        "Name": models.name,
-        "Digest": [model.digest for model in models.models.values()],
-        "Modality": models.head.modality,
-        "Routed": True,
-        **({"Mirrored": True} if mirrored else {}),
-    }
+    made_by = {**provenance(models.name, list(models.models.values()), mirrored, window), "Routed": True}
     routes = models.routes(cohort)
     if not any(routes.values()):
         raise DataError(
             f"A participant is segmented by folds that never saw them; all {len(models.models)} folds of {models.name} "
             f"have seen all {len(cohort)} cases of {cohort.name}. Use models trained without them."
         )
-    existed, empty = out.is_dir(), not out.is_dir() or not any(out.iterdir())
-    open_predictions(out, cohort, made_by, resume)
     failed: dict[str, str] = {}
-    problem: ShiftkitError | None = None
-    for done, case in enumerate(cohort, start=1):
-        try:
-            _segment(models, routes[case.key], case, out, probabilities, mirrored, device)
-        except ShiftkitError as error:
-            problem, failed[case.key] = error, str(error)
-        if progress is not None:
-            progress(done, len(cohort), f"Segmenting {cohort.name} with {models.name}")
-    if problem is not None and len(failed) == len(cohort):
-        if empty:  # nobody could be segmented: no folder that passes for a result
-            shutil.rmtree(out)
-            if existed:
-                out.mkdir()
-        raise problem
+    with left_as_it_was_found(out):
+        open_predictions(out, cohort, made_by, resume)
+        for done, case in enumerate(cohort, start=1):
+            try:
+                _segment(models, routes[case.key], case, out, probabilities, mirrored, device, window)
+            except ShiftkitError as error:
+                failed[case.key] = str(error)
+                if len(failed) == len(cohort):
+                    raise
+            if progress is not None:
+                progress(done, len(cohort), f"Segmenting {cohort.name} with {models.name}")
     _write_routes(out, cohort, routes)
     return close_predictions(out, cohort, models.name, models.head.modality, failed)
 
 
 def _segment(
-    folds: Folds, route: tuple[str, ...], case: Case, out: Path, probabilities: bool, mirrored: bool, device: str
+    folds: Folds,
+    route: tuple[str, ...],
+    case: Case,
+    out: Path,
+    probabilities: bool,
+    mirrored: bool,
+    device: str,
+    window: Size | None,
 ) -> None:
     if not route:
         raise DataError(
@@ -184,7 +188,7 @@ def _segment(
             f"on {case.key}. Use a model trained without this participant."
         )
     unseen = [folds.models[name] for name in route]
-    segment(unseen, [case], out, probabilities, mirrored, device, lambda done: None)
+    segment(unseen, [case], out, probabilities, mirrored, device, lambda done: None, window)
 
 
 def _write_routes(out: Path, cohort: Cohort, routes: Mapping[str, tuple[str, ...]]) -> None:

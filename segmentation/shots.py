@@ -5,15 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..progress import Progress
 from ..types import Cohort, Predictions
 from .checkpoints import Model
-from .data import Sample
 from .folds import fold_members, require_shots
 from .plan import TransferPlan
 from .strategies import find_strategy
-from .transfer import finetune
-
-Progress = Callable[[int, int, str], None]
+from .transfer import finetune, load_patients, widened
 
 
 def finetune_shots(
@@ -67,7 +65,7 @@ def finetune_shots(
     check_shots(cohort, shots, draws, strategies, folds, seed)
     runs = [(s, n, d) for s in dict.fromkeys(strategies) for n in sorted(set(shots)) for d in range(draws)]
     told = _Progress(progress, len(runs) * folds)
-    samples: dict[str, Sample] = {}
+    samples = load_patients(widened(model, cohort, modality, bundles), cohort, progress)
     made: dict[tuple[str, int, int], Predictions] = {}
     for strategy, count, draw in runs:
         first = not any(done[0] == strategy for done in made)

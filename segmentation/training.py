@@ -1,23 +1,23 @@
 """Source models: trained on the training split of a cohort, tuned on its validation split."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
+from ..progress import Progress
 from ..types import Bundle, Case, Cohort, Predictions
 from .augmentation import AUGMENTATIONS
-from .cache import MEMORY_GIB, load_samples
+from .cache import MEMORY_GIB
 from .checkpoints import Model
 from .data import COORDINATE_CHANNELS, channels_of
 from .fitting import Schedule
 from .network import Architecture
 from .patches import Size, require_fit
 from .prediction import close_predictions, open_predictions, segment
-from .recipes import Recipe, digests
+from .recipes import Recipe
 
-Progress = Callable[[int, int, str], None]
-__all__ = ["FoldModels", "digests", "load_samples", "train"]
+__all__ = ["FoldModels", "train"]
 
 SPACING_MM = 2.5
 SHAPE = (64, 80, 64)

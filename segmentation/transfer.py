@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,21 +12,21 @@ from torch import nn
 
 from ..errors import ConfigError, DataError, ModelMismatchError
 from ..files import write_text
+from ..progress import Progress
 from ..types import Bundle, Case, Cohort, Predictions
 from .adaptation import add_bundles, add_inputs, normalizations, refresh_statistics
+from .cache import SampleCache, load_samples
 from .checkpoints import Model, load_model, save_model
 from .curves import save_curve
-from .data import Sample
 from .fitting import Anchor, fit
 from .folds import fold_members, split_fold
 from .network import build_network
 from .plan import TransferPlan, plan_transfer
 from .prediction import close_predictions, open_predictions, segment
+from .recipes import digests
 from .strategies import STRATEGIES, Strategy, find_strategy, freeze
 from .thresholds import choose_thresholds, measure_overconfidence
-from .training import digests, load_samples
 
-Progress = Callable[[int, int, str], None]
 Announce = Callable[[TransferPlan], None]
 __all__ = ["STRATEGIES", "finetune", "fold_members", "split_fold"]
 
@@ -47,7 +47,7 @@ def finetune(
     device: str = "auto",
     seed: int = 0,
     resume: bool = False,
-    samples: dict[str, Sample] | None = None,
+    samples: SampleCache | None = None,
     announce: Announce | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
@@ -87,8 +87,8 @@ def finetune(
         Of folds, order and augmentation.
     resume : bool
         Continue in ``out``; folds that are finished are kept.
-    samples : dict, optional
-        Patients on the model's grid, by key; gets those it lacks. For several fine-tunings from one model.
+    samples : SampleCache, optional
+        The patients on the model's grid, as `load_patients` gives them: for several fine-tunings from one model.
     announce : callable, optional
         Called once with what will be loaded, trained and frozen, before anything is trained.
     progress : callable, optional
@@ -109,7 +109,7 @@ def finetune(
         If the cohort has none of the model's bundles, or an image does not fit the model.
     """
     chosen = find_strategy(strategy, epochs)
-    start = _widened(model, cohort, modality, bundles)
+    start = widened(model, cohort, modality, bundles)
     if chosen.statistics:
         normalizations(start.network)
     plan = plan_transfer(model, start, strategy, chosen)
@@ -119,12 +119,9 @@ def finetune(
         raise ConfigError(f"Fine-tuning needs an empty folder; {out} holds files already. Give --resume or --out.")
     if announce is not None:
         announce(plan)
-    samples = {} if samples is None else samples
-    if not all(_is_done(out / f"fold-{number}") for number in range(1, folds + 1)):
+    if samples is None and not all(_is_done(out / f"fold-{number}") for number in range(1, folds + 1)):
         # First of all: patients that do not fit the model are found before anything is written.
-        lacking = [case for case in cohort if case.key not in samples]
-        loaded = load_samples(lacking, start.modality, start.bundles, start.spacing_mm, start.shape, progress)
-        samples.update({sample.key: sample for sample in loaded})
+        samples = load_patients(start, cohort, progress)
     name = f"{model.name}+{strategy}"
     failed: dict[str, str] = {}
     made_by = {"Name": name, "Source": model.digest, "Modality": start.modality, "Folds": folds, "Seed": seed}
@@ -133,7 +130,7 @@ def finetune(
         open_predictions(out / "controls", controls, made_by, resume=True)
     for number, (members, (training, inner)) in enumerate(zip(groups, splits, strict=True), start=1):
         folder = out / f"fold-{number}"
-        if _is_done(folder):
+        if samples is None or _is_done(folder):
             tuned = load_model(folder)
         else:
             fold = _Fold(start, chosen, plan, name, samples, device, seed + number)
@@ -150,8 +147,21 @@ def finetune(
     return close_predictions(out / "predictions", cohort, name, start.modality, failed)
 
 
-def _widened(model: Model, cohort: Cohort, modality: str | None, bundles: Sequence[str]) -> Model:
-    """The source model with the bundles and inputs asked for, checked against what the cohort has."""
+def load_patients(model: Model, cohort: Cohort, progress: Progress | None = None) -> SampleCache:
+    """The patients with their masks on a model's grid, in memory up to a bound."""
+    return load_samples(list(cohort), model.modality, model.bundles, model.spacing_mm, model.shape, progress)
+
+
+def widened(model: Model, cohort: Cohort, modality: str | None, bundles: Sequence[str]) -> Model:
+    """The source model with the bundles and inputs asked for, checked against what the cohort has.
+
+    Raises
+    ------
+    DataError
+        If nobody has masks of the bundles to add.
+    ModelMismatchError
+        If the cohort has none of the model's bundles, or the input is no wider one.
+    """
     added = [Bundle.parse(label) for label in bundles]
     there = " ".join(map(str, cohort.bundles)) or "none"
     unknown = " ".join(bundle.label for bundle in added if bundle not in cohort.bundles)
@@ -182,7 +192,7 @@ class _Fold:
     strategy: Strategy
     plan: TransferPlan
     name: str
-    samples: Mapping[str, Sample]
+    samples: SampleCache
     device: str
     seed: int
 
@@ -192,7 +202,7 @@ class _Fold:
         network = self._start()
         trained, frozen = freeze(network, self.strategy.trains)
         if self.strategy.statistics:
-            refresh_statistics(network, [self.samples[case.key] for case in training])
+            refresh_statistics(network, self._of(training))
         settings = {
             "source": self.source.name,
             "source_digest": self.source.digest,
@@ -221,13 +231,16 @@ class _Fold:
             training=settings,
         )
         if trained:
-            validation = [self.samples[case.key] for case in inner]
+            validation = self._of(inner)
             tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, validation))
             if validation:
                 tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, validation))
         save_model(tuned, folder)
         shutil.rmtree(folder / "state", ignore_errors=True)
         return tuned
+
+    def _of(self, cases: list[Case]) -> SampleCache:
+        return self.samples.select([case.key for case in cases])
 
     def _start(self) -> nn.Module:
         if self.strategy.keeps_source:
@@ -249,14 +262,19 @@ class _Fold:
         weights = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
         result = fit(
             network,
-            [self.samples[case.key] for case in training],
-            [self.samples[case.key] for case in inner],
+            self._of(training),
+            self._of(inner),
             plan.schedule,
             seed=self.seed,
+            patch=self.source.patch,
             device=self.device,
             rate=None if plan.rate is None else plan.rate(network),
             anchor=Anchor(weights=weights, strength=plan.anchor) if plan.anchor else None,
             state=folder / "state",
+            settings={
+                "strategy": self.plan.strategy,
+                "participants": digests([*training, *inner], self.source.modality),
+            },
             text=text,
             progress=progress,
         )

@@ -75,12 +75,16 @@ class Train:
     folds: int = 1
     network: str = "unet"
     normalization: str = "instance"
+    deep_supervision: bool = False
     spacing_mm: float = 2.5
+    patch: tuple[int, ...] | None = None
     epochs: int | None = None
     batch_size: int = 1
     patience: int | None = None
     augmentation: str = "light"
     device: str = "auto"
+    deterministic: bool = True
+    memory_gib: float = 4.0
     seed: int = 0
 
 

@@ -1,7 +1,7 @@
 """Names instead of paths: cohorts and models that ``shiftkit.toml`` registers, and the built-in ones."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .cohorts import load_cohort
@@ -9,11 +9,11 @@ from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
 from .layout import Filters
+from .progress import Progress
 from .types import Cohort
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
 BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
-Progress = Callable[[int, int, str], None]
 
 
 def find_cohort(

@@ -70,6 +70,19 @@ def integers(text: str, option: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{option} takes whole numbers, such as 1,4; got {text!r}.") from None
 
 
+def box(text: str | None, option: str) -> tuple[int, int, int] | None:
+    """Three numbers of voxels from ``48,48,48``; one number stands for all three."""
+    if text is None:
+        return None
+    numbers = integers(text, option)
+    if len(numbers) not in (1, 3):
+        raise typer.BadParameter(
+            f"{option} takes one or three numbers of voxels, such as 48 or 48,64,48; got {text!r}."
+        )
+    x, y, z = numbers if len(numbers) == 3 else numbers * 3
+    return x, y, z
+
+
 def words(values: list[str] | None) -> tuple[str, ...] | None:
     """Both ``--bundles AF --bundles FAT`` and ``--bundles AF,FAT`` are understood."""
     return None if values is None else tuple(word for value in values for word in value.replace(",", " ").split())

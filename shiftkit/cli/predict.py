@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .options import CohortName, Device, FilterFile, Out, Resume, cohort_of, progress, raise_unfinished, say
+from .options import CohortName, Device, FilterFile, Out, Resume, box, cohort_of, progress, raise_unfinished, say
 
 
 def predict(
@@ -21,6 +21,13 @@ def predict(
     mirrored: Annotated[
         bool, typer.Option("--mirrored", help="Average with the prediction for the mirror image; twice the time.")
     ] = False,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            help="Go through each brain in windows of so many voxels, such as 48,48,48: less memory. By "
+            "default the size of the model's patches, or the whole brain."
+        ),
+    ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities/--no-probabilities", help="Write voxel-wise probabilities too.")
     ] = True,
@@ -38,6 +45,7 @@ def predict(
         out=out,
         probabilities=probabilities,
         mirrored=mirrored,
+        window=box(window, "--window"),
         device=device or "auto",
         resume=resume,
         progress=progress,

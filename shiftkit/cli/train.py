@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .options import CohortName, Config, Device, FilterFile, Out, Resume, Seed, cohort_of, progress, say, words
+from .options import CohortName, Config, Device, FilterFile, Out, Resume, Seed, box, cohort_of, progress, say, words
 
 
 def train(
@@ -17,8 +17,14 @@ def train(
     normalization: Annotated[
         str | None, typer.Option(help="instance (default), or batch: unet only, for the strategy adabn.")
     ] = None,
+    deep_supervision: Annotated[
+        bool | None, typer.Option("--deep-supervision", help="Coarser levels answer too, in training: dynunet only.")
+    ] = None,
     spacing: Annotated[
         float | None, typer.Option("--spacing", min=0.5, max=5.0, help="Voxel size of the model's grid in mm.")
+    ] = None,
+    patch: Annotated[
+        str | None, typer.Option(help="Train on patches of so many voxels, such as 48,48,48; whole brains by default.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the participants; 30 by default.")] = None,
     batch_size: Annotated[
@@ -28,6 +34,13 @@ def train(
         int | None, typer.Option(min=1, help="Stop after so many validations without a better one.")
     ] = None,
     augmentation: Annotated[str | None, typer.Option(help="none, light (default), strong or acquisition.")] = None,
+    memory: Annotated[
+        float | None, typer.Option("--memory", min=0, help="GiB of memory for images; others are read again; 4.")
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option("--deterministic/--fast", help="On a GPU: the same bits each time (default), or faster."),
+    ] = None,
     filters: FilterFile = None,
     config: Config = None,
     device: Device = None,
@@ -51,11 +64,15 @@ def train(
         "folds": folds,
         "network": network,
         "normalization": normalization,
+        "deep_supervision": deep_supervision,
         "spacing_mm": spacing,
+        "patch": box(patch, "--patch"),
         "epochs": epochs,
         "batch_size": batch_size,
         "patience": patience,
         "augmentation": augmentation,
+        "memory_gib": memory,
+        "deterministic": deterministic,
         "device": device,
         "seed": seed,
     }

@@ -1,6 +1,5 @@
 """Phantom cohorts on disk: who is in them, and everything that was drawn, written beside the images."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +9,12 @@ from joblib import delayed
 from .. import cohorts
 from ..errors import ConfigError
 from ..parallel import in_parallel
+from ..progress import Progress
 from ..types import Cohort
 from .acquisition import Profile, load_profile
 from .files import Files
 from .people import draw_person, generator
 from .render import render, tumor_distances
-
-Progress = Callable[[int, int, str], None]
 
 # Cohort of patients: which scanner, and whether the tumor is rendered.
 _FACTORIAL = {

@@ -85,11 +85,14 @@ def rasterize(
     vector = np.stack(smooth[:3], axis=-1)
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)
     direction = np.divide(vector, norm, out=np.zeros_like(vector), where=norm > 1e-6)
+    leaning = None
+    if generosity is not None:
+        leaning = np.asarray(smooth[4] / np.maximum(density, 1e-6), dtype=np.float32)
     return Population(
         box=box,
         density=np.asarray(density / np.float32(scale), dtype=np.float32),
         direction=direction,
-        generosity=None if generosity is None else smooth[4] / np.maximum(density, np.float32(1e-6)),
+        generosity=leaning,
     )
 
 

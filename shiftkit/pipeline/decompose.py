@@ -11,7 +11,7 @@ import pandas as pd
 from ..config import Decompose
 from ..errors import ConfigError, DataError
 from ..files import file_digest
-from ..names import Progress
+from ..progress import Progress
 from ..runs import Run, cohort_digest
 from ..tables import DECOMPOSITION, RECOVERY, SCORES, SENSITIVITY, SHELLS, read_table
 from ..types import Cohort, Finding, Predictions

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_text
-from ..names import Progress, find_cohort
+from ..names import find_cohort
+from ..progress import Progress
 from ..runs import Run, cohort_digest
 from ..tables import DEFORMATION, DEFORMATION_PROFILES, IMAGE_DEFORMATION
 from ..types import Cohort, Finding

@@ -12,7 +12,7 @@ from ..embeddings import Embeddings
 from ..errors import DataError
 from ..files import file_digest
 from ..images import image_digest
-from ..names import Progress
+from ..progress import Progress
 from ..runs import Run, cohort_digest
 from ..tables import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES, SCORES, read_table
 from ..types import Case, Cohort, Finding

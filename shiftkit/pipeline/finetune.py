@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..config import Finetune
 from ..errors import ConfigError, ModelMismatchError
 from ..files import write_text
-from ..names import Progress, find_cohort, find_model
+from ..names import find_cohort, find_model
+from ..progress import Progress
 from ..runs import Run, cohort_digest
 from ..tables import CURVES, SCORES, SHOTS, write_table
 from ..types import Cohort, Predictions

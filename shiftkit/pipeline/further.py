@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..config import Decompose, Features
 from ..errors import ConfigError, DataError
-from ..names import Progress
+from ..progress import Progress
 from ..runs import Run
 from ..tables import DEFORMATION, DEFORMATION_PROFILES, DEFORMATION_RELATION
 from ..types import Finding

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DataError, ModelMismatchError
-from ..names import Progress, find_cohort, find_model
+from ..names import find_cohort, find_model
+from ..progress import Progress
 from ..types import Cohort
 
 if TYPE_CHECKING:

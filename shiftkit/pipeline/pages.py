@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..names import Progress, find_cohort
+from ..names import find_cohort
+from ..progress import Progress
 from ..runs import Run
 from ..tables import SECTIONS
 from ..types import Bundle, Cohort, Finding, Predictions

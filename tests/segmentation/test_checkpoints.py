@@ -160,7 +160,7 @@ def with_network(model: Model, name: str, normalization: str = "instance") -> Mo
 
 def test_a_known_image_is_known_under_any_name(controls: Cohort, make_model: MakeModel) -> None:
     """Seen-ness goes by voxels and affine, not by participant id."""
-    from shiftkit.segmentation.training import digests
+    from shiftkit.segmentation.recipes import digests
 
     case = controls.cases[0]
     model = dataclasses.replace(make_model(), participants=digests([case], "fa"))

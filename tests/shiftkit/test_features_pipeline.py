@@ -13,7 +13,7 @@ import shiftkit as sk
 from shiftkit.cli import main
 from shiftkit.segmentation.checkpoints import Model, save_model
 from shiftkit.segmentation.network import Architecture, build_network, part_of
-from shiftkit.segmentation.training import digests
+from shiftkit.segmentation.recipes import digests
 from shiftkit.tables import TABLES, read_table, write_table
 
 pytestmark = pytest.mark.slow

@@ -194,7 +194,7 @@ def test_controls_that_the_model_has_seen_are_left_out_by_their_images(cohorts: 
     import dataclasses
 
     from shiftkit.segmentation.checkpoints import save_model
-    from shiftkit.segmentation.training import digests
+    from shiftkit.segmentation.recipes import digests
 
     healthy = sk.load_cohort(cohorts / "healthy")
     some = {f"renamed-{key}": digest for key, digest in digests(healthy.cases[:4], "peaks").items()}
