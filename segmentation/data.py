@@ -181,9 +181,11 @@ def _load_image(case: Case, modality: str, spacing_mm: float) -> Volume:
     else:
         volume = read_image(path)
     found = 1 if volume.array.ndim == 3 else volume.array.shape[3]
-    if found != MODALITIES.get(modality, 1):
+    expected = MODALITIES.get(modality, 1)
+    if found != expected:
         raise ModelMismatchError(
-            f"{modality} has {MODALITIES.get(modality, 1)} channels; {path.name} of {case.key} has {found}."
+            f"An image of {modality} has {expected} channel{'s' * (expected > 1)}; {path.name} of {case.key} has "
+            f"{found}. Put the image that its name promises in its place, or name this one for what it is."
         )
     if max(volume.spacing_mm) > 2.02 * spacing_mm:
         raise ModelMismatchError(

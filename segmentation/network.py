@@ -170,7 +170,12 @@ _PARTS = {
 
 
 def level_of(name: str) -> int:
-    """How far a parameter of the U-Net lies from the output, in blocks: 0 for the head, most for the first layer.
+    """How far a parameter lies from the output, in blocks: 0 for the head, most for the first layer.
+
+    Parameters
+    ----------
+    name : str
+        As `torch.nn.Module.named_parameters` gives it, of any network of this module.
 
     Examples
     --------
@@ -179,15 +184,29 @@ def level_of(name: str) -> int:
     [0, 1, 2]
     >>> level_of("model.1.submodule.0.conv.unit0.conv.weight") < level_of("model.0.conv.unit0.conv.weight")
     True
+    >>> level_of("upsamples.2.conv.weight") < level_of("upsamples.1.conv.weight") < level_of("bottleneck.conv.weight")
+    True
     """
-    depth, rest = _place(name)
     if part_of(name) == "head":
         return 0
-    return 1 + depth if rest.startswith("2.") else _DEEPEST - depth
+    if name.startswith("model."):
+        depth, rest = _place(name)
+        return 1 + depth if rest.startswith("2.") else _DEEPEST - depth
+    block, number = re.match(r"([A-Za-z_]+)\.?(\d*)", name).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    # Blocks are numbered in the order in which an image meets them.
+    return _FIRST[block] - int(number or 0)
 
 
 _DEEPEST = 20
 """Above any decoder level; only the order of levels counts."""
+
+_FIRST = {
+    **dict.fromkeys(("upsamples", "skip_layers", "up_layers", "up_samples"), _DEEPEST),
+    "bottleneck": 2 * _DEEPEST,
+    **dict.fromkeys(("downsamples", "down_layers"), 3 * _DEEPEST),
+    **dict.fromkeys(("input_block", "convInit"), 4 * _DEEPEST),
+}
+"""Of the first of equally named blocks of SegResNet and DynUNet."""
 
 
 def levels(network: nn.Module) -> dict[str, int]:

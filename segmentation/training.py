@@ -12,6 +12,7 @@ from .cache import MEMORY_GIB
 from .checkpoints import Model
 from .data import COORDINATE_CHANNELS, channels_of
 from .fitting import Schedule
+from .grids import box_shape
 from .network import Architecture
 from .patches import Size, require_fit
 from .prediction import close_predictions, open_predictions, segment
@@ -20,7 +21,6 @@ from .recipes import Recipe
 __all__ = ["FoldModels", "train"]
 
 SPACING_MM = 2.5
-SHAPE = (64, 80, 64)
 CHANNELS = (16, 32, 64, 128)
 SOURCE = Schedule(epochs=30, learning_rate=3e-3)
 
@@ -56,7 +56,7 @@ def train(
     deep_supervision: bool = False,
     channels: tuple[int, ...] = CHANNELS,
     spacing_mm: float = SPACING_MM,
-    shape: Size = SHAPE,
+    shape: Size | None = None,
     patch: Size | None = None,
     epochs: int | None = None,
     batch_size: int = 1,
@@ -97,8 +97,9 @@ def train(
         Feature maps at each depth.
     spacing_mm : float
         Spacing of the model's grid.
-    shape : tuple of int
-        Its shape; multiples of 2 to the power of how often the network halves its input.
+    shape : tuple of int, optional
+        Its shape; multiples of 2 to the power of how often the network halves its input. By default what a brain
+        needs at the spacing; see `grids.box_shape`.
     patch : tuple of int, optional
         Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
         predict in windows of it; the whole box by default. Such multiples too.
@@ -146,6 +147,7 @@ def train(
         normalization=normalization,
         deep_supervision=deep_supervision,
     )
+    shape = shape or box_shape(spacing_mm)
     require_fit("shape", shape, architecture)
     if patch is not None:
         require_fit("patch", patch, architecture, shape)

@@ -55,7 +55,6 @@ def train(
     never saw it, into OUT/predictions.
     """
     from ..config import Train, resolve
-    from ..segmentation.grids import box_shape
     from ..segmentation.training import train as train_model
 
     flags = {
@@ -80,7 +79,6 @@ def train(
     model = train_model(
         cohort_of(cohort, filters),
         **vars(options),
-        shape=box_shape(options.spacing_mm),  # a finer grid is not a smaller box
         out=out,
         resume=resume,
         progress=progress,

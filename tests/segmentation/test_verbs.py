@@ -73,11 +73,13 @@ def test_flags_of_train_reach_the_training(
 
     monkeypatch.setattr(training, "train", record)
     (tmp_path / "c.toml").write_text('[train]\nmodality = "fa"\nepochs = 7\npatience = 2\n')
-    words = "--network segresnet --normalization batch --spacing 3 --epochs 5 --batch-size 2 --augmentation strong"
+    words = "--network segresnet --normalization batch --spacing 3 --epochs 5 --batch-size 2 --augmentation strong "
+    words += "--patch 32,48,32 --deep-supervision --memory 1.5 --fast"
     given = ["--cohort", str(patients.root), "--out", str(tmp_path / "m"), "--config", str(tmp_path / "c.toml")]
     assert main(["train", *given, *words.split()]) == 0
     assert (got["network"], got["normalization"], got["spacing_mm"], got["modality"]) == ("segresnet", "batch", 3, "fa")
-    assert got["shape"] == (64, 80, 64)
+    assert (got["patch"], got["deep_supervision"], got["memory_gib"]) == ((32, 48, 32), True, 1.5)
+    assert got["deterministic"] is False
     assert (got["epochs"], got["batch_size"], got["patience"], got["augmentation"]) == (5, 2, 2, "strong")
     (tmp_path / "c.toml").write_text('[train]\nepochs = "five"\n[finetune]\nshots = [2, "four"]\n')
     assert main(["train", *given]) == 2
@@ -87,7 +89,7 @@ def test_flags_of_train_reach_the_training(
 
 def test_the_box_holds_a_brain_at_every_spacing() -> None:
     """At least 160 × 200 × 160 mm, no side more than 15 voxels longer, and the box of before at the default."""
-    assert box_shape(training.SPACING_MM) == training.SHAPE
+    assert box_shape(training.SPACING_MM) == (64, 80, 64)
     for spacing in np.linspace(0.5, 5, 46):
         lengths = np.array(box_shape(spacing)) * spacing - [160, 200, 160]
         assert (lengths > -1e-9).all() and (lengths < 16 * spacing).all()
@@ -189,7 +191,7 @@ def change_images(root: Path, change: Callable[[Volume], Volume]) -> str:
 
 
 CHANGES: dict[str, tuple[Callable[[Volume], Volume], str]] = {
-    "channels": (lambda v: v.with_array(np.stack([v.array] * 2, axis=-1)), "fa has 1 channels; sub-p0"),
+    "channels": (lambda v: v.with_array(np.stack([v.array] * 2, axis=-1)), "fa has 1 channel; sub-p0"),
     "spacing": (lambda v: dataclasses.replace(v, affine=np.diag([6.0, 6, 6, 1])), "voxels of 6 × 6 × 6 mm"),
 }
 
