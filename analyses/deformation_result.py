@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..status import Status
 from ..tables import DEFORMATION, DEFORMATION_PROFILES, parse_table
 from ..types import Estimate, Finding
+from .by_participant import in_mm, mean_over_participants
 
 _KEYS = ["bundle", "hemisphere"]
 
@@ -48,15 +49,18 @@ class DeformationResult:
         return {str(word): int(found[word]) for word in Status if word in found}
 
     @property
+    def has_baseline(self) -> bool:
+        """Whether participants' own baseline was given."""
+        return bool((self.table["own_status"] != "n/a").any())
+
+    @property
     def estimates(self) -> tuple[Estimate, ...]:
         """Mean V-Norm by group and side over participants, each participant's bundles averaged first."""
         given = self.table[self.table["status"] == Status.OK]
         named = given.assign(part=given["group"] + " " + given["side"].where(given["side"] != "n/a", ""))
-        made: list[Estimate] = []
-        for part, rows in named.groupby("part"):
-            own = rows.groupby("participant_id")["v_norm_mm"].mean()
-            made.append(Estimate(name=str(part).strip(), value=float(own.mean()), unit="mm", n=len(own)))
-        return tuple(made)
+        return tuple(
+            mean_over_participants(rows, "v_norm_mm", str(part).strip()) for part, rows in named.groupby("part")
+        )
 
     def findings(self) -> tuple[Finding, ...]:
         """What the deformation says, ready for a report."""
@@ -66,15 +70,15 @@ class DeformationResult:
 
     def plot(self, ax: Any = None) -> Any:
         """V-Norm by bundle, patients' two sides and controls; returns the axes."""
-        from .deformation_findings import draw_values
+        from .deformation_figures import draw_groups
 
-        return draw_values(self, ax)
+        return draw_groups(self.table, ax)
 
     def __str__(self) -> str:
         counted = ", ".join(f"{word} {n}" for word, n in self.counts().items())
         people = self.table.drop_duplicates(["cohort", "participant_id"])["group"].value_counts()
         groups = ", ".join(f"{n} {group}" for group, n in sorted(people.items()))
-        means = [f"mean V-Norm, {one.name}: {one.value:.2f} mm over {one.n}" for one in self.estimates]
+        means = [f"mean V-Norm, {one.name}: {in_mm(one)} over {one.n}" for one in self.estimates]
         return "\n".join([f"Deformation of {groups}", f"counts: {counted}", *means])
 
     def _repr_html_(self) -> str:
@@ -94,7 +98,7 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
         Goes into the result.
     """
     order = ["bundle", "hemisphere", "cohort", "participant_id"]
-    frame = pd.DataFrame([{k: v for k, v in row.items() if k not in ("profile_mm", "reason")} for row in rows])
+    frame = pd.DataFrame([{name: row[name] for name in DEFORMATION.columns if name in row} for row in rows])
     for column in DEFORMATION.columns:
         if column not in frame:
             frame[column] = np.nan
@@ -103,7 +107,11 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
     along = along.sort_values([*order, "point"], kind="stable").reset_index(drop=True)
     return DeformationResult(
         table=parse_table(ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
-        profiles=parse_table(ranked(along, [*_KEYS, "point"]), DEFORMATION_PROFILES, "The deformation profiles"),
+        profiles=parse_table(
+            ranked(along, [*_KEYS, "point"])[list(DEFORMATION_PROFILES.columns)],
+            DEFORMATION_PROFILES,
+            "The deformation profiles",
+        ),
         failed=failed,
     )
 
@@ -126,15 +134,17 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Add percentile and z-score in the controls' range; a control's own are taken among the others."""
-    percentile, z = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    percentile, z, n = (np.full(len(frame), np.nan) for _ in range(3))
     word = frame["status"].to_numpy(dtype=object, copy=True)
     value = frame["v_norm_mm"].to_numpy(dtype=float)
     control = (frame["group"] == "control").to_numpy() & np.isfinite(value)
     for places in frame.groupby(keys).indices.values():
         healthy = places[control[places]]
         for place in places[np.isfinite(value[places])]:
-            percentile[place], z[place], word[place] = _rank(value[place], value[healthy[healthy != place]])
-    return frame.assign(percentile=percentile, z=z, range_status=word)
+            others = healthy[healthy != place]
+            percentile[place], z[place], word[place] = _rank(value[place], value[others])
+            n[place] = others.size
+    return frame.assign(percentile=percentile, z=z, n_controls=n, range_status=word)
 
 
 def _rank(value: float, healthy: NDArray[np.float64]) -> tuple[float, float, Status]:
