@@ -11,6 +11,7 @@ from .deformation_baseline import require_baseline
 from .deformation_result import DeformationResult, with_healthy_range
 from .deformation_tasks import FEWEST_CONTROLS, Plan, Task
 from .scoring import Progress
+from .tumor_push import Push
 
 
 def deform(
@@ -89,7 +90,8 @@ def deform(
             f"{controls.name} has {counts}. Name a larger cohort with --reference."
         )
     work(plan.tasks_without_template())
-    return with_healthy_range(rows, _failures(rows))
+    skeletons = {(bundle.name, str(bundle.hemisphere)): points for bundle, points in plan.skeletons_mm.items()}
+    return with_healthy_range(rows, _failures(rows), Push.of(rows, skeletons).estimate())
 
 
 def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemispheres: Sequence[str]) -> tuple[Bundle, ...]:

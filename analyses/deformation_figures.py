@@ -23,25 +23,30 @@ def part_of(frame: pd.DataFrame, part: str, status: str = "status") -> pd.DataFr
     return patients[patients["side"].isin(["ipsi", "bilateral"] if part == "ipsi" else ["contra"])]
 
 
-def draw_groups(frame: pd.DataFrame, ax: Any = None, column: str = "v_norm_mm", status: str = "status") -> Any:
+def draw_groups(
+    frame: pd.DataFrame, ax: Any = None, column: str = "v_norm_mm", status: str = "status", name: str = "mean V-Norm"
+) -> Any:
     """Values of a table by bundle, with the means of controls and of patients' two sides; returns the axes."""
     axes = new_axes(ax)
-    names = list(dict.fromkeys(frame["bundle"]))
+    bundles = list(dict.fromkeys(frame["bundle"]))
     for offset, ((part, label, marker), color) in enumerate(zip(PARTS, _COLORS, strict=True)):
         rows = part_of(frame, part, status)
         if not len(rows):
             continue
-        x = np.array([names.index(name) for name in rows["bundle"]]) + (offset - 1) * 0.27
-        # The same dots lie side by side in the order of the table, so that a figure is drawn alike every time.
-        x = x + np.linspace(-0.07, 0.07, len(rows))[np.argsort(np.arange(len(rows)) * 7919 % len(rows))]
-        axes.plot(x, rows[column], marker, color=color, markersize=3, alpha=0.4, linestyle="", label=label)
-        for index, name in enumerate(names):
-            own = mean_over_participants(rows[rows["bundle"] == name], column)
-            reach = [[own.value - own.low], [own.high - own.value]] if np.isfinite(own.low) else None
-            place = index + (offset - 1) * 0.27 + 0.11
-            axes.errorbar(place, own.value, yerr=reach, fmt="_", color=color, markersize=7, linewidth=1.4, capsize=2)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_ylabel("mean V-Norm [mm]")
+        for index, bundle in enumerate(bundles):
+            values = rows.loc[rows["bundle"] == bundle, column].to_numpy(dtype=float)
+            middle = index + (offset - 1) * 0.27
+            # Dots lie side by side in the order of the table, so that a figure is drawn alike every time.
+            aside = np.linspace(-0.06, 0.06, len(values)) if len(values) > 1 else np.zeros(len(values))
+            aside = aside[np.argsort(np.arange(len(values)) * 7919 % max(len(values), 1))]
+            text = None if index else label
+            axes.plot(middle + aside, values, marker, color=color, markersize=3, alpha=0.4, linestyle="", label=text)
+            own = mean_over_participants(rows[rows["bundle"] == bundle], column)
+            if np.isfinite(own.value):
+                reach = [[own.value - own.low], [own.high - own.value]] if np.isfinite(own.low) else None
+                axes.errorbar(middle + 0.11, own.value, yerr=reach, fmt="_", color=color, markersize=7, linewidth=1.4)
+    axes.set_xticks(range(len(bundles)), bundles)
+    axes.set_ylabel(f"{name} [mm]")
     axes.set_ylim(bottom=0)
     legend_above(axes)
     return axes
@@ -57,7 +62,7 @@ def draw_profiles(frame: pd.DataFrame, ax: Any = None) -> Any:
         healthy = part_of(rows, "control").groupby("point")["v_norm_mm"]
         if healthy.ngroups:
             low, high = healthy.quantile(0.05), healthy.quantile(0.95)
-            text = None if index else "controls, 5th–95th percentile"
+            text = None if index else "controls, 5–95 %"
             axes.fill_between(low.index + start, low, high, color="0.5", alpha=0.25, linewidth=0, label=text)
         for (part, label, _), color, style in zip(PARTS[1:], _COLORS[1:], ("-", "--"), strict=True):
             points = part_of(rows, part).groupby("point")
@@ -65,12 +70,12 @@ def draw_profiles(frame: pd.DataFrame, ax: Any = None) -> Any:
             if not means:
                 continue
             x = np.array([float(str(point)) for point in means]) + start
-            text = None if index else f"{label}, mean and 95 % interval"
+            text = None if index else f"{label}, mean"
             axes.plot(x, [one.value for one in means.values()], color=color, linestyle=style, label=text)
             ends = [one.low for one in means.values()], [one.high for one in means.values()]
             axes.fill_between(x, *ends, color=color, alpha=0.2, linewidth=0)
     axes.set_xticks([index * _APART + 16.5 for index in range(len(names))], names)
-    axes.set_xlabel("32 points along each bundle")
+    axes.set_xlabel("32 points along each bundle (bands: 95 % intervals)")
     axes.set_ylabel("V-Norm [mm]")
     axes.set_ylim(bottom=0)
     legend_above(axes)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..status import Status
-from ..types import Finding
+from ..types import Estimate, Finding
 from .by_participant import in_mm, in_percent, mean_over_participants, share_over_participants
 from .deformation_figures import draw_groups, draw_profiles, part_of
 
@@ -20,7 +20,10 @@ _METHOD = (
     "over the bundle; the rigid part is given apart. Where a tumor mask says that the bundle may be destroyed, the "
     "registration does not look. Percentiles and z-scores are those among controls, each measured against all others. "
     "Means and shares are over participants, whose bundles are averaged first; intervals of means are expanded "
-    "percentile bootstraps over participants, those of shares Wilson's with the effective number of bundles."
+    "percentile bootstraps over participants, those of shares Wilson's with the effective number of bundles. The "
+    "tumors' mean push, on their side, is the least-squares amplitude over all patients of the displacement that a "
+    "ball of the tumor's volume would make in an incompressible medium, across the bundle and less its rigid part, "
+    "beyond the amplitude in controls, times that pattern's mean length; bootstrap over patients and controls."
 )
 _REFERENCES = (
     "10.1016/j.media.2025.103766",
@@ -28,14 +31,18 @@ _REFERENCES = (
     "10.3389/fninf.2014.00008",
     "10.1080/00031305.2015.1089789",
     "10.1214/ss/1009213286",
+    "10.1007/s00285-007-0139-x",
 )
 _SURFACE = "A mask shows displacement across its surface only: V-Norm is a lower bound of how far tissue was moved."
 _CAVEATS = (
     _SURFACE,
     "V-Norm against a template holds individual anatomy too, which outweighs most tumors' push: it says whether a "
     "bundle is unusual, not how far a tumor moved it. For that, name an earlier scan of the same people as a baseline.",
+    "The tumors' mean push is one number for all patients and rests on how a push spreads; an earlier scan needs no "
+    "such assumption.",
     "What a tumor destroyed cannot be told from what it pushed away where no tumor mask says so.",
 )
+_OWN = ("v_norm_own_mm", "own_status", "mean V-Norm, own baseline")
 _LEAST_CONTROLS = 19
 """With n controls, a healthy value lies beyond all of them in one of n + 1 cases: fewer define no 95th percentile."""
 
@@ -50,7 +57,7 @@ def _values(result: "DeformationResult") -> Finding:
     return Finding(
         key="deformation",
         title="How far are the bundles from healthy ones?",
-        claim=_claim(result.table),
+        claim=" ".join([_claim(result.table), *_pushed(result.push)]),
         estimates=result.estimates,
         table=result.to_frame(),
         caveats=(*_CAVEATS, *_absent(result.table["status"])),
@@ -72,24 +79,31 @@ def _claim(table: pd.DataFrame) -> str:
     return " ".join([*beyond_healthy(table), f"{mean}controls."])
 
 
+def _pushed(push: Estimate | None) -> list[str]:
+    if push is None or not np.isfinite(push.value):
+        return []
+    return [f"What patients have of their tumors' pattern more than controls is a mean push of {in_mm(push)}."]
+
+
 def beyond_healthy(table: pd.DataFrame) -> list[str]:
     """What share of patients' bundles lies beyond the healthy range, and what share would by chance; or nothing."""
-    parts = {name: part_of(table, part) for part, name in (("ipsi", "tumor's"), ("contra", "other"))}
-    ranked = {name: rows[rows["percentile"].notna()] for name, rows in parts.items()}
-    said: list[str] = []
-    for name, rows in ranked.items():
-        if len(rows):
-            share = in_percent(share_over_participants(rows.assign(beyond=rows["percentile"] > 95), "beyond"))
-            people = rows["participant_id"].nunique()
-            said.append(f"{share} of a patient's bundles on the {name} side ({people} patients, {len(rows)} bundles)")
-    if not said:
+    sides = {name: part_of(table, part) for part, name in (("ipsi", "on the tumor's side"), ("contra", "on the other"))}
+    ranked = {name: rows[rows["percentile"].notna()] for name, rows in sides.items()}
+    ranked = {name: rows.assign(beyond=rows["percentile"] > 95) for name, rows in ranked.items() if len(rows)}
+    if not ranked:
         return []
-    n = pd.concat(list(ranked.values()))["n_controls"].astype(int)
+    shares = [f"{in_percent(share_over_participants(rows, 'beyond'))} {name}" for name, rows in ranked.items()]
+    every = pd.concat(list(ranked.values()))
+    n = every["n_controls"].astype(int)
     few = f"{'' if n.min() == n.max() else 'at least '}{n.min()} controls"
     edge = f"the 95th percentile of {few}" if n.min() >= _LEAST_CONTROLS else f"all of {few}, too few for a percentile,"
     # With n others, the ranks beyond are those above 95 % of n, out of n + 1.
     chance = float(((n - 95 * n // 100) / (n + 1)).mean())
-    return [f"Beyond {edge} lie {' and '.join(said)}; {chance:.0%} of healthy bundles would by chance."]
+    return [
+        f"Beyond {edge} lie, of a patient's bundles, {' and '.join(shares)} "
+        f"({every['participant_id'].nunique()} patients, {len(every)} bundles); {chance:.0%} of healthy bundles would "
+        "by chance."
+    ]
 
 
 def _absent(status: pd.Series) -> tuple[str, ...]:
@@ -127,7 +141,9 @@ def _own(result: "DeformationResult") -> Finding:
         "rigid part takes how the head lay. Where either tumor mask says that the bundle may be destroyed, the "
         "registration does not look.",
         references=_REFERENCES,
-        figure=(lambda ax: draw_groups(table, ax, "v_norm_own_mm", "own_status")) if said else None,
+        figure=(lambda ax: draw_groups(table, ax, "v_norm_own_mm", "own_status", "V-Norm, own baseline"))
+        if said
+        else None,
         alt="Mean displacement of each bundle against the participant's own baseline; means with 95 % intervals.",
     )
 
@@ -141,6 +157,7 @@ def _profiles(result: "DeformationResult") -> Finding:
         table=frame.reset_index(drop=True),
         caveats=(
             "Points at which nothing of a bundle is left have no value.",
+            "At its ends, where a bundle fans out and masks are cut off at will, values are large in everybody.",
             "The place named is the most extreme of many, so its share is higher than that of new patients would be.",
         ),
         method="V-Norm of the bundle's voxels by the nearest of 32 points along the template.",

@@ -111,7 +111,7 @@ class DeformationRelation:
             return f"How {self._title} depends on V-Norm is not given: {Status(first.status).sentence}"
         said = [
             f"With each millimeter of V-Norm, {self._title} {self._worse} by {_number(first)} before fine-tuning "
-            f"({first.n} patients)."
+            f"({first.n} patients){'' if first.low > 0 or first.high < 0 else ', which is not shown to differ from 0'}."
         ]
         if len(self.models) == 1:
             said.append("No fine-tuned model was given, so whether it helps less there was not asked.")
@@ -120,6 +120,8 @@ class DeformationRelation:
         if own and np.isfinite(own[0].value):
             said.append(f"With V-Norm against the own baseline ({own[0].n} patients) the slope is {_number(own[0])}.")
             said += self._changes("own")
+        if first.status == Status.EXPLORATORY:
+            said.append("With fewer than 20 patients this is exploratory.")
         return " ".join(said)
 
     def _changes(self, measure: str) -> list[str]:
@@ -171,7 +173,7 @@ def _sign(metric: str) -> int:
 
 
 def _number(one: Estimate) -> str:
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]".replace("-", "\N{MINUS SIGN}")
 
 
 def relate(
@@ -254,7 +256,8 @@ def _joined(result: DeformationResult, scores: pd.DataFrame, source: str) -> tup
 
 
 def _as_estimate(row: pd.Series) -> Estimate:
-    words = [str(row["quantity"]).replace("_", " "), "" if row["model"] == "n/a" else str(row["model"])]
+    quantity = str(row["quantity"]).replace("_", " ").replace("distance", "rank correlation with distance")
+    words = [quantity, "" if row["model"] == "n/a" else str(row["model"])]
     numbers = {name: float(row[name]) for name in ("value", "low", "high")}
     return Estimate(
         name=" ".join(filter(None, [*words, "(own baseline)" if row["measure"] == "own" else ""])),

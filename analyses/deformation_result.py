@@ -28,11 +28,14 @@ class DeformationResult:
         Columns of `shiftkit.tables.DEFORMATION_PROFILES`: the same along each bundle.
     failed : mapping of str to str
         Participants with a mask that could not be read, and why.
+    push : Estimate or None
+        The tumors' mean push by the direction of displacement; see `shiftkit.analyses.tumor_push`.
     """
 
     table: pd.DataFrame
     profiles: pd.DataFrame
     failed: Mapping[str, str]
+    push: Estimate | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """One row a participant and bundle."""
@@ -55,12 +58,13 @@ class DeformationResult:
 
     @property
     def estimates(self) -> tuple[Estimate, ...]:
-        """Mean V-Norm by group and side over participants, each participant's bundles averaged first."""
+        """Mean V-Norm by group and side over participants, each participant's bundles averaged first; the push."""
+        return (*self._means(), *(() if self.push is None else (self.push,)))
+
+    def _means(self) -> list[Estimate]:
         given = self.table[self.table["status"] == Status.OK]
         named = given.assign(part=given["group"] + " " + given["side"].where(given["side"] != "n/a", ""))
-        return tuple(
-            mean_over_participants(rows, "v_norm_mm", str(part).strip()) for part, rows in named.groupby("part")
-        )
+        return [mean_over_participants(rows, "v_norm_mm", str(part).strip()) for part, rows in named.groupby("part")]
 
     def findings(self) -> tuple[Finding, ...]:
         """What the deformation says, ready for a report."""
@@ -78,7 +82,7 @@ class DeformationResult:
         counted = ", ".join(f"{word} {n}" for word, n in self.counts().items())
         people = self.table.drop_duplicates(["cohort", "participant_id"])["group"].value_counts()
         groups = ", ".join(f"{n} {group}" for group, n in sorted(people.items()))
-        means = [f"mean V-Norm, {one.name}: {in_mm(one)} over {one.n}" for one in self.estimates]
+        means = [f"mean V-Norm, {one.name}: {in_mm(one)} over {one.n}" for one in self._means()]
         return "\n".join([f"Deformation of {groups}", f"counts: {counted}", *means])
 
     def _repr_html_(self) -> str:
@@ -87,7 +91,9 @@ class DeformationResult:
         return f"<pre>{escape(str(self))}</pre>" + self.table.to_html(index=False, max_rows=10, na_rep="n/a")
 
 
-def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> DeformationResult:
+def with_healthy_range(
+    rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str], push: Estimate | None = None
+) -> DeformationResult:
     """Place every row in the range of the controls, each of whom was measured against all others.
 
     Parameters
@@ -95,7 +101,8 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
     rows : sequence of mapping
         Columns of the table; rows with a value hold ``profile_mm`` too.
     failed : mapping of str to str
-        Goes into the result.
+    push : Estimate, optional
+        Both go into the result.
     """
     order = ["bundle", "hemisphere", "cohort", "participant_id"]
     frame = pd.DataFrame([{name: row[name] for name in DEFORMATION.columns if name in row} for row in rows])
@@ -113,6 +120,7 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
             "The deformation profiles",
         ),
         failed=failed,
+        push=push,
     )
 
 

@@ -47,7 +47,7 @@ class Task:
     out: Path | None
 
     def __call__(self) -> dict[str, Any]:
-        """The table's row, with `profile_mm`, `shift_mm` and `tumor_mm` of the measurement."""
+        """The table's row, with ``profile_mm``, ``shift_mm`` and ``tumor`` of the measurement."""
         row: dict[str, Any] = {
             "participant_id": self.case.participant_id,
             "cohort": self.cohort,
@@ -108,7 +108,7 @@ class Task:
         return self._kept_or("_own", b"", [path, lost_in(self.case), earlier, lost_in(before)], make)
 
     def _tumor(self, found: Measurement) -> dict[str, Any]:
-        """Where a patient's tumor lies in the template's world."""
+        """Where a patient's tumor lies in the template's world, and the radius of a ball as large, mm."""
         path = self.case.tumor or self.case.tumor_core
         if path is None or self.case.group == "control":
             return {}
@@ -116,7 +116,8 @@ class Task:
         if not mask.array.any():
             return {}
         center = np.argwhere(mask.array).mean(axis=0) @ mask.affine[:3, :3].T + mask.affine[:3, 3]
-        return {"tumor_mm": found.rigid.backward(center).tolist()}
+        volume = 1000 * float(mask.array.sum()) * mask.voxel_volume_ml
+        return {"tumor": [*found.rigid.backward(center).tolist(), (3 * volume / (4 * np.pi)) ** (1 / 3)]}
 
     def _write(self, image: Volume, what: str) -> None:
         if self.out is not None:

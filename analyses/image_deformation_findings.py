@@ -1,7 +1,5 @@
 """Image-based deformation as a finding."""
 
-from typing import Any
-
 import pandas as pd
 
 from ..status import Status
@@ -48,13 +46,7 @@ def findings(table: pd.DataFrame) -> tuple[Finding, ...]:
             caveats=_CAVEATS,
             method=_METHOD,
             references=_REFERENCES,
-            figure=lambda ax: _draw(table, ax),
+            figure=lambda ax: draw_groups(table[table["bundle"] != "all"], ax, name="mean V-Norm of the image"),
             alt="Mean displacement of the image at each participant's bundles: controls, and patients by side.",
         ),
     )
-
-
-def _draw(table: pd.DataFrame, ax: Any) -> Any:
-    axes = draw_groups(table[table["bundle"] != "all"], ax)
-    axes.set_ylabel("mean V-Norm of the image [mm]")
-    return axes

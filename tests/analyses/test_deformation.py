@@ -17,7 +17,7 @@ from shiftkit.cli import main
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image, write_image
 from shiftkit.tables import DEFORMATION, DEFORMATION_PROFILES, read_table
-from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.types import Bundle, Cohort, Estimate, Volume
 
 HALF_LENGTH_MM = 30.0
 CENTER_MM = np.array([-30.3, 0.4, 0.7])  # no face of the shape on a voxel's center
@@ -358,7 +358,7 @@ def test_findings_speak_and_draw() -> None:
     controls = np.linspace(1.0, 2.5, 30).tolist()
     result = with_healthy_range(rows_of({"control": controls, "glioma": [5.0, 4.0, 3.0, 1.2, 1.1, 1.3]}), {})
     values, profiles = result.findings()
-    assert "50% [12%, 88%] of a patient's bundles on the tumor's side (6 patients, 6 bundles)" in values.claim
+    assert "of a patient's bundles, 50% [12%, 88%] on the tumor's side (6 patients, 6 bundles)" in values.claim
     assert "the 95th percentile of 30 controls" in values.claim
     assert "6% of healthy bundles would by chance" in values.claim
     assert "mean V-Norm, glioma ipsi: 2.60 [" in str(result)
@@ -368,6 +368,17 @@ def test_findings_speak_and_draw() -> None:
     assert profiles.plot().get_ylabel() == "V-Norm [mm]"
     assert "<table" in result._repr_html_()
     plt.close("all")
+
+
+def test_the_mean_push_is_told_where_there_is_one() -> None:
+    """An estimate of the push stands in the claim and among the estimates; one that is not given does not."""
+    rows = rows_of({"control": [1.0, 1.5, 2.0, 2.5], "glioma": [5.0, 1.2]})
+    push = Estimate(name="tumors' mean push", value=0.4, low=0.1, high=0.7, unit="mm", n=6)
+    told = with_healthy_range(rows, {}, push)
+    assert "mean push of 0.40 [0.10, 0.70] mm" in told.findings()[0].claim
+    assert told.estimates[-1] == push
+    unknown = Estimate(name="tumors' mean push", value=float("nan"), status="too_few")
+    assert "push of" not in with_healthy_range(rows, {}, unknown).findings()[0].claim
 
 
 def test_few_controls_make_no_percentile() -> None:

@@ -51,7 +51,7 @@ def test_the_claim_says_what_is_shown() -> None:
     same = relate(*simulate(2), n_bootstrap=200)
     assert "it helps less where V-Norm is high" in worse.findings()[0].claim
     assert "is not shown" in str(same)
-    distance = next(one for one in same.estimates if one.name == "distance")
+    distance = next(one for one in same.estimates if one.name == "rank correlation with distance")
     assert distance.high < 0
 
 
