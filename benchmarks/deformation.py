@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.spatial.transform import Rotation
 
 from shiftkit import cohorts
@@ -31,7 +30,7 @@ from shiftkit.images import write_image
 from shiftkit.phantoms import render
 from shiftkit.phantoms.acquisition import draw_pose, load_profile
 from shiftkit.phantoms.people import Person, draw_person, generator
-from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.types import Bundle, Cohort, Estimate, Volume
 
 SPACINGS_MM = (1.0, 2.0, 2.5)
 NAMES = ("AF", "FAT", "IFOF", "ILF", "PYT")
@@ -199,22 +198,26 @@ def table_row(rows: pd.DataFrame, name: str, label: str) -> str:
 
 
 def excess(rows: pd.DataFrame, result: DeformationResult, clean: DeformationResult) -> list[str]:
-    people = rows.groupby("participant_id")[["truth", "template 2", "clean"]].mean().mean()
+    people = rows.groupby("participant_id")[["truth", "own 2", "template 2", "clean"]].mean().mean()
     healthy = result.table[result.table["group"] == "control"].groupby("participant_id")["v_norm_mm"].mean().mean()
-    push, virtual = result.push, clean.push
     return [
-        "| over patients, 2 mm | mm |",
+        "| mean over patients, 2 mm | mm |",
         "|---|---|",
-        f"| truth: mean V-Norm between masks with and without the push | {people['truth']:.2f} |",
-        f"| mean V-Norm against the template, less the controls' | {people['template 2'] - healthy:+.2f} |",
-        f"| the same participants' V-Norm against the template with, less without the tumor | "
+        f"| truth | {people['truth']:.2f} |",
+        f"| against the own baseline | {people['own 2']:.2f} |",
+        f"| against the template, less the controls' | {people['template 2'] - healthy:+.2f} |",
+        f"| against the template, less the same participants' without tumor | "
         f"{people['template 2'] - people['clean']:+.2f} |",
-        f"| displacement away from the tumor, less the controls' | {push} |",
-        f"| the same of the same participants without tumor, as if they had it | {virtual} |",
+        f"| by the tumors' pattern, less the controls' (`DeformationResult.push`) | {interval(result.push)} |",
+        f"| the same of the same participants without tumor, as if they had it | {interval(clean.push)} |",
         "",
-        "Lengths do not add up: anatomy of 2 mm and a push of 0.5 mm at any angle to it make little more than 2 mm, so "
-        "a difference of V-Norms falls far short of the push. Directions do.",
+        "Lengths do not add up: 2 mm of anatomy and 0.5 mm of push at any angle to it make little more than 2 mm, so a "
+        "difference of V-Norms falls far short of the push. Patterns do.",
     ]
+
+
+def interval(one: Estimate | None) -> str:
+    return "not given" if one is None else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
 
 
 LABELS = {
@@ -225,7 +228,7 @@ LABELS = {
 
 
 def rank(a: pd.Series, b: pd.Series) -> float:
-    return float(stats.spearmanr(a, b).statistic)
+    return float(a.corr(b, method="spearman"))
 
 
 if __name__ == "__main__":
