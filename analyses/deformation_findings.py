@@ -37,9 +37,10 @@ _SURFACE = "A mask shows displacement across its surface only: V-Norm is a lower
 _CAVEATS = (
     _SURFACE,
     "V-Norm against a template holds individual anatomy too, which outweighs most tumors' push: it says whether a "
-    "bundle is unusual, not how far a tumor moved it. For that, name an earlier scan of the same people as a baseline.",
-    "The tumors' mean push is one number for all patients and rests on how a push spreads; an earlier scan needs no "
-    "such assumption.",
+    "bundle is unusual, not how far a tumor moved it. For that, use `shiftkit deform --baseline` with an earlier "
+    "scan of the same people.",
+    "The tumors' mean push is one number for all patients, rests on how a push spreads and rather falls short (by a "
+    "quarter in phantoms): an earlier scan needs no such assumption.",
     "What a tumor destroyed cannot be told from what it pushed away where no tumor mask says so.",
 )
 _OWN = ("v_norm_own_mm", "own_status", "mean V-Norm, own baseline")

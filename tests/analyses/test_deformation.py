@@ -10,6 +10,7 @@ import shiftkit as sk
 from shiftkit import cohorts
 from shiftkit.analyses.bundle_template import Controls, outside_of_use, skeleton_of
 from shiftkit.analyses.deformation import deform
+from shiftkit.analyses.deformation_baseline import measure_against_own
 from shiftkit.analyses.deformation_result import ranked, with_healthy_range
 from shiftkit.analyses.registration import Surface, align
 from shiftkit.analyses.v_norm import measure
@@ -448,7 +449,7 @@ def test_patients_displacement_is_ranked_rightly() -> None:
             for tumor in (False, True)
         )
         core = render.tumor_masks(person, affine, shape)["core"]
-        measured.append(measure(pushed, template_of(clean).template(), lost=core)[0].v_norm_mm)
+        measured.append(measure_against_own(pushed, clean, lost=core)[0].v_norm_mm)
         points = np.argwhere(clean.array) * 2.5 + affine[:3, 3]
         true.append(float(np.linalg.norm(person.tumor.push.to_participant(points) - points, axis=1).mean()))
     assert stats.spearmanr(measured, true).statistic > 0.75
