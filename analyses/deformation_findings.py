@@ -142,9 +142,7 @@ def _own(result: "DeformationResult") -> Finding:
         "rigid part takes how the head lay. Where either tumor mask says that the bundle may be destroyed, the "
         "registration does not look.",
         references=_REFERENCES,
-        figure=(lambda ax: draw_groups(table, ax, "v_norm_own_mm", "own_status", "V-Norm, own baseline"))
-        if said
-        else None,
+        figure=(lambda ax: draw_groups(table, ax, *_OWN)) if said else None,
         alt="Mean displacement of each bundle against the participant's own baseline; means with 95 % intervals.",
     )
 
