@@ -20,7 +20,7 @@ _ROUNDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class BundleTemplate:
-    """The healthy bundle; made with `Controls.template`.
+    """The bundle that others are brought to, such as the healthy one; made with `Controls.template`.
 
     Parameters
     ----------
@@ -32,12 +32,15 @@ class BundleTemplate:
         Middles of sections, evenly along the bundle, in world mm; from the posterior, inferior or lateral end.
     n_controls : int
         Controls behind it.
+    lost : Surface or None
+        Where the mask says nothing, because a tumor may have destroyed the bundle.
     """
 
     mask: Volume
     surface: Surface
     skeleton_mm: Array
     n_controls: int
+    lost: Surface | None = None
 
     @property
     def volume_ml(self) -> float:

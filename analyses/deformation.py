@@ -1,23 +1,24 @@
 """How far a bundle is from the healthy one: V-Norm, in world millimeters, with its healthy range."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
 from ..parallel import in_parallel
-from ..status import Status
 from ..types import Bundle, Cohort
+from .deformation_baseline import require_baseline
 from .deformation_result import DeformationResult, with_healthy_range
-from .deformation_tasks import FEWEST_CONTROLS, Plan
-from .distance import side_of
+from .deformation_tasks import FEWEST_CONTROLS, Plan, Task
 from .scoring import Progress
+from .tumor_push import Push
 
 
 def deform(
     cohort: Cohort,
     controls: Cohort,
     *,
+    baseline: Cohort | None = None,
     bundles: Sequence[str] = (),
     hemispheres: Sequence[str] = (),
     spacing_mm: float = 2.0,
@@ -33,6 +34,10 @@ def deform(
         With masks of bundles; patients' tumor masks, where there are any, say where a bundle may be gone.
     controls : Cohort
         At least three participants with the bundle; their masks lie in the cohort's common space.
+    baseline : Cohort, optional
+        The same participants at another time, such as before the tumor grew or after it was resected. Each bundle
+        is registered onto the participant's own too, which leaves out the anatomy that people differ in. A
+        participant with several sessions there is taken in the same session, else in the first.
     bundles, hemispheres : sequence of str
         Only these; all by default.
     spacing_mm : float
@@ -52,9 +57,9 @@ def deform(
     Raises
     ------
     ConfigError
-        If the spacing is not within 1–4 mm.
+        If the spacing is not within 1–4 mm, or the baseline is the cohort itself.
     DataError
-        If no bundle has three controls, or a name matches nothing.
+        If no bundle has three controls, a name matches nothing, or the baseline has none of the participants.
 
     References
     ----------
@@ -64,24 +69,29 @@ def deform(
 
     if not 1 <= spacing_mm <= 4:
         raise ConfigError(f"The working lattice has a spacing of 1–4 mm; got {spacing_mm:g}.")
+    if baseline is not None:
+        require_baseline(cohort, baseline)
     chosen = _choose(cohort, controls, bundles, hemispheres)
-    plan = Plan(cohort=cohort, controls=controls, bundles=chosen, spacing_mm=spacing_mm, out=out)
+    plan = Plan(cohort=cohort, controls=controls, bundles=chosen, spacing_mm=spacing_mm, out=out, baseline=baseline)
     total = len(plan.measured) * len(chosen)
     rows: list[dict[str, Any]] = []
-    for row in in_parallel((delayed(task)() for task in plan.tasks()), jobs):
-        rows.append(row)
-        if progress is not None:
-            progress(len(rows), total, "Measuring deformation")
+
+    def work(tasks: Iterable[Task]) -> None:
+        for row in in_parallel((delayed(task)() for task in tasks), jobs):
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), total, "Measuring deformation")
+
+    work(plan.tasks())
     if not rows:
         counts = ", ".join(f"{bundle} {n}" for bundle, n in plan.short.items())
         raise DataError(
             f"A healthy range needs at least {FEWEST_CONTROLS} controls whose mask of a bundle is whole; "
             f"{controls.name} has {counts}. Name a larger cohort with --reference."
         )
-    if progress is not None and len(rows) < total:
-        progress(total, total, "Measuring deformation")
-    rows += _too_few(plan)
-    return with_healthy_range(rows, _failures(rows))
+    work(plan.tasks_without_template())
+    skeletons = {(bundle.name, str(bundle.hemisphere)): points for bundle, points in plan.skeletons_mm.items()}
+    return with_healthy_range(rows, _failures(rows), Push.of(rows, skeletons).estimate())
 
 
 def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemispheres: Sequence[str]) -> tuple[Bundle, ...]:
@@ -100,23 +110,6 @@ def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemisphere
         for bundle in there
         if (not bundles or bundle.name in bundles) and (not hemispheres or bundle.hemisphere in hemispheres)
     )
-
-
-def _too_few(plan: Plan) -> list[dict[str, Any]]:
-    """Rows without a number for bundles that have no healthy range."""
-    return [
-        {
-            "participant_id": case.participant_id,
-            "cohort": name,
-            "group": case.group,
-            "bundle": bundle.name,
-            "hemisphere": bundle.hemisphere,
-            "side": side_of(bundle.hemisphere, case.attributes.get("tumor_side", "n/a")),
-            "status": Status.TOO_FEW,
-        }
-        for bundle in plan.short
-        for name, case, _ in plan.measured
-    ]
 
 
 def _failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -5,22 +5,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from ..errors import DataError
 from ..status import Status
 from ..tables import DEFORMATION_RELATION, parse_table
 from ..types import Estimate, Finding
+from .deformation_figures import legend_above, new_axes
 from .deformation_result import DeformationResult
+from .deformation_slopes import Slopes
 from .metrics import METRICS
-from .resampling import draw_weights, interval
 from .rows import as_frame
 
 RELATION_TITLE = "Does fine-tuning help less where a bundle is deformed more?"
 _KEYS = ["participant_id", "bundle", "hemisphere"]
-_FEWEST = 5
-_ENOUGH = 20
+_NO_BASELINE = (
+    "V-Norm against a template holds individual anatomy, which dilutes what a tumor's displacement does; V-Norm "
+    "against an earlier scan of the same people does not."
+)
+
+
+MEASURES = {"template": ("v_norm_mm", "status"), "own": ("v_norm_own_mm", "own_status")}
+"""What V-Norm is against, and the columns that hold it: the healthy template first, then the own baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,33 +35,40 @@ class DeformationRelation:
     Parameters
     ----------
     rows : DataFrame
-        One row a patient and bundle: ``v_norm_mm tumor_distance_mm`` and one column ``drop:<model>`` a model.
+        One row a patient and bundle: ``v_norm_mm v_norm_own_mm tumor_distance_mm`` and one column ``drop:<model>`` a
+        model.
     models : tuple of str
         The source model first.
-    estimates : tuple of Estimate
-        ``slope <model>`` (drop a millimeter of V-Norm, within bundles), ``slope change <model>`` (after less before:
-        positive where fine-tuning helps less with more V-Norm), and ``distance``: rank correlation of V-Norm and
-        distance to the tumor.
+    table : DataFrame
+        Columns of `shiftkit.tables.DEFORMATION_RELATION`: ``slope`` (drop a millimeter of V-Norm, within bundles),
+        ``slope_change`` (after less before: positive where fine-tuning helps less with more V-Norm), and ``distance``:
+        rank correlation of V-Norm and distance to the tumor; with V-Norm against the template, and against the own
+        baseline where there is one.
+    lines : DataFrame
+        ``model v_norm_mm drop low high``: each model's line over V-Norm against the template, with its pointwise
+        interval.
     metric : str
         What the drop is a drop of.
     """
 
     rows: pd.DataFrame
     models: tuple[str, ...]
-    estimates: tuple[Estimate, ...]
+    table: pd.DataFrame
+    lines: pd.DataFrame
     metric: str
 
     def to_frame(self) -> pd.DataFrame:
         """The estimates: columns of `shiftkit.tables.DEFORMATION_RELATION`."""
-        rows = [{**vars(one), "n_patients": one.n, **self._named(one.name)} for one in self.estimates]
-        columns = list(DEFORMATION_RELATION.columns)
-        return parse_table(pd.DataFrame(rows)[columns], DEFORMATION_RELATION, "The relation to deformation")
+        return self.table.copy()
 
-    def _named(self, name: str) -> dict[str, str]:
-        for start, quantity in (("slope change ", "slope_change"), ("slope ", "slope")):
-            if name.startswith(start):
-                return {"quantity": quantity, "model": name.removeprefix(start), "metric": self.metric}
-        return {"quantity": name, "model": "n/a", "metric": "n/a"}
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Those with V-Norm against the template, then those against the own baseline."""
+        return tuple(_as_estimate(row) for _, row in self.table.iterrows())
+
+    def _given(self, quantity: str, measure: str = "template") -> list[Estimate]:
+        chosen = (self.table["quantity"] == quantity) & (self.table["measure"] == measure)
+        return [_as_estimate(row) for _, row in self.table[chosen].iterrows()]
 
     @property
     def _title(self) -> str:
@@ -78,28 +90,43 @@ class DeformationRelation:
                 caveats=(
                     "An association: deformed bundles also lie closer to the tumor, are infiltrated and are harder to "
                     "draw.",
+                    *(() if self._given("slope", "own") else (_NO_BASELINE,)),
                 ),
                 method=(
                     "Drop below the controls' mean of the same bundle and hemisphere, regressed on V-Norm with one "
                     "intercept a bundle and hemisphere, which is where the controls' own uncertainty goes; expanded "
-                    "percentile bootstrap over patients, the same draw for every model."
+                    "percentile bootstrap over patients, the same draw for every model. The figure's lines have these "
+                    "slopes and pass through the mean of all bundles."
                 ),
                 references=("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789"),
                 figure=self.plot,
-                alt="Drop of each patient's bundle against its V-Norm, before and after fine-tuning, with lines.",
+                alt="Drop of each patient's bundle against its V-Norm, before and after fine-tuning, with lines and "
+                "their 95 % intervals over patients.",
             ),
         )
 
     def _claim(self) -> str:
-        change = [one for one in self.estimates if one.name.startswith("slope change")]
-        first = self.estimates[0]
+        first = self._given("slope")[0]
         if not np.isfinite(first.value):
             return f"How {self._title} depends on V-Norm is not given: {Status(first.status).sentence}"
-        said = f"With each millimeter of V-Norm, {self._title} {self._worse} by {_number(first)} before fine-tuning."
-        if not change:
-            said += " No fine-tuned model was given, so whether it helps less there was not asked."
-        for one in change:
-            model = one.name.removeprefix("slope change ")
+        said = [
+            f"With each millimeter of V-Norm, {self._title} {self._worse} by {_number(first)} before fine-tuning "
+            f"({first.n} patients){'' if first.low > 0 or first.high < 0 else ', which is not shown to differ from 0'}."
+        ]
+        if len(self.models) == 1:
+            said.append("No fine-tuned model was given, so whether it helps less there was not asked.")
+        said += self._changes("template")
+        own = self._given("slope", "own")
+        if own and np.isfinite(own[0].value):
+            said.append(f"With V-Norm against the own baseline ({own[0].n} patients) the slope is {_number(own[0])}.")
+            said += self._changes("own")
+        if first.status == Status.EXPLORATORY:
+            said.append("With fewer than 20 patients this is exploratory.")
+        return " ".join(said)
+
+    def _changes(self, measure: str) -> list[str]:
+        said: list[str] = []
+        for model, one in zip(self.models[1:], self._given("slope_change", measure), strict=True):
             verdict = (
                 "it helps less where V-Norm is high"
                 if one.low > 0
@@ -107,30 +134,29 @@ class DeformationRelation:
                 if one.high < 0
                 else "that it helps less where V-Norm is high is not shown"
             )
-            said += f" After fine-tuning ({model}) the slope changes by {_number(one)}: {verdict}."
+            said.append(f"After fine-tuning ({model}) the slope changes by {_number(one)}: {verdict}.")
         return said
 
     def plot(self, ax: Any = None) -> Any:
-        """Drop against V-Norm, a color a model; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes: Any = plt.subplots(layout="constrained")[1] if ax is None else ax
+        """Drop against V-Norm, a color a model, lines with their intervals; returns the axes."""
+        axes = new_axes(ax)
         colors = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")
         x = self.rows["v_norm_mm"].to_numpy(dtype=float)
         for index, model in enumerate(self.models):
-            y = self.rows[f"drop:{model}"].to_numpy(dtype=float)
-            there = np.isfinite(y)
-            color = colors[index % len(colors)]
-            axes.plot(x[there], y[there], "osD^"[index % 4], color=color, markersize=3, alpha=0.5, label=model)
-            slope = next(one.value for one in self.estimates if one.name == f"slope {model}")
-            if np.isfinite(slope):
-                ends = np.array([x[there].min(), x[there].max()])
-                line = y[there].mean() + slope * (ends - x[there].mean())
-                axes.plot(ends, line, color=color, linestyle=("-", "--", ":", "-.")[index % 4])
+            color, marker, style = colors[index % 4], "osD^"[index % 4], ("-", "--", ":", "-.")[index % 4]
+            axes.plot(x, self.rows[f"drop:{model}"], marker, color=color, markersize=3, alpha=0.4, linestyle="")
+            line = self.lines[self.lines["model"] == model]
+            word = "before: " if not index else "after: "
+            label = (word if len(self.models) > 1 else "") + model
+            # Marker and line in one entry of the legend; without a slope there is no line to draw.
+            axes.plot(
+                line["v_norm_mm"], line["drop"], color=color, linestyle=style, label=label, marker=marker, markevery=[]
+            )
+            axes.fill_between(line["v_norm_mm"], line["low"], line["high"], color=color, alpha=0.18, linewidth=0)
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.set_xlabel("mean V-Norm [mm]")
         axes.set_ylabel(f"{self._title} {'below' if _sign(self.metric) > 0 else 'above'} healthy")
-        axes.legend(frameon=False)
+        legend_above(axes, columns=2)
         return axes
 
     def __str__(self) -> str:
@@ -147,7 +173,7 @@ def _sign(metric: str) -> int:
 
 
 def _number(one: Estimate) -> str:
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]".replace("-", "\N{MINUS SIGN}")
 
 
 def relate(
@@ -190,38 +216,34 @@ def relate(
         raise DataError(f"A drop is one below controls; the score table has no control with metric {metric!r}.")
     source = str(control["model"].iloc[0])
     rows, models = _joined(result, chosen[chosen["group"] == "glioma"], source)
-    people, healthy = sorted(set(rows["participant_id"])), control[control["model"] == source]
-    weights = draw_weights((len(people),), n_bootstrap, np.random.default_rng(seed))
-    whole = np.ones((1, len(people)))
-    who = np.array([people.index(name) for name in rows["participant_id"]], dtype=np.intp)
-    level_of = rows.groupby(["bundle", "hemisphere"]).ngroup().to_numpy()
-    base = healthy.groupby(["bundle", "hemisphere"])["value"].mean().rename("healthy")
+    base = control[control["model"] == source].groupby(["bundle", "hemisphere"])["value"].mean().rename("healthy")
     for model in models:
         drop = rows.join(base, on=["bundle", "hemisphere"])["healthy"] - rows[model]
         rows[f"drop:{model}"] = _sign(metric) * drop
-    x = rows["v_norm_mm"].to_numpy(dtype=float)
-    drops = {model: rows[f"drop:{model}"].to_numpy(dtype=float) for model in models}
-
-    def slopes(drawn: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        return {model: np.array([_slope(x, y, level_of, w[who]) for w in drawn]) for model, y in drops.items()}
-
-    point, boot = slopes(whole), slopes(weights)
-    made = [_estimate(f"slope {m}", point[m][0], boot[m], level, len(people)) for m in models]
-    for model in models[1:]:
-        change = point[model][0] - point[source][0], boot[model] - boot[source]
-        made.append(_estimate(f"slope change {model}", change[0], change[1], level, len(people)))
-    near = rows["tumor_distance_mm"].to_numpy(dtype=float)
-    ranks = np.array([_spearman(x, near, w[who]) for w in weights])
-    made.append(_estimate("distance", _spearman(x, near, np.ones(len(x))), ranks, level, len(people)))
+    tables: list[pd.DataFrame] = []
+    lines = pd.DataFrame()
+    for measure, (column, _) in MEASURES.items():
+        part = Slopes.of(rows[rows[column].notna()], column, models, n_bootstrap, level, seed)
+        if measure == "template":
+            lines = part.lines()
+        if len(part.x):
+            tables.append(part.table(metric).assign(measure=measure))
+    table = pd.concat(tables, ignore_index=True)[list(DEFORMATION_RELATION.columns)]
     return DeformationRelation(
-        rows=rows.drop(columns=list(models)), models=models, estimates=tuple(made), metric=metric
+        rows=rows.drop(columns=list(models)),
+        models=models,
+        table=parse_table(table, DEFORMATION_RELATION, "The relation to deformation"),
+        lines=lines,
+        metric=metric,
     )
 
 
 def _joined(result: DeformationResult, scores: pd.DataFrame, source: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Patients' V-Norm beside their values, one column a model, the source model first."""
     own = result.patients
-    own = own.loc[own["status"] == Status.OK, [*_KEYS, "v_norm_mm"]]
+    for column, status in MEASURES.values():
+        own[column] = own[column].where(own[status] == Status.OK)
+    own = own.loc[own["v_norm_mm"].notna(), [*_KEYS, "v_norm_mm", "v_norm_own_mm"]]
     values = scores.pivot_table(index=_KEYS, columns="model", values="value")
     near = scores.groupby(_KEYS)["tumor_distance_mm"].first()
     rows = own.join(near, on=_KEYS).join(values, on=_KEYS, how="inner").reset_index(drop=True)
@@ -233,29 +255,14 @@ def _joined(result: DeformationResult, scores: pd.DataFrame, source: str) -> tup
     return rows, (source, *sorted(str(name) for name in values if name != source))
 
 
-def _slope(x: NDArray[Any], y: NDArray[Any], group: NDArray[Any], weight: NDArray[Any]) -> float:
-    """Weighted least squares with one intercept a group; NaN where nothing varies."""
-    weight = np.where(np.isfinite(y), weight, 0.0)
-    y = np.nan_to_num(y)
-    total = np.maximum(np.bincount(group, weight), 1e-12)
-    a = x - (np.bincount(group, weight * x) / total)[group]
-    b = y - (np.bincount(group, weight * y) / total)[group]
-    spread = float((weight * a * a).sum())
-    return float((weight * a * b).sum()) / spread if spread > 1e-12 else float("nan")
-
-
-def _spearman(x: NDArray[Any], y: NDArray[Any], weight: NDArray[Any]) -> float:
-    """Rank correlation of rows repeated by integer weights; rows without a distance do not count."""
-    index = np.repeat(np.arange(len(x)), np.where(np.isfinite(y), weight, 0).astype(int))
-    if len(np.unique(x[index])) < 3 or len(np.unique(y[index])) < 3:
-        return float("nan")
-    return float(np.corrcoef(stats.rankdata(x[index]), stats.rankdata(y[index]))[0, 1])
-
-
-def _estimate(name: str, value: float, draws: NDArray[np.float64], level: float, n: int) -> Estimate:
-    if n < _FEWEST or not np.isfinite(value):
-        return Estimate(name=name, value=float("nan"), n=n, level=level, status=Status.TOO_FEW)
-    low, high = interval(draws, level, n)
-    unit = "1" if name == "distance" else "per mm"
-    status = Status.OK if n >= _ENOUGH else Status.EXPLORATORY
-    return Estimate(name=name, value=value, low=low, high=high, level=level, unit=unit, n=n, status=status)
+def _as_estimate(row: pd.Series) -> Estimate:
+    quantity = str(row["quantity"]).replace("_", " ").replace("distance", "rank correlation with distance")
+    words = [quantity, "" if row["model"] == "n/a" else str(row["model"])]
+    numbers = {name: float(row[name]) for name in ("value", "low", "high")}
+    return Estimate(
+        name=" ".join(filter(None, [*words, "(own baseline)" if row["measure"] == "own" else ""])),
+        **numbers,
+        unit=str(row["unit"]),
+        n=int(row["n_patients"]),
+        status=str(row["status"]),
+    )

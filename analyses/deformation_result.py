@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..status import Status
 from ..tables import DEFORMATION, DEFORMATION_PROFILES, parse_table
 from ..types import Estimate, Finding
+from .by_participant import in_mm, mean_over_participants
 
 _KEYS = ["bundle", "hemisphere"]
 
@@ -27,11 +28,14 @@ class DeformationResult:
         Columns of `shiftkit.tables.DEFORMATION_PROFILES`: the same along each bundle.
     failed : mapping of str to str
         Participants with a mask that could not be read, and why.
+    push : Estimate or None
+        The tumors' mean push by the direction of displacement; see `shiftkit.analyses.tumor_push`.
     """
 
     table: pd.DataFrame
     profiles: pd.DataFrame
     failed: Mapping[str, str]
+    push: Estimate | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """One row a participant and bundle."""
@@ -48,15 +52,19 @@ class DeformationResult:
         return {str(word): int(found[word]) for word in Status if word in found}
 
     @property
+    def has_baseline(self) -> bool:
+        """Whether participants' own baseline was given."""
+        return bool((self.table["own_status"] != "n/a").any())
+
+    @property
     def estimates(self) -> tuple[Estimate, ...]:
-        """Mean V-Norm by group and side over participants, each participant's bundles averaged first."""
+        """Mean V-Norm by group and side over participants, each participant's bundles averaged first; the push."""
+        return (*self._means(), *(() if self.push is None else (self.push,)))
+
+    def _means(self) -> list[Estimate]:
         given = self.table[self.table["status"] == Status.OK]
         named = given.assign(part=given["group"] + " " + given["side"].where(given["side"] != "n/a", ""))
-        made: list[Estimate] = []
-        for part, rows in named.groupby("part"):
-            own = rows.groupby("participant_id")["v_norm_mm"].mean()
-            made.append(Estimate(name=str(part).strip(), value=float(own.mean()), unit="mm", n=len(own)))
-        return tuple(made)
+        return [mean_over_participants(rows, "v_norm_mm", str(part).strip()) for part, rows in named.groupby("part")]
 
     def findings(self) -> tuple[Finding, ...]:
         """What the deformation says, ready for a report."""
@@ -66,15 +74,15 @@ class DeformationResult:
 
     def plot(self, ax: Any = None) -> Any:
         """V-Norm by bundle, patients' two sides and controls; returns the axes."""
-        from .deformation_findings import draw_values
+        from .deformation_figures import draw_groups
 
-        return draw_values(self, ax)
+        return draw_groups(self.table, ax)
 
     def __str__(self) -> str:
         counted = ", ".join(f"{word} {n}" for word, n in self.counts().items())
         people = self.table.drop_duplicates(["cohort", "participant_id"])["group"].value_counts()
         groups = ", ".join(f"{n} {group}" for group, n in sorted(people.items()))
-        means = [f"mean V-Norm, {one.name}: {one.value:.2f} mm over {one.n}" for one in self.estimates]
+        means = [f"mean V-Norm, {one.name}: {in_mm(one)} over {one.n}" for one in self._means()]
         return "\n".join([f"Deformation of {groups}", f"counts: {counted}", *means])
 
     def _repr_html_(self) -> str:
@@ -83,7 +91,9 @@ class DeformationResult:
         return f"<pre>{escape(str(self))}</pre>" + self.table.to_html(index=False, max_rows=10, na_rep="n/a")
 
 
-def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str]) -> DeformationResult:
+def with_healthy_range(
+    rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str], push: Estimate | None = None
+) -> DeformationResult:
     """Place every row in the range of the controls, each of whom was measured against all others.
 
     Parameters
@@ -91,10 +101,11 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
     rows : sequence of mapping
         Columns of the table; rows with a value hold ``profile_mm`` too.
     failed : mapping of str to str
-        Goes into the result.
+    push : Estimate, optional
+        Both go into the result.
     """
     order = ["bundle", "hemisphere", "cohort", "participant_id"]
-    frame = pd.DataFrame([{k: v for k, v in row.items() if k not in ("profile_mm", "reason")} for row in rows])
+    frame = pd.DataFrame([{name: row[name] for name in DEFORMATION.columns if name in row} for row in rows])
     for column in DEFORMATION.columns:
         if column not in frame:
             frame[column] = np.nan
@@ -103,8 +114,13 @@ def with_healthy_range(rows: Sequence[Mapping[str, Any]], failed: Mapping[str, s
     along = along.sort_values([*order, "point"], kind="stable").reset_index(drop=True)
     return DeformationResult(
         table=parse_table(ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
-        profiles=parse_table(ranked(along, [*_KEYS, "point"]), DEFORMATION_PROFILES, "The deformation profiles"),
+        profiles=parse_table(
+            ranked(along, [*_KEYS, "point"])[list(DEFORMATION_PROFILES.columns)],
+            DEFORMATION_PROFILES,
+            "The deformation profiles",
+        ),
         failed=failed,
+        push=push,
     )
 
 
@@ -126,15 +142,17 @@ def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Add percentile and z-score in the controls' range; a control's own are taken among the others."""
-    percentile, z = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    percentile, z, n = (np.full(len(frame), np.nan) for _ in range(3))
     word = frame["status"].to_numpy(dtype=object, copy=True)
     value = frame["v_norm_mm"].to_numpy(dtype=float)
     control = (frame["group"] == "control").to_numpy() & np.isfinite(value)
     for places in frame.groupby(keys).indices.values():
         healthy = places[control[places]]
         for place in places[np.isfinite(value[places])]:
-            percentile[place], z[place], word[place] = _rank(value[place], value[healthy[healthy != place]])
-    return frame.assign(percentile=percentile, z=z, range_status=word)
+            others = healthy[healthy != place]
+            percentile[place], z[place], word[place] = _rank(value[place], value[others])
+            n[place] = others.size
+    return frame.assign(percentile=percentile, z=z, n_controls=n, range_status=word)
 
 
 def _rank(value: float, healthy: NDArray[np.float64]) -> tuple[float, float, Status]:

@@ -30,6 +30,8 @@ _BLUR_MM = SPACING_MM / 2
 _SMOOTH = 3.0
 _ITERATIONS = (60, 40, 25)
 _TRACE = 0.05
+SETTINGS = (SPACING_MM, NO_EVIDENCE_MM, BRAIN_ML, _WIDTH_MM, _BACKGROUND, _BLUR_MM, _SMOOTH, _ITERATIONS, _TRACE)
+"""What a result depends on besides its input and the template."""
 
 
 @dataclass(frozen=True, kw_only=True)

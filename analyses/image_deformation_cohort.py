@@ -1,6 +1,5 @@
 """Image-based deformation of a cohort: every participant's T1w image against the healthy template, in one table."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,17 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError, ShiftkitError
-from ..files import file_digest
 from ..images import read_image, read_mask, write_image
 from ..parallel import in_parallel
 from ..status import Status
 from ..tables import IMAGE_DEFORMATION, parse_table
 from ..types import Bundle, Case, Cohort, Finding, Volume
-from ..version import __version__
 from .deformation_result import ranked
-from .deformation_tasks import everyone, keep, kept
+from .deformation_tasks import digest_of, everyone, keep, kept
 from .distance import side_of
-from .image_deformation import SPACING_MM, ImageDeformation, brain_of, deform_image
+from .image_deformation import SETTINGS, ImageDeformation, brain_of, deform_image, load_template
 from .image_deformation_findings import findings
+from .registration import SETTINGS as REGISTRATION
 from .registration import Array
 from .scoring import Progress
 
@@ -103,11 +101,11 @@ class _Task:
         return rows
 
     def _digest(self) -> str:
-        sources = [self.case.images["t1w"], *self.case.masks.values()]
-        sources += [one for one in (self.case.tumor,) if one is not None]
-        labels = [bundle.label for bundle in self.bundles]
-        words = [__version__, str(SPACING_MM), *labels, *map(file_digest, sources)]
-        return hashlib.sha256(" ".join(words).encode()).hexdigest()
+        # A mask that another bundle's name is given to is another result, so each digest stands beside its name.
+        masks = [self.case.masks.get(bundle) for bundle in self.bundles]
+        labels = tuple(bundle.label for bundle in self.bundles)
+        settings = (SETTINGS, REGISTRATION, LEAST_SEEN, labels, self.case.group, load_template().image.tobytes())
+        return digest_of(settings, [self.case.images["t1w"], self.case.tumor, *masks])
 
     def _made(self) -> list[dict[str, Any]]:
         image = read_image(self.case.images["t1w"])

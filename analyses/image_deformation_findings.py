@@ -1,12 +1,12 @@
 """Image-based deformation as a finding."""
 
-from typing import Any
-
 import pandas as pd
 
 from ..status import Status
-from ..types import Estimate, Finding
-from .deformation_findings import draw_groups, part_of
+from ..types import Finding
+from .by_participant import in_mm, mean_over_participants
+from .deformation_figures import draw_groups
+from .deformation_findings import beyond_healthy
 
 _METHOD = (
     "Each T1w image without skull was blurred by 1.5 mm, normalized by local mean and spread (15 mm) and registered "
@@ -27,16 +27,13 @@ _CAVEATS = (
 
 def findings(table: pd.DataFrame) -> tuple[Finding, ...]:
     """Displacement of the image at each bundle, and of the whole brain."""
-    ipsi = part_of(table, "ipsi")
     whole = table[(table["bundle"] == "all") & (table["status"] == Status.OK)]
-    means = whole.groupby("group")["v_norm_mm"].agg(["mean", "count"])
-    said = [f"{row['mean']:.2f} mm in {row['count']:.0f} of group {group}" for group, row in means.iterrows()]
+    means = [
+        mean_over_participants(rows, "v_norm_mm", f"whole brain, {group}") for group, rows in whole.groupby("group")
+    ]
+    said = [f"{in_mm(one)} in {one.n} of group {one.name.split(', ')[1]}" for one in means]
     claim = f"Beyond its affine part the brain outside of the tumor is displaced by {' and '.join(said)} on average."
-    if len(ipsi):
-        claim += (
-            f" {(ipsi['percentile'] > 95).mean():.0%} of {len(ipsi)} bundles on the tumor's side lie beyond the 95th "
-            "percentile of healthy people."
-        )
+    claim = " ".join([claim, *beyond_healthy(table[table["bundle"] != "all"])])
     if not said:
         claim = "No image could be registered; the table says why."
     return (
@@ -44,21 +41,12 @@ def findings(table: pd.DataFrame) -> tuple[Finding, ...]:
             key="image-deformation",
             title="How far is the brain around the bundles from a healthy one?",
             claim=claim,
-            estimates=tuple(
-                Estimate(name=f"whole brain, {group}", value=float(row["mean"]), unit="mm", n=int(row["count"]))
-                for group, row in means.iterrows()
-            ),
+            estimates=tuple(means),
             table=table,
             caveats=_CAVEATS,
             method=_METHOD,
             references=_REFERENCES,
-            figure=lambda ax: _draw(table, ax),
+            figure=lambda ax: draw_groups(table[table["bundle"] != "all"], ax, name="mean V-Norm of the image"),
             alt="Mean displacement of the image at each participant's bundles: controls, and patients by side.",
         ),
     )
-
-
-def _draw(table: pd.DataFrame, ax: Any) -> Any:
-    axes = draw_groups(table[table["bundle"] != "all"], ax)
-    axes.set_ylabel("mean V-Norm of the image [mm]")
-    return axes

@@ -35,6 +35,9 @@ _POINTS = 4000
 _AT_REST = 0.03
 _STEP_MM = 0.2
 _LARGE_MM = 0.5
+_ITERATIONS = (60, 40, 25)
+SETTINGS = (REACH_MM, NO_EVIDENCE_MM, MARGIN_MM, _SMOOTH_MM, _OFFSET_MM, _BAND_MM, _POINTS, _AT_REST, _ITERATIONS)
+"""What a result depends on besides its input: a result kept under other settings is made again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +183,13 @@ class Rigid:
         return (points_mm - self.center_mm - self.translation_mm) @ self.rotation + self.center_mm
 
 
-def align(fixed: Surface, moving: Surface, spacing_mm: float = 2.0, lost: Surface | None = None) -> Rigid:
+def align(
+    fixed: Surface,
+    moving: Surface,
+    spacing_mm: float = 2.0,
+    lost: Surface | None = None,
+    lost_in_fixed: Surface | None = None,
+) -> Rigid:
     """The rigid motion that carries points of ``fixed`` to where ``moving`` has them.
 
     The difference of signed distances near both surfaces is made small; beyond half a millimeter it counts by its
@@ -192,8 +201,8 @@ def align(fixed: Surface, moving: Surface, spacing_mm: float = 2.0, lost: Surfac
         Identical surfaces give exactly no motion.
     spacing_mm : float
         Of the points that are compared.
-    lost : Surface, optional
-        Where ``moving`` says nothing; see `NO_EVIDENCE_MM`.
+    lost, lost_in_fixed : Surface, optional
+        Where ``moving`` and ``fixed`` say nothing, each in its own space; see `NO_EVIDENCE_MM`.
 
     Raises
     ------
@@ -208,19 +217,26 @@ def align(fixed: Surface, moving: Surface, spacing_mm: float = 2.0, lost: Surfac
         )
     center = inside.mean(axis=0)
     shift = moved.mean(axis=0) - center
-    fits = [_fit(fixed, moving, lost, center, start, spacing_mm) for start in (np.zeros(3), shift)]
+    gone = lost, lost_in_fixed
+    fits = [_fit(fixed, moving, gone, center, start, spacing_mm) for start in (np.zeros(3), shift)]
     return min(fits, key=lambda fit: fit[0])[1]
 
 
 def _fit(
-    fixed: Surface, moving: Surface, lost: Surface | None, center: Array, start: Array, spacing_mm: float
+    fixed: Surface,
+    moving: Surface,
+    gone: tuple[Surface | None, Surface | None],
+    center: Array,
+    start: Array,
+    spacing_mm: float,
 ) -> tuple[float, Rigid]:
     reach = np.concatenate([fixed.inside_points(), moving.inside_points() - start])
     points = Lattice.around(reach, spacing_mm, _BAND_MM).points().reshape(-1, 3)
     there, here = fixed.at(points), moving.at(points + start)
     compared = np.minimum(np.abs(there), np.abs(here)) < _BAND_MM
-    if lost is not None:
-        compared &= lost.at(points + start) > NO_EVIDENCE_MM
+    for lost, place in zip(gone, (points + start, points), strict=True):
+        if lost is not None:
+            compared &= lost.at(place) > NO_EVIDENCE_MM
     near = np.flatnonzero(compared)
     near = near[:: max(near.size // _POINTS, 1)]
     points, there = points[near], there[near]
@@ -286,7 +302,7 @@ def deform_onto(
     lattice: Lattice,
     weight: NDArray[np.floating[Any]] | None = None,
     smooth: float = 4.0,
-    iterations: tuple[int, ...] = (60, 40, 25),
+    iterations: tuple[int, ...] = _ITERATIONS,
 ) -> Deformation:
     """SyN of two signed distances.
 

@@ -1,13 +1,13 @@
 """V-Norm of one bundle: how far SyN has to move it onto the healthy one, in world millimeters."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..types import Volume
 from .bundle_template import N_POINTS, BundleTemplate
-from .registration import MARGIN_MM, NO_EVIDENCE_MM, Array, Lattice, Surface, align, deform_onto, redrawn
+from .registration import MARGIN_MM, NO_EVIDENCE_MM, Array, Lattice, Rigid, Surface, align, deform_onto, redrawn
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -28,8 +28,11 @@ class Measurement:
         Overlap with the template after the rigid part, and after SyN.
     jacobian_mean, jacobian_min, jacobian_max : float
         Volume in the participant over volume in the template, at the bundle's points: above 1 where it has expanded.
-    translation_mm, rotation_deg : float
-        The rigid part: position, not deformation.
+    shift_mm : ndarray, shape (32, 3)
+        Where the voxels nearest each point are, less where the template has them, on average; template's axes. NaN
+        where nothing of the bundle is left.
+    rigid : Rigid
+        From the template's world to the participant's: position, not deformation.
     """
 
     v_norm_mm: float
@@ -40,12 +43,23 @@ class Measurement:
     jacobian_mean: float
     jacobian_min: float
     jacobian_max: float
-    translation_mm: float
-    rotation_deg: float
+    shift_mm: Array
+    rigid: Rigid
+
+    @property
+    def translation_mm(self) -> float:
+        """Length of the rigid part's translation."""
+        return self.rigid.distance_mm
+
+    @property
+    def rotation_deg(self) -> float:
+        """Angle of the rigid part's rotation."""
+        return self.rigid.angle_deg
 
     def columns(self) -> dict[str, float]:
         """The numbers as columns of the table."""
-        named = {name: value for name, value in asdict(self).items() if isinstance(value, float)}
+        named = {name: value for name, value in vars(self).items() if isinstance(value, float)}
+        named |= {"translation_mm": self.translation_mm, "rotation_deg": self.rotation_deg}
         quantiles = zip(QUANTILES, self.quantiles_mm, strict=True)
         return named | {f"v_norm_p{100 * share:02.0f}_mm": value for share, value in quantiles}
 
@@ -63,7 +77,7 @@ def measure(
     mask : Volume
         Boolean, at least one voxel, orthogonal axes, any orientation and voxel size.
     template : BundleTemplate
-        The healthy bundle.
+        The healthy bundle, or the participant's own at another time.
     lost : Volume, optional
         Boolean: where the bundle may have been destroyed, such as the tumor's core. There the mask is no evidence,
         and the registration does not look.
@@ -88,13 +102,15 @@ def measure(
     """
     surface = Surface.of(mask)
     gone = Surface.of(lost) if lost is not None and lost.array.any() else None
-    rigid = align(template.surface, redrawn(surface, spacing_mm / 2), spacing_mm, gone)
+    rigid = align(template.surface, redrawn(surface, spacing_mm / 2), spacing_mm, gone, template.lost)
     aligned = redrawn(surface, spacing_mm / 2, rigid)
     held = np.concatenate([template.surface.inside_points(), aligned.inside_points()])
     lattice = Lattice.around(held, spacing_mm, MARGIN_MM)
     here = lattice.points()
     fixed, moving = template.surface.at(here), aligned.at(here)
-    weight = None if gone is None else (gone.at(rigid.forward(here)) > NO_EVIDENCE_MM).astype(np.float64)
+    places = ((gone, rigid.forward(here)), (template.lost, here))
+    seen = [lost.at(place) > NO_EVIDENCE_MM for lost, place in places if lost is not None]
+    weight = np.logical_and.reduce(seen).astype(np.float64) if seen else None
     found = deform_onto(fixed, moving, lattice, weight)
 
     inside = moving < 0
@@ -103,17 +119,18 @@ def measure(
     length = np.linalg.norm(shift, axis=1)
     jacobian = 1 / np.maximum(found.jacobian("fixed")[inside], 1e-3)
     carried = aligned.at(here + found.to_moving)
+    nearest = template.nearest_point(points + shift)
     measured = Measurement(
         v_norm_mm=float(length.mean()),
         quantiles_mm=tuple(np.quantile(length, QUANTILES).tolist()),
-        profile_mm=tuple(_profile(length, template.nearest_point(points + shift))),
+        profile_mm=tuple(_profile(length, nearest)),
         dice_before=_dice(fixed < 0, inside),
         dice_after=_dice(fixed < 0, carried < 0),
         jacobian_mean=float(jacobian.mean()),
         jacobian_min=float(jacobian.min()),
         jacobian_max=float(jacobian.max()),
-        translation_mm=rigid.distance_mm,
-        rotation_deg=rigid.angle_deg,
+        shift_mm=np.stack([_profile(-shift[:, axis], nearest) for axis in range(3)], axis=-1),
+        rigid=rigid,
     )
     voxels = np.argwhere(mask.array)
     world = voxels @ mask.affine[:3, :3].T + mask.affine[:3, 3]

@@ -176,13 +176,21 @@ def features(
     return outcome.study
 
 
-def deform(cohort: CohortLike, *, reference: CohortLike | None = None, **options: Any) -> "DeformationResult":
+def deform(
+    cohort: CohortLike,
+    *,
+    reference: CohortLike | None = None,
+    baseline: CohortLike | None = None,
+    **options: Any,
+) -> "DeformationResult":
     """Measure how far bundles are from healthy ones; without ``reference`` the controls are the cohort's own.
 
     Parameters
     ----------
     cohort, reference : str, Path or Cohort
         Participants, and where the controls are; those of the cohort named ``healthy`` where there are none.
+    baseline : str, Path or Cohort, optional
+        The same participants at another time, or without the tumor.
     **options
         Passed to `shiftkit.analyses.deformation.deform`.
     """
@@ -190,7 +198,8 @@ def deform(cohort: CohortLike, *, reference: CohortLike | None = None, **options
     from .pipeline.inputs import find_controls
 
     found = find_cohort(cohort)
-    return measure(found, find_controls(found, reference), **options)
+    earlier = None if baseline is None else find_cohort(baseline)
+    return measure(found, find_controls(found, reference), baseline=earlier, **options)
 
 
 def decompose(

@@ -250,6 +250,14 @@ DEFORMATION = Table(
         "jacobian_mean": _number("Mean Jacobian determinant over the bundle's voxels."),
         **_STATUS,
         "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
+        "n_controls": _number("Controls behind percentile and z.", required=False),
+        "v_norm_own_mm": _number(
+            "The same mean norm against the participant's own bundle in the baseline.", "mm", False
+        ),
+        "dice_own_after": _number("Dice with the own bundle in the baseline after SyN.", required=False),
+        "own_status": _text(
+            "Why that is given or not; unavailable where the baseline lacks the bundle or it cannot be used.", False
+        ),
         "cohort": _text("Cohort the participant belongs to.", False),
         "group": _text("control, glioma or target_control.", False),
         **{
@@ -277,6 +285,7 @@ DEFORMATION_PROFILES = Table(
         "z": _number("z-score in the healthy range at this point."),
         **_STATUS,
         "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
+        "n_controls": _number("Controls behind percentile and z.", required=False),
     },
 )
 IMAGE_DEFORMATION = Table(
@@ -293,6 +302,7 @@ IMAGE_DEFORMATION = Table(
         "percentile": _number("Percentile in the healthy range."),
         "z": _number("z-score in the healthy range."),
         "range_status": _text("Why percentile and z are given or not: constant where controls do not vary."),
+        "n_controls": _number("Controls behind percentile and z.", required=False),
         "seen_share": _number("Share of the bundle, or brain, that lies outside of the tumor."),
         "jacobian_mean": _number("Mean volume in the participant over that in the template, after the affine part."),
         "translation_mm": _number("Length of the affine part's translation.", "mm"),
@@ -311,6 +321,7 @@ DEFORMATION_RELATION = Table(
             "slope: drop a mm of V-Norm within bundles; slope_change: after less before fine-tuning; distance: rank "
             "correlation of V-Norm with the distance to the tumor."
         ),
+        "measure": _text("template: V-Norm against the healthy template; own: against the own baseline.", False),
         "value": _number("Point estimate."),
         **_INTERVAL,
         "unit": _text("Unit of the value."),

@@ -11,6 +11,9 @@ def deform(
     cohort: CohortName,
     out: Out,
     reference: Annotated[str | None, typer.Option("--reference", help="Cohort that holds the controls.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="Cohort of the same participants earlier, or without the tumor.")
+    ] = None,
     bundles: Annotated[list[str] | None, typer.Option("--bundles", help="Only these; all by default.")] = None,
     hemispheres: Annotated[list[str] | None, typer.Option("--hemispheres", help="left, right, none.")] = None,
     spacing: Annotated[float, typer.Option("--spacing", min=1.0, max=4.0, help="Working lattice in mm.")] = 2.0,
@@ -26,6 +29,7 @@ def deform(
         cohort,
         out=out,
         reference=reference,
+        baseline=baseline,
         bundles=words(bundles) or (),
         hemispheres=words(hemispheres) or (),
         spacing_mm=spacing,

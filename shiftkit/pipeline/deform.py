@@ -61,6 +61,7 @@ def deform_cohort(
     *,
     out: Path,
     reference: str | Path | Cohort | None = None,
+    baseline: str | Path | Cohort | None = None,
     bundles: tuple[str, ...] = (),
     hemispheres: tuple[str, ...] = (),
     spacing_mm: float = 2.0,
@@ -79,6 +80,8 @@ def deform_cohort(
         Folder of the run: new, empty, or with ``resume`` that of an interrupted run.
     reference : str, Path or Cohort, optional
         Where the controls are; without it the cohort's own, else those of the cohort named ``healthy``.
+    baseline : str, Path or Cohort, optional
+        The same participants at another time; see `shiftkit.analyses.deformation.deform`.
     bundles, hemispheres, spacing_mm, jobs, progress
         As in `shiftkit.analyses.deformation.deform`.
     image : bool
@@ -89,18 +92,20 @@ def deform_cohort(
     Raises
     ------
     ConfigError
-        If the folder is in use.
+        If the folder is in use, or the baseline is the cohort itself.
     DataError
-        If there are too few controls, or masks cannot be used.
+        If there are too few controls, masks cannot be used, or the baseline has none of the participants.
     """
     from ..analyses.deformation import deform
 
     found = find_cohort(cohort, progress)
     controls = find_controls(found, reference, progress)
+    earlier = None if baseline is None else find_cohort(baseline, progress)
     run = Run.open(out, resume)
     result = deform(
         found,
         controls,
+        baseline=earlier,
         bundles=bundles,
         hemispheres=hemispheres,
         spacing_mm=spacing_mm,
@@ -117,7 +122,11 @@ def deform_cohort(
     run.write_record(
         verdict=result.findings()[0].claim,
         configuration={"bundles": bundles, "hemispheres": hemispheres, "spacing_mm": spacing_mm, "image": image},
-        inputs={"cohort": cohort_digest(found), "controls": cohort_digest(controls)},
+        inputs={
+            "cohort": cohort_digest(found),
+            "controls": cohort_digest(controls),
+            **({} if earlier is None else {"baseline": cohort_digest(earlier)}),
+        },
     )
     return done
 

@@ -10,14 +10,15 @@ import shiftkit as sk
 from shiftkit import cohorts
 from shiftkit.analyses.bundle_template import Controls, outside_of_use, skeleton_of
 from shiftkit.analyses.deformation import deform
-from shiftkit.analyses.deformation_result import with_healthy_range
+from shiftkit.analyses.deformation_baseline import measure_against_own
+from shiftkit.analyses.deformation_result import ranked, with_healthy_range
 from shiftkit.analyses.registration import Surface, align
 from shiftkit.analyses.v_norm import measure
 from shiftkit.cli import main
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image, write_image
 from shiftkit.tables import DEFORMATION, DEFORMATION_PROFILES, read_table
-from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.types import Bundle, Cohort, Estimate, Volume
 
 HALF_LENGTH_MM = 30.0
 CENTER_MM = np.array([-30.3, 0.4, 0.7])  # no face of the shape on a voxel's center
@@ -349,20 +350,78 @@ def test_controls_that_do_not_vary_give_a_percentile_and_a_word_instead_of_z() -
 
 
 def test_findings_speak_and_draw() -> None:
-    """The claim holds the share beyond the healthy range; figures have one series a group."""
+    """The claim holds the share beyond the healthy range with its interval; figures have one series a group."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    result = with_healthy_range(rows_of({"control": [1.0, 1.5, 2.0, 2.5], "glioma": [5.0, 1.2]}), {})
+    controls = np.linspace(1.0, 2.5, 30).tolist()
+    result = with_healthy_range(rows_of({"control": controls, "glioma": [5.0, 4.0, 3.0, 1.2, 1.1, 1.3]}), {})
     values, profiles = result.findings()
-    assert "50% of 2 bundles on the tumor's side" in values.claim
-    assert "mean V-Norm, glioma ipsi: 3.10 mm over 2" in str(result)
+    assert "of a patient's bundles, 50% [12%, 88%] on the tumor's side (6 patients, 6 bundles)" in values.claim
+    assert "the 95th percentile of 30 controls" in values.claim
+    assert "6% of healthy bundles would by chance" in values.claim
+    assert "mean V-Norm, glioma ipsi: 2.60 [" in str(result)
     axes = values.plot()
     assert len(axes.get_legend().get_texts()) == 2
+    assert len(axes.containers) == 2  # a mean with its interval a group
     assert profiles.plot().get_ylabel() == "V-Norm [mm]"
     assert "<table" in result._repr_html_()
+    plt.close("all")
+
+
+def test_the_mean_push_is_told_where_there_is_one() -> None:
+    """An estimate of the push stands in the claim and among the estimates; one that is not given does not."""
+    rows = rows_of({"control": [1.0, 1.5, 2.0, 2.5], "glioma": [5.0, 1.2]})
+    push = Estimate(name="tumors' mean push", value=0.4, low=0.1, high=0.7, unit="mm", n=6)
+    told = with_healthy_range(rows, {}, push)
+    assert "mean push of 0.40 [0.10, 0.70] mm" in told.findings()[0].claim
+    assert told.estimates[-1] == push
+    unknown = Estimate(name="tumors' mean push", value=float("nan"), status="too_few")
+    assert "push of" not in with_healthy_range(rows, {}, unknown).findings()[0].claim
+
+
+def test_few_controls_make_no_percentile() -> None:
+    """With 9 controls the claim says so, and that a tenth of healthy people would lie beyond all of them."""
+    result = with_healthy_range(rows_of({"control": list(range(9)), "glioma": [20.0, 3.0]}), {})
+    assert "Beyond all of 9 controls, too few for a percentile" in result.findings()[0].claim
+    assert "10% of healthy bundles would by chance" in result.findings()[0].claim
+    assert set(result.patients["n_controls"]) == {9}
+
+
+def test_the_share_by_chance_is_what_healthy_people_show() -> None:
+    """Patients of the controls' own distribution lie beyond as often as the claim says: 10 controls, and 40."""
+    rng = np.random.default_rng(1)
+    for n, chance in ((10, 1 / 11), (40, 2 / 41)):
+        draws = [
+            pd.DataFrame({"group": ["control"] * n + ["glioma"] * 40, "v_norm_mm": rng.normal(size=n + 40)})
+            for _ in range(60)
+        ]
+        frame = pd.concat([one.assign(draw=index, status="ok") for index, one in enumerate(draws)], ignore_index=True)
+        patients = ranked(frame, ["draw"]).query("group == 'glioma'")
+        assert (patients["percentile"] > 95).mean() == pytest.approx(chance, abs=0.02)
+
+
+def test_legends_cover_no_data() -> None:
+    """Legends of both figures lie above the axes, on a wide and on a narrow page."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from shiftkit.reports.style import COLUMN_MM, styled
+
+    result = with_healthy_range(rows_of({"control": [1.0, 1.5, 2.0, 2.5], "glioma": [5.0, 1.2]}), {})
+    with styled():
+        for finding in result.findings():
+            for width_mm in COLUMN_MM.values():
+                figure, axes = plt.subplots(figsize=(width_mm / 25.4, 3.3), layout="constrained")
+                finding.plot(axes)
+                figure.canvas.draw()
+                box = axes.get_legend().get_window_extent()
+                assert box.y0 >= axes.get_window_extent().y1 - 1
+                assert box.x1 <= figure.bbox.x1 + 1
     plt.close("all")
 
 
@@ -390,7 +449,7 @@ def test_patients_displacement_is_ranked_rightly() -> None:
             for tumor in (False, True)
         )
         core = render.tumor_masks(person, affine, shape)["core"]
-        measured.append(measure(pushed, template_of(clean).template(), lost=core)[0].v_norm_mm)
+        measured.append(measure_against_own(pushed, clean, lost=core)[0].v_norm_mm)
         points = np.argwhere(clean.array) * 2.5 + affine[:3, 3]
         true.append(float(np.linalg.norm(person.tumor.push.to_participant(points) - points, axis=1).mean()))
     assert stats.spearmanr(measured, true).statistic > 0.75

@@ -51,7 +51,7 @@ def test_the_claim_says_what_is_shown() -> None:
     same = relate(*simulate(2), n_bootstrap=200)
     assert "it helps less where V-Norm is high" in worse.findings()[0].claim
     assert "is not shown" in str(same)
-    distance = next(one for one in same.estimates if one.name == "distance")
+    distance = next(one for one in same.estimates if one.name == "rank correlation with distance")
     assert distance.high < 0
 
 
@@ -91,6 +91,35 @@ def test_a_metric_of_which_less_is_better_is_turned_around() -> None:
     assert "ASSD rises by" in str(distance)
 
 
+def test_lines_have_the_slopes_and_their_bands_hold_the_truth() -> None:
+    """A drawn line's slope is the estimate's; over replicates its band at V-Norm 8 mm holds the mean drop there."""
+    held = []
+    for seed in range(40):
+        relation = relate(*simulate(seed), n_bootstrap=200, seed=seed)
+        line = relation.lines[relation.lines["model"] == "source"]
+        slope = np.polyfit(line["v_norm_mm"], line["drop"], 1)[0]
+        assert slope == pytest.approx(relation.estimates[0].value, rel=1e-6)
+        low, drop, high = (np.interp(8.0, line["v_norm_mm"], line[name]) for name in ("low", "drop", "high"))
+        assert low < drop < high
+        held.append(low <= 8 * 0.03 <= high)
+    assert np.mean(held) > 0.85
+
+
+def test_the_own_baseline_is_reported_beside_the_template() -> None:
+    """Where the template value is anatomy and the own one the push, only the own slope is there; both are told."""
+    result, scores = simulate(9, n=40)
+    noise = np.random.default_rng(0).normal(0, 3, len(result.table))
+    own = result.table.assign(v_norm_own_mm=result.table["v_norm_mm"], own_status="ok", v_norm_mm=6 + noise)
+    own.loc[own["participant_id"] == "sub-g1", ["v_norm_own_mm", "own_status"]] = [np.nan, "unavailable"]
+    relation = relate(DeformationResult(table=own, profiles=result.profiles, failed={}), scores, n_bootstrap=200)
+    found = {one.name: one for one in relation.estimates}
+    assert found["slope source"].low < 0.01
+    assert found["slope source (own baseline)"].low < 0.03 < found["slope source (own baseline)"].high
+    assert found["slope source (own baseline)"].n < found["slope source"].n
+    assert "With V-Norm against the own baseline (" in str(relation)
+    assert list(relation.to_frame()["measure"]) == ["template"] * 4 + ["own"] * 4
+
+
 def test_the_table_fits_its_schema() -> None:
     """One row an estimate, in the published columns, readable again."""
     frame = relate(*simulate(8, n=10), n_bootstrap=100).to_frame()
@@ -115,7 +144,9 @@ def test_the_picture_has_a_series_a_model() -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    axes = relate(*simulate(6, n=10), n_bootstrap=100).plot()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["source", "tuned"]
+    relation = relate(*simulate(6, n=10), n_bootstrap=100)
+    axes = relation.plot()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["before: source", "after: tuned"]
     assert axes.get_xlabel() == "mean V-Norm [mm]"
+    assert len(axes.collections) == 2  # a band a line
     plt.close("all")

@@ -9,8 +9,10 @@ import pytest
 from scipy import ndimage
 
 from shiftkit import cohorts
+from shiftkit.analyses import image_deformation, image_deformation_cohort
 from shiftkit.analyses.image_deformation import ImageDeformation, brain_of, deform_image
 from shiftkit.analyses.image_deformation_cohort import deform_images
+from shiftkit.analyses.registration import Deformation
 from shiftkit.errors import DataError
 from shiftkit.images import write_image
 from shiftkit.status import Status
@@ -136,3 +138,45 @@ def test_a_cohort_gets_a_healthy_range_and_words_for_what_is_missing(tmp_path: P
     assert (table.loc["sub-3", "status"] == Status.UNAVAILABLE).all()
     assert table.loc["sub-3", "v_norm_mm"].isna().all() and "T1w" in made.failed["sub-3"]
     assert made.plot().get_ylabel() and "group control" in str(made)
+
+
+def test_what_is_kept_depends_on_all_that_enters(
+    tmp_path: Path, healthy: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept for the same input; made again for another mask, image, group, bundle name or setting."""
+    cohort = tmp_path / "cohort"
+    bundle, other = Bundle.parse("AFleft"), Bundle.parse("AFright")
+    mask = healthy.with_array(np.zeros(healthy.shape, dtype=bool))
+    mask.array[50:60, 40:60, 45:55] = True
+    write_image(mask, cohorts.mask_path(cohort, "sub-1", bundle))
+    write_image(healthy, cohorts.image_path(cohort, "sub-1", "t1w"))
+    made: list[int] = []
+
+    def rest(image: Volume, lost: Volume | None = None) -> ImageDeformation:
+        made.append(1)
+        lattice = image_deformation.load_template().lattice
+        still = np.zeros((*lattice.shape, 3), dtype=np.float32)
+        field = Deformation(lattice=lattice, to_moving=still, to_fixed=still)
+        return ImageDeformation(affine=np.eye(4), field=field, lost=lost)
+
+    monkeypatch.setattr(image_deformation_cohort, "deform_image", rest)
+
+    def times(group: str = "control", named: Bundle = bundle) -> int:
+        """How many images are registered when the same is asked again."""
+        made.clear()
+        cohorts.write_participants(cohort, pd.DataFrame({"participant_id": ["sub-1"], "group": [group]}))
+        loaded = cohorts.load_cohort(cohort)
+        deform_images(loaded, loaded, bundles=[named], out=tmp_path / "run")
+        return len(made)
+
+    assert [times(), times()] == [1, 0]
+    assert [times("glioma"), times("glioma")] == [1, 0]
+    assert [times("glioma", other), times("glioma", other)] == [1, 0]
+    assert times() == 1
+    mask.array[50, 40, 45] = False
+    write_image(mask, cohorts.mask_path(cohort, "sub-1", bundle))
+    assert [times(), times()] == [1, 0]
+    write_image(healthy.with_array(healthy.array * 2), cohorts.image_path(cohort, "sub-1", "t1w"))
+    assert [times(), times()] == [1, 0]
+    monkeypatch.setattr(image_deformation_cohort, "LEAST_SEEN", 0.9)
+    assert [times(), times()] == [1, 0]
