@@ -3,10 +3,11 @@
     python benchmarks/deformation.py --work FOLDER --out benchmarks/deformation.md
 
 Truth is the same measure between a participant's noise-free masks with and without the tumor's displacement, 1 mm
-voxels, nothing destroyed. Measured are masks as a scan has them, misplaced by the scanner and cut by the tumor's core,
-at 1, 2 and 2.5 mm, by what `shiftkit deform --cohort PATIENTS --reference CONTROLS --baseline OWN` does: against a
-template of controls, and against the participant's own mask without tumor from a scan whose head lies otherwise (turned
-by 4° and shifted by 7 mm). What is done stays in the work folder.
+voxels, nothing destroyed. Measured are masks as a scan has them, misplaced by the scanner and cut by the tumor's
+core, and drawn by a rater at 1, 2 and 2.5 mm, by what `shiftkit deform --cohort PATIENTS --reference CONTROLS
+--baseline OWN` does: against a template of controls, and against the participant's own mask without tumor from a scan
+whose head lies otherwise (turned by 4° and shifted by 7 mm), drawn by the same rater or by another one. What is done
+stays in the work folder.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from shiftkit.images import write_image
 from shiftkit.phantoms import render
 from shiftkit.phantoms.acquisition import draw_pose, load_profile
 from shiftkit.phantoms.people import Person, draw_person, generator
+from shiftkit.phantoms.raters import draw_generosity
 from shiftkit.types import Bundle, Cohort, Estimate, Volume
 
 SPACINGS_MM = (1.0, 2.0, 2.5)
@@ -60,6 +62,14 @@ def main() -> None:
         rows = rows.join(own["v_norm_own_mm"].rename(f"own {spacing:g}"), on=_KEYS)
         rows = rows.join(own["v_norm_mm"].rename(f"template {spacing:g}"), on=_KEYS)
     rows = rows.join(clean.patients.set_index(_KEYS)["v_norm_mm"].rename("clean"), on=_KEYS)
+    others = [replace(one, generosity=draw_generosity(another(options, one), one.bundles)) for one in people]
+    rated = deform(
+        cohort(options, "scanned", people, 2.0),
+        controls(options),
+        baseline=cohort(options, "own", others, 2.0, "other-rater"),
+        out=options.work / "run-other-rater",
+    )
+    rows = rows.join(rated.patients.set_index(_KEYS)["v_norm_own_mm"].rename("other rater"), on=_KEYS)
     rows.to_csv(options.work / "rows.tsv", sep="\t", index=False)
     text = "\n".join(report(options, rows, results[2.0], clean)) + "\n"
     if options.out:
@@ -98,9 +108,13 @@ def controls(options: argparse.Namespace) -> Cohort:
     return cohort(options, "controls", people, 2.0)
 
 
-def cohort(options: argparse.Namespace, kind: str, people: list[Person], spacing_mm: float) -> Cohort:
+def another(options: argparse.Namespace, person: Person) -> np.random.Generator:
+    return generator(options.seed, person.participant_id, "another rater")
+
+
+def cohort(options: argparse.Namespace, kind: str, people: list[Person], spacing_mm: float, rater: str = "") -> Cohort:
     """Masks of a cohort; the baseline's tumors are virtual, so that a tumor's push can be asked for where none is."""
-    root = options.work / f"{kind}-{spacing_mm:g}-{options.seed}-{len(people)}"
+    root = options.work / f"{kind}{rater}-{spacing_mm:g}-{options.seed}-{len(people)}"
     rows: list[dict[str, str]] = []
     for person in people:
         for bundle in person.bundles if person.tumor is None else bundles_of(person):
@@ -131,7 +145,9 @@ def mask(person: Person, bundle: Bundle, spacing_mm: float, kind: str) -> Volume
     pose = draw_pose(profile, generator(0, person.participant_id, "scan source")) if "scanned" in kind else None
     if kind == "pushed" and person.tumor is not None:
         person = replace(person, tumor=replace(person.tumor, core_share=0.0))
-    population = render._population(person.bundles[bundle], person, pose, affine, shape, "clean" not in kind)
+    population = render.bundle_population(bundle, person, pose, affine, shape, "clean" not in kind)
+    if "scanned" not in kind:
+        population = replace(population, generosity=None)  # nobody drew the truth
     array = population.mask(render._THRESHOLD, shape)
     if kind == "scanned" and person.tumor is not None:
         voxels = np.argwhere(array)
@@ -223,6 +239,7 @@ def interval(one: Estimate | None) -> str:
 LABELS = {
     **{f"own {s:g}": f"against the own baseline, {s:g} mm" for s in SPACINGS_MM},
     **{f"template {s:g}": f"against the template, {s:g} mm" for s in SPACINGS_MM},
+    "other rater": "against the own baseline drawn by another rater, 2 mm",
     "clean": "the same participants without tumor against the template, 2 mm",
 }
 

@@ -443,7 +443,7 @@ def test_patients_displacement_is_ranked_rightly() -> None:
         bundle = Bundle.parse(f"FAT{person.tumor.side}")
         clean, pushed = (
             Volume(
-                array=render._population(person.bundles[bundle], person, None, affine, shape, tumor).mask(0.18, shape),
+                array=render.bundle_population(bundle, person, None, affine, shape, tumor).mask(0.18, shape),
                 affine=affine,
             )
             for tumor in (False, True)
