@@ -83,12 +83,14 @@ def _claim(table: pd.DataFrame) -> str:
 def _pushed(push: Estimate | None) -> list[str]:
     if push is None or not np.isfinite(push.value):
         return []
-    return [f"What patients have of their tumors' pattern more than controls is a mean push of {in_mm(push)}."]
+    return [f"By the pattern that growing tumors make, patients' bundles are pushed by {in_mm(push)} on average."]
 
 
 def beyond_healthy(table: pd.DataFrame) -> list[str]:
     """What share of patients' bundles lies beyond the healthy range, and what share would by chance; or nothing."""
-    sides = {name: part_of(table, part) for part, name in (("ipsi", "on the tumor's side"), ("contra", "on the other"))}
+    sides = {
+        name: part_of(table, part) for part, name in (("ipsi", "on the tumor's side"), ("contra", "on the other side"))
+    }
     ranked = {name: rows[rows["percentile"].notna()] for name, rows in sides.items()}
     ranked = {name: rows.assign(beyond=rows["percentile"] > 95) for name, rows in ranked.items() if len(rows)}
     if not ranked:
@@ -97,13 +99,13 @@ def beyond_healthy(table: pd.DataFrame) -> list[str]:
     every = pd.concat(list(ranked.values()))
     n = every["n_controls"].astype(int)
     few = f"{'' if n.min() == n.max() else 'at least '}{n.min()} controls"
-    edge = f"the 95th percentile of {few}" if n.min() >= _LEAST_CONTROLS else f"all of {few}, too few for a percentile,"
+    # The 95th percentile of few is the largest of them.
+    edge = f"beyond the 95th percentile of {few}" if n.min() >= _LEAST_CONTROLS else f"further than any of {few}"
     # With n others, the ranks beyond are those above 95 % of n, out of n + 1.
     chance = float(((n - 95 * n // 100) / (n + 1)).mean())
     return [
-        f"Beyond {edge} lie, of a patient's bundles, {' and '.join(shares)} "
-        f"({every['participant_id'].nunique()} patients, {len(every)} bundles); {chance:.0%} of healthy bundles would "
-        "by chance."
+        f"Of a patient's bundles, {' and '.join(shares)} lie {edge} ({every['participant_id'].nunique()} patients, "
+        f"{len(every)} bundles); of healthy bundles {chance:.0%} would by chance."
     ]
 
 

@@ -49,7 +49,8 @@ class Deformed:
     def lines(self) -> list[str]:
         """What the command line prints."""
         images = [str(self.images)] if self.images is not None else []
-        return [self.result.findings()[0].claim, str(self.result), *images, f"Tables: {self.root / 'tables'}"]
+        claims = [one.claim for one in self.result.findings() if one.key in ("deformation", "deformation-own")]
+        return [*claims, str(self.result), *images, f"Tables: {self.root / 'tables'}"]
 
     def to_dict(self) -> dict[str, Any]:
         """The same for machines."""

@@ -376,17 +376,17 @@ def test_the_mean_push_is_told_where_there_is_one() -> None:
     rows = rows_of({"control": [1.0, 1.5, 2.0, 2.5], "glioma": [5.0, 1.2]})
     push = Estimate(name="tumors' mean push", value=0.4, low=0.1, high=0.7, unit="mm", n=6)
     told = with_healthy_range(rows, {}, push)
-    assert "mean push of 0.40 [0.10, 0.70] mm" in told.findings()[0].claim
+    assert "are pushed by 0.40 [0.10, 0.70] mm" in told.findings()[0].claim
     assert told.estimates[-1] == push
     unknown = Estimate(name="tumors' mean push", value=float("nan"), status="too_few")
-    assert "push of" not in with_healthy_range(rows, {}, unknown).findings()[0].claim
+    assert "pushed by" not in with_healthy_range(rows, {}, unknown).findings()[0].claim
 
 
 def test_few_controls_make_no_percentile() -> None:
     """With 9 controls the claim says so, and that a tenth of healthy people would lie beyond all of them."""
     result = with_healthy_range(rows_of({"control": list(range(9)), "glioma": [20.0, 3.0]}), {})
-    assert "Beyond all of 9 controls, too few for a percentile" in result.findings()[0].claim
-    assert "10% of healthy bundles would by chance" in result.findings()[0].claim
+    assert "lie further than any of 9 controls" in result.findings()[0].claim
+    assert "of healthy bundles 10% would by chance" in result.findings()[0].claim
     assert set(result.patients["n_controls"]) == {9}
 
 
