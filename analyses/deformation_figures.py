@@ -29,13 +29,12 @@ def draw_groups(
     """Values of a table by bundle, with the means of controls and of patients' two sides; returns the axes."""
     axes = new_axes(ax)
     bundles = list(dict.fromkeys(frame["bundle"]))
-    for offset, ((part, label, marker), color) in enumerate(zip(PARTS, _COLORS, strict=True)):
-        rows = part_of(frame, part, status)
-        if not len(rows):
-            continue
+    styles = zip(PARTS, _COLORS, strict=True)
+    drawn = [(part, color, rows) for part, color in styles if len(rows := part_of(frame, part[0], status))]
+    for offset, ((_, label, marker), color, rows) in enumerate(drawn):
         for index, bundle in enumerate(bundles):
             values = rows.loc[rows["bundle"] == bundle, column].to_numpy(dtype=float)
-            middle = index + (offset - 1) * 0.27
+            middle = index + (offset - (len(drawn) - 1) / 2) * 0.27
             # Dots lie side by side in the order of the table, so that a figure is drawn alike every time.
             aside = np.linspace(-0.06, 0.06, len(values)) if len(values) > 1 else np.zeros(len(values))
             aside = aside[np.argsort(np.arange(len(values)) * 7919 % max(len(values), 1))]
