@@ -229,7 +229,7 @@ def without(people: pd.Series, clean: DeformationResult | None) -> list[str]:
     return [
         f"| against the template, less the same participants' without tumor | "
         f"{people['template 2'] - people['clean']:+.2f} |",
-        f"| by the tumors' pattern, in the same participants without tumor as if they had it | {interval(clean.push)} |",
+        f"| by the tumors' pattern, in the same participants without tumor, as if with it | {interval(clean.push)} |",
     ]
 
 
