@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import special
 
 from ..status import Status
 from .regression import Decay, Regression, exponential, flat_tailed, regress
@@ -80,7 +81,7 @@ def _drops(found: Regression, shape: Decay, distances_mm: Array, sign: int, logi
     fine = found.chosen >= 0
 
     def mean(eta: Array) -> Array:
-        return np.nanmean(1 / (1 + np.exp(-eta)) if logit else eta, axis=1)
+        return np.nanmean(special.expit(eta) if logit else eta, axis=1)
 
     healthy, far, near = mean(found.healthy[fine]), found.far[fine], found.near[fine]
     columns = shape.columns(distances_mm)[found.chosen[fine]]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import sparse, special
 
 from .quasi import QuasiFit, fit, fit_draws
 from .rows import Rows
@@ -250,7 +250,8 @@ def _components(
     shift = (levels - levels[:, -1:])[:, :, cells.stratum[used] % len(rows.levels)]
 
     def mean(eta: Array) -> Array:
-        values = 1 / (1 + np.exp(-eta)) if rows.logit else eta
+        # A draw of few participants can separate them: far out, 0 and 1 are the answer and no overflow.
+        values = special.expit(eta) if rows.logit else eta
         return np.where(average > 0, average * values, 0.0).sum(axis=1)
 
     healthy = both + shift[:, 0]

@@ -359,9 +359,9 @@ def test_findings_speak_and_draw() -> None:
     controls = np.linspace(1.0, 2.5, 30).tolist()
     result = with_healthy_range(rows_of({"control": controls, "glioma": [5.0, 4.0, 3.0, 1.2, 1.1, 1.3]}), {})
     values, profiles = result.findings()
-    assert "of a patient's bundles, 50% [12%, 88%] on the tumor's side (6 patients, 6 bundles)" in values.claim
+    assert "Of a patient's bundles, 50% [12%, 88%] on the tumor's side lie beyond" in values.claim
     assert "the 95th percentile of 30 controls" in values.claim
-    assert "6% of healthy bundles would by chance" in values.claim
+    assert "of healthy bundles 6% would by chance" in values.claim
     assert "mean V-Norm, glioma ipsi: 2.60 [" in str(result)
     axes = values.plot()
     assert len(axes.get_legend().get_texts()) == 2
