@@ -1,6 +1,7 @@
 """The networks: 3D CNNs with one sigmoid channel a bundle, so that bundles may overlap."""
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +9,6 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-
-NETWORKS = ("unet", "segresnet", "dynunet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,8 @@ def build_network(architecture: Architecture) -> nn.Module:
     Çiçek Ö et al. MICCAI 2016, doi 10.1007/978-3-319-46723-8_49. Kerfoot E et al. STACOM 2018,
     doi 10.1007/978-3-030-12029-0_40. Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z.
     """
+    if architecture.name not in _BUILDERS:
+        raise ConfigError(f"A network is one of {', '.join(NETWORKS)}; got {architecture.name!r}.")
     known = ("instance", "batch") if architecture.name == "unet" else ("instance",)
     if architecture.normalization not in known:
         raise ConfigError(
@@ -65,47 +66,63 @@ def build_network(architecture: Architecture) -> nn.Module:
             f"Deep supervision needs a network with supervision heads, which is dynunet; got {architecture.name}. "
             "Choose --network dynunet, or leave deep supervision out."
         )
-    depth = len(architecture.channels)
-    inputs, outputs = architecture.in_channels, architecture.out_channels
-    if architecture.name == "unet":
-        from monai.networks.nets.unet import UNet
-
-        network: nn.Module = UNet(
-            spatial_dims=3,
-            in_channels=inputs,
-            out_channels=outputs,
-            channels=architecture.channels,
-            strides=(2,) * (depth - 1),
-            num_res_units=2,
-            norm=(architecture.normalization, {"affine": True}),
-        )
-    elif architecture.name == "segresnet":
-        from monai.networks.nets.segresnet import SegResNet
-
-        network = SegResNet(
-            in_channels=inputs, out_channels=outputs, init_filters=architecture.channels[0], norm="instance"
-        )
-    elif architecture.name == "dynunet":
-        from monai.networks.nets.dynunet import DynUNet
-
-        strides = [1, *[2] * (depth - 1)]
-        network = DynUNet(
-            3,
-            inputs,
-            outputs,
-            [3] * depth,
-            strides,
-            strides[1:],
-            filters=list(architecture.channels),
-            res_block=True,
-            deep_supervision=architecture.deep_supervision,
-            deep_supr_num=max(1, depth - 3),
-        )
-        if architecture.deep_supervision:
-            network.register_forward_hook(_forget_heads)
-    else:
-        raise ConfigError(f"A network is one of {', '.join(NETWORKS)}; got {architecture.name!r}.")
+    network = _BUILDERS[architecture.name](architecture)
     return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+
+
+def _unet(architecture: Architecture) -> nn.Module:
+    from monai.networks.nets.unet import UNet
+
+    return UNet(
+        spatial_dims=3,
+        in_channels=architecture.in_channels,
+        out_channels=architecture.out_channels,
+        channels=architecture.channels,
+        strides=(2,) * (len(architecture.channels) - 1),
+        num_res_units=2,
+        norm=(architecture.normalization, {"affine": True}),
+    )
+
+
+def _segresnet(architecture: Architecture) -> nn.Module:
+    from monai.networks.nets.segresnet import SegResNet
+
+    return SegResNet(
+        in_channels=architecture.in_channels,
+        out_channels=architecture.out_channels,
+        init_filters=architecture.channels[0],
+        norm="instance",
+    )
+
+
+def _dynunet(architecture: Architecture) -> nn.Module:
+    from monai.networks.nets.dynunet import DynUNet
+
+    depth = len(architecture.channels)
+    strides = [1, *[2] * (depth - 1)]
+    network = DynUNet(
+        3,
+        architecture.in_channels,
+        architecture.out_channels,
+        [3] * depth,
+        strides,
+        strides[1:],
+        filters=list(architecture.channels),
+        res_block=True,
+        deep_supervision=architecture.deep_supervision,
+        deep_supr_num=max(1, depth - 3),
+    )
+    if architecture.deep_supervision:
+        network.register_forward_hook(_forget_heads)
+    return network
+
+
+_BUILDERS: Mapping[str, Callable[[Architecture], nn.Module]] = {
+    "unet": _unet,
+    "segresnet": _segresnet,
+    "dynunet": _dynunet,
+}
+NETWORKS = tuple(_BUILDERS)
 
 
 def divisor(architecture: Architecture) -> int:

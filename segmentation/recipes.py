@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from ..errors import ConfigError
 from ..files import write_text
@@ -17,6 +18,7 @@ from ..types import Bundle, Case, Cohort
 from .cache import load_samples
 from .checkpoints import Model, load_model, save_model
 from .curves import save_curve
+from .data import Sample
 from .features import feature_statistics
 from .fitting import Schedule, fit
 from .network import Architecture, build_network
@@ -58,22 +60,17 @@ class Recipe:
             raise ConfigError(f"{out} holds a checkpoint already; give another --out, or --resume to keep it.")
         if (out / "state" / "log.json").is_file() and not self.resume:
             raise ConfigError(f"{out} holds an unfinished training; give --resume to continue it, or another --out.")
+        cases, n = [*training, *validation], len(training)
         samples = load_samples(
-            [*training, *validation],
-            self.modality,
-            self.bundles,
-            self.spacing_mm,
-            self.shape,
-            progress,
-            self.memory_gib,
+            cases, self.modality, self.bundles, self.spacing_mm, self.shape, progress, self.memory_gib
         )
-        participants = digests([*training, *validation], self.modality)
+        participants = digests(cases, self.modality)
         torch.manual_seed(seed)
         built = build_network(self.architecture)
         result = fit(
             built,
-            samples[: len(training)],
-            samples[len(training) :],
+            samples[:n],
+            samples[n:],
             self.schedule,
             seed=seed,
             patch=self.patch,
@@ -84,9 +81,36 @@ class Recipe:
             text=text,
             progress=progress,
         )
-        model = Model(
-            name=out.name,
-            network=built,
+        settings = {
+            "cohort": cohort.name,
+            "participants_trained_on": n,
+            "participants_tuned_on": len(validation),
+            **dataclasses.asdict(self.schedule),
+            "precision": result.precision,
+            "seed": seed,
+            "best_epoch": result.best_epoch,
+            "validation_dice": round(result.best_dice, 4),
+        }
+        model = self._model(out.name, built, participants, settings, samples[:n])
+        model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, samples[n:]))
+        write_text(out / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
+        save_curve(result.log, out / "training.svg")
+        save_model(model, out)
+        shutil.rmtree(out / "state")
+        return model
+
+    def _model(
+        self,
+        name: str,
+        network: nn.Module,
+        participants: dict[str, str],
+        training: dict[str, Any],
+        samples: Sequence[Sample],
+    ) -> Model:
+        """What was trained, with what it takes to use it."""
+        return Model(
+            name=name,
+            network=network,
             architecture=self.architecture,
             modality=self.modality,
             bundles=self.bundles,
@@ -95,25 +119,9 @@ class Recipe:
             patch=self.patch,
             thresholds=dict.fromkeys(self.bundles, 0.5),
             participants=participants,
-            training={
-                "cohort": cohort.name,
-                "participants_trained_on": len(training),
-                "participants_tuned_on": len(validation),
-                **dataclasses.asdict(self.schedule),
-                "precision": result.precision,
-                "seed": seed,
-                "best_epoch": result.best_epoch,
-                "validation_dice": round(result.best_dice, 4),
-            },
-            feature_statistics=feature_statistics(built, samples[: len(training)]),
+            training=training,
+            feature_statistics=feature_statistics(network, samples),
         )
-        excess = measure_overconfidence(model, samples[len(training) :])
-        model = dataclasses.replace(model, overconfidence=excess)
-        write_text(out / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
-        save_curve(result.log, out / "training.svg")
-        save_model(model, out)
-        shutil.rmtree(out / "state")
-        return model
 
     def _finished(self, out: Path, cases: Sequence[Case], seed: int) -> Model:
         """The model that is there, if its metadata does not say otherwise; images are not read again."""

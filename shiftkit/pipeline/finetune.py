@@ -1,7 +1,8 @@
 """Fine-tuning as the command line does it: the patients of a cohort, and the controls for forgetting."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from ..types import Cohort, Predictions
 from .inputs import find_patients, gather
 
 if TYPE_CHECKING:
+    from ..analyses.score_table import ScoreTable
     from ..analyses.shots import LearningCurves
+    from ..segmentation.checkpoints import Model
     from ..segmentation.plan import TransferPlan
 
 SOURCE_FOLDER = "none"
@@ -108,16 +111,16 @@ def finetune_cohort(
         controls=inputs.controls,
         out=out,
         strategy=settings.strategy,
-        folds=settings.folds,
-        modality=settings.modality,
-        bundles=settings.bundles,
-        epochs=settings.epochs,
-        device=settings.device,
-        seed=settings.seed,
+        **_shared(settings),
         resume=resume,
         announce=announce,
         progress=progress,
     )
+
+
+def _shared(settings: Finetune) -> dict[str, Any]:
+    """Settings that mean the same with all patients and with few."""
+    return {name: getattr(settings, name) for name in ("folds", "modality", "bundles", "epochs", "device", "seed")}
 
 
 def _finetune_shots(
@@ -129,27 +132,14 @@ def _finetune_shots(
     announce: "Callable[[TransferPlan], None] | None",
     progress: Progress | None,
 ) -> Learned:
-    from ..analyses.scoring import score
     from ..analyses.shots import learning_curves
     from ..segmentation.checkpoints import load_model
     from ..segmentation.prediction import predict
-    from ..segmentation.shots import check_shots, finetune_shots
+    from ..segmentation.shots import finetune_shots
 
-    if settings.strategy == SOURCE_FOLDER:
-        raise ConfigError(
-            "--shots needs a strategy that uses patients; none uses nobody. Name another: the source model as it is, "
-            "is drawn beside it in any case."
-        )
     source, patients = load_model(find_model(model)), find_patients(cohort)
     strategies = tuple(dict.fromkeys((settings.strategy, "scratch")))
-    check_shots(patients, settings.shots, settings.draws, strategies, settings.folds, settings.seed)
-    if not set(source.bundles) & set(patients.bundles):
-        raise ModelMismatchError(
-            f"Learning curves compare with the source model as it is, on bundles that it predicts; {source.name} "
-            f"predicts {' '.join(map(str, source.bundles))}, cohort {patients.name} has reference masks of "
-            f"{' '.join(map(str, patients.bundles)) or 'no bundle'}. Name a model for these bundles, or fine-tune "
-            "without --shots."
-        )
+    _require_curves(source, patients, strategies, settings)
     run = Run.open(out, resume)
     made = finetune_shots(
         source,
@@ -158,12 +148,7 @@ def _finetune_shots(
         shots=settings.shots,
         draws=settings.draws,
         strategies=strategies,
-        folds=settings.folds,
-        modality=settings.modality,
-        bundles=settings.bundles,
-        epochs=settings.epochs,
-        device=settings.device,
-        seed=settings.seed,
+        **_shared(settings),
         resume=resume,
         announce=announce,
         progress=progress,
@@ -171,15 +156,7 @@ def _finetune_shots(
     untouched = predict(
         source, patients, out=out / SOURCE_FOLDER, device=settings.device, resume=resume, progress=progress
     )
-    # A bundle that was added has no zero-shot Dice: curves are over what the source model predicts too.
-    known = {(bundle.name, str(bundle.hemisphere)) for bundle in source.bundles}
-
-    def scored(predictions: Predictions, folder: Path) -> Any:
-        table = score(predictions, patients, metrics=("dice",), jobs=settings.jobs, progress=progress)
-        write_table(table.frame, SCORES, folder / "tables" / "scores.tsv")
-        keep = [pair in known for pair in zip(table.frame["bundle"], table.frame["hemisphere"], strict=True)]
-        return dataclasses.replace(table, frame=table.frame[keep])
-
+    scored = partial(_scored, source, patients, settings.jobs, progress)
     curves = learning_curves(
         {key: scored(predictions, predictions.cohort.root.parent) for key, predictions in made.items()},
         zero_shot=scored(untouched, out / SOURCE_FOLDER),
@@ -188,6 +165,46 @@ def _finetune_shots(
     failed = {key: why for predictions in (untouched, *made.values()) for key, why in predictions.failed.items()}
     _write(run, curves, failed, settings, {"model": source.digest, "cohort": cohort_digest(patients)})
     return Learned(root=out, curves=curves, failed=failed)
+
+
+def _require_curves(source: "Model", patients: Cohort, strategies: Sequence[str], settings: Finetune) -> None:
+    """Refuse learning curves that cannot be made, before anything is trained.
+
+    Raises
+    ------
+    ConfigError
+        If the strategy uses no patients, or there are too few of them.
+    ModelMismatchError
+        If the cohort has none of the bundles that the source model predicts.
+    """
+    from ..segmentation.shots import check_shots
+
+    if settings.strategy == SOURCE_FOLDER:
+        raise ConfigError(
+            "--shots needs a strategy that uses patients; none uses nobody. Name another: the source model as it is, "
+            "is drawn beside it in any case."
+        )
+    check_shots(patients, settings.shots, settings.draws, strategies, settings.folds, settings.seed)
+    if not set(source.bundles) & set(patients.bundles):
+        raise ModelMismatchError(
+            f"Learning curves compare with the source model as it is, on bundles that it predicts; {source.name} "
+            f"predicts {' '.join(map(str, source.bundles))}, cohort {patients.name} has reference masks of "
+            f"{' '.join(map(str, patients.bundles)) or 'no bundle'}. Name a model for these bundles, or fine-tune "
+            "without --shots."
+        )
+
+
+def _scored(
+    source: "Model", patients: Cohort, jobs: int, progress: Progress | None, predictions: Predictions, folder: Path
+) -> "ScoreTable":
+    """Score one run, keep its table, return what the source predicts too: an added bundle has no zero-shot Dice."""
+    from ..analyses.scoring import score
+
+    known = {(bundle.name, str(bundle.hemisphere)) for bundle in source.bundles}
+    table = score(predictions, patients, metrics=("dice",), jobs=jobs, progress=progress)
+    write_table(table.frame, SCORES, folder / "tables" / "scores.tsv")
+    keep = [pair in known for pair in zip(table.frame["bundle"], table.frame["hemisphere"], strict=True)]
+    return dataclasses.replace(table, frame=table.frame[keep])
 
 
 def _write(
