@@ -136,8 +136,8 @@ def _own(result: "DeformationResult") -> Finding:
         caveats=(
             "Another person's anatomy has no part in this value, so it is the one to take for how far a tumor moved a "
             "bundle. It holds all that happened between the two scans, also resection, growth and how the bundle was "
-            "drawn; two scans of people in whom nothing happened, in both cohorts, would show how much that is. Two trained "
-            "raters' masks of one bundle alone are about a millimeter apart: let the same hand or tool draw both.",
+            "drawn; two scans of people in whom nothing happened, in both cohorts, would show how much that is. The "
+            "masks of two trained raters alone are about a millimeter apart: let the same hand or tool draw both.",
             _SURFACE,
             *_absent(table.loc[table["own_status"] != "n/a", "own_status"]),
         ),

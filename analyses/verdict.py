@@ -17,14 +17,14 @@ def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str
     if not np.isfinite(total.value):
         return f"No number is given: {Status(total.status).sentence}"
     digits = 2 if abs(total.value) >= 0.1 else 3  # small drops need the third decimal to add up
-    drop = f"{total.value:.{digits}f} {unit} {_range(total, digits)}".replace("-", "−")
+    drop = f"{total.value:z.{digits}f} {unit} {_range(total, digits)}".replace("-", "−")
     if before.status == Status.SPLIT_WITHHELD:
         return f"Patients are worse than controls by {drop}. {Status.SPLIT_WITHHELD.sentence}"
     lost = f"{drop} {_lost(settings.metric, total.value)}"
     far, near = before.estimate("systematic"), before.estimate("tumor")
     sentence = (
-        f"Of the {lost}, {far.value:.{digits}f} {_range(far, digits)} is systematic and "
-        f"{near.value:.{digits}f} {_range(near, digits)} is due to the tumor's proximity"
+        f"Of the {lost}, {far.value:z.{digits}f} {_range(far, digits)} is systematic and "
+        f"{near.value:z.{digits}f} {_range(near, digits)} is due to the tumor's proximity"
     ).replace("-", "−")
     if before.status == Status.NO_TUMOR_EFFECT_SHOWN:
         sentence += f", which the test did not show to differ from nothing (p = {before.p_tumor:.2g})"
@@ -62,7 +62,7 @@ def _lost(metric: str, drop: float) -> str:
 
 
 def _range(estimate: Estimate, digits: int) -> str:
-    return f"[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]".replace("-", "−")
+    return f"[{estimate.low:z.{digits}f}, {estimate.high:z.{digits}f}]".replace("-", "−")
 
 
 def notes_of(before: Split, settings: Settings) -> tuple[str, ...]:
