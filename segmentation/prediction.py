@@ -28,18 +28,8 @@ from ..types import Case, Cohort, Predictions, Volume
 from .checkpoints import Model
 from .confidence import confidence
 from .devices import pick_device
-from .inference import ensemble_head, infer, predict_probabilities
+from .inference import ensemble_head, predict_probabilities
 from .patches import Size, require_fit
-
-__all__ = [
-    "close_predictions",
-    "infer",
-    "open_predictions",
-    "predict",
-    "predict_probabilities",
-    "read_predictions",
-    "segment",
-]
 
 
 def predict(

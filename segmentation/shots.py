@@ -48,7 +48,7 @@ def finetune_shots(
     draws : int
         Random choices of patients a number.
     strategies : sequence of str
-        Names in `STRATEGIES`.
+        Names in `strategies.STRATEGIES`.
     announce : callable, optional
         Called with the plan of each strategy once.
 

@@ -12,6 +12,7 @@ from .cache import MEMORY_GIB
 from .checkpoints import Model
 from .data import COORDINATE_CHANNELS, channels_of
 from .fitting import Schedule
+from .folds import fold_members, split_fold
 from .grids import box_shape
 from .network import Architecture
 from .patches import Size, require_fit
@@ -178,8 +179,6 @@ def train(
 def _train_folds(
     cohort: Cohort, recipe: Recipe, folds: int, out: Path, seed: int, progress: Progress | None
 ) -> FoldModels:
-    from .transfer import fold_members, split_fold
-
     controls = cohort.where(group="control") if any(case.group != "n/a" for case in cohort) else cohort
     models: list[Model] = []
     failed: dict[str, str] = {}

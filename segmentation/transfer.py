@@ -24,11 +24,10 @@ from .network import build_network
 from .plan import TransferPlan, plan_transfer
 from .prediction import close_predictions, open_predictions, segment
 from .recipes import digests
-from .strategies import STRATEGIES, Strategy, find_strategy, freeze
+from .strategies import Strategy, find_strategy, freeze
 from .thresholds import choose_thresholds, measure_overconfidence
 
 Announce = Callable[[TransferPlan], None]
-__all__ = ["STRATEGIES", "finetune", "fold_members", "split_fold"]
 
 
 def finetune(
@@ -66,7 +65,7 @@ def finetune(
         Gets ``fold-1`` … with a checkpoint and what became of each tensor (``transfer.json``), ``predictions`` of
         the patients, and ``controls`` if given.
     strategy : str
-        A name in `STRATEGIES`.
+        A name in `strategies.STRATEGIES`.
     folds : int
         Folds over participants.
     shots : int, optional

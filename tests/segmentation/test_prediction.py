@@ -13,7 +13,8 @@ from shiftkit.images import read_image, read_mask, write_image
 from shiftkit.segmentation.checkpoints import Model
 from shiftkit.segmentation.confidence import ABSTAIN_BELOW, confidence
 from shiftkit.segmentation.data import canonical_peaks, load_sample, to_own_grid
-from shiftkit.segmentation.prediction import infer, predict, predict_probabilities, read_predictions
+from shiftkit.segmentation.inference import infer, predict_probabilities
+from shiftkit.segmentation.prediction import predict, read_predictions
 from shiftkit.segmentation.thresholds import GRID, choose_thresholds, measure_overconfidence
 from shiftkit.segmentation.warping import mirror
 from shiftkit.types import Bundle, Case, Cohort, Volume

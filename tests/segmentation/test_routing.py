@@ -9,7 +9,8 @@ import pytest
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image
 from shiftkit.segmentation.checkpoints import Model, save_model
-from shiftkit.segmentation.prediction import predict, predict_probabilities
+from shiftkit.segmentation.inference import predict_probabilities
+from shiftkit.segmentation.prediction import predict
 from shiftkit.segmentation.recipes import digests
 from shiftkit.segmentation.routing import Folds, fold_folders, open_models, predict_with
 from shiftkit.segmentation.transfer import finetune

@@ -12,7 +12,8 @@ from shiftkit.errors import ConfigError
 from shiftkit.images import read_image
 from shiftkit.segmentation.checkpoints import Model
 from shiftkit.segmentation.data import load_sample
-from shiftkit.segmentation.prediction import infer, predict
+from shiftkit.segmentation.inference import infer
+from shiftkit.segmentation.prediction import predict
 from shiftkit.segmentation.thresholds import choose_thresholds, measure_overconfidence
 from shiftkit.segmentation.windows import logits
 from shiftkit.types import Cohort
