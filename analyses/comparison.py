@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..catalogue import DECOMPOSITION, SCORES
 from ..errors import DataError
+from ..results import Estimate, Finding
 from ..status import Status
-from ..tables import DECOMPOSITION, SCORES, read_table
-from ..types import Estimate, Finding
+from ..tables import read_table
 
 _DRAWS = 4999
 _KEYS = ["modality", "bundle", "hemisphere", "metric", "method", "component"]

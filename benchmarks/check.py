@@ -15,7 +15,14 @@ import bids2table
 import pandas as pd
 
 from shiftkit.checks import check
-from shiftkit.cohorts import image_path, load_cohort, mask_path, tumor_path, write_description, write_participants
+from shiftkit.cohorts.folder import (
+    image_path,
+    load_cohort,
+    mask_path,
+    tumor_path,
+    write_description,
+    write_participants,
+)
 from shiftkit.phantoms import phantom
 from shiftkit.types import Bundle, Cohort
 

@@ -11,12 +11,12 @@ import numpy as np
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
-from shiftkit.analyses.decomposition import LAMBDA_GRID_MM, decompose
-from shiftkit.analyses.permutation import cohort_test, tumor_test
-from shiftkit.analyses.regression import exponential, regress
-from shiftkit.analyses.resampling import draw_weights
-from shiftkit.analyses.rows import Rows, build_rows
-from shiftkit.analyses.simulation import Scenario, simulate
+from shiftkit.analyses.decomposition.permutation import cohort_test, tumor_test
+from shiftkit.analyses.decomposition.regression import exponential, regress
+from shiftkit.analyses.decomposition.rows import Rows, build_rows
+from shiftkit.analyses.decomposition.study import LAMBDA_GRID_MM, decompose
+from shiftkit.analyses.statistics.inference import draw_weights
+from shiftkit.analyses.validation.simulation import Scenario, simulate
 
 HERE = Path(__file__).parent
 GRID = np.array(LAMBDA_GRID_MM)

@@ -24,15 +24,17 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from shiftkit import cohorts
-from shiftkit.analyses.deformation import deform
-from shiftkit.analyses.deformation_baseline import measure_against_own, unusable
-from shiftkit.analyses.deformation_result import DeformationResult
+from shiftkit.analyses.deformation.cases import unusable
+from shiftkit.analyses.deformation.result import DeformationResult
+from shiftkit.analyses.deformation.study import deform
+from shiftkit.analyses.deformation.v_norm import measure_against_own
 from shiftkit.images import write_image
 from shiftkit.phantoms import render
 from shiftkit.phantoms.acquisition import draw_pose, load_profile
 from shiftkit.phantoms.people import Person, draw_person, generator
 from shiftkit.phantoms.raters import draw_generosity
-from shiftkit.types import Bundle, Cohort, Estimate, Volume
+from shiftkit.results import Estimate
+from shiftkit.types import Bundle, Cohort, Volume
 
 SPACINGS_MM = (1.0, 2.0, 2.5)
 NAMES = ("AF", "FAT", "IFOF", "ILF", "PYT")

@@ -29,15 +29,16 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from shiftkit import cohorts
-from shiftkit.analyses.score_table import ScoreTable
-from shiftkit.analyses.scoring import score
+from shiftkit.analyses.scoring.study import score
+from shiftkit.analyses.scoring.table import ScoreTable
+from shiftkit.catalogue import DECOMPOSITION, SHELLS
 from shiftkit.files import write_text
 from shiftkit.images import write_image
 from shiftkit.names import find_model
 from shiftkit.phantoms.acquisition import load_profile
 from shiftkit.phantoms.people import Person, draw_person, generator
 from shiftkit.phantoms.render import render
-from shiftkit.tables import DECOMPOSITION, SHELLS, read_table, write_table
+from shiftkit.tables import read_table, write_table
 from shiftkit.types import Cohort, Predictions
 
 TARGET = 0.02  # Dice
@@ -162,8 +163,8 @@ def _segment_cohort(root: Path, condition: str, model: str, numbers: Sequence[in
 def _predict(root: Path, condition: str, model: str, numbers: Sequence[int]) -> Predictions:
     import torch
 
-    from shiftkit.segmentation.checkpoints import load_model
-    from shiftkit.segmentation.prediction import predict
+    from shiftkit.segmentation.network.checkpoints import load_model
+    from shiftkit.segmentation.prediction.cohort import predict
 
     torch.set_num_threads(1)
     cohort = _cohort(root, condition, numbers)
@@ -173,8 +174,8 @@ def _predict(root: Path, condition: str, model: str, numbers: Sequence[int]) -> 
 
 def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) -> None:
     """Score every rendering, and decompose what the estimators may see."""
-    from shiftkit.analyses.decomposition import decompose
-    from shiftkit.analyses.shells import shells
+    from shiftkit.analyses.decomposition.shells.study import shells
+    from shiftkit.analyses.decomposition.study import decompose
 
     numbers = range(1, participants + 1)
     made = {name: (_cohort(root, name, numbers), _predict(root, name, model, numbers)) for name in CONDITIONS}

@@ -11,7 +11,6 @@ ends it early, and ``--only speed,level`` runs some sections. Times are those of
 """
 
 import argparse
-import importlib.util
 import json
 import resource
 import subprocess
@@ -20,16 +19,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the maker of embeddings that the tests use
+from makers.feature_cohorts import embeddings
+
 import shiftkit as sk
 from shiftkit import cohorts
-from shiftkit.analyses.features import feature_shift, jackknife_interval
-from shiftkit.analyses.kernels import pair_contrast, rbf_kernel, squared_distances
-from shiftkit.analyses.two_sample import STATISTICS, evaluators
+from shiftkit.analyses.features.study import feature_shift
+from shiftkit.analyses.statistics.inference import jackknife_interval
+from shiftkit.analyses.statistics.kernels import pair_contrast, rbf_kernel, squared_distances
+from shiftkit.analyses.statistics.two_sample import STATISTICS, evaluators
 from shiftkit.images import write_image
 from shiftkit.phantoms.people import Person
 from shiftkit.phantoms.render import Rendering
@@ -80,16 +82,6 @@ def parts(options: argparse.Namespace, name: str, keys: list[str], make: Callabl
             done[key] = make(key)
             path.write_text(json.dumps(done))
     return {key: done[key] for key in keys if key in done}
-
-
-def simulated() -> ModuleType:
-    """The maker of embeddings that the tests use; it shares no code with the analyses."""
-    path = Path(__file__).parents[1] / "tests" / "analyses" / "feature_cohorts.py"
-    spec = importlib.util.spec_from_file_location("feature_cohorts", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def speed(options: argparse.Namespace) -> list[str]:
@@ -205,7 +197,6 @@ def level(options: argparse.Namespace) -> list[str]:
 
 
 def null_cohorts(first: int) -> Part:
-    embeddings = simulated().embeddings
     count: Part = {"cohorts": float(_CHUNK)}
     count |= {f"{contrast} {kind}": 0.0 for contrast in CONTRASTS for kind in (*_KINDS, "given")}
     for number in range(first, first + _CHUNK):
@@ -245,7 +236,6 @@ def level_of_other_statistics(options: argparse.Namespace) -> list[str]:
 
 
 def null_cohorts_of_others(first: int) -> Part:
-    embeddings = simulated().embeddings
     names = STATISTICS[1:]
     count: Part = {"cohorts": float(_CHUNK)}
     count |= {f"{contrast} {name}": 0.0 for contrast in CONTRASTS for name in names}
@@ -353,7 +343,7 @@ def power(options: argparse.Namespace) -> list[str]:
 
 def detected(key: str) -> Part:
     contrast, sizes = key.split(" | ")
-    n, embeddings = int(sizes.split(" + ")[0]), simulated().embeddings
+    n = int(sizes.split(" + ")[0])
     part: Part = {}
     for shift in _SHIFTS:
         hits = 0
@@ -423,7 +413,7 @@ def embed_participant(root: Path, key: str) -> None:
     from shiftkit.phantoms.acquisition import load_profile
     from shiftkit.phantoms.people import draw_person, generator
     from shiftkit.phantoms.render import render
-    from shiftkit.segmentation.embeddings import embed
+    from shiftkit.segmentation.prediction.embedding import embed
 
     patient = key.startswith("sub-g")
     conditions = _CONDITIONS if patient else {"healthy": ("", "source", False)}

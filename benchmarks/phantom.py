@@ -22,7 +22,8 @@ from scipy import spatial
 
 from shiftkit.images import read_image
 from shiftkit.names import find_model
-from shiftkit.phantoms import anatomy, fibers, phantom, render
+from shiftkit.phantoms import fibers, phantom, render
+from shiftkit.phantoms import template as anatomy
 from shiftkit.phantoms.acquisition import load_profile
 from shiftkit.phantoms.people import draw_person, generator
 from shiftkit.types import Bundle
@@ -137,9 +138,9 @@ def cost(seed: int) -> list[str]:
 def shifts(options: argparse.Namespace) -> list[str]:
     import torch
 
-    from shiftkit.analyses.scoring import score
-    from shiftkit.segmentation.checkpoints import load_model
-    from shiftkit.segmentation.prediction import predict
+    from shiftkit.analyses.scoring.study import score
+    from shiftkit.segmentation.network.checkpoints import load_model
+    from shiftkit.segmentation.prediction.cohort import predict
 
     torch.set_num_threads(options.jobs)
     made = phantom(

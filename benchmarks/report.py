@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 
-from shiftkit.analyses.bundle_findings import bundle_findings
-from shiftkit.analyses.error_places import error_places
+from shiftkit.analyses.scoring.error_maps import error_places
+from shiftkit.analyses.scoring.findings import bundle_findings
 from shiftkit.images import read_mask, write_image
 from shiftkit.names import find_cohort
 from shiftkit.reports import CasePicture, Report, report

@@ -19,9 +19,16 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from shiftkit.analyses.metrics import METRICS, compare
-from shiftkit.analyses.scoring import score
-from shiftkit.cohorts import load_cohort, mask_path, probability_path, tumor_path, write_description, write_participants
+from shiftkit.analyses.scoring.metrics import METRICS, compare
+from shiftkit.analyses.scoring.study import score
+from shiftkit.cohorts.folder import (
+    load_cohort,
+    mask_path,
+    probability_path,
+    tumor_path,
+    write_description,
+    write_participants,
+)
 from shiftkit.images import write_image
 from shiftkit.types import Bundle, Volume
 

@@ -66,10 +66,10 @@ def _convert(work: Path) -> None:
     """The same peaks as shiftkit reads, with its signs, one file a channel; each combination of bundles a label."""
     import nibabel as nib
 
-    from shiftkit.cohorts import load_peaks
+    from shiftkit.cohorts.peaks import load_peaks
     from shiftkit.images import read_mask
     from shiftkit.names import find_cohort
-    from shiftkit.segmentation.data import canonical_peaks
+    from shiftkit.segmentation.samples.samples import canonical_peaks
 
     raw = work / "raw" / DATASET
     if (raw / "dataset.json").is_file():
@@ -166,8 +166,8 @@ def _child(name: str, work: Path, epochs: int) -> None:
 
     from shiftkit.api import load_model
     from shiftkit.names import find_cohort
-    from shiftkit.segmentation.prediction import predict
-    from shiftkit.segmentation.training import train
+    from shiftkit.segmentation.prediction.cohort import predict
+    from shiftkit.segmentation.training.source import train
 
     torch.set_num_threads(1)
     start, loaded = time.monotonic(), [time.monotonic()]
@@ -247,7 +247,7 @@ def _comparison(work: Path) -> list[str]:
 
 
 def _dice(work: Path, cases: list[Any], bundles: tuple[Any, ...]) -> dict[str, list[list[float]]]:
-    from shiftkit.cohorts import mask_path
+    from shiftkit.cohorts.folder import mask_path
     from shiftkit.images import read_mask
 
     found: dict[str, list[list[float]]] = {"shiftkit": [], "peer": []}
@@ -338,7 +338,7 @@ def _predict_process(folder: Path, spacing_mm: float, cores: str) -> Record:
 _IN_A_PROCESS = """
 import sys, time, pathlib
 import shiftkit as sk
-from shiftkit.segmentation.prediction import predict
+from shiftkit.segmentation.prediction.cohort import predict
 folder = pathlib.Path(sys.argv[1])
 model, cohort, walls = sk.load_model("reference"), sk.load_cohort(folder / "cohort"), []
 for number in range(3):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from shiftkit.analyses.simulation import SPREADS
-from shiftkit.analyses.validation import Validation, validate
+from shiftkit.analyses.validation.simulation import SPREADS
+from shiftkit.analyses.validation.study import Validation, validate
 
 HERE = Path(__file__).parent
 READING = """How to read the misses:

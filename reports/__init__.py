@@ -1,11 +1,12 @@
 """Findings in, HTML out: one file that opens anywhere, offline."""
 
+from ..style import styled
 from .archive import restore, store
-from .build import CohortSummary, Report, report
 from .cases import CasePicture, picture, three_planes
 from .cite import citation_bibtex, citation_markdown
+from .contents import CohortSummary
 from .figures import Drawing, draw
-from .style import styled
+from .report import Report, report
 
 __all__ = [
     "CasePicture",

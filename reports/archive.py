@@ -13,9 +13,11 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import write_text
-from ..types import Bundle, Estimate, Finding
-from .build import CohortSummary, Report
+from ..results import Estimate, Finding
+from ..types import Bundle
 from .cases import CasePicture
+from .contents import CohortSummary
+from .report import Report
 
 _FILES = ("image", "reference", "prediction", "tumor", "after")
 _FORM = 2

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ..version import __version__
 
 if TYPE_CHECKING:
-    from ..types import Finding
-    from .build import Report
+    from ..results import Finding
+    from .report import Report
 
 _KNOWN = {
     "10.1016/j.media.2025.103766": (

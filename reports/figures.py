@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
-from ..types import Finding
-from .style import COLUMN_MM, INK, styled
+from ..results import Finding
+from ..style import COLUMN_MM, INK, styled
 
 Place = tuple[float, float, float, float]
 _PAPER = re.compile(r'<rect width="100%" height="100%" fill="#ffffff" data-place="([^"]*)"/>')

@@ -11,37 +11,25 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from ..parallel import in_parallel
 from ..types import Bundle
 from ..version import __version__
-from .build import slug
+from ..work import in_parallel
 from .cases import CasePicture
 from .cite import citation_bibtex, citation_markdown, methods_of, plain_doi
 from .figures import Point
+from .naming import case_key, file_stem, page_name, participant_page_name, slug, spoken
 from .niivue import bundled, script_hash
-from .rendering import Rendered, by_image, case_key, render
+from .rendering import Rendered, by_image, render
 from .slices import LEGEND as SLICES_LEGEND
 from .slices import slices_name, slices_page
 from .tables import Link, TableView, by_bundle, number, view
 from .viewing import Viewer, side_files, viewer_of, volumes_name
-from .views import (
-    FindingView,
-    case_view,
-    cases_table,
-    file_stem,
-    finding_view,
-    page_name,
-    participant_page_name,
-    points_of,
-    provenance_list,
-    rows_of,
-    spoken,
-)
+from .views import FindingView, case_view, cases_table, finding_view, points_of, provenance_list, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .build import Report
+    from .report import Report
 
 LIMIT_BYTES = 15_000_000
 """What a page may take; reports with larger ones keep volumes and viewer in side files."""

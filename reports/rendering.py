@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .build import slug
 from .cases import CaseImages, CasePicture, Convention, window
+from .naming import case_key
 from .volumes import DETAIL_MM, OVERVIEW_MM, Packed, pack
 
 
@@ -47,11 +47,6 @@ class Rendered:
     drawn: dict[str, Drawn] = field(default_factory=dict[str, Drawn])
     overview: Packed | None = None
     detail: Packed | None = None
-
-
-def case_key(case: CasePicture) -> str:
-    """A case's anchor: letters, digits and hyphens."""
-    return slug(f"case-{case.participant_id}-{case.bundle.label}" + (f"-{case.model}" if case.model else ""))
 
 
 def by_image(cases: Sequence[CasePicture]) -> dict[Path, list[CasePicture]]:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ..images import resample
+from ..geometry import resample
 from .cases import CaseImages, CasePicture, Convention, window
 
 LEGEND = "reference blue, prediction orange, both pink, tumor yellow"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from ..catalogue import TABLES
 from ..status import Status
-from ..tables import TABLES
 
 _SHOWN = ("total", "systematic", "tumor")
 _TITLES = {
@@ -116,7 +116,7 @@ def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     Parameters
     ----------
     frame : DataFrame
-        With the columns of `shiftkit.tables.DECOMPOSITION`; any other frame comes back as it is.
+        With the columns of `shiftkit.catalogue.DECOMPOSITION`; any other frame comes back as it is.
 
     Returns
     -------

@@ -8,9 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from .cases import CasePicture
+from .naming import case_key, spoken
 from .niivue import Niivue
-from .rendering import Rendered, case_key
-from .views import numbers_of, sentence, spoken
+from .rendering import Rendered
+from .views import numbers_of, sentence
 from .volumes import Packed
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from ..results import Finding
 from ..status import Status
-from ..types import Bundle, Finding
-from .build import slug
+from ..types import Bundle
 from .cases import CasePicture, Convention
 from .figures import Drawing, Point, draw, drawn_before, with_points
-from .rendering import Drawn, case_key
+from .naming import case_key, file_stem, slug, spoken
+from .rendering import Drawn
 from .tables import Link, TableView, estimates_frame, view
 
 
@@ -71,11 +72,6 @@ def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Seq
         else None,
         table=view(finding.table, f"{key}-data", f"Data: {finding.title}") if finding.table is not None else None,
     )
-
-
-def file_stem(key: str, width: str) -> str:
-    """Name of a figure's file in ``figures/``."""
-    return key if width == "page" else f"{key}-column"
 
 
 def _drawing(finding: Finding, key: str, width: str, prefix: str, folder: Path | None) -> Drawing | None:
@@ -162,21 +158,6 @@ def numbers_of(case: CasePicture) -> str:
     if math.isfinite(case.distance_mm):
         parts.append("touches the tumor" if case.distance_mm <= 0 else f"{case.distance_mm:.0f} mm from the tumor")
     return f"{spoken(case.bundle)}: {', '.join(parts)}"
-
-
-def spoken(bundle: Bundle) -> str:
-    """A bundle's name as one says it."""
-    return bundle.name if bundle.hemisphere == "none" else f"{bundle.name} {bundle.hemisphere}"
-
-
-def page_name(bundle: Bundle) -> str:
-    """File name of a bundle's page."""
-    return f"bundle-{slug(bundle.label)}.html"
-
-
-def participant_page_name(participant: str) -> str:
-    """File name of a participant's page."""
-    return f"participant-{slug(participant)}.html"
 
 
 def sentence(word: str) -> str:

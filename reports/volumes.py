@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..images import resample
+from ..geometry import resample
 from ..types import Volume
 
 LAYERS = {"reference": 1, "prediction": 2, "after": 4, "tumor": 8}

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
         train,
         validate,
     )
-    from .types import Bundle, Case, Cohort, Estimate, Finding, Predictions, Volume
+    from .results import Estimate, Finding
+    from .types import Bundle, Case, Cohort, Predictions, Volume
 
 __all__ = [
     "Bundle",
@@ -64,7 +65,9 @@ __all__ = [
     "validate",
 ]
 
-_TYPES = {"Bundle", "Case", "Cohort", "Estimate", "Finding", "Predictions", "Volume"}
+_HOMES = {"Estimate": ".results", "Finding": ".results"} | dict.fromkeys(
+    ("Bundle", "Case", "Cohort", "Predictions", "Volume"), ".types"
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -72,7 +75,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'shiftkit' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(".types" if name in _TYPES else ".api", __name__), name)
+    return getattr(import_module(_HOMES.get(name, ".api"), __name__), name)
 
 
 def __dir__() -> list[str]:

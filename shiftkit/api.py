@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .names import find_cohort, find_model
-from .types import Cohort, Finding, Predictions
+from .results import Finding
+from .types import Cohort, Predictions
 
 if TYPE_CHECKING:
     from .analyses.comparison import Comparison
-    from .analyses.decomposition import Decomposition
-    from .analyses.deformation_result import DeformationResult
-    from .analyses.score_table import ScoreTable
-    from .analyses.shots import LearningCurves
-    from .analyses.validation import Validation
+    from .analyses.decomposition.result import Decomposition
+    from .analyses.deformation.result import DeformationResult
+    from .analyses.learning_curves import LearningCurves
+    from .analyses.scoring.table import ScoreTable
+    from .analyses.validation.study import Validation
     from .checks import CheckReport
     from .pipeline.features import FeatureStudy
     from .reports import Report
-    from .segmentation.checkpoints import Model
-    from .segmentation.training import FoldModels
+    from .segmentation.network.checkpoints import Model
+    from .segmentation.training.source import FoldModels
 
 CohortLike = str | Path | Cohort
 
@@ -39,14 +40,14 @@ def load_model(model: "str | Path | Model") -> "Model":
     DataError
         If there is no such checkpoint, or it is damaged or of another kind.
     """
-    from .segmentation.checkpoints import load_model as load
+    from .segmentation.network.checkpoints import load_model as load
 
     return load(find_model(model)) if isinstance(model, str | Path) else model
 
 
 def load_scores(path: str | Path) -> "ScoreTable":
-    """Read a score table that `score` or another tool wrote; see ``shiftkit.tables.SCORES``."""
-    from .analyses.score_table import ScoreTable
+    """Read a score table that `score` or another tool wrote; see ``shiftkit.catalogue.SCORES``."""
+    from .analyses.scoring.table import ScoreTable
 
     return ScoreTable.load(Path(path))
 
@@ -73,15 +74,15 @@ def check(cohort: CohortLike, **options: Any) -> "CheckReport":
 
 
 def prepare(cohort: CohortLike, **options: Any) -> Any:
-    """Make FA, AP and peaks from raw diffusion images; see `shiftkit.preparation.prepare`."""
-    from .preparation import prepare as make
+    """Make FA, AP and peaks from raw diffusion images; see `shiftkit.cohorts.preparation.prepare`."""
+    from .cohorts.preparation import prepare as make
 
     return make(find_cohort(cohort), **options)
 
 
 def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model | FoldModels":
-    """Train a source model; see `shiftkit.segmentation.training.train`."""
-    from .segmentation.training import train as fit
+    """Train a source model; see `shiftkit.segmentation.training.source.train`."""
+    from .segmentation.training.source import train as fit
 
     return fit(find_cohort(cohort), out=Path(out), **options)
 
@@ -124,16 +125,16 @@ def predict(
     ----------
     model : str, Path, Model or sequence
         Path, name or loaded model; several paths or names to average them. A folder of folds segments each
-        participant with the folds that never saw them; see `shiftkit.segmentation.routing.predict_with`.
+        participant with the folds that never saw them; see `shiftkit.segmentation.prediction.routing.predict_with`.
     cohort : str, Path or Cohort
         Path, name or cohort.
     out : str or Path, optional
         Folder for masks and probabilities, each on its participant's own grid.
     **options
-        Passed to `shiftkit.segmentation.prediction.predict`.
+        Passed to `shiftkit.segmentation.prediction.cohort.predict`.
     """
-    from .segmentation.checkpoints import Model
-    from .segmentation.routing import open_models, predict_with
+    from .segmentation.network.checkpoints import Model
+    from .segmentation.prediction.routing import open_models, predict_with
 
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-"))
     if isinstance(model, Model):
@@ -145,8 +146,8 @@ def predict(
 
 
 def score(predictions: Predictions | str | Path, cohort: CohortLike, **options: Any) -> "ScoreTable":
-    """Score predicted masks against reference masks; see `shiftkit.analyses.scoring.score`."""
-    from .analyses.scoring import score as compare
+    """Score predicted masks against reference masks; see `shiftkit.analyses.scoring.study.score`."""
+    from .analyses.scoring.study import score as compare
 
     source = Path(predictions) if isinstance(predictions, str | Path) else predictions
     return compare(source, find_cohort(cohort), **options)
@@ -192,9 +193,9 @@ def deform(
     baseline : str, Path or Cohort, optional
         The same participants at another time, or without the tumor.
     **options
-        Passed to `shiftkit.analyses.deformation.deform`.
+        Passed to `shiftkit.analyses.deformation.study.deform`.
     """
-    from .analyses.deformation import deform as measure
+    from .analyses.deformation.study import deform as measure
     from .pipeline.inputs import find_controls
 
     found = find_cohort(cohort)
@@ -205,15 +206,15 @@ def deform(
 def decompose(
     scores: "ScoreTable | pd.DataFrame", *, reference: "ScoreTable | pd.DataFrame | None" = None, **options: Any
 ) -> "Decomposition":
-    """Split the drop in performance into its parts; see `shiftkit.analyses.decomposition.decompose`."""
-    from .analyses.decomposition import decompose as split
+    """Split the drop in performance into its parts; see `shiftkit.analyses.decomposition.study.decompose`."""
+    from .analyses.decomposition.study import decompose as split
 
     return split(scores, reference=reference, **options)
 
 
 def validate(replicates: int = 200, **options: Any) -> "Validation":
-    """Run the recovery study of the estimators; see `shiftkit.analyses.validation.validate`."""
-    from .analyses.validation import validate as examine
+    """Run the recovery study of the estimators; see `shiftkit.analyses.validation.study.validate`."""
+    from .analyses.validation.study import validate as examine
 
     return examine(replicates, **options)
 

@@ -68,7 +68,7 @@ class Decompose:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """What ``shiftkit train`` can be told; see `shiftkit.segmentation.training.train`."""
+    """What ``shiftkit train`` can be told; see `shiftkit.segmentation.training.source.train`."""
 
     modality: str = "peaks"
     bundles: tuple[str, ...] = ()

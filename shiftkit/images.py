@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from .errors import DataError
 from .files import atomic
@@ -135,79 +133,3 @@ def image_digest(path: Path) -> str:
     digest.update(np.round(volume.affine, 4).tobytes())
     digest.update(str(volume.array.shape).encode())
     return digest.hexdigest()
-
-
-def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-3) -> bool:
-    """Whether two images have the same shape and their voxels the same place in the world."""
-    return a.shape == b.shape and bool(np.abs(a.affine - b.affine).max() < tolerance_mm)
-
-
-def resample(
-    volume: Volume, affine: NDArray[np.float64], shape: tuple[int, int, int], order: int = 1, outside: float = 0.0
-) -> Volume:
-    """Bring an image onto another grid.
-
-    Parameters
-    ----------
-    volume : Volume
-        What to resample; NaN voxels must have been replaced.
-    affine : ndarray, shape (4, 4)
-        Affine of the target grid, RAS+ mm; any orientation, oblique ones too.
-    shape : tuple of int
-        Spatial shape of the target grid.
-    order : int
-        Spline order: 0 nearest, 1 linear.
-    outside : float
-        Value where the target grid leaves the image.
-
-    Returns
-    -------
-    Volume
-        Channels are resampled one by one; vectors keep their components in world axes.
-
-    Examples
-    --------
-    >>> volume = Volume(array=np.arange(8.0).reshape(2, 2, 2), affine=np.eye(4))
-    >>> flipped = resample(volume, np.array([[-1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), (2, 2, 2))
-    >>> bool((flipped.array == volume.array[::-1]).all())
-    True
-    """
-    matrix = np.linalg.inv(volume.affine) @ affine
-    matrix = np.where(np.abs(matrix) < 1e-9, 0.0, matrix)  # exact zeros keep axis-aligned grids exact
-    if np.abs(matrix - np.round(matrix)).max() < 1e-6 and np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1):
-        return Volume(array=_regrid(volume.array, np.round(matrix).astype(int), shape, outside), affine=affine)
-
-    def one(channel: NDArray[Any]) -> NDArray[Any]:
-        return ndimage.affine_transform(
-            channel,
-            matrix[:3, :3],
-            matrix[:3, 3],  # pyright: ignore[reportArgumentType] - the stubs know only a number
-            output_shape=shape,
-            order=order,
-            mode="constant",
-            cval=outside,
-        )
-
-    if volume.array.ndim == 3:
-        return Volume(array=one(volume.array), affine=affine)
-    channels = [one(volume.array[..., c]) for c in range(volume.array.shape[3])]
-    return Volume(array=np.stack(channels, axis=-1), affine=affine)
-
-
-def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int, int], outside: float) -> NDArray[Any]:
-    """Copy voxels where the grids differ by whole voxels, flips and axis order only: nothing is interpolated."""
-    order = [int(np.flatnonzero(matrix[:3, axis])[0]) for axis in range(3)]
-    source = np.transpose(array, (*order, *range(3, array.ndim)))
-    made = np.full((*shape, *array.shape[3:]), outside, dtype=array.dtype)
-    take: list[slice] = []
-    put: list[slice] = []
-    for axis in range(3):
-        start = int(matrix[order[axis], 3])
-        if matrix[order[axis], axis] < 0:
-            source = np.flip(source, axis)
-            start = source.shape[axis] - 1 - start
-        put.append(slice(max(0, -start), max(0, min(shape[axis], source.shape[axis] - start))))
-        take.append(slice(put[-1].start + start, max(put[-1].start, put[-1].stop) + start))
-    if all(one.stop > one.start for one in put):
-        made[tuple(put)] = source[tuple(take)]
-    return made

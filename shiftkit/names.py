@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .cohorts import load_cohort
+from .cohorts.folder import load_cohort
+from .cohorts.layout import Filters
 from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
-from .layout import Filters
-from .progress import Progress
 from .types import Cohort
+from .work import Progress
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
 BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
@@ -31,7 +31,7 @@ def find_cohort(
     progress : callable, optional
         Called while a built-in cohort is made.
     filters : mapping or Path, optional
-        Which files serve where several could; see `shiftkit.layout.read_filters`. Built-in cohorts need none.
+        Which files serve where several could; see `shiftkit.cohorts.layout.read_filters`. Built-in cohorts need none.
 
     Raises
     ------

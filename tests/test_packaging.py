@@ -32,7 +32,7 @@ def modules() -> list[Path]:
 
 
 def layer_of(module: str) -> int:
-    """The layer of a dotted module name such as ``shiftkit.analyses.scoring``."""
+    """The layer of a dotted module name such as ``shiftkit.analyses.scoring.study``."""
     parts = module.split(".")
     name = parts[1] if len(parts) > 1 and parts[1] in {*ROOMS, *TOP} else "shared"
     return next(index for index, layer in enumerate(LAYERS) if name in layer)

@@ -6,11 +6,11 @@ from pathlib import Path
 from joblib import delayed
 
 from ..errors import ConfigError
-from ..parallel import in_parallel
 from ..types import Case, Cohort
+from ..work import in_parallel
 from . import directions, duplicates, flips, grids, masks, sides, table, values
-from .report import CHECKS, CheckReport, Problem
 from .subject import read_subject
+from .verdict import CHECKS, CheckReport, Problem
 
 __all__ = ["CHECKS", "CheckReport", "Problem", "check"]
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..cohorts.peaks import Reference, frame_rotation, peaks_reference
 from ..errors import DataError
-from ..images import same_grid
-from ..peaks import Reference, frame_rotation, peaks_reference
+from ..geometry import same_grid
 from ..types import Volume
 from .frames import Array, axis_frames, bundle_agreement, coherence, long_axes
-from .report import Problem
 from .subject import Subject, inside
+from .verdict import Problem
 
 _MARGIN = 0.015
 """Gain in agreement (0–1, bundles and continuity together) from which another frame is believed."""

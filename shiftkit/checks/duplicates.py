@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .report import Problem
 from .subject import Subject, relative
+from .verdict import Problem
 
 Digests = Mapping[str, str]
 """Digest of the voxels by path below the cohort's folder."""

@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import same_grid
-from .report import Problem
+from ..geometry import same_grid
 from .subject import Subject
+from .verdict import Problem
 
 _BETTER = 1.3
 """How much more information a flipped image must share; sound ones share two to five times less."""

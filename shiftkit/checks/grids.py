@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..images import same_grid
+from ..geometry import same_grid
 from ..types import Volume
-from .report import Problem
 from .subject import Subject
+from .verdict import Problem
 
 _UNITS = {"meter": "meters", "micron": "micrometers"}
 _SPACING_MM = (0.2, 15.0)

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..images import same_grid
+from ..geometry import same_grid
 from ..types import Volume
-from .report import Problem
 from .subject import Subject, inside
+from .verdict import Problem
 
 _OUTSIDE_MM = 5.0
 """Masks may leave the brain by this much: brain masks differ, and raters are generous."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..types import Bundle
-from .report import Problem
 from .subject import Subject, inside
+from .verdict import Problem
 
 _MARGIN_MM = 6.0
 """How far beyond the midline a bundle's center must lie before it counts as lying on the other side."""

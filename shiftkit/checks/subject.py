@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import DataError
-from ..images import read_image, same_grid
+from ..geometry import same_grid
+from ..images import read_image
 from ..types import Bundle, Case, Volume
-from .report import Problem, Severity
+from .verdict import Problem, Severity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from ..cohorts import read_participants
+from ..cohorts.folder import read_participants
 from ..errors import DataError
 from ..types import Cohort
-from .report import Problem, Severity
+from .verdict import Problem, Severity
 
 _WORDS = {
     "group": ("control", "glioma", "target_control"),

@@ -7,8 +7,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..types import Volume
-from .report import Problem
 from .subject import Subject, nonzero
+from .verdict import Problem
 
 _FA_LIMIT = 1.2248
 """Square root of 1.5, to which fractional anisotropy rises when a fitted eigenvalue is negative."""

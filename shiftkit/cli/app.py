@@ -206,8 +206,8 @@ def prepare(
     jobs: Jobs = None,
 ) -> None:
     """Make FA, AP and peaks from raw diffusion images; what is there is kept."""
-    from ..preparation import MAPS
-    from ..preparation import prepare as make_maps
+    from ..cohorts.preparation import MAPS
+    from ..cohorts.preparation import prepare as make_maps
 
     done = make_maps(cohort_of(cohort, filters), maps=words(maps) or MAPS, jobs=jobs or 0, progress=progress)
     say(f"{done.written} maps written: {done.cohort}")
@@ -240,8 +240,8 @@ def score(
     jobs: Jobs = None,
 ) -> None:
     """Score predicted masks against a cohort's reference masks, also masks that another tool made."""
-    from ..analyses.scoring import DEFAULT_METRICS
-    from ..analyses.scoring import score as score_predictions
+    from ..analyses.scoring.metrics import DEFAULT_METRICS
+    from ..analyses.scoring.study import score as score_predictions
 
     found = cohort_of(cohort, filters)
     common: dict[str, Any] = {"threshold": threshold, "resample": resample, "jobs": jobs or 0, "progress": progress}
@@ -255,15 +255,16 @@ def score(
         **common,
     )
     if exclude is not None:
-        from ..analyses.ratings import without_bad
+        from ..analyses.scoring.table import without_bad
 
         scores, n_bad = without_bad(scores, exclude)
         say(f"Left out as rated bad in {exclude.name}: {n_bad} case{'s' * (n_bad != 1)}.")
     scores.save(out)
     say(str(scores), f"Table: {out}")
     if sections is not None:
-        from ..analyses.sections import score_sections
-        from ..tables import SECTIONS, write_table
+        from ..analyses.scoring.sections import score_sections
+        from ..catalogue import SECTIONS
+        from ..tables import write_table
 
         table = score_sections(predictions, found, n_sections=n_sections, **common)
         write_table(table, SECTIONS, sections)

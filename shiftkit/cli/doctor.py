@@ -44,7 +44,7 @@ def _check_cache(lines: list[str]) -> list[str]:
 
 
 def _check_models(lines: list[str]) -> list[str]:
-    from ..segmentation.checkpoints import load_model
+    from ..segmentation.network.checkpoints import load_model
 
     problems: list[str] = []
     for name, path in BUILT_IN_MODELS.items():

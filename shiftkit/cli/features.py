@@ -5,20 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
-    CohortName,
-    Config,
-    Device,
-    Jobs,
-    Json,
-    ModelName,
-    Out,
-    Resume,
-    Seed,
-    finish,
-    progress,
-    words,
-)
+from .options import CohortName, Config, Device, Jobs, Json, ModelName, Out, Resume, Seed, finish, progress, words
 
 
 def features(

@@ -14,7 +14,7 @@ Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint fold
 def info(checkpoint: Checkpoint) -> None:
     """Print the model card."""
     from ..names import find_model
-    from ..segmentation.checkpoints import load_model
+    from ..segmentation.network.checkpoints import load_model
 
     path = find_model(checkpoint)
     typer.echo(str(load_model(path)))
@@ -28,7 +28,7 @@ def verify(checkpoint: Checkpoint) -> None:
     """Check digests, shapes and output; exit 3 if something is wrong."""
     from ..errors import DataError
     from ..names import find_model
-    from ..segmentation.exporting import verify_model
+    from ..segmentation.network.exporting import verify_model
 
     verdict = verify_model(find_model(checkpoint))
     for name, outcome in verdict.checks.items():
@@ -46,8 +46,8 @@ def export(
 ) -> None:
     """Write the network for other programs."""
     from ..names import find_model
-    from ..segmentation.checkpoints import load_model
-    from ..segmentation.exporting import export_model
+    from ..segmentation.network.checkpoints import load_model
+    from ..segmentation.network.exporting import export_model
 
     if onnx and torchscript:
         raise typer.BadParameter("Give --onnx or --torchscript, not both.")

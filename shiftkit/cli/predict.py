@@ -37,7 +37,7 @@ def predict(
 ) -> None:
     """Segment a cohort: masks and probabilities on each participant's own grid."""
     from ..names import find_model
-    from ..segmentation.routing import open_models, predict_with
+    from ..segmentation.prediction.routing import open_models, predict_with
 
     predictions = predict_with(
         open_models([find_model(one) for one in model]),

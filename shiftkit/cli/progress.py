@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any
 
-from ..progress import DETAIL
+from ..work import DETAIL
 
 _LINE_EVERY_S = 5.0
 
@@ -13,7 +13,7 @@ class Progress:
     """Callable that stages report to: ``progress(done, total, text)``.
 
     One bar (or one series of lines) per stage; it ends when ``done`` reaches ``total``. What follows the stage's name
-    after `shiftkit.progress.DETAIL` changes from step to step.
+    after `shiftkit.work.DETAIL` changes from step to step.
     """
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ def train(
     never saw it, into OUT/predictions.
     """
     from ..config import Train, resolve
-    from ..segmentation.training import train as train_model
+    from ..segmentation.training.source import train as train_model
 
     flags = {
         "modality": modality,

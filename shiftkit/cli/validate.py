@@ -16,9 +16,10 @@ def validate(
     seed: Seed = None,
 ) -> None:
     """Simulate cohorts with known effects and tell how well the decomposition finds them."""
-    from ..analyses.validation import validate as examine
-    from ..analyses.validation_cells import standard_cells
-    from ..tables import VALIDATION, write_table
+    from ..analyses.validation.cells import standard_cells
+    from ..analyses.validation.study import validate as examine
+    from ..catalogue import VALIDATION
+    from ..tables import write_table
 
     cells = [one for one in standard_cells() if cell is None or cell in one.name]
     if not cells:

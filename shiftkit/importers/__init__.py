@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..cohorts import load_cohort
+from ..bundles import BUNDLE_NAMES, bundle_from_name
+from ..cohorts.folder import load_cohort
 from ..errors import ConfigError, DataError
 from ..types import Cohort
 from . import brainptm, brats, hcp105, tractoinferno, tractseg
-from .names import BUNDLE_NAMES, bundle_from_name
 from .sources import Found
 from .writing import write_cohort
 

@@ -7,8 +7,8 @@ cases have no CST; test cases have no tracts at all. There are no tumor masks.
 
 from pathlib import Path
 
+from ..bundles import bundle_from_name
 from ..types import Bundle
-from .names import bundle_from_name
 from .sources import Found, MaskSource, folders, image_in, participant_id
 
 _TRACTS = ("CST_left", "CST_right", "OR_left", "OR_right")

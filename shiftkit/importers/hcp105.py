@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .names import bundle_from_name
+from ..bundles import bundle_from_name
 from .sources import Found, MaskSource, folders, images_in, participant_id
 
 GRID_SHAPE = (145, 174, 145)

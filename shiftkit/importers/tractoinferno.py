@@ -7,8 +7,8 @@ set are left out: their number and frame vary, so make them with ``shiftkit prep
 
 from pathlib import Path
 
+from ..bundles import bundle_from_name
 from ..types import Bundle
-from .names import bundle_from_name
 from .sources import Found, MaskSource, folders, participant_id
 
 _SPLITS = {"trainset": "train", "validset": "val", "testset": "test"}

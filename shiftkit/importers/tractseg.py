@@ -6,8 +6,8 @@ follow TractSeg's order; both also below ``tractseg_output/``. Peaks are those o
 
 from pathlib import Path
 
+from ..bundles import TRACTSEG_ORDER, bundle_from_name
 from ..types import Bundle
-from .names import TRACTSEG_ORDER, bundle_from_name
 from .sources import Found, MaskSource, folders, image_in, images_in, participant_id
 
 _IMAGES = {

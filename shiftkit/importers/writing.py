@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..cohorts import image_path, mask_path, tumor_path, write_description, write_participants
+from ..cohorts.folder import image_path, mask_path, tumor_path, write_description, write_participants
+from ..cohorts.peaks import write_peaks_sidecar
 from ..errors import DataError
 from ..files import write_text
 from ..images import read_image, write_image
-from ..peaks import write_peaks_sidecar
 from ..types import Bundle, Volume
 from .hcp105 import GRID_AFFINE, GRID_SHAPE
 from .sources import Found, MaskSource

@@ -8,12 +8,11 @@ from joblib import delayed
 
 from .. import cohorts
 from ..errors import ConfigError
-from ..parallel import in_parallel
-from ..progress import Progress
 from ..types import Cohort
+from ..work import Progress, in_parallel
 from .acquisition import Profile, load_profile
-from .files import Files
 from .people import draw_person, generator
+from .record import Files
 from .render import render, tumor_distances
 
 # Cohort of patients: which scanner, and whether the tumor is rendered.

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..types import Bundle
-from .anatomy import Course, bundle_courses, grow, grow_bundle, other_courses, template
 from .raters import draw_generosity
+from .template import Course, bundle_courses, grow, grow_bundle, other_courses, template
 from .tumors import Tumor, draw_tumor
 from .warp import Array, Warp, coarse_points, exponentiate, interpolate, sample, smooth_noise
 

@@ -8,10 +8,10 @@ from scipy import ndimage
 
 from ..types import Bundle, Volume
 from .acquisition import Pose, Profile, bias_field, draw_pose, measure_peaks, measure_scalar
-from .anatomy import template
 from .diffusion import Diffusion, measure_diffusion
 from .fibers import Population, rasterize, strongest
 from .people import Person, in_brain
+from .template import template
 from .warp import Array, interpolate
 
 _THRESHOLD = 0.18

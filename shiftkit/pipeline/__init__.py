@@ -4,6 +4,6 @@ from .decompose import Outcome, decompose_cohort
 from .demo import demo
 from .finetune import finetune_cohort
 from .inputs import Inputs, gather
-from .pages import report_again
+from .story import report_again
 
 __all__ = ["Inputs", "Outcome", "decompose_cohort", "demo", "finetune_cohort", "gather", "report_again"]

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..catalogue import DECOMPOSITION, RECOVERY, SCORES, SENSITIVITY, SHELLS
 from ..config import Decompose
 from ..errors import ConfigError, DataError
 from ..files import file_digest
-from ..progress import Progress
+from ..results import Finding
 from ..runs import Run, cohort_digest
-from ..tables import DECOMPOSITION, RECOVERY, SCORES, SENSITIVITY, SHELLS, read_table
-from ..types import Cohort, Finding, Predictions
-from .further import further_findings, require_known
+from ..tables import read_table
+from ..types import Cohort, Predictions
+from ..work import Progress
 from .inputs import Inputs, gather
-from .pages import Story, write_report
+from .story import Story, write_report
+from .studies import further_findings, require_known
 
 if TYPE_CHECKING:
-    from ..analyses.decomposition import Decomposition
-    from ..analyses.shell_result import ShellResult
-    from ..segmentation.checkpoints import Model
+    from ..analyses.decomposition.result import Decomposition
+    from ..analyses.decomposition.shells.findings import ShellResult
+    from ..segmentation.network.checkpoints import Model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,7 @@ def _conclude(
     digests: Mapping[str, str],
     further: Sequence[Finding] = (),
 ) -> Outcome:
-    from ..analyses.verdict import disagreements
+    from ..analyses.decomposition.findings import disagreements
 
     run.write_table(frame, SCORES)
     parts = [result.to_frame(), *([shell.decomposition(options.metric)] if shell is not None else [])]
@@ -231,7 +233,7 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decompose(before: pd.DataFrame, after: Mapping[str, pd.DataFrame], options: Decompose) -> "Decomposition":
-    from ..analyses.decomposition import decompose
+    from ..analyses.decomposition.study import decompose
 
     return decompose(
         before,
@@ -251,7 +253,7 @@ def _predict(
     run: Run, model: "Model", cohorts: Mapping[str, Cohort], options: Decompose, progress: Progress | None
 ) -> dict[str, Predictions]:
     """Predict every cohort with the source model; what is on disk already is not made again."""
-    from ..segmentation.prediction import predict
+    from ..segmentation.prediction.cohort import predict
 
     folder = run.root / "predictions"
     return {
@@ -264,7 +266,7 @@ def _finetuned(
     folders: Sequence[Path], cohorts: Mapping[str, Cohort], options: Decompose, progress: Progress | None
 ) -> dict[str, tuple[dict[str, Predictions], pd.DataFrame]]:
     """Predictions and scores of each fine-tuned model: patients out of fold, and controls where there are any."""
-    from ..segmentation.prediction import read_predictions
+    from ..segmentation.prediction.cohort import read_predictions
 
     after: dict[str, tuple[dict[str, Predictions], pd.DataFrame]] = {}
     for folder in folders:
@@ -279,7 +281,7 @@ def _score(
     predictions: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], options: Decompose, progress: Progress | None
 ) -> pd.DataFrame:
     """Score each cohort that has predictions; the parts go into one table."""
-    from ..analyses.scoring import score
+    from ..analyses.scoring.study import score
 
     tables: list[pd.DataFrame] = []
     for name, one in predictions.items():
@@ -296,7 +298,7 @@ def _shells(
     source: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], options: Decompose, progress: Progress | None
 ) -> "ShellResult | None":
     """The voxel-wise estimator; it speaks of overlap, so other metrics go without."""
-    from ..analyses.shells import shells
+    from ..analyses.decomposition.shells.study import shells
 
     if options.metric != "dice":
         return None
@@ -327,7 +329,7 @@ def _keep(frame: pd.DataFrame, options: Decompose) -> pd.DataFrame:
 
 def _digests(inputs: Inputs, tuned: Sequence[Path]) -> dict[str, str]:
     """What tells the inputs of a run from others."""
-    from ..segmentation.prediction import read_predictions
+    from ..segmentation.prediction.cohort import read_predictions
 
     after = [read_predictions(folder / "predictions") for folder in tuned]
     return {

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..catalogue import DEFORMATION, DEFORMATION_PROFILES, IMAGE_DEFORMATION
 from ..files import write_text
 from ..names import find_cohort
-from ..progress import Progress
+from ..results import Finding
 from ..runs import Run, cohort_digest
-from ..tables import DEFORMATION, DEFORMATION_PROFILES, IMAGE_DEFORMATION
-from ..types import Cohort, Finding
+from ..types import Cohort
+from ..work import Progress
 from .inputs import find_controls
 
 if TYPE_CHECKING:
-    from ..analyses.deformation_result import DeformationResult
-    from ..analyses.image_deformation_cohort import ImageDeformationResult
+    from ..analyses.deformation.cases import ImageDeformationResult
+    from ..analyses.deformation.result import DeformationResult
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,11 +83,11 @@ def deform_cohort(
     reference : str, Path or Cohort, optional
         Where the controls are; without it the cohort's own, else those of the cohort named ``healthy``.
     baseline : str, Path or Cohort, optional
-        The same participants at another time; see `shiftkit.analyses.deformation.deform`.
+        The same participants at another time; see `shiftkit.analyses.deformation.study.deform`.
     bundles, hemispheres, spacing_mm, jobs, progress
-        As in `shiftkit.analyses.deformation.deform`.
+        As in `shiftkit.analyses.deformation.study.deform`.
     image : bool
-        Also register the T1w images; see `shiftkit.analyses.image_deformation.deform_image`.
+        Also register the T1w images; see `shiftkit.analyses.deformation.brain.deform_image`.
     resume : bool
         Continue: what was measured from the same images is kept.
 
@@ -97,7 +98,7 @@ def deform_cohort(
     DataError
         If there are too few controls, masks cannot be used, or the baseline has none of the participants.
     """
-    from ..analyses.deformation import deform
+    from ..analyses.deformation.study import deform
 
     found = find_cohort(cohort, progress)
     controls = find_controls(found, reference, progress)
@@ -136,7 +137,7 @@ def _images(
     run: Run, cohort: Cohort, controls: Cohort, result: "DeformationResult", jobs: int, progress: Progress | None
 ) -> "ImageDeformationResult":
     """The same bundles by the images."""
-    from ..analyses.image_deformation_cohort import deform_images
+    from ..analyses.deformation.cases import deform_images
 
     pairs = result.table[["bundle", "hemisphere"]].drop_duplicates().itertuples(index=False)
     wanted = {(str(name), str(hemisphere)) for name, hemisphere in pairs}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import Decompose, Finetune
 from ..names import BUILT_IN_MODELS, built_in_cohort
-from ..progress import Progress
+from ..work import Progress
 from .decompose import Outcome, decompose_cohort
 from .finetune import finetune_cohort
 

@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..catalogue import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES, SCORES
 from ..config import Features
 from ..embeddings import Embeddings
 from ..errors import DataError
 from ..files import file_digest
 from ..images import image_digest
-from ..progress import Progress
+from ..results import Finding
 from ..runs import Run, cohort_digest
-from ..tables import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES, SCORES, read_table
-from ..types import Case, Cohort, Finding
+from ..tables import read_table
+from ..types import Case, Cohort
+from ..work import Progress
 from .inputs import Inputs, gather
 
 if TYPE_CHECKING:
-    from ..analyses.cka import LayerChange
-    from ..analyses.feature_result import FeatureShift
-    from ..analyses.image_shift import ImageShift
-    from ..analyses.shift_link import Foresight
-    from ..segmentation.checkpoints import Model
+    from ..analyses.features.change import LayerChange
+    from ..analyses.features.findings import FeatureShift
+    from ..analyses.features.foresight import Foresight
+    from ..analyses.features.images import ImageShift
+    from ..segmentation.network.checkpoints import Model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class FeatureStudy:
         return " ".join([self.before.verdict, *later])
 
     def to_frame(self) -> pd.DataFrame:
-        """Rows of `shiftkit.tables.FEATURES`, of all models."""
+        """Rows of `shiftkit.catalogue.FEATURES`, of all models."""
         return pd.concat([self.before.table, *(one.table for one in self.after)], ignore_index=True)
 
     def plot(self, ax: Any = None) -> Any:
@@ -69,7 +71,7 @@ class FeatureStudy:
 
     def findings(self) -> tuple[Finding, ...]:
         """All findings, ready for a report."""
-        from ..analyses.feature_result import compared
+        from ..analyses.features.findings import compared
 
         return (
             *self.before.findings(),
@@ -204,13 +206,13 @@ def study_features(
     finetuned : sequence of Path
         Folders made by fine-tuning.
     scores : DataFrame, optional
-        Rows of `shiftkit.tables.SCORES` with Dice of patients and controls.
+        Rows of `shiftkit.catalogue.SCORES` with Dice of patients and controls.
     progress : callable, optional
         Called as ``progress(done, total, text)``.
     """
-    from ..analyses.features import feature_shift
-    from ..analyses.image_shift import image_shift
-    from ..analyses.shift_link import foresee
+    from ..analyses.features.foresight import foresee
+    from ..analyses.features.images import image_shift
+    from ..analyses.features.study import feature_shift
 
     wide: dict[str, Any] = {name: getattr(options, name) for name in ("n_permutations", "level", "seed", "jobs")}
     failed: dict[str, str] = {}
@@ -229,7 +231,7 @@ def study_features(
 
 
 def _changes(source: Embeddings, tuned: Embeddings, level: float) -> "LayerChange":
-    from ..analyses.cka import layer_change
+    from ..analyses.features.change import layer_change
 
     return layer_change(source, tuned, level=level)
 
@@ -245,7 +247,7 @@ def _embedded(
     folder: str = "source",
 ) -> Embeddings:
     """Embed controls and patients with one network."""
-    from ..segmentation.embeddings import embed
+    from ..segmentation.prediction.embedding import embed
 
     parts: list[Embeddings] = []
     for name, cohort in (("patients", inputs.patients), ("controls", inputs.controls)):
@@ -264,7 +266,7 @@ def _embedded_after(
     run: Run, folder: Path, inputs: Inputs, options: Features, failed: dict[str, str], progress: Progress | None
 ) -> Embeddings:
     """Embed each patient with the fold's network that never saw them, and the controls in turn."""
-    from ..segmentation.checkpoints import load_model
+    from ..segmentation.network.checkpoints import load_model
 
     paths = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-")))
     if not paths:
@@ -304,8 +306,8 @@ def _unseen_by(models: "Sequence[Model]", case: Case) -> int | None:
 
 def _scores(run: Run, inputs: Inputs, options: Features, progress: Progress | None) -> pd.DataFrame:
     """Segment and score both cohorts; predictions on disk are used again."""
-    from ..analyses.scoring import score
-    from ..segmentation.prediction import predict
+    from ..analyses.scoring.study import score
+    from ..segmentation.prediction.cohort import predict
 
     frames: list[pd.DataFrame] = []
     for name, cohort in (("patients", inputs.patients), ("controls", inputs.controls)):

@@ -6,21 +6,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..catalogue import CURVES, SCORES, SHOTS
 from ..config import Finetune
 from ..errors import ConfigError, ModelMismatchError
 from ..files import write_text
 from ..names import find_cohort, find_model
-from ..progress import Progress
 from ..runs import Run, cohort_digest
-from ..tables import CURVES, SCORES, SHOTS, write_table
+from ..tables import write_table
 from ..types import Cohort, Predictions
+from ..work import Progress
 from .inputs import find_patients, gather
 
 if TYPE_CHECKING:
-    from ..analyses.score_table import ScoreTable
-    from ..analyses.shots import LearningCurves
-    from ..segmentation.checkpoints import Model
-    from ..segmentation.plan import TransferPlan
+    from ..analyses.learning_curves import LearningCurves
+    from ..analyses.scoring.table import ScoreTable
+    from ..segmentation.network.checkpoints import Model
+    from ..segmentation.transfer.plan import TransferPlan
 
 SOURCE_FOLDER = "none"
 """Where learning curves keep what the source model predicts as it is; named for the strategy that trains nothing."""
@@ -82,7 +83,7 @@ def finetune_cohort(
         Called as ``progress(done, total, text)``.
     **options
         Settings of `shiftkit.config.Finetune`; what most of them mean stands at
-        `shiftkit.segmentation.transfer.finetune`.
+        `shiftkit.segmentation.transfer.finetuning.finetune`.
 
     Returns
     -------
@@ -96,13 +97,13 @@ def finetune_cohort(
     DataError, ModelMismatchError
         If model and cohort cannot be used together.
     """
-    from ..segmentation.strategies import find_strategy
+    from ..segmentation.transfer.strategies import find_strategy
 
     settings = Finetune(**options)
     find_strategy(settings.strategy)  # before a cohort is looked up, which can mean that the phantom is made
     if settings.shots:
         return _finetune_shots(model, find_cohort(cohort, progress), out, settings, resume, announce, progress)
-    from ..segmentation.transfer import finetune
+    from ..segmentation.transfer.finetuning import finetune
 
     inputs = gather(model, cohort, reference, progress=progress, bundles=settings.bundles)
     return finetune(
@@ -132,10 +133,10 @@ def _finetune_shots(
     announce: "Callable[[TransferPlan], None] | None",
     progress: Progress | None,
 ) -> Learned:
-    from ..analyses.shots import learning_curves
-    from ..segmentation.checkpoints import load_model
-    from ..segmentation.prediction import predict
-    from ..segmentation.shots import finetune_shots
+    from ..analyses.learning_curves import learning_curves
+    from ..segmentation.network.checkpoints import load_model
+    from ..segmentation.prediction.cohort import predict
+    from ..segmentation.transfer.shots import finetune_shots
 
     source, patients = load_model(find_model(model)), find_patients(cohort)
     strategies = tuple(dict.fromkeys((settings.strategy, "scratch")))
@@ -177,7 +178,7 @@ def _require_curves(source: "Model", patients: Cohort, strategies: Sequence[str]
     ModelMismatchError
         If the cohort has none of the bundles that the source model predicts.
     """
-    from ..segmentation.shots import check_shots
+    from ..segmentation.transfer.shots import check_shots
 
     if settings.strategy == SOURCE_FOLDER:
         raise ConfigError(
@@ -198,7 +199,7 @@ def _scored(
     source: "Model", patients: Cohort, jobs: int, progress: Progress | None, predictions: Predictions, folder: Path
 ) -> "ScoreTable":
     """Score one run, keep its table, return what the source predicts too: an added bundle has no zero-shot Dice."""
-    from ..analyses.scoring import score
+    from ..analyses.scoring.study import score
 
     known = {(bundle.name, str(bundle.hemisphere)) for bundle in source.bundles}
     table = score(predictions, patients, metrics=("dice",), jobs=jobs, progress=progress)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError, ModelMismatchError
 from ..names import find_cohort, find_model
-from ..progress import Progress
 from ..types import Cohort
+from ..work import Progress
 
 if TYPE_CHECKING:
-    from ..segmentation.checkpoints import Model
+    from ..segmentation.network.checkpoints import Model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def gather(
     ModelMismatchError
         If model and cohort have no bundle in common.
     """
-    from ..segmentation.checkpoints import load_model
+    from ..segmentation.network.checkpoints import load_model
 
     loaded = load_model(find_model(model))
     found = find_cohort(cohort, progress)

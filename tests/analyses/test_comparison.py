@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from shiftkit.analyses.comparison import compare
-from shiftkit.analyses.ratings import without_bad
-from shiftkit.analyses.score_table import ScoreTable
+from shiftkit.analyses.scoring.table import ScoreTable, without_bad
+from shiftkit.catalogue import DECOMPOSITION, SCORES
 from shiftkit.errors import DataError
-from shiftkit.tables import DECOMPOSITION, SCORES, write_table
+from shiftkit.tables import write_table
 
 
 def scores(shift: float, n: int = 12, seed: int = 0) -> pd.DataFrame:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from makers.reports import HOSTILE, example
 from PIL import Image
 
 from shiftkit.reports.niivue import bundled
-
-from .makers import HOSTILE, example
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -6,12 +6,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from makers.reports import ball, head
 from PIL import Image
 
 from shiftkit.reports import three_planes
 from shiftkit.types import Volume
-
-from .makers import ball, head
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from makers.reports import HOSTILE, components, decomposition, distance, example, sensitivity
 
 from shiftkit.reports import CasePicture, citation_bibtex, draw, report
 from shiftkit.reports.tables import by_bundle, view
-from shiftkit.types import Bundle, Finding
-
-from .makers import HOSTILE, components, decomposition, distance, example, sensitivity
+from shiftkit.results import Finding
+from shiftkit.types import Bundle
 
 BUNDLES = ("AF", "FAT", "IFOF", "ILF", "PYT")
 

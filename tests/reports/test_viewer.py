@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from makers.reports import ball, distance, example, head
 
 from shiftkit.errors import DataError
 from shiftkit.reports import restore, store
@@ -16,8 +17,6 @@ from shiftkit.reports.niivue import bundled, unpack
 from shiftkit.reports.pages import Pages
 from shiftkit.reports.volumes import LAYERS, pack, unpacked
 from shiftkit.types import Bundle
-
-from .makers import ball, distance, example, head
 
 BOX = np.array([[-70.0, -80, -70], [70, 80, 70]])
 

@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftkit.cohorts import load_cohort
+from shiftkit.cohorts.folder import load_cohort
 from shiftkit.images import read_image, read_mask
 from shiftkit.importers import import_cohort
 from shiftkit.names import find_model
 from shiftkit.phantoms import phantom
-from shiftkit.segmentation.checkpoints import Model, load_model
-from shiftkit.segmentation.exporting import verify_model
-from shiftkit.segmentation.prediction import predict
+from shiftkit.segmentation.network.checkpoints import Model, load_model
+from shiftkit.segmentation.network.exporting import verify_model
+from shiftkit.segmentation.prediction.cohort import predict
 from shiftkit.types import Case, Cohort
 
 

@@ -10,21 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from makers.segmentation import BUNDLES, write_cohort
 
 import shiftkit as sk
 from shiftkit import cohorts
+from shiftkit.catalogue import CURVES, SHOTS
 from shiftkit.cli import main
 from shiftkit.config import Finetune, Train
 from shiftkit.images import read_image, write_image
-from shiftkit.segmentation import training, transfer
-from shiftkit.segmentation.checkpoints import Model, load_model, save_model
-from shiftkit.segmentation.grids import box_shape
-from shiftkit.segmentation.recipes import digests
-from shiftkit.segmentation.strategies import STRATEGIES
-from shiftkit.tables import CURVES, SHOTS, read_table
+from shiftkit.segmentation.network.checkpoints import Model, load_model, save_model
+from shiftkit.segmentation.samples.samples import box_shape
+from shiftkit.segmentation.training import source as training
+from shiftkit.segmentation.training.recipes import digests
+from shiftkit.segmentation.transfer import finetuning as transfer
+from shiftkit.segmentation.transfer.strategies import STRATEGIES
+from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort, Volume
-
-from .conftest import BUNDLES, write_cohort
 
 MakeModel = Callable[..., Model]
 
@@ -99,8 +100,9 @@ def test_the_box_holds_a_brain_at_every_spacing() -> None:
 def test_segmenting_imports_nothing_that_only_training_or_reports_need() -> None:
     """Importing these takes as long as segmenting one participant."""
     code = (
-        "import sys; import shiftkit.cli.app, shiftkit.segmentation.routing; from shiftkit.names import find_model;"
-        "shiftkit.segmentation.routing.open_models([find_model('reference')]);"
+        "import sys; import shiftkit.cli.app, shiftkit.segmentation.prediction.routing;"
+        "from shiftkit.names import find_model;"
+        "shiftkit.segmentation.prediction.routing.open_models([find_model('reference')]);"
         "print([name for name in ('accelerate', 'nilearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shiftkit.errors import DataError
-from shiftkit.images import image_digest, read_image, read_mask, resample, same_grid, write_image
+from shiftkit.geometry import resample, same_grid
+from shiftkit.images import image_digest, read_image, read_mask, write_image
 from shiftkit.types import Volume
 
 

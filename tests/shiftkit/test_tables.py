@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shiftkit.catalogue import SHELLS, TABLES
 from shiftkit.errors import DataError
-from shiftkit.tables import SHELLS, TABLES, read_table, write_table
+from shiftkit.tables import read_table, write_table
 
 
 def shells(**changes: object) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shiftkit.errors import DataError
-from shiftkit.types import Bundle, Case, Cohort, Estimate, Volume
+from shiftkit.results import Estimate
+from shiftkit.types import Bundle, Case, Cohort, Volume
 
 names = st.from_regex(r"[A-Z][A-Z0-9]{0,7}", fullmatch=True)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftkit.cohorts import load_cohort
+from shiftkit.cohorts.folder import load_cohort
+from shiftkit.cohorts.preparation import prepare
 from shiftkit.errors import ConfigError
 from shiftkit.images import read_image, read_mask
 from shiftkit.phantoms import phantom
-from shiftkit.preparation import prepare
 from shiftkit.types import Bundle, Case, Cohort
 
 FACTORIAL = ("glioma", "glioma_clean", "glioma_systematic", "glioma_tumor")

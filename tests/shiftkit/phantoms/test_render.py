@@ -7,7 +7,8 @@ import pytest
 from scipy import ndimage, spatial
 
 from shiftkit.images import read_image
-from shiftkit.phantoms import anatomy, fibers, render
+from shiftkit.phantoms import fibers, render
+from shiftkit.phantoms import template as anatomy
 from shiftkit.phantoms.acquisition import load_profile
 from shiftkit.phantoms.people import draw_person
 from shiftkit.phantoms.render import Rendering

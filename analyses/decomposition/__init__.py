@@ -1,0 +1,1 @@
+"""How much of the drop is systematic, and how much is the tumor's."""

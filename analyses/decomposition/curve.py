@@ -1,0 +1,89 @@
+"""The distance curve: the drop against the distance to the tumor, and how far the tumor's effect reaches."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import special
+
+from ...status import Status
+from ..statistics.inference import expansion, interval
+from .regression import Decay, Regression, exponential, flat_tailed, regress
+from .rows import covariate_columns
+from .split import Settings, Split
+
+Array = NDArray[np.float64]
+CURVE_MM = np.concatenate([np.arange(0, 20, 1.0), np.arange(20, 81, 2.5)])
+_FINE_MM = np.arange(0, 160.5, 0.5)
+_SPLINE_DRAWS = 500
+
+
+def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
+    """Drop against distance: each level of bundle and hemisphere counts once.
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``shape`` (exponential, or the spline with a flat tail beside it), ``distance_mm``, ``drop``, the
+        pointwise band ``low`` ``high`` and the simultaneous band ``low_all`` ``high_all``, which holds the whole curve
+        with the given level. Empty where no split is given.
+    """
+    columns = ["model", "shape", "distance_mm", "drop", "low", "high", "low_all", "high_all"]
+    if part.status in (Status.NOT_CONVERGED, Status.TOO_FEW, Status.SPLIT_WITHHELD):
+        return pd.DataFrame(columns=columns)
+    covariates, _ = covariate_columns(part.rows, settings.covariates)
+    free = regress(part.rows, covariates, part.weights[:_SPLINE_DRAWS], flat_tailed())
+    shapes = {"exponential": (part.regression, exponential(settings.grid_mm)), "spline": (free, flat_tailed())}
+    model = part.rows.frame["model"].iloc[0]
+    blocks = [
+        pd.DataFrame({"model": model, "shape": name, **_bands(part, found, shape, settings)})
+        for name, (found, shape) in shapes.items()
+        if found.converged
+    ]
+    return pd.concat(blocks, ignore_index=True)[columns]
+
+
+def reach_of(part: Split, settings: Settings) -> tuple[float, float, float]:
+    """Distance in mm beyond which the tumor's effect is smaller than the margin: estimate, low, high.
+
+    0 where it is smaller everywhere, and infinite where it is not smaller at 160 mm.
+    """
+    drops = _drops(part.regression, exponential(settings.grid_mm), _FINE_MM, part.rows.sign, part.rows.logit)
+    if not len(drops):
+        return float("nan"), float("nan"), float("nan")
+    far = _drops(part.regression, exponential(settings.grid_mm), np.array([np.inf]), part.rows.sign, part.rows.logit)
+    large = np.abs(drops - far) >= settings.margin
+    last = np.where(large.any(axis=1), large.shape[1] - np.argmax(large[:, ::-1], axis=1), 0)
+    reach = np.append(_FINE_MM, np.inf)[last]
+    low, high = np.quantile(reach[1:], [(1 - settings.level) / 2, (1 + settings.level) / 2], method="nearest")
+    return float(reach[0]), float(low), float(high)
+
+
+def _bands(part: Split, found: Regression, shape: Decay, settings: Settings) -> dict[str, Array]:
+    drops = _drops(found, shape, CURVE_MM, part.rows.sign, part.rows.logit)
+    n = min(part.rows.n_patients, part.rows.n_controls)
+    low, high = np.array([interval(column, settings.level, n) for column in drops[1:].T]).T
+    spread = drops[1:].std(axis=0, ddof=1) + 1e-12
+    largest = (np.abs(drops[1:] - drops[0]) / spread).max(axis=1)
+    # Too short in small samples as a pointwise interval is, and by about the same factor.
+    reach = np.quantile(largest, settings.level) * spread * expansion(n, settings.level)
+    return {
+        "distance_mm": CURVE_MM,
+        "drop": drops[0],
+        "low": low,
+        "high": high,
+        "low_all": drops[0] - reach,
+        "high_all": drops[0] + reach,
+    }
+
+
+def _drops(found: Regression, shape: Decay, distances_mm: Array, sign: int, logit: bool) -> Array:
+    """Drop at each distance in each draw whose fit stands, the point estimate first; shape (draws, distances)."""
+    fine = found.chosen >= 0
+
+    def mean(eta: Array) -> Array:
+        return np.nanmean(special.expit(eta) if logit else eta, axis=1)
+
+    healthy, far, near = mean(found.healthy[fine]), found.far[fine], found.near[fine]
+    columns = shape.columns(distances_mm)[found.chosen[fine]]
+    lost = np.einsum("bdq,bq->bd", columns, near)
+    return sign * np.stack([healthy - mean(far + lost[:, [d]]) for d in range(len(distances_mm))], axis=1)

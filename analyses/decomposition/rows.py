@@ -1,0 +1,248 @@
+"""From a score table to the rows of a model: who counts, with which outcome, at which distance."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...errors import ConfigError, DataError
+from ...status import Status
+from ..scoring.metrics import METRICS, Metric
+from ..scoring.table import require_one_setting
+
+Array = NDArray[np.float64]
+CONTROL, TARGET_CONTROL, PATIENT = range(3)
+GROUPS = ("control", "target_control", "glioma")
+"""Words of the score table for these, in this order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of one model, modality and metric.
+
+    Parameters
+    ----------
+    outcome : ndarray, shape (N,)
+        Metric, as log(x + 1 mm) for surface distances.
+    logit : bool
+        Whether the outcome lies in 0–1 and gets the logit link.
+    sign : int
+        1 if a larger outcome is better, −1 if it is worse.
+    cohort : ndarray of int, shape (N,)
+        `CONTROL`, `TARGET_CONTROL` (healthy, scanned like the patients) or `PATIENT`.
+    person : ndarray of int, shape (N,)
+        Index into ``people``.
+    people : tuple of str
+        Participants: patients, then controls, then target controls.
+    n_patients, n_target_controls : int
+        Patients and target controls among them.
+    level : ndarray of int, shape (N,)
+        Index into ``levels``.
+    levels : tuple of (str, str)
+        Bundle and hemisphere.
+    distance_mm : ndarray, shape (N,)
+        Tumor to reference bundle; infinite for controls.
+    frame : DataFrame, N rows
+        The score table's rows, in the same order.
+    """
+
+    outcome: Array
+    logit: bool
+    sign: int
+    cohort: NDArray[np.int64]
+    person: NDArray[np.int64]
+    people: tuple[str, ...]
+    n_patients: int
+    n_target_controls: int
+    level: NDArray[np.int64]
+    levels: tuple[tuple[str, str], ...]
+    distance_mm: Array
+    frame: pd.DataFrame
+
+    @property
+    def n_controls(self) -> int:
+        """Controls of the source domain among the people."""
+        return len(self.people) - self.n_patients - self.n_target_controls
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Patients, controls and target controls, as they stand in ``people``."""
+        return self.n_patients, self.n_controls, self.n_target_controls
+
+    @property
+    def patient(self) -> NDArray[np.bool_]:
+        """Patients' rows."""
+        return self.cohort == PATIENT
+
+    @property
+    def control(self) -> NDArray[np.bool_]:
+        """Rows of the source domain's controls."""
+        return self.cohort == CONTROL
+
+    @property
+    def cohorts(self) -> tuple[int, ...]:
+        """The cohorts that are there, from the source domain's controls to the patients."""
+        return (CONTROL, TARGET_CONTROL, PATIENT) if self.n_target_controls else (CONTROL, PATIENT)
+
+    def take(self, keep: NDArray[np.bool_]) -> "Rows":
+        """Only some rows; people stay, so that resampling weights still fit."""
+        return replace(
+            self,
+            outcome=self.outcome[keep],
+            cohort=self.cohort[keep],
+            person=self.person[keep],
+            level=self.level[keep],
+            distance_mm=self.distance_mm[keep],
+            frame=self.frame[keep].reset_index(drop=True),
+        )
+
+    def only(self, level: int) -> "Rows":
+        """The rows of one bundle and hemisphere, as a table of that level alone."""
+        part = self.take(self.level == level)
+        return replace(part, level=np.zeros_like(part.level), levels=(self.levels[level],))
+
+
+def build_rows(frame: pd.DataFrame, metric: str) -> Rows:
+    """Collect the rows that enter a model.
+
+    Rows whose status says that there is no value are left out; so are patients' rows without a distance, which
+    are no evidence on either part.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Score table of one model.
+    metric : str
+        Name of the metric.
+
+    Raises
+    ------
+    DataError
+        If the metric is missing or was computed with different settings, a value is not finite or out of range, or
+        patients or controls are absent.
+    ConfigError
+        If the metric is unknown.
+    """
+    chosen = frame[(frame["metric"] == metric) & frame["group"].isin(GROUPS)]
+    if chosen.empty:
+        there = ", ".join(sorted(set(frame["metric"]))) or "none"
+        raise DataError(f"The score table must hold metric {metric!r} for glioma and control; it holds {there}.")
+    require_one_setting(chosen)
+    counted = chosen[chosen["status"].isin([Status.OK, Status.MISSED])]
+    _require_values(counted, metric)
+    patient = (counted["group"] == "glioma").to_numpy()
+    near = counted["tumor_distance_mm"].to_numpy(dtype=float)
+    if patient.any() and not np.isfinite(near[patient]).any():
+        raise DataError(
+            "Patients need the distance from the tumor to each reference bundle; column tumor_distance_mm is empty. "
+            "Add tumor masks to the cohort and score again."
+        )
+    counted = counted[~patient | np.isfinite(near)].reset_index(drop=True)
+    for name in ("glioma", "control"):
+        if not (counted["group"] == name).any():
+            raise DataError(f"The decomposition compares glioma with control; there is no usable row of {name}.")
+    return _pack(_comparable(counted), metric)
+
+
+def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep the bundles and hemispheres that enough participants of every cohort have.
+
+    Three are enough for a bootstrap draw to hold one nearly always, and all of a cohort of fewer.
+    """
+    size = frame.groupby("group")["participant_id"].nunique()
+    have = frame.groupby(["bundle", "hemisphere", "group"])["participant_id"].nunique().unstack(fill_value=0)
+    shared = have.index[(have >= size.clip(upper=3)).all(axis=1)]
+    if shared.empty:
+        raise DataError(
+            "Patients and controls must have bundles in common, at least three participants each; none is shared."
+        )
+    pairs = pd.MultiIndex.from_frame(frame[["bundle", "hemisphere"]])
+    return frame[pairs.isin(shared)].reset_index(drop=True)
+
+
+def _pack(frame: pd.DataFrame, metric: str) -> Rows:
+    cohort = np.array([GROUPS.index(group) for group in frame["group"]], dtype=np.int64)
+    names = frame["participant_id"].to_numpy(dtype=str)
+    members = [sorted(set(names[cohort == group])) for group in (PATIENT, CONTROL, TARGET_CONTROL)]
+    people = tuple(name for group in members for name in group)
+    both = sorted({name for name in people if people.count(name) > 1}) if len(set(people)) < len(people) else []
+    if both:
+        raise DataError(f"A participant is in one group; these are in two: {', '.join(both[:5])}.")
+    index = {name: position for position, name in enumerate(people)}
+    pairs = list(zip(frame["bundle"], frame["hemisphere"], strict=True))
+    levels = tuple(sorted(set(pairs)))
+    values = frame["value"].to_numpy(dtype=float)
+    found = _metric(metric)
+    distance = np.where(cohort == PATIENT, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
+    return Rows(
+        outcome=values if found.bounded else np.log1p(values),
+        logit=found.bounded,
+        sign=1 if found.better == "higher" else -1,
+        cohort=cohort,
+        person=np.array([index[name] for name in names], dtype=np.int64),
+        people=people,
+        n_patients=len(members[0]),
+        n_target_controls=len(members[2]),
+        level=np.array([levels.index(pair) for pair in pairs], dtype=np.int64),
+        levels=levels,
+        distance_mm=distance,
+        frame=frame,
+    )
+
+
+def _metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise ConfigError(f"--metric is one of {', '.join(METRICS)}; got {name!r}.")
+    return METRICS[name]
+
+
+def _require_values(frame: pd.DataFrame, metric: str) -> None:
+    values = frame["value"].to_numpy(dtype=float)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        who = ", ".join(frame.loc[bad, "participant_id"].head(3))
+        raise DataError(f"A row with status ok or missed must have a value; {metric} is missing for {who}.")
+    upper = 1.0 if _metric(metric).bounded else np.inf
+    if ((values < 0) | (values > upper)).any():
+        raise DataError(f"{metric} must lie in 0–{upper:g}; it runs from {values.min():g} to {values.max():g}.")
+
+
+def covariate_columns(rows: Rows, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
+    """Covariates as columns, centered within cohort, so that they cannot take the cohorts' difference away.
+
+    Raises
+    ------
+    ConfigError
+        If a covariate is unknown, has missing values, or does not vary within a cohort (aliased with it).
+    """
+    columns: list[Array] = []
+    labels: list[str] = []
+    for name in names:
+        if name not in rows.frame:
+            raise ConfigError(f"--covariates must name columns of the score table; {name!r} is none.")
+        for label, column in _coded(rows.frame[name], name):
+            centered = column.astype(float)
+            for group in np.unique(rows.cohort):
+                centered[rows.cohort == group] -= centered[rows.cohort == group].mean()
+            if np.abs(centered).max() < 1e-12:
+                raise ConfigError(
+                    f"A covariate must vary within a cohort; {label} is the same for everyone in each cohort, so it "
+                    "cannot be told from the systematic part. Leave it out."
+                )
+            columns.append(centered)
+            labels.append(label)
+    return (np.column_stack(columns) if columns else np.zeros((len(rows.outcome), 0))), tuple(labels)
+
+
+def _coded(column: pd.Series, name: str) -> list[tuple[str, Array]]:
+    if pd.api.types.is_numeric_dtype(column):
+        if column.isna().any():
+            raise ConfigError(
+                f"Covariate {name} must be known for everyone; it is missing in {column.isna().sum()} rows."
+            )
+        return [(name, column.to_numpy(dtype=float))]
+    words = sorted(set(column))
+    if "n/a" in words:
+        raise ConfigError(f"Covariate {name} must be known for everyone; it is n/a in {(column == 'n/a').sum()} rows.")
+    return [(f"{name}={word}", (column == word).to_numpy(dtype=float)) for word in words[1:]]

@@ -1,0 +1,1 @@
+"""The voxel-wise estimator: errors by distance to the tumor."""

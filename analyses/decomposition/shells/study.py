@@ -1,0 +1,322 @@
+"""The third estimator: errors by distance to the tumor, against healthy errors at the same place along the bundle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ....catalogue import DECOMPOSITION, SHELLS
+from ....errors import ConfigError, DataError
+from ....status import Status
+from ....types import Bundle, Cohort, Predictions
+from ....work import Progress
+from ...distance.places import Places
+from ...scoring.predictions import find_predictions
+from ...statistics.inference import draw_weights, interval
+from .counts import ErrorCounts, count_errors
+from .findings import ShellResult
+from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
+
+EDGES_MM = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
+_EXPLORATORY = 20  # patients
+_RISE = 0.02  # of an error rate, within the far field: what would matter
+_CHUNK = 50  # draws at a time: what bounds the memory
+
+
+def shells(
+    predictions: Predictions,
+    cohort: Cohort,
+    reference_predictions: Predictions,
+    reference: Cohort,
+    *,
+    edges_mm: Sequence[float] = EDGES_MM,
+    plateau_mm: float = 40.0,
+    n_sections: int = 10,
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> ShellResult:
+    r"""Split the patients' errors by distance to the tumor.
+
+    Parameters
+    ----------
+    predictions, cohort : Predictions, Cohort
+        Patients (``group`` glioma) with reference masks and tumor masks.
+    reference_predictions, reference : Predictions, Cohort
+        Controls (``group`` control) that the model has not seen.
+    edges_mm : sequence of float
+        Edges of the shells, in mm from the edge of the tumor mask; from 0 to infinity, increasing. The tumor's own
+        voxels belong to the first shell.
+    plateau_mm : float
+        Shells that begin here or farther out make the plateau; one of the edges.
+    n_sections : int
+        Sections along each bundle; see `shiftkit.analyses.distance.places.Places`.
+    n_bootstrap : int
+        Draws.
+    level : float
+        Coverage of the intervals.
+    seed : int
+        Seed of the bootstrap.
+    jobs : int
+        Processes for counting; 0 uses every core.
+    progress : callable, optional
+        Called as ``progress(done, total, text)``.
+
+    Returns
+    -------
+    ShellResult
+
+    Raises
+    ------
+    ConfigError
+        If the edges are not increasing from 0 to infinity, or the plateau does not begin at one of them.
+    DataError
+        If there are no controls with predictions, no patients, or no bundle in common.
+
+    Notes
+    -----
+    Two error rates are taken voxel by voxel: *fn*, the missed share of the reference, and *fp*, the false share of the
+    prediction. In each shell the rate expected of healthy people *at the same places* is subtracted: each voxel's
+    place is its section along the bundle, and each section has the controls' rate, so that a shell which happens to
+    hold the thin end of a bundle is not blamed on the tumor.
+
+    Beyond ``plateau_mm`` the excess is systematic; what an error rate has above the far-field rate of the *same
+    section* (of patients whose tumor is elsewhere) is the tumor's doing. On the Dice scale both are counterfactuals:
+    each patient's masks are given the far-field rates (no tumor effect), or the healthy ones (neither shift), and Dice
+    is computed again as the harmonic mean of sensitivity and precision. As Dice is concave in the rates, rates
+    averaged over people give a slightly higher Dice than the people have; the gap is measured on the controls, and
+    on bundles that are wholly far, and taken off. Rows are averaged within, then across patients, as the regression's
+    components are, and total = systematic + tumor exactly.
+
+    Weights: a voxel counts by its share of its participant's bundle and every participant counts alike, see
+    `shiftkit.analyses.decomposition.shells.model`. Participants are resampled, patients and controls apart.
+
+    **What the reference does not show.** Where a tumor has destroyed a bundle the reference mask has no voxels left,
+    so near the core *fn* speaks only of the fibers that a rater could still draw, and those are the better
+    preserved ones. The network that goes on drawing the bundle there is counted under *fp*: in the innermost shells
+    the two rates must be read together, and the counterfactual Dice is that of the reference as it is, with
+    its destroyed part gone in all three states. Loss of the bundle itself is not a segmentation error and is in
+    no component.
+
+    The split is withheld (``split_withheld``) where fewer than two patients, or a tenth of them, have voxels beyond
+    ``plateau_mm``, and where the innermost plateau shell lies above the others by more than 0.02 even at the lower end
+    of its interval, for then the effect reaches into the plateau and would be booked as systematic.
+
+    Examples
+    --------
+    >>> result = shells(predictions, cohort, controls, healthy)  # doctest: +SKIP
+    >>> result.decomposition()  # doctest: +SKIP
+    """
+    edges = _check_edges(edges_mm, plateau_mm)
+    patients, controls = cohort.where(group="glioma"), reference.where(group="control")
+    bundles = _common_bundles(patients, controls, predictions, reference_predictions)
+    places = Places.of(controls, bundles, n_sections)
+    count: dict[str, Any] = {"bundles": bundles, "places": places, "jobs": jobs, "progress": progress}
+    healthy = count_errors(reference_predictions, controls, **count)
+    if len(healthy.participants) < 2:
+        raise DataError(
+            f"Healthy error rates need at least 2 controls with predictions; {reference.name} has "
+            f"{len(healthy.participants)}. Predict more controls that the model has not seen."
+        )
+    counts = count_errors(predictions, patients, edges_mm=edges, **count)
+    names = (predictions.model, predictions.modality)
+    return estimate(counts, healthy, edges, plateau_mm, names, n_bootstrap=n_bootstrap, level=level, seed=seed)
+
+
+def estimate(
+    patients: ErrorCounts,
+    controls: ErrorCounts,
+    edges_mm: Sequence[float],
+    plateau_mm: float,
+    names: tuple[str, str],
+    *,
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> ShellResult:
+    """Estimate shells and components from error counts; see `shells`.
+
+    Parameters
+    ----------
+    patients, controls : ErrorCounts
+        Of the same bundles and sections.
+    edges_mm : sequence of float
+        Edges of the patients' shells.
+    plateau_mm : float
+        Where the plateau begins.
+    names : tuple of str
+        Model and modality.
+    n_bootstrap, level, seed
+        As in `shells`.
+    """
+    far = np.asarray(edges_mm[:-1]) >= plateau_mm
+    labels = ("all", *dict.fromkeys(bundle.name for bundle in patients.bundles))
+    groups = np.array([[label in ("all", bundle.name) for bundle in patients.bundles] for label in labels])
+    n = len(patients.participants), len(controls.participants)
+    if n[0]:
+        model = ShellModel(patients=patients, controls=controls, far=far, groups=groups)
+        point = model.evaluate(np.ones((1, n[0])), np.ones((1, n[1])))
+        draws = _bootstrap(model, n, n_bootstrap, np.random.default_rng(seed))
+    else:
+        point = draws = _nothing(len(labels), len(far))
+    made = _Table(names=names, labels=labels, groups=groups, patients=patients, n_controls=n[1], level=level)
+    return ShellResult(
+        shells=made.shells(point, draws, edges_mm),
+        components=made.components(point, draws, _is_withheld(patients, n[1], far, draws, level)),
+        level=level,
+        plateau_mm=plateau_mm,
+        skipped=tuple(f"{key}: {reason}" for key, reason in {**patients.skipped, **controls.skipped}.items()),
+    )
+
+
+def _bootstrap(model: ShellModel, n: tuple[int, int], n_bootstrap: int, rng: np.random.Generator) -> Draws:
+    """Resample patients and controls, each within their group."""
+    weights = draw_weights(n, n_bootstrap, rng)
+    parts = [
+        model.evaluate(weights[start : start + _CHUNK, : n[0]], weights[start : start + _CHUNK, n[0] :])
+        for start in range(0, n_bootstrap, _CHUNK)
+    ]
+    return Draws(
+        shells=np.concatenate([part.shells for part in parts]),
+        components=np.concatenate([part.components for part in parts]),
+        slope=np.concatenate([part.slope for part in parts]),
+    )
+
+
+def _nothing(n_groups: int, n_shells: int) -> Draws:
+    nan = float("nan")
+    return Draws(
+        shells=np.full((1, n_groups, len(RATES), 3, n_shells), nan),
+        components=np.full((1, n_groups, len(METRICS), len(COMPONENTS)), nan),
+        slope=np.full((1, len(RATES)), nan),
+    )
+
+
+def _is_withheld(patients: ErrorCounts, n_controls: int, far: NDArray[np.bool_], draws: Draws, level: float) -> bool:
+    """Whether the far field is not observed, or is no plateau."""
+    n_far = int((patients.reference[:, :, far].sum(axis=(1, 2, 3)) > 0).sum())
+    if n_far < max(2, 0.1 * len(patients.participants)):
+        return True
+    shared = 1 - (1 - level) / len(RATES)  # one level for both rates together
+    n = min(len(patients.participants), n_controls)
+    return any(interval(draws.slope[:, index], shared, n)[0] > _RISE for index in range(len(RATES)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """Turns draws into rows of the tables."""
+
+    names: tuple[str, str]
+    labels: tuple[str, ...]
+    groups: NDArray[np.bool_]
+    patients: ErrorCounts
+    n_controls: int
+    level: float
+
+    def status(self, n_patients: int) -> Status:
+        if n_patients == 0:
+            return Status.UNAVAILABLE
+        if n_patients < 2:
+            return Status.TOO_FEW
+        return Status.EXPLORATORY if n_patients < _EXPLORATORY else Status.OK
+
+    def shells(self, point: Draws, draws: Draws, edges_mm: Sequence[float]) -> pd.DataFrame:
+        rows: list[dict[str, object]] = []
+        for g, r, k in np.ndindex(len(self.labels), len(RATES), len(edges_mm) - 1):
+            voxels = self.patients.of(RATES[r])[1][:, self.groups[g], k]
+            n_patients = int((voxels.sum(axis=(1, 2)) > 0).sum())
+            status = self.status(n_patients)
+            given = status in (Status.OK, Status.EXPLORATORY)
+            values = [float(value) if given else np.nan for value in point.shells[0, g, r, :, k]]
+            low, high = (
+                interval(draws.shells[:, g, r, 2, k], self.level, min(n_patients, self.n_controls))
+                if given
+                else (np.nan, np.nan)
+            )
+            rows.append(
+                {
+                    "model": self.names[0],
+                    "modality": self.names[1],
+                    "bundle": self.labels[g],
+                    "shell_low_mm": edges_mm[k],
+                    "shell_high_mm": edges_mm[k + 1],
+                    "rate": RATES[r],
+                    **dict(zip(("observed", "baseline", "excess"), values, strict=True)),
+                    "low": low,
+                    "high": high,
+                    "n_patients": n_patients,
+                    "status": status,
+                }
+            )
+        return pd.DataFrame(rows)[list(SHELLS.columns)]
+
+    def components(self, point: Draws, draws: Draws, withheld: bool) -> pd.DataFrame:
+        rows: list[dict[str, object]] = []
+        for g, m, c in np.ndindex(len(self.labels), len(METRICS), len(COMPONENTS)):
+            n_patients = int((self.patients.reference[:, self.groups[g]].sum(axis=(1, 2, 3)) > 0).sum())
+            low, high = interval(draws.components[:, g, m, c], self.level, min(n_patients, self.n_controls))
+            status = self.status(n_patients)
+            if withheld and COMPONENTS[c] in ("systematic", "tumor") and status != Status.UNAVAILABLE:
+                status = Status.SPLIT_WITHHELD
+            given = status in (Status.OK, Status.EXPLORATORY)
+            if status == Status.OK and COMPONENTS[c] == "tumor" and low <= 0:
+                status = Status.NO_TUMOR_EFFECT_SHOWN
+            rows.append(
+                {
+                    "model": self.names[0],
+                    "modality": self.names[1],
+                    "bundle": self.labels[g],
+                    "hemisphere": "all",
+                    "metric": METRICS[m],
+                    "method": "shell",
+                    "component": COMPONENTS[c],
+                    "estimate": float(point.components[0, g, m, c]) if given else np.nan,
+                    "low": low if given else np.nan,
+                    "high": high if given else np.nan,
+                    "p_value": np.nan,
+                    "p_adjusted": np.nan,
+                    "n_patients": n_patients,
+                    "n_controls": self.n_controls,
+                    "status": status,
+                }
+            )
+        return pd.DataFrame(rows)[list(DECOMPOSITION.columns)]
+
+
+def _check_edges(edges_mm: Sequence[float], plateau_mm: float) -> tuple[float, ...]:
+    edges = tuple(float(edge) for edge in edges_mm)
+    if len(edges) < 3 or edges[0] != 0 or np.isfinite(edges[-1]) or not bool((np.diff(edges) > 0).all()):
+        raise ConfigError(f"Shell edges must increase from 0 to infinity, at least three of them; got {edges}.")
+    if plateau_mm not in edges[1:-1]:
+        raise ConfigError(f"The plateau must begin at one of the inner edges {edges[1:-1]}; got {plateau_mm:g} mm.")
+    return edges
+
+
+def _common_bundles(
+    patients: Cohort, controls: Cohort, predictions: Predictions, reference_predictions: Predictions
+) -> tuple[Bundle, ...]:
+    """Bundles that patients and at least two controls have, and that the model predicts in both."""
+    predicted = [find_predictions(each).bundles for each in (predictions, reference_predictions)]
+    found = tuple(
+        sorted(
+            bundle
+            for bundle in predicted[0].intersection(predicted[1], patients.bundles)
+            if sum(bundle in case.masks for case in controls) >= 2
+        )
+    )
+    if not found:
+        listed = [
+            " ".join(sorted(bundle.label for bundle in each)) or "none"
+            for each in (patients.bundles, controls.bundles, *predicted)
+        ]
+        raise DataError(
+            "Shells need a bundle that the patients and at least 2 controls have and that the model predicts in both; "
+            f"patients have {listed[0]}, controls {listed[1]}, predictions {listed[2]} and {listed[3]}. Check the "
+            "labels in the file names, and the group column."
+        )
+    return found

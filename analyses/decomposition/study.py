@@ -1,0 +1,171 @@
+"""How much of the drop in patients is systematic, how much is the tumor's, and what fine-tuning repairs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ...catalogue import DECOMPOSITION
+from ...errors import ConfigError, DataError
+from ...results import Estimate
+from ...status import Status
+from ..scoring.table import as_frame
+from ..statistics.inference import draw_weights
+from .curve import curve_of, reach_of
+from .findings import notes_of, shape_note, verdict_of
+from .recovery import recovery
+from .result import Decomposition
+from .rows import build_rows
+from .sensitivity import sensitivity as other_choices
+from .split import Settings, Split, split
+
+LAMBDA_GRID_MM: tuple[float, ...] = tuple(np.geomspace(2.0, 80.0, 31).tolist())
+
+
+def decompose(
+    scores: Any,
+    *,
+    reference: Any = None,
+    finetuned: Mapping[str, Any] | None = None,
+    metric: str = "dice",
+    covariates: Sequence[str] = (),
+    n_bootstrap: int = 2000,
+    n_permutations: int = 2000,
+    lambda_grid_mm: Sequence[float] = LAMBDA_GRID_MM,
+    equivalence_margin: float = 0.02,
+    level: float = 0.95,
+    sensitivity: bool = True,
+    seed: int = 0,
+) -> Decomposition:
+    """Split the drop in performance of patients into a systematic and a tumor part.
+
+    Parameters
+    ----------
+    scores : ScoreTable or DataFrame
+        Scores of patients (group ``glioma``) by one model, in the columns of ``shiftkit.catalogue.SCORES``; controls
+        too, unless ``reference`` holds them.
+    reference : ScoreTable or DataFrame, optional
+        Scores of controls.
+    finetuned : mapping of str to ScoreTable or DataFrame, optional
+        Out-of-fold scores of the same patients by fine-tuned models, and of the same controls for forgetting.
+    metric : str
+        Primary metric.
+    covariates : sequence of str
+        Columns to adjust for, within cohort.
+    n_bootstrap, n_permutations : int
+        Resampled cohorts and permutations.
+    lambda_grid_mm : sequence of float
+        Candidates for the decay length.
+    equivalence_margin : float
+        A systematic part smaller than this counts as none.
+    level : float
+        Coverage of the intervals.
+    sensitivity : bool
+        Also compute the split under other choices.
+    seed : int
+        Of resampling and permutation.
+
+    Returns
+    -------
+    Decomposition
+
+    Raises
+    ------
+    DataError
+        If patients, controls, the metric or the distances are missing, or values are not usable.
+    ConfigError
+        If a covariate cannot be adjusted for, or an option is out of range.
+
+    Notes
+    -----
+    The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease. Scores of group
+    ``target_control``, healthy people scanned like the patients, split it into ``acquisition`` and ``disease``.
+
+    Bias, coverage, type I error, power and the rate of withheld splits were measured by simulation:
+    ``shiftkit validate``, with its results in ``benchmarks/validation.md``.
+    """
+    settings = Settings(
+        metric=metric,
+        covariates=tuple(covariates),
+        n_bootstrap=n_bootstrap,
+        n_permutations=n_permutations,
+        grid_mm=np.sort(np.asarray(lambda_grid_mm, dtype=float)),
+        margin=equivalence_margin,
+        level=level,
+        seed=seed,
+    )
+    _require_settings(settings)
+    frame = _one_model(pd.concat([as_frame(one) for one in (scores, reference) if one is not None], ignore_index=True))
+    rows = build_rows(_unseen(frame), metric)
+    weights = draw_weights(rows.sizes, n_bootstrap, settings.generator(0))
+    before = split(rows, weights, settings)
+    tuned = {name: as_frame(table) for name, table in (finetuned or {}).items()}
+    repaired, after = recovery(rows, weights, before, tuned, settings)
+    tables = [before.table, *(part.table for part in after.values())]
+    curves = [curve_of(before, settings), *(curve_of(part, settings) for part in after.values())]
+    choices = other_choices(rows, weights, before, settings, full=sensitivity)
+    return Decomposition(
+        table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
+        recovery=repaired,
+        sensitivity=choices,
+        curve=pd.concat(curves, ignore_index=True),
+        estimates=(*before.estimates, _reach(before, settings)),
+        verdict=verdict_of(before, repaired, settings),
+        status=before.status,
+        notes=(*notes_of(before, settings), *shape_note(before, choices, settings)),
+        metric=metric,
+        margin=equivalence_margin,
+        scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),
+    )
+
+
+def _reach(before: Split, settings: Settings) -> Estimate:
+    """How far the tumor's effect reaches; not given where none was shown or no split stands."""
+    given = before.status in (Status.OK, Status.EXPLORATORY)
+    value, low, high = reach_of(before, settings) if given else (float("nan"),) * 3
+    return Estimate(
+        name="tumor_reach",
+        value=value,
+        low=low,
+        high=high,
+        level=settings.level,
+        unit="mm",
+        n=before.rows.n_patients,
+        status=str(before.status),
+    )
+
+
+def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
+    pairs = frame[["model", "modality"]].drop_duplicates()
+    if len(pairs) > 1:
+        listed = ", ".join(f"{model} ({modality})" for model, modality in pairs.itertuples(index=False))
+        raise DataError(
+            f"A decomposition takes the scores of one model; the table holds {listed}. Keep one, and give fine-tuned "
+            "models apart."
+        )
+    keys = ["participant_id", "bundle", "hemisphere", "metric"]
+    twice = frame[frame.duplicated(keys)]
+    if len(twice):
+        first = twice.iloc[0]
+        raise DataError(
+            f"Each participant, bundle, hemisphere and metric stands once in a score table; {first['participant_id']} "
+            f"{first['bundle']} {first['hemisphere']} {first['metric']} stands twice, with {len(twice) - 1} more."
+        )
+    return frame
+
+
+def _unseen(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out controls that the table itself marks as seen by the model."""
+    if "seen" not in frame:
+        return frame
+    return frame[~((frame["group"] == "control") & (frame["seen"] == "yes"))]
+
+
+def _require_settings(settings: Settings) -> None:
+    if settings.n_bootstrap < 100 or settings.n_permutations < 99:
+        raise ConfigError("A decomposition needs at least 100 bootstrap draws and 99 permutations.")
+    if not 0.5 < settings.level < 1 or not settings.margin > 0:
+        raise ConfigError("The level lies between 0.5 and 1, and the equivalence margin above 0.")
+    if settings.grid_mm.size < 2 or not (settings.grid_mm > 0).all():
+        raise ConfigError("The grid of decay lengths needs at least two positive values.")

@@ -1,0 +1,1 @@
+"""How far bundles are from healthy ones."""

@@ -1,0 +1,166 @@
+"""How far tumors push bundles, estimated over a cohort without earlier scans.
+
+The length of a displacement adds up individual anatomy and the tumor's push, and anatomy is the larger. Its pattern
+tells them apart: tissue around a growing tumor moves away from it, more the nearer it is, and people's anatomy does not
+know where a tumor will grow. So displacements are compared with the pattern that each patient's tumor would make, and
+so are the controls', as if they had that tumor; what patients have more of it is the push.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...results import Estimate
+from ...status import Status
+from ..statistics.inference import draw_weights, interval
+from .registration import Array
+
+NAME = "tumors' mean push"
+_FEWEST = 5
+_ENOUGH = 20
+_DRAWS = 2000
+_FADING = 2.0
+"""Around a growing ball an incompressible medium moves by the inverse square of the distance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """How much of the tumor's pattern there is in displacements, a row a patient's bundle on the tumor's side.
+
+    Parameters
+    ----------
+    who : tuple of str
+        The patient of each row.
+    pattern_mm, squared : ndarray, shape (rows,)
+        Mean length of the pattern along the bundle, and its mean square.
+    patients : ndarray, shape (rows,)
+        Mean product of the patient's displacement and the pattern, mm².
+    controls : ndarray, shape (rows, controls)
+        The same of each control, as if the control had the row's tumor; NaN for a control without the bundle.
+    """
+
+    who: tuple[str, ...]
+    pattern_mm: Array
+    squared: Array
+    patients: Array
+    controls: Array
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], skeletons_mm: Mapping[tuple[str, str], Array]) -> "Push":
+        """Take the rows of a deformation's tasks.
+
+        Parameters
+        ----------
+        rows : sequence of mapping
+            With ``shift_mm`` and, for patients, ``tumor``, which is the center and radius in mm; others do not count.
+        skeletons_mm : mapping of (bundle, hemisphere) to ndarray, shape (32, 3)
+            Of the templates.
+        """
+        given = [(row, (str(row["bundle"]), str(row["hemisphere"]))) for row in rows if "shift_mm" in row]
+        healthy = [(row, place) for row, place in given if row["group"] == "control"]
+        names = sorted({str(row["participant_id"]) for row, _ in healthy})
+        made: list[tuple[str, float, float, float, Array]] = []
+        for row, place in given:
+            if row["group"] != "glioma" or "tumor" not in row or row["side"] != "ipsi":
+                continue
+            *center, radius = row["tumor"]
+            pattern = pattern_of(skeletons_mm[place], np.array(center), float(radius))
+            same = np.full(len(names), np.nan)
+            for other, there in healthy:
+                if there == place:
+                    same[names.index(str(other["participant_id"]))] = _mean_product(other["shift_mm"], pattern)
+            length = float(np.linalg.norm(pattern, axis=1).mean())
+            own = _mean_product(row["shift_mm"], pattern)
+            made.append((str(row["participant_id"]), length, float((pattern**2).sum(axis=1).mean()), own, same))
+        who, pattern_mm, squared, patients, controls = zip(*made, strict=True) if made else ((),) * 5
+        return cls(
+            who=tuple(who),
+            pattern_mm=np.array(pattern_mm, dtype=np.float64),
+            squared=np.array(squared, dtype=np.float64),
+            patients=np.array(patients, dtype=np.float64),
+            controls=np.array(controls, dtype=np.float64).reshape(len(made), len(names)),
+        )
+
+    def estimate(self, level: float = 0.95, seed: int = 0) -> Estimate:
+        """Mean length of the pattern over patients, times how much of it they have more than controls.
+
+        One amplitude is fitted to all patients by least squares; expanded percentile bootstrap over patients and
+        controls. Not given with fewer than five patients or controls, exploratory with fewer than 20 patients.
+        """
+        people = sorted(set(self.who))
+        n, m = len(people), self.controls.shape[1]
+        if min(n, m) < _FEWEST:
+            return Estimate(name=NAME, value=float("nan"), unit="mm", n=n, level=level, status=Status.TOO_FEW)
+        drawn = np.concatenate([np.ones((1, n + m)), draw_weights((n, m), _DRAWS, np.random.default_rng(seed))])
+        there = np.isfinite(self.controls)
+        total = np.maximum(drawn[:, n:] @ there.T, 1e-12)
+        more = self.patients - drawn[:, n:] @ np.nan_to_num(self.controls).T / total
+        weight = drawn[:, [people.index(name) for name in self.who]]
+        amplitude = (weight * more).sum(axis=1) / np.maximum(weight @ self.squared, 1e-12)
+        count = np.array([self.who.count(name) for name in self.who])
+        pushed = amplitude * (weight @ (self.pattern_mm / count)) / n
+        low, high = interval(pushed[1:], level, min(n, m))
+        status = Status.OK if n >= _ENOUGH else Status.EXPLORATORY
+        return Estimate(
+            name=NAME, value=float(pushed[0]), low=low, high=high, unit="mm", n=n, level=level, status=status
+        )
+
+
+def pattern_of(skeleton_mm: Array, center_mm: Array, radius_mm: float, fading: float = _FADING) -> Array:
+    r"""What a mask would show of a tumor's push along a bundle, for a push of the tumor's radius at its surface.
+
+    :math:`r\,\min(1, (r/d)^2)` away from the center, where :math:`r` is the radius and :math:`d` the distance; less
+    what is along the bundle, which its mask does not show, and less the rigid motion that fits it best, which is
+    position.
+
+    Parameters
+    ----------
+    skeleton_mm : ndarray, shape (32, 3)
+        Points along the bundle, world mm.
+    center_mm : ndarray, shape (3,)
+        The tumor's center.
+    radius_mm : float
+        Of the ball of the tumor's volume.
+    fading : float
+        Power of :math:`r/d`.
+
+    Returns
+    -------
+    ndarray, shape (32, 3)
+        In mm.
+
+    References
+    ----------
+    Hogea C, Davatzikos C, Biros G. J Math Biol 56:793 (2008), doi 10.1007/s00285-007-0139-x.
+
+    Examples
+    --------
+    >>> points = np.stack([np.zeros(32), np.linspace(-40, 40, 32), np.zeros(32)], axis=1)
+    >>> pattern = pattern_of(points, np.array([-20.0, 0.0, 0.0]), 15.0)
+    >>> bool(pattern[16, 0] > 0 > pattern[0, 0])  # pushed away in the middle, against the whole
+    True
+    """
+    along = np.gradient(skeleton_mm, axis=0)
+    along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+
+    def across(vectors: Array) -> Array:
+        return vectors - (vectors * along).sum(axis=1, keepdims=True) * along
+
+    way = skeleton_mm - center_mm
+    distance = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
+    push = across(way / distance * radius_mm * np.minimum((radius_mm / distance) ** fading, 1.0))
+    around = skeleton_mm - skeleton_mm.mean(axis=0)
+    motions = [
+        *(np.tile(axis, (len(around), 1)) for axis in np.eye(3)),
+        *(np.asarray(np.cross(axis, around), dtype=np.float64) for axis in np.eye(3)),
+    ]
+    basis = np.stack([across(motion).ravel() for motion in motions], axis=1)
+    fit: Any = np.linalg.lstsq(basis, push.ravel(), rcond=None)
+    return push - (basis @ fit[0]).reshape(push.shape)
+
+
+def _mean_product(shift_mm: Any, pattern: Array) -> float:
+    """Points without a displacement have none of the pattern."""
+    return float((np.nan_to_num(np.asarray(shift_mm, dtype=np.float64)) * pattern).sum(axis=1).mean())

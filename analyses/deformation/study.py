@@ -1,0 +1,115 @@
+"""How far a bundle is from the healthy one: V-Norm, in world millimeters, with its healthy range."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError, DataError
+from ...types import Bundle, Cohort
+from ...work import Progress, in_parallel
+from .cases import FEWEST_CONTROLS, Plan, Task, require_baseline
+from .push import Push
+from .result import DeformationResult, with_healthy_range
+
+
+def deform(
+    cohort: Cohort,
+    controls: Cohort,
+    *,
+    baseline: Cohort | None = None,
+    bundles: Sequence[str] = (),
+    hemispheres: Sequence[str] = (),
+    spacing_mm: float = 2.0,
+    out: Path | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> DeformationResult:
+    """Measure how far each participant's bundles are from the healthy ones.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        With masks of bundles; patients' tumor masks, where there are any, say where a bundle may be gone.
+    controls : Cohort
+        At least three participants with the bundle; their masks lie in the cohort's common space.
+    baseline : Cohort, optional
+        The same participants at another time, such as before the tumor grew or after it was resected. Each bundle
+        is registered onto the participant's own too, which leaves out the anatomy that people differ in. A
+        participant with several sessions there is taken in the same session, else in the first.
+    bundles, hemispheres : sequence of str
+        Only these; all by default.
+    spacing_mm : float
+        Of the lattice on which masks are compared.
+    out : Path, optional
+        Folder for templates, maps, and what is needed to continue after an interruption.
+    jobs : int
+        Processes; 0 uses every core.
+    progress : callable, optional
+        Called as ``progress(done, total, text)``.
+
+    Returns
+    -------
+    DeformationResult
+        Controls are measured against the template of all others, which is the healthy range.
+
+    Raises
+    ------
+    ConfigError
+        If the spacing is not within 1–4 mm, or the baseline is the cohort itself.
+    DataError
+        If no bundle has three controls, a name matches nothing, or the baseline has none of the participants.
+
+    References
+    ----------
+    Riccardi C et al. Med Image Anal 107:103766 (2025), doi 10.1016/j.media.2025.103766.
+    """
+    from joblib import delayed
+
+    if not 1 <= spacing_mm <= 4:
+        raise ConfigError(f"The working lattice has a spacing of 1–4 mm; got {spacing_mm:g}.")
+    if baseline is not None:
+        require_baseline(cohort, baseline)
+    chosen = _choose(cohort, controls, bundles, hemispheres)
+    plan = Plan(cohort=cohort, controls=controls, bundles=chosen, spacing_mm=spacing_mm, out=out, baseline=baseline)
+    total = len(plan.measured) * len(chosen)
+    rows: list[dict[str, Any]] = []
+
+    def work(tasks: Iterable[Task]) -> None:
+        for row in in_parallel((delayed(task)() for task in tasks), jobs):
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), total, "Measuring deformation")
+
+    work(plan.tasks())
+    if not rows:
+        counts = ", ".join(f"{bundle} {n}" for bundle, n in plan.short.items())
+        raise DataError(
+            f"A healthy range needs at least {FEWEST_CONTROLS} controls whose mask of a bundle is whole; "
+            f"{controls.name} has {counts}. Name a larger cohort with --reference."
+        )
+    work(plan.tasks_without_template())
+    skeletons = {(bundle.name, str(bundle.hemisphere)): points for bundle, points in plan.skeletons_mm.items()}
+    return with_healthy_range(rows, _failures(rows), Push.of(rows, skeletons).estimate())
+
+
+def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemispheres: Sequence[str]) -> tuple[Bundle, ...]:
+    there = tuple(sorted(set(cohort.bundles) | (set(controls.bundles) if cohort.root == controls.root else set())))
+    for option, wanted, known in (
+        ("bundles", bundles, {bundle.name for bundle in there}),
+        ("hemispheres", hemispheres, {str(bundle.hemisphere) for bundle in there}),
+    ):
+        unknown = sorted(set(wanted) - known)
+        if unknown:
+            raise DataError(
+                f"--{option} must name what {cohort.name} has: {', '.join(sorted(known))}; got {', '.join(unknown)}."
+            )
+    return tuple(
+        bundle
+        for bundle in there
+        if (not bundles or bundle.name in bundles) and (not hemispheres or bundle.hemisphere in hemispheres)
+    )
+
+
+def _failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Participants with a mask that could not be read, and why."""
+    return {str(row["participant_id"]): str(row["reason"]) for row in rows if "reason" in row}

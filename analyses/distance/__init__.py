@@ -1,0 +1,1 @@
+"""Where the tumor is, and how far it is from a bundle."""

@@ -1,0 +1,99 @@
+"""Places along a bundle that mean the same in every participant, whatever a tumor did to the bundle."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from ...errors import DataError
+from ...geometry import positions_along, resample, same_grid
+from ...images import read_mask
+from ...types import Bundle, Cohort, Volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Sections along healthy bundles, looked up by position in the world; made with `of`.
+
+    A patient's own mask cannot tell where along the bundle a voxel lies: with its middle destroyed, its ends are
+    other ends. The healthy bundle can, as images lie in one common space. A voxel, of the reference or of the
+    prediction, belongs to the section of the nearest voxel of the healthy bundle; a push sideways leaves it there.
+
+    Parameters
+    ----------
+    trees : mapping of Bundle to KDTree
+        Voxel centers of the healthy bundle, world mm.
+    sections : mapping of Bundle to ndarray of int
+        The section of each of them.
+    n_sections : int
+        Sections a bundle, of equal geodesic length.
+    """
+
+    trees: Mapping[Bundle, KDTree]
+    sections: Mapping[Bundle, NDArray[np.intp]]
+    n_sections: int
+
+    @classmethod
+    def of(cls, controls: Cohort, bundles: Sequence[Bundle], n_sections: int) -> "Places":
+        """Divide each bundle of controls into sections; see `healthy_bundle` and `positions_along`."""
+        trees: dict[Bundle, KDTree] = {}
+        sections: dict[Bundle, NDArray[np.intp]] = {}
+        for bundle in bundles:
+            mask = healthy_bundle(controls, bundle)
+            points = np.argwhere(mask.array) @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+            trees[bundle] = KDTree(points)
+            sections[bundle] = np.minimum((positions_along(mask) * n_sections).astype(np.intp), n_sections - 1)
+        return cls(trees=trees, sections=sections, n_sections=n_sections)
+
+    def section(self, bundle: Bundle, points_mm: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Section, from 0 on, of points in world mm, shape (N, 3)."""
+        if not len(points_mm):
+            return np.zeros(0, dtype=np.intp)
+        return self.sections[bundle][self.trees[bundle].query(points_mm)[1]]
+
+
+def healthy_bundle(controls: Cohort, bundle: Bundle) -> Volume:
+    """The bundle as controls have it: the voxels that most of them share, as many as a control has on average.
+
+    Parameters
+    ----------
+    controls : Cohort
+        With reference masks in one common space; other grids are brought onto the first control's.
+    bundle : Bundle
+        Which.
+
+    Returns
+    -------
+    Volume
+        Boolean.
+
+    Raises
+    ------
+    DataError
+        If no control has the bundle, or their masks do not overlap.
+    """
+    total: NDArray[np.float64] | None = None
+    grid: Volume | None = None
+    n = 0
+    for case in controls:
+        mask = read_mask(case.masks[bundle]) if bundle in case.masks else None
+        if mask is None or not mask.array.any():
+            continue
+        if grid is None or total is None:
+            grid, total = mask, np.zeros(mask.shape)
+        elif not same_grid(mask, grid):
+            mask = resample(mask.with_array(mask.array.astype(np.float32)), grid.affine, grid.shape)
+        total += mask.array
+        n += 1
+    if grid is None or total is None:
+        raise DataError(f"Places along {bundle} come from controls; none of {controls.name} has a mask of it.")
+    if n > 1 and total.max() < 1.5:
+        raise DataError(
+            f"Places along {bundle} need controls in one common space; no two of the {n} controls of {controls.name} "
+            "have a voxel of it in common. Align the images with a template first."
+        )
+    size = max(round(total.sum() / n), 1)
+    threshold = np.partition(total.ravel(), -size)[-size]
+    return grid.with_array(total >= max(threshold, 1e-6))

@@ -1,0 +1,153 @@
+"""How far bundles are from the tumor, in millimetres from edge to edge."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...distances import Mask, check_orthogonal, edge_distance_map
+from ...types import Bundle, Volume
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tumor:
+    """A tumor mask with its distance map, made once a participant and used for every bundle.
+
+    Parameters
+    ----------
+    mask : Volume
+        Boolean, on the grid of the participant's reference masks.
+    distance_mm : ndarray of float32 or None
+        `edge_distance_map` of the mask; None where the mask is empty.
+    """
+
+    mask: Volume
+    distance_mm: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, mask: Volume, where: str = "the tumor mask") -> "Tumor":
+        """Measure a tumor mask, which errors call ``where``.
+
+        Raises
+        ------
+        DataError
+            If the affine is sheared.
+        """
+        check_orthogonal(mask.affine, where)
+        return cls(mask=mask, distance_mm=edge_distance_map(mask.array, mask.spacing_mm) if mask.array.any() else None)
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of the mask."""
+        return float(np.count_nonzero(self.mask.array)) * self.mask.voxel_volume_ml
+
+
+def mid_sagittal_x(masks: Mapping[Bundle, Volume | None]) -> float:
+    """Where the mid-sagittal plane crosses the world's x axis, in mm, told from bundles of both hemispheres.
+
+    The mean, over the bundles that have a mask on both sides, of the point halfway between their centers of mass.
+    0 without any such bundle, where images that are aligned to a template or to the commissures have the plane.
+    """
+    halfway: list[float] = []
+    for bundle, mask in masks.items():
+        other = masks.get(bundle.mirrored) if bundle.hemisphere == "left" else None
+        if mask is not None and other is not None and mask.array.any() and other.array.any():
+            halfway.append((_world_x(mask).mean() + _world_x(other).mean()) / 2)
+    return float(np.mean(halfway)) if halfway else 0.0
+
+
+def tumor_side(mask: Volume, midline_x_mm: float = 0.0, bilateral_share: float = 0.2) -> str:
+    """The hemisphere a tumor lies in, told from its mask.
+
+    The side is that of the center of mass. A tumor that crosses the midline, with at least ``bilateral_share`` of
+    its volume on the other side, is bilateral.
+
+    Parameters
+    ----------
+    mask : Volume
+        Boolean; world RAS+ mm.
+    midline_x_mm : float
+        The mid-sagittal plane; see `mid_sagittal_x`.
+    bilateral_share : float
+        Between 0 and 0.5.
+
+    Returns
+    -------
+    str
+        ``left``, ``right`` or ``bilateral``; ``n/a`` for an empty mask.
+    """
+    x = _world_x(mask) - midline_x_mm
+    if not x.size:
+        return "n/a"
+    if min(np.mean(x < 0), np.mean(x > 0)) >= bilateral_share:
+        return "bilateral"
+    return "left" if x.mean() < 0 else "right"
+
+
+def _world_x(mask: Volume) -> NDArray[np.float64]:
+    return np.argwhere(mask.array) @ mask.affine[0, :3] + mask.affine[0, 3]
+
+
+def side_of(hemisphere: str, tumor: str) -> str:
+    """Where a bundle is relative to the tumor: ``ipsi``, ``contra``, ``bilateral`` or ``n/a``.
+
+    ``n/a`` is for participants without a tumor and for bundles on the midline, which have no side;
+    with a bilateral tumor every lateral bundle is ``bilateral``.
+
+    Examples
+    --------
+    >>> side_of("left", "left"), side_of("right", "left"), side_of("right", "bilateral"), side_of("none", "left")
+    ('ipsi', 'contra', 'bilateral', 'n/a')
+    """
+    if hemisphere not in ("left", "right") or tumor == "n/a":
+        return "n/a"
+    if tumor == "bilateral":
+        return "bilateral"
+    return "ipsi" if hemisphere == tumor else "contra"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleDistance:
+    """Where a reference bundle lies relative to a tumor; see `bundle_distance`.
+
+    Parameters
+    ----------
+    edge_mm : float
+        Smallest distance, 0 where they touch or overlap.
+    mean_mm : float
+        Mean over the bundle's voxels.
+    quantiles_mm : tuple of float
+        Those of `QUANTILES` over the bundle's voxels.
+    overlap_ml : float
+        Part of the bundle inside the tumor.
+    """
+
+    edge_mm: float
+    mean_mm: float
+    quantiles_mm: tuple[float, ...]
+    overlap_ml: float
+
+
+def bundle_distance(tumor: Tumor | None, bundle: Mask | None) -> BundleDistance:
+    """Measure a reference bundle against a tumor on the same grid; NaN where either is absent or empty.
+
+    Parameters
+    ----------
+    tumor : Tumor or None
+        With its distance map.
+    bundle : ndarray of bool, shape (X, Y, Z), or None
+        The *reference* mask: a distance to a prediction would depend on the outcome.
+    """
+    nan = float("nan")
+    if tumor is None or tumor.distance_mm is None or bundle is None or not bundle.any():
+        return BundleDistance(edge_mm=nan, mean_mm=nan, quantiles_mm=(nan,) * len(QUANTILES), overlap_ml=nan)
+    distances = tumor.distance_mm[bundle].astype(np.float64)
+    return BundleDistance(
+        edge_mm=float(distances.min()),
+        mean_mm=float(distances.mean()),
+        quantiles_mm=tuple(np.quantile(distances, QUANTILES).tolist()),
+        overlap_ml=float(np.count_nonzero(tumor.mask.array[bundle])) * tumor.mask.voxel_volume_ml,
+    )

@@ -1,0 +1,1 @@
+"""Shift in feature space."""

@@ -1,0 +1,216 @@
+"""How much a layer's features changed from one network to another, on the same inputs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...catalogue import CKA
+from ...embeddings import Embeddings
+from ...errors import DataError
+from ...results import Finding
+from ...status import Status
+from ..statistics.inference import jackknife_interval
+
+Array = NDArray[np.float64]
+_FEWEST = 5  # rows for which the unbiased estimator is defined with something to spare
+
+
+def hsic(k: Array, m: Array) -> float:
+    """Unbiased Hilbert–Schmidt independence criterion of two kernel matrices of the same rows.
+
+    References
+    ----------
+    Song L et al. JMLR 13:1393 (2012), eq. 5, jmlr.org/papers/v13/song12a.html.
+    """
+    n = len(k)
+    a, b = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
+    rows_a, rows_b = a.sum(axis=0), b.sum(axis=0)
+    cross = rows_a.sum() * rows_b.sum() / ((n - 1) * (n - 2))
+    return float(((a * b).sum() + cross - 2 / (n - 2) * (rows_a @ rows_b)) / (n * (n - 3)))
+
+
+def linear_cka(x: Array, y: Array) -> float:
+    """Unbiased linear CKA of two representations of the same rows: 1 for the same up to rotation and scale, 0 for none.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (N, C) and (N, D)
+        Of the same N ≥ 4 inputs.
+
+    Returns
+    -------
+    float
+        Can be slightly negative; NaN where a representation does not vary.
+
+    References
+    ----------
+    Kornblith S et al. ICML 2019, arxiv.org/abs/1905.00414; Nguyen T et al. ICLR 2021, arxiv.org/abs/2010.15327
+    (unbiased form, sums over batches).
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((20, 3))
+    >>> round(linear_cka(x, 5 * x[:, ::-1]), 6)
+    1.0
+    """
+    return _ratio(_terms(x @ x.T, y @ y.T)[None])
+
+
+def _terms(k: Array, m: Array) -> Array:
+    return np.array([hsic(k, m), hsic(k, k), hsic(m, m)])
+
+
+def _ratio(terms: Array) -> float:
+    """CKA from sums of the three terms over regions."""
+    cross, own, other = terms.sum(axis=0)
+    return float(cross / np.sqrt(own * other)) if own > 0 and other > 0 else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerChange:
+    """Unbiased linear CKA between a source and a fine-tuned model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of `shiftkit.catalogue.CKA`.
+    """
+
+    table: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer."""
+        return self.table.copy()
+
+    @property
+    def claim(self) -> str:
+        """Which layer changed most."""
+        given = self.table.dropna(subset=["cka"])
+        if not len(given):
+            return (
+                "How much fine-tuning changed each layer is not given: too few participants were seen by both models."
+            )
+        least = given.sort_values("cka").iloc[0]
+        kept = ", ".join(given.loc[given["cka"] > 0.999, "layer"])
+        return (
+            f"Fine-tuning ({least['model']}) changed {least['layer']} most: CKA {least['cka']:.2f} "
+            f"[{least['low']:.2f}, {least['high']:.2f}] with the source model on the same participants."
+            + (f" Unchanged: {kept}." if kept else "")
+        )
+
+    def findings(self) -> tuple[Finding, ...]:
+        """The change of each layer, ready for a report."""
+        return (
+            Finding(
+                key="features-cka",
+                title="Which layers did fine-tuning move?",
+                claim=self.claim,
+                table=self.table,
+                caveats=("CKA compares two models on the same inputs; it says nothing about a shift of inputs.",),
+                method=(
+                    "Unbiased linear CKA over participants, summed over bundles and folds; jackknife intervals over "
+                    "participants."
+                ),
+                references=("10.48550/arXiv.1905.00414", "10.48550/arXiv.2010.15327"),
+                figure=self.plot,
+                alt="CKA of each layer between source and fine-tuned model, with intervals.",
+            ),
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """CKA by layer; returns the axes."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
+        for model, rows in self.table.groupby("model", sort=False):
+            reach = np.nan_to_num(np.abs(np.stack([rows["cka"] - rows["low"], rows["high"] - rows["cka"]])))
+            ax.errorbar(rows["layer"], rows["cka"], yerr=reach, marker="o", capsize=2, label=model)
+        ax.tick_params(axis="x", rotation=30)
+        ax.set_ylabel("CKA with the source model")
+        ax.legend(frameon=False)
+        return ax
+
+    def __str__(self) -> str:
+        return self.claim
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(self.claim)}</p>" + self.table.to_html(index=False, na_rep="n/a")
+
+
+def layer_change(source: Embeddings, tuned: Embeddings, *, level: float = 0.95) -> LayerChange:
+    """Compare two models' features of the same participants and regions, layer by layer.
+
+    Parameters
+    ----------
+    source, tuned : Embeddings
+        Of the same cohort by the source model and by the networks of one fine-tuning; rows of different networks are
+        never mixed.
+    level : float
+        Coverage of the intervals.
+
+    Raises
+    ------
+    DataError
+        If they have no layer or no region in common.
+    """
+    keys = ["participant_id", "region", "bundle", "hemisphere"]
+    left = source.rows[keys].assign(row_a=np.arange(len(source.rows))).drop_duplicates(keys)
+    right = tuned.rows[[*keys, "fold"]].assign(row_b=np.arange(len(tuned.rows))).drop_duplicates(keys)
+    both = left.merge(right, on=keys)
+    both = both[both["region"].isin(["reference", "brain"])]
+    layers = [name for name in source.layers if name in tuned.layers]
+    if not layers or not len(both):
+        raise DataError("Two models are compared on the same participants, regions and layers; these have none.")
+    people = both["participant_id"].unique()
+    groups = [part for _, part in both.groupby(["fold", "bundle", "hemisphere"]) if len(part) >= _FEWEST]
+    rows: list[dict[str, Any]] = []
+    for layer in layers:
+        pairs = [
+            (
+                part["participant_id"].to_numpy(),
+                source.layers[layer][part["row_a"]].astype(float),
+                tuned.layers[layer][part["row_b"]].astype(float),
+            )
+            for part in groups
+        ]
+        finite = all(np.isfinite(x).all() and np.isfinite(y).all() for _, x, y in pairs)
+        value, low, high = _with_interval(pairs, people, level) if finite and pairs else (float("nan"),) * 3
+        status = Status.OK if np.isfinite(value) else Status.CONSTANT if finite else Status.NOT_FINITE
+        rows.append(
+            {
+                "source": source.model,
+                "model": tuned.model,
+                "modality": tuned.modality,
+                "layer": layer,
+                "cka": value,
+                "low": low,
+                "high": high,
+                "n": len(people),
+                "status": status if pairs else Status.TOO_FEW,
+            }
+        )
+    return LayerChange(table=pd.DataFrame(rows)[list(CKA.columns)])
+
+
+def _with_interval(
+    pairs: list[tuple[NDArray[Any], Array, Array]], people: NDArray[Any], level: float
+) -> tuple[float, float, float]:
+    kernels = [(who, x @ x.T, y @ y.T) for who, x, y in pairs]
+    whole = np.stack([_terms(k, m) for _, k, m in kernels])
+    value = _ratio(whole)
+    left_out = np.full(len(people), np.nan)
+    for number, person in enumerate(people):
+        terms = whole.copy()
+        for index, (who, k, m) in enumerate(kernels):
+            keep = who != person
+            if not keep.all():
+                terms[index] = _terms(k[np.ix_(keep, keep)], m[np.ix_(keep, keep)])
+        left_out[number] = _ratio(terms)
+    low, high = jackknife_interval(value, left_out, np.zeros(len(people)), level)
+    return value, low, min(high, 1.0)

@@ -1,0 +1,338 @@
+"""What differs between the images themselves: spacing, intensity, contrast, noise, sharpness, histogram."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import delayed
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ...catalogue import IMAGES
+from ...cohorts.peaks import load_peaks
+from ...distances import edge_distance_map
+from ...errors import DataError
+from ...geometry import resample, same_grid
+from ...images import read_image, read_mask
+from ...results import Finding
+from ...status import Status
+from ...types import Case, Cohort, Volume
+from ...work import in_parallel
+from ..statistics.inference import jackknife_interval, max_t, p_value, standardized
+
+Array = NDArray[np.float64]
+UNITS = {
+    "spacing": "mm",
+    "intensity": "image units",
+    "contrast": "1",
+    "noise": "share of the range",
+    "sharpness": "share of the range per mm",
+    "histogram": "share of the range",
+}
+"""Properties and the units of their means; the range is that from the 1st to the 99th percentile."""
+_AWAY_MM = 20.0  # from the tumor, so that what is compared is the scan, not the lesion
+_FEWEST = 4
+_QUANTILES = np.linspace(0.01, 0.99, 99)
+_EXPLORATORY = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageShift:
+    """Differences between controls' and patients' images, by modality, channel and property.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of `shiftkit.catalogue.IMAGES`.
+    skipped : tuple of str
+        Images that could not be read, each with its reason.
+    """
+
+    table: pd.DataFrame
+    skipped: tuple[str, ...] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a modality, channel and property."""
+        return self.table.copy()
+
+    @property
+    def claim(self) -> str:
+        """Which channel differs most."""
+        given = self.table.dropna(subset=["difference"])
+        spacing = self.table[(self.table["property"] == "spacing") & (self.table["controls"] != self.table["patients"])]
+        words = [
+            f"Voxels of {row['modality']} are {row['controls']:.2f} mm in controls, {row['patients']:.2f} in patients."
+            for row in spacing.dropna(subset=["controls", "patients"]).to_dict("records")
+        ]
+        if not len(given):
+            return " ".join(["What differs between the images is not given: too few participants.", *words])
+        top = given.sort_values("difference", key=np.abs).iloc[-1]
+        shown = given[given["p_adjusted"] <= 0.05]
+        first = (
+            f"The images differ most in {top['property']} of {top['modality']} channel {top['channel']}: "
+            f"{top['difference']:+.1f} [{top['low']:.1f}, {top['high']:.1f}] standard deviations in patients; "
+            f"{len(shown)} of {len(given)} properties differ (p ≤ 0.05, adjusted)."
+        )
+        return " ".join([first, *words])
+
+    def findings(self) -> tuple[Finding, ...]:
+        """The differences, ready for a report."""
+        return (
+            Finding(
+                key="features-images",
+                title="What differs between the images themselves?",
+                claim=self.claim,
+                table=self.table,
+                caveats=(
+                    "A description of the images as they are on disk; it harmonizes nothing, and a difference here "
+                    "need not be what the network stumbles over.",
+                    *(f"Left out: {one}" for one in self.skipped[:3]),
+                ),
+                method=(
+                    "Brain voxels at least 20 mm from the tumor. Intensity: median. Contrast: range from the 5th to "
+                    "the 95th percentile over the median. Noise: robust spread of a second difference. Sharpness: "
+                    "95th percentile of the gradient. Histogram: Wasserstein distance from the controls' mean, both "
+                    "scaled to their own range. Differences in pooled standard deviations; jackknife intervals, "
+                    "permutation of participants, max-T."
+                ),
+                figure=self.plot,
+                alt="Differences between patients' and controls' images, in standard deviations.",
+            ),
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Differences with intervals, one line a property and channel; returns the axes."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
+        rows = self.table[self.table["difference"].notna()]
+        y = np.arange(len(rows))
+        reach = np.abs(np.stack([rows["difference"] - rows["low"], rows["high"] - rows["difference"]]).astype(float))
+        ax.errorbar(rows["difference"], y, xerr=np.nan_to_num(reach), fmt="o", capsize=2)
+        ax.set_yticks(y, [f"{r['modality']} {r['channel']}: {r['property']}" for r in rows.to_dict("records")])
+        ax.figure.set_figheight(max(2.0, 0.16 * len(rows) + 0.8))
+        ax.invert_yaxis()
+        ax.axvline(0, color="0.5", linewidth=0.8)
+        ax.set_xlabel("patients less controls (standard deviations)")
+        return ax
+
+    def __str__(self) -> str:
+        return self.claim
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(self.claim)}</p>" + self.table.to_html(index=False, na_rep="n/a")
+
+
+def image_shift(
+    patients: Cohort,
+    controls: Cohort,
+    *,
+    n_permutations: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    jobs: int = 1,
+) -> ImageShift:
+    """Compare the images of controls and patients, modality by modality and channel by channel.
+
+    Parameters
+    ----------
+    patients, controls : Cohort
+        Modalities that both have are compared; of peaks, the lengths of the first, second and third.
+    n_permutations : int
+        Permutations of participants.
+    level : float
+        Coverage of the intervals.
+    seed : int
+        Of the permutations.
+    jobs : int
+        Processes; 0 uses every core.
+
+    Raises
+    ------
+    DataError
+        If the cohorts have no modality in common.
+    """
+    modalities = sorted(set(patients.modalities) & set(controls.modalities))
+    if not modalities:
+        raise DataError(
+            f"Images are compared modality by modality; {patients.name} has {' '.join(patients.modalities) or 'none'}, "
+            f"{controls.name} has {' '.join(controls.modalities) or 'none'}."
+        )
+    cases = [*controls, *patients]
+    read = list(in_parallel((delayed(_measure_case)(case, modalities) for case in cases), jobs))
+    skipped = tuple(problem for _, problems in read for problem in problems)
+    frames = [
+        pd.DataFrame(rows).assign(participant_id=case.participant_id, patient=number >= len(controls))
+        for number, (case, (rows, _)) in enumerate(zip(cases, read, strict=True))
+        if rows
+    ]
+    if not frames:
+        raise DataError(f"No image could be read; the first problem: {skipped[0]}")
+    measures = pd.concat(frames, ignore_index=True)
+    return ImageShift(table=_compared(measures, n_permutations, level, seed), skipped=skipped)
+
+
+def _measure_case(case: Case, modalities: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for modality in modalities:
+        if modality not in case.images:
+            continue
+        try:
+            image = load_peaks(case) if modality == "peaks" else read_image(case.images[modality])
+            channels = _channels(image, modality)
+            away = _away_from_tumor(case, image)
+            for number, channel in enumerate(channels, start=1):
+                measured = measure(channel, away & (channel != 0), image.spacing_mm)
+                rows.append({"modality": modality, "channel": str(number), **measured})
+        except DataError as error:
+            problems.append(f"{case.key} {modality}: {error}")
+    return rows, problems
+
+
+def _channels(image: Volume, modality: str) -> list[NDArray[np.float32]]:
+    array = np.nan_to_num(image.array)
+    if array.ndim == 3:
+        return [array]
+    if modality == "peaks":
+        return [np.linalg.norm(array[..., start : start + 3], axis=-1) for start in range(0, array.shape[3], 3)]
+    return list(np.moveaxis(array, -1, 0))
+
+
+def _away_from_tumor(case: Case, image: Volume) -> NDArray[np.bool_]:
+    if case.tumor is None:
+        return np.ones(image.shape, dtype=bool)
+    tumor = read_mask(case.tumor)
+    if not same_grid(tumor, image):
+        numbers = tumor.with_array(tumor.array.astype(np.float32))
+        tumor = resample(numbers, image.affine, image.shape)
+    inside = tumor.array > 0.5
+    return edge_distance_map(inside, image.spacing_mm) >= _AWAY_MM if inside.any() else np.ones(image.shape, dtype=bool)
+
+
+def measure(image: NDArray[Any], inside: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> dict[str, Any]:
+    """Properties of one channel; see `UNITS`.
+
+    Parameters
+    ----------
+    image : ndarray, shape (X, Y, Z)
+        Voxel values.
+    inside : ndarray of bool, shape (X, Y, Z)
+        Voxels that count.
+    spacing_mm : tuple of float
+        Edge lengths of a voxel.
+
+    Returns
+    -------
+    dict
+        One number a property, and ``quantiles`` of the values scaled to their own range. NaN where fewer than a
+        hundred voxels count, or all are equal.
+    """
+    spacing = float(max(spacing_mm))
+    nothing = {name: float("nan") for name in UNITS} | {
+        "spacing": spacing,
+        "quantiles": np.full(len(_QUANTILES), np.nan),
+    }
+    values = image[inside].astype(float)
+    if values.size < 100:
+        return nothing
+    low, p5, median, p95, high = np.percentile(values, [1, 5, 50, 95, 99])
+    if high <= low:
+        return nothing
+    core: NDArray[np.bool_] = np.asarray(ndimage.binary_erosion(inside), dtype=bool)
+    image = image.astype(np.float32)
+    steps = np.stack([np.gradient(image, step, axis=axis)[core] for axis, step in enumerate(spacing_mm)])
+    # The second difference along the axes: blind to any linear change, its noise has 42 times the voxels' variance.
+    second = np.sum([ndimage.convolve1d(image, [1, -2, 1], axis=axis) for axis in range(3)], axis=0)
+    residual: NDArray[Any] = second[core] / np.sqrt(42)
+    scale = high - low
+    return {
+        "spacing": spacing,
+        "intensity": float(median),
+        "contrast": float((p95 - p5) / abs(median)) if median else float("nan"),
+        "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / scale)
+        if residual.size
+        else float("nan"),
+        "sharpness": float(np.percentile(np.linalg.norm(steps, axis=0), 95) / scale) if residual.size else float("nan"),
+        "histogram": float("nan"),
+        "quantiles": (np.quantile(values, _QUANTILES) - low) / scale,
+    }
+
+
+def _compared(measures: pd.DataFrame, n_permutations: int, level: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    people = measures.drop_duplicates("participant_id")[["participant_id", "patient"]]
+    patient = people["patient"].to_numpy(dtype=bool)
+    labels = np.repeat(patient[:, None], n_permutations + 1, axis=1)
+    labels[:, 1:] = rng.permuted(labels[:, 1:], axis=0)
+    place = {name: number for number, name in enumerate(people["participant_id"])}
+    rows: list[dict[str, Any]] = []
+    nulls: list[Array] = []
+    for (modality, channel), part in measures.groupby(["modality", "channel"], sort=True):
+        part = part.assign(histogram=_histogram_distance(part))
+        for name, unit in UNITS.items():
+            if name == "spacing" and channel != "1":
+                continue
+            mean = part.groupby("participant_id")[name].mean().dropna()
+            row, null = _difference(mean.to_numpy(), labels[[place[name] for name in mean.index]], level)
+            rows.append({"modality": modality, "channel": channel, "property": name, "unit": unit, **row})
+            nulls.append(null)
+    given = [number for number, null in enumerate(nulls) if null.size]
+    for number, p in zip(given, max_t(np.stack([nulls[i] for i in given])) if given else [], strict=True):
+        rows[number]["p_adjusted"] = float(p)
+    return pd.DataFrame(rows)[list(IMAGES.columns)]
+
+
+def _histogram_distance(part: pd.DataFrame) -> list[float]:
+    """Wasserstein-1 distance to the controls' mean histogram; a control is compared with the other controls."""
+    quantiles = np.stack(part["quantiles"].tolist())
+    controls = ~part["patient"].to_numpy(dtype=bool) & np.isfinite(quantiles).all(axis=1)
+    total, n = quantiles[controls].sum(axis=0), int(controls.sum())
+    made: list[float] = []
+    for row, control in zip(quantiles, controls, strict=True):
+        others = n - control
+        mean = (total - row) / others if control and others else total / others if others else np.full_like(row, np.nan)
+        made.append(float(np.abs(row - mean).mean()))
+    return made
+
+
+def _difference(values: Array, labels: NDArray[np.bool_], level: float) -> tuple[dict[str, Any], Array]:
+    """Hedges' g of one property, with interval and p-value, and its null distribution."""
+    target = labels.astype(float)
+    n_target, n_source = int(target[:, 0].sum()), int(len(values) - target[:, 0].sum())
+    nan = float("nan")
+    row: dict[str, Any] = dict.fromkeys(
+        ("controls", "patients", "difference", "low", "high", "p_value", "p_adjusted"), nan
+    )
+    row |= {"n_source": n_source, "n_target": n_target, "status": Status.TOO_FEW}
+    if n_source and n_target:
+        row["controls"], row["patients"] = (float(values[labels[:, 0] == one].mean()) for one in (False, True))
+    if min(n_source, n_target) < _FEWEST:
+        return row, np.empty(0)
+    found = _hedges(values, target, np.ones((len(values), 1)))
+    if not np.isfinite(found[0]):
+        return row | {"status": Status.CONSTANT}, np.empty(0)
+    left_out = _hedges(values, target[:, :1], 1 - np.eye(len(values)))
+    low, high = jackknife_interval(float(found[0]), left_out, labels[:, 0], level)
+    magnitude = np.abs(np.nan_to_num(found))
+    status = Status.OK if n_target >= _EXPLORATORY else Status.EXPLORATORY
+    row |= {"difference": float(found[0]), "low": low, "high": high, "status": status}
+    row["p_value"] = p_value(float(magnitude[0]), magnitude[1:])
+    return row, standardized(magnitude)
+
+
+def _hedges(values: Array, target: Array, keep: Array) -> Array:
+    """Standardized mean difference with the small-sample correction, for columns of labels."""
+    t, s = target * keep, (1 - target) * keep
+    n_t, n_s = t.sum(axis=0), s.sum(axis=0)
+    m_t, m_s = values @ t / n_t, values @ s / n_s
+    squares = (values**2) @ t - n_t * m_t**2 + (values**2) @ s - n_s * m_s**2
+    freedom = n_t + n_s - 2
+    scale = np.abs(values).max()
+    # What is left of constant values is rounding.
+    variance = np.where(squares > 1e-12 * max(scale**2, 1e-300) * len(values), squares / freedom, np.nan)
+    return np.asarray((m_t - m_s) / np.sqrt(variance) * (1 - 3 / (4 * freedom - 1)))

@@ -1,0 +1,121 @@
+"""Probabilities that nnU-Net writes beside its label maps: one array a case, without a grid of its own.
+
+With ``--save_probabilities``, version 2 writes ``CASE.npz`` beside ``CASE.nii.gz``: an array ``probabilities`` of shape
+(C, Z, Y, X), one channel a label with the background first or, trained on regions, one a region in the order of
+``dataset.json``. Version 1 calls it ``softmax``. What else is known of it stands in a pickle, which is never opened,
+since a pickle can run anything; the label map gives the grid instead.
+"""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import DataError
+from ...images import read_image
+from ...types import Volume
+
+_NAMES = ("probabilities", "softmax")
+_LEAST_AGREEMENT = 0.5
+"""Share of the labeled voxels to which probabilities give the same label; post-processing may take off a part."""
+_RAS = np.array([[0, 1], [1, 1], [2, 1]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """The probabilities of one bundle in nnU-Net's array.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.npz`` file.
+    label_map : Path
+        The image that was written with it.
+    index : int
+        Channel of the bundle.
+    is_region : bool
+        Whether channels are regions, which overlap, or labels, of which the likeliest wins.
+    """
+
+    path: Path
+    label_map: Path
+    index: int
+    is_region: bool
+
+    def read(self) -> Volume:
+        """Read the bundle's probabilities onto the grid of the label map, float32, shape (X, Y, Z).
+
+        Raises
+        ------
+        DataError
+            If the file is damaged, lacks the channel, covers another grid, or contradicts the label map.
+
+        Notes
+        -----
+        The array has the axes of the image as it was read. One reader of nnU-Net turns images to RAS+ first, which
+        only the pickle tells; so both orders are tried, and the one that fits the label map better is taken.
+        """
+        written = self.path.stat().st_mtime_ns, self.label_map.stat().st_mtime_ns
+        volume = _all_channels(self.path, self.label_map, self.is_region, written)
+        if self.index >= volume.array.shape[3]:
+            raise DataError(
+                f"{self.path} must have a channel {self.index}, as dataset.json says; it has {volume.array.shape[3]}. "
+                "Copy the dataset.json of the model that predicted."
+            )
+        return volume.with_array(volume.array[..., self.index].astype(np.float32))
+
+
+@lru_cache(maxsize=1)  # every bundle of a case asks for the same file
+def _all_channels(path: Path, label_map: Path, is_region: bool, _written: tuple[int, int]) -> Volume:
+    """All channels, shape (X, Y, Z, C), on the grid of the label map."""
+    labels = read_image(label_map)
+    stored = _stored(path).T
+    orders = [stored] if labels.orientation == "RAS" else [stored, _from_ras(stored, labels.affine)]
+    orders = [order for order in orders if order.shape[:3] == labels.array.shape]
+    if not orders:
+        raise DataError(
+            f"Probabilities must cover the grid of their label map, {labels.shape}; those in {path} have shape "
+            f"{stored.shape[:3]}. Version 1 of nnU-Net crops them: put them back, or convert them to NIfTI."
+        )
+    agreement = [_agreement(order, np.rint(labels.array), is_region) for order in orders]
+    best = int(np.argmax(agreement))
+    if agreement[best] < _LEAST_AGREEMENT:
+        raise DataError(
+            f"Probabilities and label map must come from one prediction; {path} and {label_map.name} agree in "
+            f"{agreement[best]:.0%} of the labeled voxels. Predict again, or remove the .npz file."
+        )
+    return labels.with_array(orders[best])
+
+
+def _stored(path: Path) -> NDArray[Any]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            array = np.asarray(arrays[next(name for name in _NAMES if name in arrays)])
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} must be what nnU-Net wrote; it is damaged ({error}). Predict again.") from error
+    except StopIteration:
+        raise DataError(f"{path} must hold an array '{_NAMES[0]}'; it does not. Predict again.") from None
+    if array.ndim != 4 or array.dtype.kind != "f":
+        raise DataError(
+            f"{path} must hold fractions with axes (C, Z, Y, X); it holds {array.dtype} of shape {array.shape}."
+        )
+    return array
+
+
+def _from_ras(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
+    """From the axes of an image that was turned to RAS+ to those of the affine."""
+    from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+
+    return np.asarray(apply_orientation(array, ornt_transform(_RAS, io_orientation(affine))))
+
+
+def _agreement(probabilities: NDArray[Any], labels: NDArray[np.float32], is_region: bool) -> float:
+    guess: Any = (probabilities > 0.5).any(axis=-1) if is_region else probabilities.argmax(axis=-1)
+    truth: NDArray[Any] = labels > 0 if is_region else labels
+    either = (guess > 0) | (truth > 0)
+    return float(np.mean(guess[either] == truth[either])) if either.any() else 1.0

@@ -1,0 +1,302 @@
+"""Predicted masks of a cohort, read one by one and brought onto the grid of the reference."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...bundles import parse_bundle
+from ...cohorts.folder import load_cohort
+from ...errors import DataError
+from ...geometry import resample as resample_onto
+from ...geometry import same_grid
+from ...images import read_image
+from ...types import Bundle, Case, Cohort, Predictions, Volume
+from .nnunet import Channel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the prediction of one bundle in one participant lies.
+
+    Parameters
+    ----------
+    mask : Path or None
+        A mask, or a label map.
+    labels : tuple of int
+        The values of a label map that mean this bundle; empty for a mask.
+    probability : Path, Channel or None
+        Voxel-wise probabilities.
+    """
+
+    mask: Path | None = None
+    labels: tuple[int, ...] = ()
+    probability: Path | Channel | None = None
+
+    def read_mask(self, threshold: float | None) -> Volume:
+        """The boolean mask: by the threshold where one is given and probabilities are there, else as written."""
+        volume = self.read_probability() if self.mask is None or threshold is not None else None
+        if volume is None:
+            if self.mask is None:
+                raise DataError("A prediction needs a mask or probabilities; this one has neither.")
+            volume = _read(self.mask)
+            if self.labels:
+                return volume.with_array(np.isin(volume.array, self.labels))
+        return volume.with_array(volume.array >= (0.5 if threshold is None else threshold))
+
+    def read_probability(self) -> Volume | None:
+        """Voxel-wise probabilities; None without any."""
+        if isinstance(self.probability, Path):
+            return _read(self.probability)
+        return None if self.probability is None else self.probability.read()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedMasks:
+    """The predictions of one model or tool for a cohort; made with `find_predictions`.
+
+    Parameters
+    ----------
+    name : str
+        For messages: the folder's or the cohort's name.
+    model, modality : str
+        As in the score table.
+    cases : mapping of str to mapping of Bundle to Source
+        By the case's key, such as ``sub-01`` or ``sub-01_ses-01``. The prefix ``sub-`` may be missing, and only letters
+        and digits count, so that what another tool calls ``patient_7`` is found as ``sub-patient7``.
+    """
+
+    name: str
+    model: str
+    modality: str = "n/a"
+    cases: Mapping[str, Mapping[Bundle, Source]] = field(default_factory=dict[str, Mapping[Bundle, Source]])
+
+    @cached_property
+    def bundles(self) -> set[Bundle]:
+        """Every bundle that at least one case has."""
+        return {bundle for sources in self.cases.values() for bundle in sources}
+
+    def of(self, case: Case) -> Mapping[Bundle, Source] | None:
+        """What was predicted for a case; None without a prediction."""
+        return self._by_id.get(_identifier(case.key))
+
+    def read_mask(
+        self, case: Case, bundle: Bundle, reference: Volume | None, threshold: float | None, resample: bool
+    ) -> Volume | None:
+        """The predicted mask of a bundle, on the grid of its reference where there is one.
+
+        Parameters
+        ----------
+        case, bundle : Case, Bundle
+            Which.
+        reference : Volume or None
+            Gives the grid.
+        threshold : float or None
+            See `Source.read_mask`.
+        resample : bool
+            Resample what lies on another grid, linearly, with what is at least half covered inside.
+
+        Returns
+        -------
+        Volume or None
+            Boolean. Empty where the case has predictions but no file for a bundle that other cases have; None
+            where the case has no prediction at all or nobody has this bundle.
+
+        Raises
+        ------
+        DataError
+            If the grids differ and ``resample`` is not set.
+        """
+        sources = self.of(case)
+        if sources is None or bundle not in self.bundles:
+            return None
+        if bundle not in sources:
+            nothing = Volume(array=np.zeros((1, 1, 1), dtype=bool), affine=np.eye(4))
+            return nothing if reference is None else reference.with_array(np.zeros_like(reference.array))
+        mask = sources[bundle].read_mask(threshold)
+        if reference is None or same_grid(mask, reference):
+            return mask
+        covered = _bring_onto(
+            mask.with_array(mask.array.astype(np.float32)), reference, resample, f"The mask of {bundle}"
+        )
+        return covered.with_array(covered.array >= 0.5)
+
+    def read_probability(self, case: Case, bundle: Bundle, reference: Volume, resample: bool) -> Volume | None:
+        """The voxel-wise probability of a bundle on the grid of its reference; None without one."""
+        source = (self.of(case) or {}).get(bundle)
+        probability = None if source is None else source.read_probability()
+        if probability is None:
+            return None
+        if same_grid(probability, reference):
+            return probability
+        return _bring_onto(probability, reference, resample, f"The probability of {bundle}")
+
+    @cached_property
+    def _by_id(self) -> dict[str, Mapping[Bundle, Source]]:
+        return {_identifier(key): sources for key, sources in self.cases.items()}
+
+
+def _identifier(key: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", key.removeprefix("sub-"))
+
+
+def _bring_onto(volume: Volume, reference: Volume, allowed: bool, what: str) -> Volume:
+    if not allowed:
+        raise DataError(
+            f"{what} must lie on the grid of its reference; it has shape {volume.shape}, voxels of "
+            f"{_in_words(volume)}, the reference {reference.shape} and {_in_words(reference)}. Resample it, or ask for "
+            "that with --resample."
+        )
+    return resample_onto(volume, reference.affine, reference.shape)
+
+
+def _in_words(volume: Volume) -> str:
+    x, y, z = volume.spacing_mm
+    origin = ", ".join(f"{value:.1f}" for value in volume.affine[:3, 3])
+    return f"{x:.2f} × {y:.2f} × {z:.2f} mm ({volume.orientation}, origin at {origin} mm)"
+
+
+def _read(path: Path) -> Volume:
+    volume = read_image(path)
+    if volume.array.ndim != 3:
+        raise DataError(f"{path} must have three axes, one file a bundle; it has shape {volume.array.shape}.")
+    return volume.with_array(np.nan_to_num(volume.array, copy=False))
+
+
+_SUFFIX = ".nii.gz"
+
+
+def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks:
+    """Index predicted masks; images are not opened.
+
+    Parameters
+    ----------
+    predictions : Predictions, Cohort or Path
+        A folder is read in the first of these layouts that it has:
+
+        shiftkit
+            A cohort on disk whose masks are predictions, with ``participants.tsv``.
+        nnU-Net, one label map a case
+            ``dataset.json`` and ``CASE.nii.gz``; ``labels`` in ``dataset.json`` names the bundles, each with one value
+            or, trained on regions, with several, so that bundles can overlap. Probabilities come from ``CASE.npz``,
+            where it is there; the ``.pkl`` beside it is never opened.
+        TractSeg
+            ``CASE/[tractseg_output/]bundle_segmentations/AF_left.nii.gz``, or one such folder for one participant; also
+            ``sub-01/AF_left.nii.gz``.
+        one binary file a case
+            ``BUNDLE/CASE.nii.gz``: one folder a bundle, as from one nnU-Net a bundle.
+
+        ``CASE`` is ``sub-01`` or ``01``, with ``_ses-01`` or in a subfolder ``ses-01`` where there are sessions.
+        ``BUNDLE`` is ``AFleft`` or ``AF_left``; ``CST`` is read as ``PYT`` and ``IFO`` as ``IFOF``.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing or has none of these layouts.
+    """
+    if isinstance(predictions, Predictions):
+        return _of_cohort(predictions.cohort, predictions.model, predictions.modality)
+    if isinstance(predictions, Cohort):
+        return _of_cohort(predictions)
+    root = Path(predictions)
+    if not root.is_dir():
+        raise DataError(f"Predictions lie in a folder; there is none at {root}.")
+    if (root / "participants.tsv").is_file():
+        return _of_cohort(load_cohort(root))
+    name = root.resolve().name
+    for read in (_label_maps, _tractseg, _one_folder_a_bundle):
+        cases = read(root)
+        if cases:
+            return PredictedMasks(name=name, model=name, cases=cases)
+    raise DataError(
+        f"Predictions must lie in shiftkit's layout (participants.tsv, sub-*/dwi/*_mask.nii.gz), TractSeg's "
+        f"(CASE/bundle_segmentations/AF_left.nii.gz) or nnU-Net's (CASE.nii.gz beside dataset.json, or "
+        f"BUNDLE/CASE.nii.gz); {root} has none of these. Give the folder that holds them."
+    )
+
+
+def _of_cohort(cohort: Cohort, model: str | None = None, modality: str | None = None) -> PredictedMasks:
+    cases = {
+        case.key: {
+            bundle: Source(mask=case.masks.get(bundle), probability=case.probabilities.get(bundle))
+            for bundle in sorted({*case.masks, *case.probabilities})
+        }
+        for case in cohort
+    }
+    described = cohort.description
+    return PredictedMasks(
+        name=cohort.name,
+        model=model or str(described.get("Model", cohort.name)),
+        modality=modality or str(described.get("Modality", "n/a")),
+        cases=cases,
+    )
+
+
+def _label_maps(root: Path) -> dict[str, dict[Bundle, Source]]:
+    description = root / "dataset.json"
+    if not description.is_file():
+        return {}
+    labels = _labels(description)
+    return {path.name.removesuffix(_SUFFIX): _of_label_map(path, labels) for path in sorted(root.glob(f"*{_SUFFIX}"))}
+
+
+def _of_label_map(path: Path, labels: Mapping[str, tuple[int, ...]]) -> dict[Bundle, Source]:
+    array = path.with_name(path.name.removesuffix(_SUFFIX) + ".npz")
+    is_region = any(len(values) > 1 for values in labels.values())
+    sources: dict[Bundle, Source] = {}
+    for place, (name, values) in enumerate(labels.items()):
+        bundle = parse_bundle(name)
+        if bundle is not None:
+            index = place if is_region else values[0]
+            channel = Channel(path=array, label_map=path, index=index, is_region=is_region)
+            sources[bundle] = Source(mask=path, labels=values, probability=channel if array.is_file() else None)
+    return sources
+
+
+def _labels(description: Path) -> dict[str, tuple[int, ...]]:
+    """Values by name, in order, without background."""
+    try:
+        labels: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["labels"]
+        values = {name: tuple(int(v) for v in np.atleast_1d(value)) for name, value in labels.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f'{description} must hold "labels" with the values of each bundle, as in {{"AFleft": 1}}; it does not '
+            f"({error!r})."
+        ) from error
+    return {name: value for name, value in values.items() if name != "ignore" and set(value) - {0}}
+
+
+def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
+    folders = [root] if root.name == "bundle_segmentations" else []
+    for depth in ("", "*/", "*/*/", "*/*/*/"):
+        folders += sorted(path for path in root.glob(f"{depth}bundle_segmentations") if path.is_dir())
+    folders = folders or sorted(path for path in root.glob("sub-*") if path.is_dir())
+    cases: dict[str, dict[Bundle, Source]] = {}
+    for folder in folders:
+        parts = [
+            part
+            for part in folder.relative_to(root).parts
+            if part not in ("bundle_segmentations", "tractseg_output", "dwi")
+        ]
+        key = "_".join(parts) or root.resolve().name
+        cases[key] = _bundle_files(folder)
+    return cases
+
+
+def _bundle_files(folder: Path) -> dict[Bundle, Source]:
+    named = {parse_bundle(path.name.removesuffix(_SUFFIX)): path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
+    return {bundle: Source(mask=path) for bundle, path in named.items() if bundle is not None}
+
+
+def _one_folder_a_bundle(root: Path) -> dict[str, dict[Bundle, Source]]:
+    cases: dict[str, dict[Bundle, Source]] = {}
+    for path in sorted(root.glob(f"*/*{_SUFFIX}")):
+        bundle = parse_bundle(path.parent.name)
+        if bundle is not None:
+            cases.setdefault(path.name.removesuffix(_SUFFIX), {})[bundle] = Source(mask=path)
+    return cases

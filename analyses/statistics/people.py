@@ -1,0 +1,201 @@
+"""Means, shares and slopes with participants as the unit."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from ...results import Estimate
+from ...status import Status
+from .inference import draw_weights, expansion, interval
+
+_DRAWS = 2000
+_FEWEST = 5
+"""Draws from fewer participants do not reach beyond those there are: no interval."""
+
+
+def mean_over_participants(rows: pd.DataFrame, column: str, name: str = "mean", level: float = 0.95) -> Estimate:
+    """Mean of a column, each participant's rows averaged first.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With ``participant_id``; rows without a value do not count.
+    column : str
+        The values, in mm.
+    name : str
+        Of the estimate.
+    level : float
+        Of the expanded percentile interval over participants, 2,000 draws of a fixed seed; NaN under five participants.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"participant_id": ["sub-1", "sub-1", "sub-2"], "mm": [1.0, 3.0, 4.0]})
+    >>> mean_over_participants(rows, "mm").value
+    3.0
+    """
+    own = _own_means(rows, column)
+    n = own.size
+    if not n:
+        return Estimate(name=name, value=float("nan"), unit="mm", level=level, status=Status.TOO_FEW)
+    low, high = float("nan"), float("nan")
+    if n >= _FEWEST:
+        weights = draw_weights((n,), _DRAWS, np.random.default_rng(0))
+        low, high = interval(weights @ own / n, level, n)
+    return Estimate(name=name, value=float(own.mean()), low=low, high=high, level=level, unit="mm", n=n)
+
+
+def share_over_participants(rows: pd.DataFrame, column: str, name: str = "share", level: float = 0.95) -> Estimate:
+    r"""Mean share of a participant's rows for which a column is true.
+
+    The interval is Wilson's with the effective number of rows :math:`p (1 - p) / s^2`, where :math:`s` is the standard
+    error of the mean over participants, but at least as many as participants: at 0 and 1, where nothing varies, the
+    participants are what is there. It is widened as Student's is over the normal one.
+
+    References
+    ----------
+    Korn EL, Graubard BI. Survey Methodology 24:193 (1998); Brown LD, Cai TT, DasGupta A. Statist. Sci. 16:101 (2001),
+    doi 10.1214/ss/1009213286.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"participant_id": [f"sub-{i}" for i in range(10)], "beyond": [False] * 10})
+    >>> found = share_over_participants(rows, "beyond")
+    >>> found.value, bool(found.high > 0.25)
+    (0.0, True)
+    """
+    own = _own_means(rows, column)
+    n = own.size
+    if not n:
+        return Estimate(name=name, value=float("nan"), level=level, status=Status.TOO_FEW)
+    share = float(own.mean())
+    if n < 2:
+        return Estimate(name=name, value=share, level=level, n=n)
+    error = float(own.var(ddof=1)) / n
+    count = min(max(share * (1 - share) / error, n), len(rows)) if error > 0 else n
+    reach = expansion(n, level) * float(stats.norm.ppf(0.5 + level / 2))
+    middle = (share + reach**2 / (2 * count)) / (1 + reach**2 / count)
+    half = reach / (1 + reach**2 / count) * float(np.sqrt(share * (1 - share) / count + reach**2 / (4 * count**2)))
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return Estimate(name=name, value=share, low=low, high=high, level=level, n=n)
+
+
+def _own_means(rows: pd.DataFrame, column: str) -> Any:
+    given = rows[rows[column].notna()]
+    return given[column].astype(float).groupby(given["participant_id"]).mean().to_numpy()
+
+
+_ENOUGH = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slopes:
+    """One regression a model on one column of V-Norm; made with `of`.
+
+    Parameters
+    ----------
+    x, near : ndarray, shape (rows,)
+        V-Norm and distance to the tumor, mm.
+    drops : dict of str to ndarray, shape (rows,)
+        By model, the source model first.
+    level_of, who : ndarray, shape (rows,)
+        Index of the row's bundle and hemisphere, and of its participant.
+    weights : ndarray, shape (1 + draws, participants)
+        The first row is the sample itself, the others are bootstrap draws.
+    n : int
+        Participants.
+    level : float
+        Coverage of intervals.
+    """
+
+    x: NDArray[np.float64]
+    near: NDArray[np.float64]
+    drops: dict[str, NDArray[np.float64]]
+    level_of: NDArray[Any]
+    who: NDArray[np.intp]
+    weights: NDArray[np.float64]
+    n: int
+    level: float
+
+    @classmethod
+    def of(
+        cls, rows: pd.DataFrame, column: str, models: tuple[str, ...], n_bootstrap: int, level: float, seed: int
+    ) -> "Slopes":
+        """Take rows with ``participant_id bundle hemisphere tumor_distance_mm``, a column, and ``drop:<model>``."""
+        people = sorted(set(rows["participant_id"]))
+        drawn = draw_weights((len(people),), n_bootstrap, np.random.default_rng(seed)) if people else np.ones((1, 0))
+        return cls(
+            x=rows[column].to_numpy(dtype=float),
+            near=rows["tumor_distance_mm"].to_numpy(dtype=float),
+            drops={model: rows[f"drop:{model}"].to_numpy(dtype=float) for model in models},
+            level_of=rows.groupby(["bundle", "hemisphere"]).ngroup().to_numpy(),
+            who=np.array([people.index(name) for name in rows["participant_id"]], dtype=np.intp),
+            weights=np.concatenate([np.ones((1, len(people))), drawn]),
+            n=len(people),
+            level=level,
+        )
+
+    @cached_property
+    def slopes(self) -> dict[str, NDArray[np.float64]]:
+        """Of every draw, by model."""
+        return {model: _slopes(self.x, y, self.level_of, self.weights[:, self.who]) for model, y in self.drops.items()}
+
+    def table(self, metric: str) -> pd.DataFrame:
+        """The estimates, a row each."""
+        source, *others = self.drops
+        of = {"metric": metric, "unit": "per mm"}
+        made = [{"quantity": "slope", "model": m, **of, **self._row(self.slopes[m])} for m in self.drops]
+        for model in others:
+            change = self.slopes[model] - self.slopes[source]
+            made.append({"quantity": "slope_change", "model": model, **of, **self._row(change)})
+        ranks = np.array([_spearman(self.x, self.near, w[self.who]) for w in self.weights])
+        made.append({"quantity": "distance", "model": "n/a", "metric": "n/a", "unit": "1", **self._row(ranks)})
+        return pd.DataFrame(made)
+
+    def _row(self, draws: NDArray[np.float64]) -> dict[str, Any]:
+        if self.n < _FEWEST or not np.isfinite(draws[0]):
+            nothing = dict.fromkeys(("value", "low", "high"), float("nan"))
+            return {**nothing, "n_patients": self.n, "status": Status.TOO_FEW}
+        low, high = interval(draws[1:], self.level, self.n)
+        status = Status.OK if self.n >= _ENOUGH else Status.EXPLORATORY
+        return {"value": draws[0], "low": low, "high": high, "n_patients": self.n, "status": status}
+
+    def lines(self) -> pd.DataFrame:
+        """Each model's line through the mean of all bundles, with its interval at 25 places."""
+        made: list[dict[str, Any]] = []
+        for model, y in self.drops.items():
+            there = np.isfinite(y) & (self.n >= _FEWEST)
+            if not there.any() or not np.isfinite(self.slopes[model][0]):
+                continue
+            weight = np.where(there, self.weights[:, self.who], 0.0)
+            total = np.maximum(weight.sum(axis=1), 1e-12)
+            middle, height = weight @ self.x / total, weight @ np.nan_to_num(y) / total
+            for place in np.linspace(self.x[there].min(), self.x[there].max(), 25):
+                draws = height + self.slopes[model] * (place - middle)
+                low, high = interval(draws[1:], self.level, self.n)
+                made.append({"model": model, "v_norm_mm": place, "drop": draws[0], "low": low, "high": high})
+        return pd.DataFrame(made, columns=["model", "v_norm_mm", "drop", "low", "high"])
+
+
+def _slopes(x: NDArray[Any], y: NDArray[Any], group: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Weighted least squares with one intercept a group, one row of weights a draw; NaN where nothing varies."""
+    weights = np.where(np.isfinite(y), weights, 0.0)
+    y = np.nan_to_num(y)
+    members = (group[:, None] == np.arange(group.max() + 1)).astype(np.float64)
+    total = np.maximum(weights @ members, 1e-12)
+    a = x - ((weights * x) @ members / total)[:, group]
+    b = y - ((weights * y) @ members / total)[:, group]
+    spread = (weights * a * a).sum(axis=1)
+    return np.where(spread > 1e-12, (weights * a * b).sum(axis=1) / np.maximum(spread, 1e-12), np.nan)
+
+
+def _spearman(x: NDArray[Any], y: NDArray[Any], weight: NDArray[Any]) -> float:
+    """Rank correlation of rows repeated by integer weights; rows without a distance do not count."""
+    index = np.repeat(np.arange(len(x)), np.where(np.isfinite(y), weight, 0).astype(int))
+    if len(np.unique(x[index])) < 3 or len(np.unique(y[index])) < 3:
+        return float("nan")
+    return float(np.corrcoef(stats.rankdata(x[index]), stats.rankdata(y[index]))[0, 1])

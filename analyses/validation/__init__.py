@@ -1,0 +1,1 @@
+"""The recovery study of the estimators."""

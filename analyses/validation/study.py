@@ -1,0 +1,175 @@
+"""Does the decomposition find what was simulated? Bias, coverage, type I error, power, refusals."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import delayed
+from numpy.typing import NDArray
+
+from ...catalogue import VALIDATION
+from ...errors import ConfigError
+from ...status import Status
+from ...work import in_parallel
+from ..decomposition.rows import build_rows
+from ..decomposition.split import Settings, pool
+from ..decomposition.study import LAMBDA_GRID_MM
+from ..statistics.inference import draw_weights, interval
+from .cells import Cell, Measured, Replicates, standard_cells
+from .simulation import simulate, truth
+
+Array = NDArray[np.float64]
+_CHUNK = 50  # replicates a task
+_FIELDS = (
+    *("systematic", "systematic_low", "systematic_high", "tumor", "tumor_low", "tumor_high"),
+    *("decay", "p_tumor", "p_systematic", "withheld", "no_effect", "failed"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The recovery study's table, in the columns of ``shiftkit.catalogue.VALIDATION``."""
+
+    table: pd.DataFrame
+
+    @property
+    def missed(self) -> pd.DataFrame:
+        """Rows whose target is not met."""
+        return self.table[self.table["met"] == "no"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, tidy."""
+        return self.table
+
+    def __str__(self) -> str:
+        judged = self.table[self.table["met"] != "n/a"]
+        head = f"{(judged['met'] == 'yes').sum()} of {len(judged)} targets met."
+        return "\n".join([head, *(_line(row) for row in self.missed.to_dict("records"))])
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html(index=False, float_format="{:.3f}".format)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the coverage of each cell with its Monte Carlo interval; returns the axes."""
+        import matplotlib.pyplot as plt
+
+        ax = ax or plt.subplots(figsize=(5.2, 4.4), layout="constrained")[1]
+        rows = self.table[self.table["property"].str.startswith("coverage")].reset_index(drop=True)
+        ax.axvspan(0.93, 0.97, color="0.9")
+        error = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+        ax.errorbar(rows["value"], rows.index, xerr=error, fmt="o", markersize=3, color="#0072B2")
+        ax.set_yticks(rows.index, [_where(row) for row in rows.to_dict("records")], fontsize=5)
+        ax.invert_yaxis()
+        ax.set_xlabel("Coverage of the 95 % interval")
+        return ax
+
+
+def validate(
+    replicates: int = 200, *, seed: int = 0, jobs: int = 0, cells: Iterable[Cell] | None = None, progress: Any = None
+) -> Validation:
+    """Run the recovery study.
+
+    Cohorts are simulated by `shiftkit.analyses.validation.simulation`, which shares no code with the estimators, and
+    analyzed by `shiftkit.analyses.decomposition.split.pool`, which is what ``shiftkit decompose`` runs. Coverage and
+    bias are given over the replicates whose split was not withheld, with the share that was beside them.
+
+    Parameters
+    ----------
+    replicates : int
+        Simulated cohorts a cell; ``benchmarks/validation.md`` has 2,000.
+    seed : int
+        Of everything.
+    jobs : int
+        Processes; 0 uses every core.
+    cells : iterable of Cell, optional
+        What to simulate; all of `standard_cells` by default.
+    progress : callable, optional
+        Called as ``progress(done, total, text)``.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few replicates for a rate to mean anything.
+    """
+    if replicates < 10:
+        raise ConfigError(f"--replicates must be at least 10 for rates to mean anything; got {replicates}.")
+    chosen = tuple(standard_cells() if cells is None else cells)
+    tasks = [
+        (number, first, min(first + _CHUNK, cell.times * replicates))
+        for number, cell in enumerate(chosen)
+        for first in range(0, cell.times * replicates, _CHUNK)
+    ]
+    calls = (delayed(_replicate)(chosen[number], [seed, number], first, last) for number, first, last in tasks)
+    found: list[list[Array]] = [[] for _ in chosen]
+    for done, ((number, *_), values) in enumerate(zip(tasks, in_parallel(calls, jobs), strict=True), start=1):
+        found[number].append(values)
+        if progress is not None:
+            progress(done, len(tasks), f"validate: {chosen[number].name}")
+    rows = [row for cell, parts in zip(chosen, found, strict=True) for row in _rows(cell, np.concatenate(parts), seed)]
+    return Validation(table=pd.DataFrame(rows, columns=list(VALIDATION.columns)))
+
+
+def _replicate(cell: Cell, seed: list[int], first: int, last: int) -> Array:
+    """Replicates ``first`` to ``last`` of one cell, shape (last − first, fields)."""
+    return np.stack([_one(cell, np.random.default_rng([*seed, number])) for number in range(first, last)])
+
+
+def _one(cell: Cell, rng: np.random.Generator) -> Array:
+    rows = build_rows(simulate(cell.scenario, rng), "dice")
+    settings = Settings(
+        metric="dice",
+        covariates=(),
+        n_bootstrap=cell.n_bootstrap,
+        n_permutations=199,
+        grid_mm=np.array(LAMBDA_GRID_MM),
+        margin=0.02,
+        level=0.95,
+        seed=int(rng.integers(2**31)),
+    )
+    weights = draw_weights(rows.sizes, cell.n_bootstrap, rng)
+    found = pool(rows, np.zeros((len(rows.outcome), 0)), weights, settings)
+    parts: list[float] = []
+    for name in ("systematic", "tumor"):
+        value, draws = found.regression.component(name)
+        parts += [value, *interval(draws, 0.95, min(rows.n_patients, rows.n_controls))]
+    flags = (
+        found.status == word for word in (Status.SPLIT_WITHHELD, Status.NO_TUMOR_EFFECT_SHOWN, Status.NOT_CONVERGED)
+    )
+    return np.array([*parts, found.decay_mm[0], found.p_values["tumor"], found.p_values["systematic"], *flags])
+
+
+def _rows(cell: Cell, values: Array, seed: int) -> list[dict[str, Any]]:
+    known = truth(cell.scenario, np.random.default_rng([seed, 7]))
+    found = Replicates(dict(zip(_FIELDS, values.T, strict=True)), known, cell.scenario)
+    return [_row(cell, one) for measure in cell.measures for one in measure(found)]
+
+
+def _row(cell: Cell, one: Measured) -> dict[str, Any]:
+    met = "n/a" if one.target is None or not one.n else "yes" if one.target[0] <= one.value <= one.target[1] else "no"
+    return {
+        "cell": cell.name,
+        "n_patients": cell.scenario.n_patients,
+        "n_controls": cell.scenario.n_controls,
+        "decay_mm": cell.scenario.decay_mm,
+        "spread": cell.spread,
+        "property": one.name,
+        "value": one.value,
+        "low": one.low,
+        "high": one.high,
+        "target": "n/a" if one.target is None else f"{one.target[0]:.3g} to {one.target[1]:.3g}",
+        "met": met,
+        "n_replicates": one.n,
+    }
+
+
+def _where(row: Mapping[Any, Any]) -> str:
+    return (
+        f"{row['cell']}, {row['n_patients']:.0f} + {row['n_controls']:.0f}, {row['decay_mm']:g} mm, {row['spread']}: "
+        f"{row['property']}"
+    )
+
+
+def _line(row: Mapping[Any, Any]) -> str:
+    return f"missed: {_where(row)} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}], target {row['target']}"

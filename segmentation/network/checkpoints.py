@@ -1,0 +1,215 @@
+"""Checkpoints: a folder in the shape of a MONAI bundle, weights in safetensors, never a pickle."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from ...errors import DataError
+from ...files import atomic, write_text
+from ...images import image_digest
+from ...types import Bundle, Case
+from ...version import __version__
+from .networks import Architecture, build_network
+
+_WEIGHTS = Path("models") / "model.safetensors"
+_METADATA = Path("configs") / "metadata.json"
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
+"""Suffixes of files that are usually pickles."""
+
+_CONVERT = (
+    "Pickled checkpoints (.pt, .pth) can run code when they are opened and are never loaded: read the state dict "
+    "yourself, write it with safetensors.torch.save_file, and add configs/metadata.json."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network with everything needed to use it rightly.
+
+    Parameters
+    ----------
+    name : str
+        How tables call it.
+    network : Module
+        On the CPU, in evaluation mode.
+    architecture : Architecture
+        How to build the network again.
+    modality : str
+        Its input; a stack is joined by ``+``.
+    bundles : tuple of Bundle
+        In the order of its output channels.
+    spacing_mm : float
+        Of its grid.
+    shape : tuple of int
+        Of its grid, around the brain's center, RAS.
+    thresholds : mapping of Bundle to float
+        Probability from which a voxel counts as inside.
+    overconfidence : float
+        Expected less true Dice on validation participants; taken off every expected Dice.
+    participants : mapping of str to str
+        Everyone it was trained or tuned on, with the digest of their image.
+    training : mapping
+        Settings and results of the training, for the model card.
+    feature_statistics : mapping
+        Of the participants it was trained on, at each depth of the encoder; see `features.feature_statistics`.
+    patch : tuple of int or None
+        Size in voxels of the patches it was trained on, and so of the windows it predicts in; None for the whole
+        box.
+    """
+
+    name: str
+    network: nn.Module = dataclasses.field(repr=False)
+    architecture: Architecture
+    modality: str
+    bundles: tuple[Bundle, ...]
+    spacing_mm: float
+    shape: tuple[int, int, int]
+    thresholds: Mapping[Bundle, float] = dataclasses.field(repr=False)
+    participants: Mapping[str, str] = dataclasses.field(repr=False)
+    training: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
+    feature_statistics: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
+    overconfidence: float = 0.0
+    patch: tuple[int, int, int] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights."""
+        return hashlib.sha256(save(_weights(self.network))).hexdigest()
+
+    def has_seen(self, case: Case) -> bool:
+        """Whether the model was trained or tuned on this participant's image, whatever the participant is called."""
+        first = case.images.get(self.modality.split("+")[0])
+        return first is not None and image_digest(first) in self.participants.values()
+
+    def __str__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.network.parameters())
+        labels = " ".join(dict.fromkeys(bundle.name for bundle in self.bundles))
+        return (
+            f"{self.name}: {self.architecture.name}, {count / 1e6:.2f} M parameters, {self.modality} at "
+            f"{self.spacing_mm:g} mm, bundles {labels}, trained or tuned on {len(self.participants)} participants"
+        )
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(str(self))}</p>"
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write a checkpoint folder; weights are written last, so that a half-written one is not taken for whole."""
+    write_text(path / _METADATA, json.dumps(_metadata(model), indent=2, ensure_ascii=False) + "\n")
+    inference = {"network_def": {"_target_": "shiftkit.segmentation.network.build_network"}}
+    write_text(path / "configs" / "inference.json", json.dumps(inference, indent=2) + "\n")
+    write_text(path / "docs" / "README.md", _model_card(model))
+    with atomic(path / _WEIGHTS) as part:
+        part.write_bytes(save(_weights(model.network)))
+
+
+def load_model(path: Path) -> Model:
+    """Read a checkpoint folder.
+
+    Raises
+    ------
+    DataError
+        If it is missing, damaged, of another kind, or a pickle.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise DataError(f"A checkpoint is a folder with weights in safetensors; {path} is a file. {_CONVERT}")
+    if not (path / _METADATA).is_file() or not (path / _WEIGHTS).is_file():
+        pickles = any(file.suffix in PICKLES for file in path.rglob("*")) if path.is_dir() else False
+        advice = _CONVERT if pickles else "Is it the right folder?"
+        raise DataError(f"A checkpoint holds {_METADATA} and {_WEIGHTS}; {path} does not. {advice}")
+    try:
+        block = json.loads((path / _METADATA).read_text(encoding="utf-8"))["shiftkit"]
+        blob = (path / _WEIGHTS).read_bytes()
+        weights = load(blob)
+        network_block: dict[str, Any] = {**block["network"], "channels": tuple(block["network"]["channels"])}
+        architecture = Architecture(**network_block)
+        network = build_network(architecture)
+        network.load_state_dict(weights)
+        bundles = tuple(Bundle.parse(label) for label in block["bundles"])
+        if len(bundles) != architecture.out_channels:
+            raise ValueError(f"{len(bundles)} bundles are named, the network has {architecture.out_channels} outputs")
+        model = Model(
+            name=block["name"],
+            network=network.eval(),
+            architecture=architecture,
+            modality=block["modality"],
+            bundles=bundles,
+            spacing_mm=float(block["spacing_mm"]),
+            shape=tuple(block["shape"]),
+            thresholds={Bundle.parse(label): float(value) for label, value in block["thresholds"].items()},
+            participants=block["participants"],
+            training=block["training"],
+            feature_statistics=block.get("feature_statistics", {}),
+            overconfidence=float(block.get("overconfidence", 0.0)),
+            patch=tuple(block["patch"]) if block.get("patch") else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
+    if hashlib.sha256(blob).hexdigest() != block["digest"]:
+        raise DataError(
+            f"The weights of a checkpoint must be those its metadata names; {path / _WEIGHTS} has another digest. "
+            "The file was changed or damaged: copy the checkpoint again."
+        )
+    return model
+
+
+def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "name": model.name,
+        "task": "White-matter bundle segmentation",
+        "monai_version": ">=1.4",
+        "pytorch_version": ">=2.8",
+        "network_data_format": {
+            "inputs": {"image": {"type": "image", "num_channels": model.architecture.in_channels}},
+            "outputs": {"pred": {"type": "probabilities", "num_channels": len(model.bundles)}},
+        },
+        "shiftkit": {
+            "name": model.name,
+            "network": dataclasses.asdict(model.architecture),
+            "modality": model.modality,
+            "orientation": "RAS",
+            "peaks": "world RAS+, largest component positive",
+            "bundles": [bundle.label for bundle in model.bundles],
+            "spacing_mm": model.spacing_mm,
+            "shape": list(model.shape),
+            "patch": None if model.patch is None else list(model.patch),
+            "thresholds": {bundle.label: value for bundle, value in model.thresholds.items()},
+            "participants": dict(model.participants),
+            "training": dict(model.training),
+            "overconfidence": model.overconfidence,
+            "feature_statistics": dict(model.feature_statistics),
+            "digest": model.digest,
+        },
+    }
+
+
+def _model_card(model: Model) -> str:
+    settings = "\n".join(f"| {key} | {value} |" for key, value in model.training.items())
+    patches = ""
+    if model.patch is not None:
+        patches = f", seen through overlapping windows of {' × '.join(map(str, model.patch))} voxels"
+    return (
+        f"# {model.name}\n\n{model}.\n\nInput: {model.modality} at {model.spacing_mm:g} mm, RAS order, a box of "
+        f"{' × '.join(map(str, model.shape))} voxels around the brain{patches}.\n\n"
+        f"Output: one probability map a bundle: {', '.join(bundle.label for bundle in model.bundles)}.\n\n"
+        f"| training | |\n|---|---|\n{settings}\n\n"
+        "Research only, not for clinical use. Images of people, scanners or bundles other than those it was trained "
+        "on are out of its domain: measure the shift before you trust it.\n"
+    )

@@ -1,0 +1,283 @@
+"""The networks: 3D CNNs with one sigmoid channel a bundle, so that bundles may overlap."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import ConfigError
+from ..samples.patches import Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What it takes to build a network again.
+
+    Parameters
+    ----------
+    name : str
+        ``unet`` (residual units), ``segresnet`` or ``dynunet``.
+    in_channels, out_channels : int
+        Input channels, coordinates included, and bundles.
+    channels : tuple of int
+        Feature maps at each depth.
+    normalization : str
+        ``instance``, or ``batch`` (U-Net only): running statistics of the training population.
+    deep_supervision : bool
+        While it is trained, the network also answers from coarser levels of its decoder, all but the two
+        coarsest (DynUNet only); see `losses.supervised_loss`.
+    """
+
+    name: str = "unet"
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    normalization: str = "instance"
+    deep_supervision: bool = False
+
+
+def build_network(architecture: Architecture) -> nn.Module:
+    """Build a network with random weights.
+
+    Normalization is by instance by default, so that no running statistics of one population are carried to
+    another.
+
+    Raises
+    ------
+    ConfigError
+        If the name is unknown, or the network has no such normalization or supervision.
+
+    References
+    ----------
+    Çiçek Ö et al. MICCAI 2016, doi 10.1007/978-3-319-46723-8_49. Kerfoot E et al. STACOM 2018,
+    doi 10.1007/978-3-030-12029-0_40. Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z.
+    """
+    if architecture.name not in _BUILDERS:
+        raise ConfigError(f"A network is one of {', '.join(NETWORKS)}; got {architecture.name!r}.")
+    known = ("instance", "batch") if architecture.name == "unet" else ("instance",)
+    if architecture.normalization not in known:
+        raise ConfigError(
+            f"Normalization of {architecture.name} is {' or '.join(known)}; got {architecture.normalization!r}."
+        )
+    if architecture.deep_supervision and architecture.name != "dynunet":
+        raise ConfigError(
+            f"Deep supervision needs a network with supervision heads, which is dynunet; got {architecture.name}. "
+            "Choose --network dynunet, or leave deep supervision out."
+        )
+    network = _BUILDERS[architecture.name](architecture)
+    return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+
+
+def _unet(architecture: Architecture) -> nn.Module:
+    from monai.networks.nets.unet import UNet
+
+    return UNet(
+        spatial_dims=3,
+        in_channels=architecture.in_channels,
+        out_channels=architecture.out_channels,
+        channels=architecture.channels,
+        strides=(2,) * (len(architecture.channels) - 1),
+        num_res_units=2,
+        norm=(architecture.normalization, {"affine": True}),
+    )
+
+
+def _segresnet(architecture: Architecture) -> nn.Module:
+    from monai.networks.nets.segresnet import SegResNet
+
+    return SegResNet(
+        in_channels=architecture.in_channels,
+        out_channels=architecture.out_channels,
+        init_filters=architecture.channels[0],
+        norm="instance",
+    )
+
+
+def _dynunet(architecture: Architecture) -> nn.Module:
+    from monai.networks.nets.dynunet import DynUNet
+
+    depth = len(architecture.channels)
+    strides = [1, *[2] * (depth - 1)]
+    network = DynUNet(
+        3,
+        architecture.in_channels,
+        architecture.out_channels,
+        [3] * depth,
+        strides,
+        strides[1:],
+        filters=list(architecture.channels),
+        res_block=True,
+        deep_supervision=architecture.deep_supervision,
+        deep_supr_num=max(1, depth - 3),
+    )
+    if architecture.deep_supervision:
+        network.register_forward_hook(_forget_heads)
+    return network
+
+
+_BUILDERS: Mapping[str, Callable[[Architecture], nn.Module]] = {
+    "unet": _unet,
+    "segresnet": _segresnet,
+    "dynunet": _dynunet,
+}
+NETWORKS = tuple(_BUILDERS)
+
+
+def divisor(architecture: Architecture) -> int:
+    """What each side of the input must be a multiple of: two to the power of how often it is halved.
+
+    Examples
+    --------
+    >>> divisor(Architecture(in_channels=4, out_channels=2, channels=(8, 16, 32)))
+    4
+    """
+    return 2 ** (_SEGRESNET_HALVES if architecture.name == "segresnet" else len(architecture.channels) - 1)
+
+
+_SEGRESNET_HALVES = 3  # MONAI's default, whatever the channels
+
+
+def _forget_heads(network: Any, inputs: Any, output: Any) -> None:
+    """DynUNet keeps its heads' last answers, and with them memory and what no copy of a network can take along."""
+    network.heads[:] = [_NOTHING] * len(network.heads)
+
+
+_NOTHING = torch.zeros(1)
+
+
+def part_of(name: str) -> str:
+    """The part of a network a parameter belongs to: ``encoder``, ``decoder`` or ``head``.
+
+    The deepest block counts as encoder; the head is the last unit, which makes the bundle channels.
+
+    Parameters
+    ----------
+    name : str
+        As `torch.nn.Module.named_parameters` gives it, of any network of this module.
+
+    Examples
+    --------
+    >>> part_of("model.1.submodule.0.conv.unit0.conv.weight")
+    'encoder'
+    >>> part_of("model.1.submodule.2.0.conv.weight")
+    'decoder'
+    >>> part_of("model.2.1.conv.unit0.conv.weight")
+    'head'
+    >>> part_of("up_layers.0.0.conv1.conv.weight"), part_of("output_block.conv.conv.weight")
+    ('decoder', 'head')
+    """
+    if not name.startswith("model."):
+        return next((part for start, part in _PARTS.items() if name.startswith(start)), "encoder")
+    depth, rest = _place(name)
+    if not rest.startswith("2."):
+        return "encoder"
+    return "head" if depth == 0 and rest.startswith("2.1.") else "decoder"
+
+
+_PARTS = {
+    "conv_final": "head",  # SegResNet
+    "up_": "decoder",
+    "output_block": "head",  # DynUNet
+    "deep_supervision_heads": "head",
+    "upsamples": "decoder",
+    "skip_layers": "decoder",
+}
+
+
+def level_of(name: str) -> int:
+    """How far a parameter lies from the output, in blocks: 0 for the head, most for the first layer.
+
+    Parameters
+    ----------
+    name : str
+        As `torch.nn.Module.named_parameters` gives it, of any network of this module.
+
+    Examples
+    --------
+    >>> names = ["model.2.1.conv.unit0.conv.weight", "model.2.0.conv.weight", "model.1.submodule.2.0.conv.weight"]
+    >>> [level_of(name) for name in names]
+    [0, 1, 2]
+    >>> level_of("model.1.submodule.0.conv.unit0.conv.weight") < level_of("model.0.conv.unit0.conv.weight")
+    True
+    >>> level_of("upsamples.2.conv.weight") < level_of("upsamples.1.conv.weight") < level_of("bottleneck.conv.weight")
+    True
+    """
+    if part_of(name) == "head":
+        return 0
+    if name.startswith("model."):
+        depth, rest = _place(name)
+        return 1 + depth if rest.startswith("2.") else _DEEPEST - depth
+    block, number = re.match(r"([A-Za-z_]+)\.?(\d*)", name).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    # Blocks are numbered in the order in which an image meets them.
+    return _FIRST[block] - int(number or 0)
+
+
+_DEEPEST = 20
+"""Above any decoder level; only the order of levels counts."""
+
+_FIRST = {
+    **dict.fromkeys(("upsamples", "skip_layers", "up_layers", "up_samples"), _DEEPEST),
+    "bottleneck": 2 * _DEEPEST,
+    **dict.fromkeys(("downsamples", "down_layers"), 3 * _DEEPEST),
+    **dict.fromkeys(("input_block", "convInit"), 4 * _DEEPEST),
+}
+"""Of the first of equally named blocks of SegResNet and DynUNet."""
+
+
+def levels(network: nn.Module) -> dict[str, int]:
+    """Rank of each parameter's `level_of`, without gaps, from 0 at the output."""
+    found = {name: level_of(name) for name, _ in network.named_parameters()}
+    rank = {level: index for index, level in enumerate(sorted(set(found.values())))}
+    return {name: rank[level] for name, level in found.items()}
+
+
+def _place(name: str) -> tuple[int, str]:
+    inner = re.sub(r"^model\.", "", name)
+    return inner.count("1.submodule."), re.sub(r"^(1\.submodule\.)+", "", inner)
+
+
+def require_fit(what: str, size: Size, architecture: Architecture, box: Size | None = None) -> None:
+    """Check that a network can work on boxes of a size.
+
+    Parameters
+    ----------
+    what : str
+        Name of the option, for the message.
+    size : tuple of int
+        In voxels.
+    architecture : Architecture
+        How often the network halves its input.
+    box : tuple of int, optional
+        What the size must not exceed.
+
+    Raises
+    ------
+    ConfigError
+        If the size is no multiple of the network's strides, leaves a single voxel at its deepest level, or
+        exceeds the box.
+
+    Examples
+    --------
+    >>> unet = Architecture(in_channels=4, out_channels=2, channels=(8, 16, 32))
+    >>> require_fit("patch", (16, 16, 8), unet, (24, 24, 16))
+    >>> require_fit("patch", (16, 16, 10), unet)
+    Traceback (most recent call last):
+    ...
+    shiftkit.errors.ConfigError: patch must be ...
+    """
+    step = divisor(architecture)
+    got = " × ".join(map(str, size))
+    if len(size) != 3 or any(n < 1 or n % step for n in size) or all(n == step for n in size):
+        raise ConfigError(
+            f"{what} must be three multiples of {step} voxels, at least one of them larger than {step}, for a "
+            f"{architecture.name} that halves its input {step.bit_length() - 1} times; got {got}. Choose another "
+            f"{what}, or a network with fewer levels."
+        )
+    if box is not None and any(n > whole for n, whole in zip(size, box, strict=True)):
+        raise ConfigError(
+            f"{what} must lie within the model's box of {' × '.join(map(str, box))} voxels; got {got}. Choose a "
+            f"smaller {what}, or leave it out to use the whole box."
+        )

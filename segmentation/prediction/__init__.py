@@ -1,0 +1,1 @@
+"""What a model says of a cohort: masks, probabilities and embeddings."""

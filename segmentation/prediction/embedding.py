@@ -1,0 +1,354 @@
+"""Embeddings: what each depth of a network makes of each region, one vector a participant and region."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from ...embeddings import Array, Embeddings, read_note
+from ...errors import ConfigError, DataError, ModelMismatchError
+from ...geometry import resample
+from ...images import read_mask
+from ...types import Case, Cohort
+from ...work import Progress
+from ..network.checkpoints import Model
+from ..network.devices import pick_device
+from ..samples.samples import COORDINATE_CHANNELS, Sample, load_sample
+
+Place = tuple[str, str, str]
+"""Region, bundle and hemisphere."""
+
+SHELLS_MM = (0.0, 10.0, 20.0, 40.0, float("inf"))
+_VERSION = 1  # of the regions and how they are pooled; stored vectors of another version are made again
+_AT_ONCE = 8  # regions whose weights are held at a time: what bounds the memory
+
+
+def layers_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Module]:
+    """The places in a network at which features are taken, from the input down and up again to the output.
+
+    Parameters
+    ----------
+    network : Module
+        Of `shiftkit.segmentation.network.networks.build_network`.
+    names : sequence of str
+        Keep only these; a dotted path of a submodule is understood too. By default every depth.
+
+    Returns
+    -------
+    dict of str to Module
+        ``encoder-1`` is next to the input, ``decoder-1`` next to the output, ``head`` the output itself.
+
+    Raises
+    ------
+    ConfigError
+        If a name is neither a depth nor a submodule.
+    """
+    modules = dict(network.named_modules())
+    found = _depths(modules)
+    if not names:
+        return found
+    unknown = [name for name in names if name not in found and name not in modules]
+    if unknown:
+        raise ConfigError(f"A layer is one of {', '.join(found)} or the path of a submodule; got {', '.join(unknown)}.")
+    return {name: found[name] if name in found else modules[name] for name in names}
+
+
+def _depths(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Blocks of the U-Net, SegResNet or DynUNet by depth."""
+    down, up = _unet_paths(modules) if "model.0" in modules else _listed_paths(modules)
+    found = {f"encoder-{number}": modules[path] for number, path in enumerate(down, start=1)}
+    found |= {f"decoder-{len(up) - number}": modules[path] for number, path in enumerate(up)}
+    head = next((path for path in ("model.2", "conv_final", "output_block") if path in modules), None)
+    return found if head is None else found | {"head": modules[head]}
+
+
+def _unet_paths(modules: Mapping[str, nn.Module]) -> tuple[list[str], list[str]]:
+    path, down, up = "model", list[str](), list[str]()
+    while f"{path}.1.submodule" in modules:
+        down.append(f"{path}.0")
+        up.append(f"{path}.2")
+        path = f"{path}.1.submodule"
+    # The outermost block upwards ends in the head, which is listed by itself; its first half is the last depth.
+    return [*down, path], [f"{up[0]}.0", *up[1:]][::-1]
+
+
+def _listed_paths(modules: Mapping[str, nn.Module]) -> tuple[list[str], list[str]]:
+    def numbered(prefix: str) -> list[str]:
+        return [name for name in modules if name.startswith(f"{prefix}.") and name.count(".") == 1]
+
+    if "down_layers" in modules:
+        return numbered("down_layers"), numbered("up_layers")
+    return ["input_block", *numbered("downsamples"), "bottleneck"], numbered("upsamples")
+
+
+def capture(network: nn.Module, image: Tensor, layers: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], Tensor]:
+    """Run a network once and keep what each layer gives.
+
+    Parameters
+    ----------
+    network : Module
+        In evaluation mode.
+    image : Tensor, shape (1, C, X, Y, Z)
+        On the network's device.
+    layers : mapping of str to Module
+        Submodules of the network.
+
+    Returns
+    -------
+    dict of str to Tensor, Tensor
+        Feature maps, shape (1, channels, x, y, z), and the network's output.
+    """
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        kept[name] = output.detach()
+
+    handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            output = network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept, output
+
+
+def pool(features: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of each channel over each region, regions brought to the layer's resolution by area.
+
+    Parameters
+    ----------
+    features : Tensor, shape (1, C, x, y, z)
+        Of one layer.
+    weights : Tensor, shape (R, X, Y, Z)
+        On the network's input grid.
+
+    Returns
+    -------
+    Tensor, shape (R, C)
+        NaN where a region has no weight.
+    """
+    shares = nn.functional.interpolate(weights[:, None].float(), size=features.shape[2:], mode="area").flatten(1)
+    return (shares.double() @ features[0].flatten(1).double().T) / shares.double().sum(dim=1, keepdim=True)
+
+
+def embed(
+    model: Model,
+    cohort: Cohort,
+    *,
+    out: Path,
+    layers: Sequence[str] = (),
+    shells_mm: Sequence[float] = SHELLS_MM,
+    fold: str = "1",
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Embeddings, dict[str, str]]:
+    """Embed every participant of a cohort; what is stored already is not made again.
+
+    Parameters
+    ----------
+    model : Model
+        Whose features.
+    cohort : Cohort
+        Participants with the model's modality; reference and tumor masks as far as there are any.
+    out : Path
+        Folder for one npz file a participant, with its network's digest: it is read again only if model, layers and
+        shells are the same.
+    layers : sequence of str
+        See `layers_of`; every depth by default.
+    shells_mm : sequence of float
+        Edges of the tumor-distance shells, increasing from 0.
+    fold : str
+        Goes into the rows: which of several networks this is.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    progress : callable, optional
+        Called as ``progress(done, total, text)``.
+
+    Returns
+    -------
+    Embeddings, dict of str to str
+        Of all participants, and those that could not be embedded, each with its reason.
+
+    Raises
+    ------
+    DataError, ModelMismatchError
+        If no participant could be embedded.
+
+    Notes
+    -----
+    One participant is in memory at a time, with one network's feature maps and the weights of eight regions. The
+    network looks at the whole box at once, also one that was trained on patches and predicts in windows.
+    """
+    network = model.network
+    chosen = layers_of(network, layers)
+    target = pick_device(device)
+    note = {"digest": model.digest, "layers": list(chosen), "shells_mm": [str(x) for x in shells_mm], "fold": fold}
+    made: list[Embeddings] = []
+    failed: dict[str, str] = {}
+    problem: DataError | ModelMismatchError | None = None
+    network.to(target)
+    try:
+        for done, case in enumerate(cohort, start=1):
+            path = out / f"{case.key}.npz"
+            try:
+                if read_note(path) != {**note, "version": _VERSION}:
+                    _embed_case(model, case, chosen, tuple(shells_mm), fold).save(path, **note, version=_VERSION)
+                made.append(Embeddings.load(path))
+            except (DataError, ModelMismatchError) as error:
+                problem = error
+                failed[case.key] = str(error)
+            if progress is not None:
+                progress(done, len(cohort), f"Embedding {cohort.name} with {model.name}")
+    finally:
+        network.cpu()
+    if problem is not None and not made:
+        raise problem
+    return Embeddings.concat(made), failed
+
+
+def _embed_case(
+    model: Model, case: Case, layers: Mapping[str, nn.Module], shells_mm: tuple[float, ...], fold: str
+) -> Embeddings:
+    sample = load_sample(case, model.modality, model.spacing_mm, model.shape, model.bundles)
+    device = next(model.network.parameters()).device
+    image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
+    maps, output = capture(model.network, image.to(memory_format=torch.channels_last_3d), layers)
+    regions = [*_mask_regions(sample), *_shell_regions(sample, case, model, shells_mm)]
+    probabilities = torch.sigmoid(output[0]).float().cpu().numpy()
+    regions += [
+        (("predicted", bundle.name, bundle.hemisphere), channel)
+        for bundle, channel in zip(model.bundles, probabilities, strict=True)
+    ]
+    vectors: dict[str, list[Array]] = {name: [] for name in layers}
+    for start in range(0, len(regions), _AT_ONCE):
+        some = np.stack([weight for _, weight in regions[start : start + _AT_ONCE]])
+        weights = torch.from_numpy(some.astype(np.float32)).to(device)
+        for name, features in maps.items():
+            vectors[name].append(pool(features, weights).float().cpu().numpy())
+    voxel_ml = model.spacing_mm**3 / 1000
+    rows = [
+        {
+            "participant_id": case.participant_id,
+            "group": case.group,
+            "tumor_side": case.attributes.get("tumor_side", "n/a"),
+            "fold": fold,
+            **dict(zip(("region", "bundle", "hemisphere"), place, strict=True)),
+            "volume_ml": float(weight.sum()) * voxel_ml,
+        }
+        for place, weight in regions
+    ]
+    return Embeddings(
+        model=model.name,
+        modality=model.modality,
+        rows=pd.DataFrame(rows),
+        layers={name: np.concatenate(parts) for name, parts in vectors.items()},
+    )
+
+
+def _mask_regions(sample: Sample) -> list[tuple[Place, NDArray[Any]]]:
+    """The brain, each reference mask, and each mask's mirror image, named by the hemisphere in which it lies."""
+    brain = _brain(sample)
+    regions: list[tuple[Place, NDArray[Any]]] = [(("brain", "brain", "all"), brain)]
+    if sample.target is None or sample.known is None:
+        return regions
+    for bundle, mask, known in zip(sample.bundles, sample.target, sample.known, strict=True):
+        if not known or not mask.any():
+            continue
+        regions.append((("reference", bundle.name, bundle.hemisphere), mask))
+        reflected = mask[::-1] & brain
+        if bundle.hemisphere != "none" and reflected.any():
+            regions.append((("mirror", bundle.name, bundle.mirrored.hemisphere), reflected))
+    return regions
+
+
+def _brain(sample: Sample) -> NDArray[np.bool_]:
+    return np.asarray(sample.image[:-COORDINATE_CHANNELS].any(axis=0))
+
+
+def _shell_regions(
+    sample: Sample, case: Case, model: Model, shells_mm: tuple[float, ...]
+) -> list[tuple[Place, NDArray[Any]]]:
+    """Bundle voxels on the tumor's side by distance to the tumor, and the mirrored places.
+
+    A shell counts only where both it and its mirror image have voxels in the brain.
+    """
+    side = case.attributes.get("tumor_side", "n/a")
+    if case.tumor is None or side not in ("left", "right") or sample.target is None:
+        return []
+    mask = read_mask(case.tumor)
+    as_numbers = mask.with_array(mask.array.astype(np.float32))
+    tumor = resample(as_numbers, sample.affine, model.shape).array > 0.5
+    if not tumor.any():
+        return []
+    # From voxel edge to voxel edge, as tumor distances are measured everywhere.
+    grown = np.asarray(ndimage.binary_dilation(tumor, np.ones((3, 3, 3))), dtype=bool)
+    distance: NDArray[Any] = np.asarray(ndimage.distance_transform_edt(~grown, sampling=model.spacing_mm))
+    half = np.zeros(model.shape, dtype=bool)
+    middle = model.shape[0] // 2
+    half[:middle] = side == "left"  # the first axis of the model's grid runs from left to right
+    half[model.shape[0] - middle :] = side == "right"
+    brain = _brain(sample)
+    bundles = np.asarray(sample.target.any(axis=0)) & half & brain & brain[::-1]
+    other = {"left": "right", "right": "left"}[side]
+    regions: list[tuple[Place, NDArray[Any]]] = []
+    for low, high in pairwise(shells_mm):
+        shell = bundles & (distance >= low) & (distance < high)
+        if shell.any():
+            name = f"shell {low:g}-{high:g} mm" if np.isfinite(high) else f"shell >{low:g} mm"
+            regions += [((name, "all", side), shell), ((name, "all", other), shell[::-1])]
+    return regions
+
+
+def encoder_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of the encoder from the input down, by name."""
+    found = layers_of(network)
+    return {name: layer for name, layer in found.items() if name.startswith("encoder")}
+
+
+def feature_means(network: nn.Module, sample: Sample) -> dict[str, NDArray[np.float64]]:
+    """Mean of each channel over the brain, for each encoder block.
+
+    Parameters
+    ----------
+    network : Module
+        In evaluation mode.
+    sample : Sample
+        One participant on the model's grid.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (channels,)
+    """
+    device = next(network.parameters()).device
+    image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
+    kept, _ = capture(network, image, encoder_layers(network))
+    brain = image[:, :-COORDINATE_CHANNELS].abs().amax(dim=1, keepdim=True).gt(0).float()
+    means: dict[str, NDArray[np.float64]] = {}
+    for name, output in kept.items():
+        means[name] = pool(output, brain[0])[0].cpu().numpy()
+    return means
+
+
+def feature_statistics(network: nn.Module, samples: Sequence[Sample]) -> Mapping[str, Any]:
+    """Mean and standard deviation over participants of each channel's mean, for each encoder block.
+
+    The reference against which a new image's features are compared; rounded, so that they stay readable.
+    """
+    rows = [feature_means(network, sample) for sample in samples]
+    return {
+        name: {
+            "mean": [round(x, 5) for x in np.mean([row[name] for row in rows], axis=0).tolist()],
+            "sd": [round(x, 5) for x in np.std([row[name] for row in rows], axis=0, ddof=1).tolist()],
+            "n": len(rows),
+        }
+        for name in (rows[0] if len(rows) > 1 else {})
+    }

@@ -1,0 +1,197 @@
+"""Models of folds: each participant is segmented by those that never saw them."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from ...errors import ConfigError, DataError, ShiftkitError
+from ...files import write_text
+from ...images import image_digest
+from ...types import Case, Cohort, Predictions
+from ...work import Progress
+from ..network.checkpoints import Model, load_model
+from ..samples.patches import Size
+from .cohort import close_predictions, left_as_it_was_found, open_predictions, predict, provenance, segment
+from .inference import ensemble_head
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folds:
+    """The models of one training in folds.
+
+    Parameters
+    ----------
+    name : str
+        How tables call them together.
+    models : mapping of str to Model
+        By the name of their folder, such as ``fold-1``.
+    """
+
+    name: str
+    models: Mapping[str, Model]
+
+    @cached_property
+    def head(self) -> Model:
+        """The first model, after it was made sure that all can be averaged."""
+        return ensemble_head(list(self.models.values()))
+
+    def routes(self, cohort: Cohort) -> dict[str, tuple[str, ...]]:
+        """The folds that never saw each case, by the case's key; those of a participant's other sessions count too.
+
+        Participants are known by their images (`Model.has_seen`), whatever they are called. Somebody whom no model has
+        seen gets all of them; somebody whom every model has seen gets none.
+        """
+        first = self.head.modality.split("+")[0]
+        digests: dict[str, set[str]] = {}
+        for case in cohort:
+            known = digests.setdefault(case.participant_id, set())
+            if first in case.images:
+                known.add(image_digest(case.images[first]))
+        seen = {name: set(model.participants.values()) for name, model in self.models.items()}
+        return {
+            case.key: tuple(name for name, others in seen.items() if not digests[case.participant_id] & others)
+            for case in cohort
+        }
+
+    def __str__(self) -> str:
+        return f"{len(self.models)} folds of {self.head}"
+
+
+def open_models(paths: Sequence[Path]) -> Model | list[Model] | Folds:
+    """Load one checkpoint, several to be averaged, or a folder of folds.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Checkpoint folders; or one folder with ``fold-1``, ``fold-2``, …, as training in folds and fine-tuning make it.
+
+    Raises
+    ------
+    ConfigError
+        If a folder of folds is one of several.
+    DataError
+        If a checkpoint is missing or damaged.
+    """
+    of_folds = [path for path in paths if fold_folders(path)]
+    if of_folds and len(paths) > 1:
+        raise ConfigError(
+            f"Several models are averaged, each a checkpoint of its own; {of_folds[0]} is a folder of folds. Give it "
+            f"alone, to segment each participant with the folds that never saw them, or name {of_folds[0] / 'fold-1'} "
+            "and the others."
+        )
+    if not of_folds:
+        models = [load_model(path) for path in paths]
+        return models[0] if len(models) == 1 else models
+    models = {folder.name: load_model(folder) for folder in fold_folders(paths[0])}
+    names = {model.name for model in models.values()}
+    # Fine-tuning names its folds alike; training names each after its folder.
+    name = names.pop() if len(names) == 1 else f"{paths[0].resolve().name}×{len(models)}"
+    return Folds(name=name, models=models)
+
+
+def fold_folders(path: Path) -> list[Path]:
+    """The checkpoints ``fold-1``, ``fold-2``, … in a folder, in order; none where the folder is a checkpoint."""
+    if not path.is_dir() or (path / "configs").is_dir():
+        return []
+    numbered = {int(found[1]): one for one in path.iterdir() if (found := re.fullmatch(r"fold-(\d+)", one.name))}
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def predict_with(
+    models: Model | Sequence[Model] | Folds,
+    cohort: Cohort,
+    *,
+    out: Path,
+    probabilities: bool = True,
+    mirrored: bool = False,
+    window: Size | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Predictions:
+    """Segment a cohort with what `open_models` gives.
+
+    Of folds, each participant gets the models that never saw them, averaged where there are several; which they were
+    stands in ``tables/routes.tsv``. Whom every fold has seen is a participant that failed.
+
+    Parameters
+    ----------
+    models : Model, sequence of Model or Folds
+        One, several to be averaged, or folds.
+    cohort, out, probabilities, mirrored, window, device, resume, progress
+        As in `prediction.predict`.
+
+    Raises
+    ------
+    ConfigError, DataError, ModelMismatchError
+        As in `prediction.predict`; also if every fold has seen every participant.
+    """
+    if not isinstance(models, Folds):
+        return predict(
+            models,
+            cohort,
+            out=out,
+            probabilities=probabilities,
+            mirrored=mirrored,
+            window=window,
+            device=device,
+            resume=resume,
+            progress=progress,
+        )
+    made_by = {**provenance(models.name, list(models.models.values()), mirrored, window), "Routed": True}
+    routes = models.routes(cohort)
+    if not any(routes.values()):
+        raise DataError(
+            f"A participant is segmented by folds that never saw them; all {len(models.models)} folds of {models.name} "
+            f"have seen all {len(cohort)} cases of {cohort.name}. Use models trained without them."
+        )
+    failed: dict[str, str] = {}
+    with left_as_it_was_found(out):
+        open_predictions(out, cohort, made_by, resume)
+        for done, case in enumerate(cohort, start=1):
+            try:
+                _segment(models, routes[case.key], case, out, probabilities, mirrored, device, window)
+            except ShiftkitError as error:
+                failed[case.key] = str(error)
+                if len(failed) == len(cohort):
+                    raise
+            if progress is not None:
+                progress(done, len(cohort), f"Segmenting {cohort.name} with {models.name}")
+    _write_routes(out, cohort, routes)
+    return close_predictions(out, cohort, models.name, models.head.modality, failed)
+
+
+def _segment(
+    folds: Folds,
+    route: tuple[str, ...],
+    case: Case,
+    out: Path,
+    probabilities: bool,
+    mirrored: bool,
+    device: str,
+    window: Size | None,
+) -> None:
+    if not route:
+        raise DataError(
+            f"A participant is segmented by folds that never saw them; every fold of {folds.name} was trained or tuned "
+            f"on {case.key}. Use a model trained without this participant."
+        )
+    unseen = [folds.models[name] for name in route]
+    segment(unseen, [case], out, probabilities, mirrored, device, lambda done: None, window)
+
+
+def _write_routes(out: Path, cohort: Cohort, routes: Mapping[str, tuple[str, ...]]) -> None:
+    rows = [
+        {
+            "participant_id": case.participant_id,
+            "session": case.session or "n/a",
+            "folds": " ".join(routes[case.key]) or "n/a",
+        }
+        for case in cohort
+    ]
+    text = pd.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n")
+    write_text(out / "tables" / "routes.tsv", text)

@@ -1,0 +1,1 @@
+"""What a network sees: samples, their cache, augmentation and patches."""

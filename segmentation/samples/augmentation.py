@@ -1,0 +1,158 @@
+"""Random transforms of a sample: each draws its parameters and calls a deterministic twin.
+
+The twins of this module change intensities; those that move anatomy are in `warping`. The coordinate
+channels are never touched by either: they say where the box is, not what is in it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .samples import COORDINATE_CHANNELS, Sample
+from .warping import canonical, elastic_field, mirror, shift, warp
+
+Array = NDArray[np.float32]
+Augment = Callable[[Sample, np.random.Generator], Sample]
+
+
+def none(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Leave the sample as it is."""
+    return sample
+
+
+def light(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Shift, scale and noise, as healthy scans of one site differ.
+
+    Parameters
+    ----------
+    sample : Sample
+        Is not changed.
+    rng : Generator
+        Source of every drawn parameter.
+    """
+    x, y, z = rng.integers(-2, 3, 3).tolist()
+    moved = shift(sample, (x, y, z))
+    scaled = scale(moved, float(rng.uniform(0.85, 1.15)))
+    noise = rng.standard_normal(scaled.image[:-COORDINATE_CHANNELS].shape, np.float32)
+    return add_noise(scaled, noise * np.float32(rng.uniform(0, 0.06)))
+
+
+def strong(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Other brains and other scanners: affine, elastic and acquisition changes, mirroring where that is meaningful.
+
+    A sample whose bundles come in pairs is mirrored half of the time; see `warping.mirror`.
+    """
+    in_pairs = bool(sample.bundles) and {bundle.mirrored for bundle in sample.bundles} == set(sample.bundles)
+    if in_pairs and rng.random() < 0.5:
+        sample = mirror(sample)
+    if rng.random() < 0.5:
+        sample = warp(sample, draw_field(sample, rng))
+    return acquisition(sample, rng)
+
+
+def acquisition(sample: Sample, rng: np.random.Generator) -> Sample:
+    """What scanners and protocols change: contrast, resolution, blur and noise; anatomy stays.
+
+    The ranges span research scans (isotropic, little noise) to clinical ones (thick slices, more noise and
+    a coarser angular resolution, which shows as noisier and weaker peaks).
+    """
+    if rng.random() < 0.5:
+        sample = gamma(sample, float(np.exp(rng.uniform(-0.3, 0.3))))
+    if rng.random() < 0.3:
+        x, y, z = rng.uniform(0, 0.8, 3).tolist()
+        sample = blur(sample, (x, y, z))
+    if rng.random() < 0.3:
+        factors = np.ones(3)
+        factors[rng.integers(3)] = rng.uniform(1, 2.5)
+        x, y, z = factors.tolist()
+        sample = lower_resolution(sample, (x, y, z))
+    sample = scale(sample, float(rng.uniform(0.75, 1.25)))
+    noise = rng.standard_normal(sample.image[:-COORDINATE_CHANNELS].shape, np.float32)
+    return canonical(add_noise(sample, noise * np.float32(rng.uniform(0, 0.15))))
+
+
+AUGMENTATIONS: Mapping[str, Augment] = {"none": none, "light": light, "strong": strong, "acquisition": acquisition}
+"""Every augmentation, by name."""
+
+
+def draw_field(sample: Sample, rng: np.random.Generator) -> Array:
+    """Draw a smooth displacement: rotation to 8°, scaling to 8 %, and elastic bending of about 2 voxels.
+
+    Returns
+    -------
+    ndarray, shape (3, X, Y, Z)
+        In voxels; see `warping.warp`.
+    """
+    shape = sample.image.shape[1:]
+    angles = np.deg2rad(rng.uniform(-8, 8, 3))
+    matrix = _rotation(angles) @ np.diag(rng.uniform(0.92, 1.08, 3))
+    grid = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in shape], indexing="ij"))
+    affine = np.tensordot(matrix - np.eye(3), grid, axes=1)
+    return np.asarray(affine + elastic_field(shape, rng, amplitude=2.0, smoothness=10.0), dtype=np.float32)
+
+
+def scale(sample: Sample, factor: float) -> Sample:
+    """Multiply the image channels."""
+    return _with_channels(sample, sample.image[:-COORDINATE_CHANNELS] * np.float32(factor))
+
+
+def add_noise(sample: Sample, noise: Array) -> Sample:
+    """Add noise where there is signal; the background stays empty."""
+    channels = sample.image[:-COORDINATE_CHANNELS]
+    return _with_channels(sample, channels + noise * channels.any(axis=0))
+
+
+def gamma(sample: Sample, exponent: float) -> Sample:
+    """Change contrast: scalar values v become v^exponent; peaks keep their directions, their lengths change so.
+
+    Signs are kept, so the transform with exponent 1/g undoes the one with exponent g.
+    """
+    channels = sample.image[:-COORDINATE_CHANNELS].copy()
+    for part in sample.scalar_channels:
+        channels[part] = np.sign(channels[part]) * np.abs(channels[part]) ** np.float32(exponent)
+    for vectors in sample.vector_channels:
+        length = np.linalg.norm(channels[vectors], axis=0)
+        factor = np.where(length > 0, np.where(length > 0, length, 1) ** np.float32(exponent - 1), 0)
+        channels[vectors] *= factor
+    return _with_channels(sample, channels)
+
+
+def blur(sample: Sample, sigma: tuple[float, float, float]) -> Sample:
+    """Gaussian blur with standard deviations in voxels; what lay outside the brain stays empty."""
+    return _with_channels(
+        sample, _masked(sample, lambda channel: np.asarray(ndimage.gaussian_filter(channel, sigma), dtype=np.float32))
+    )
+
+
+def lower_resolution(sample: Sample, factors: tuple[float, float, float]) -> Sample:
+    """Sample more coarsely by the given factors and interpolate back; factor 1 changes nothing along its axis."""
+    shape = sample.image.shape[1:]
+    coarse = [max(2, round(n / factor)) for n, factor in zip(shape, factors, strict=True)]
+
+    def there_and_back(channel: Array) -> Array:
+        down, up = np.divide(coarse, shape), np.divide(shape, coarse)
+        small = ndimage.zoom(channel, down, order=1, grid_mode=True, mode="nearest")
+        return np.asarray(ndimage.zoom(small, up, order=1, grid_mode=True, mode="nearest"), dtype=np.float32)
+
+    return _with_channels(sample, _masked(sample, there_and_back))
+
+
+def _masked(sample: Sample, change: Callable[[Array], Array]) -> Array:
+    channels = sample.image[:-COORDINATE_CHANNELS]
+    return np.stack([change(channel) for channel in channels]) * channels.any(axis=0)
+
+
+def _with_channels(sample: Sample, channels: Array) -> Sample:
+    image = np.concatenate([channels, sample.image[-COORDINATE_CHANNELS:]]).astype(np.float32, copy=False)
+    return replace(sample, image=image)
+
+
+def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x

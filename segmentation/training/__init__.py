@@ -1,0 +1,1 @@
+"""Source models: losses, the loop, its states on disk, recipes and folds."""

@@ -1,0 +1,194 @@
+"""How long and how fast to train, and what holds weights back."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..samples.augmentation import AUGMENTATIONS
+from ..samples.patches import Size, draw_patch
+from ..samples.samples import Sample
+from .losses import supervised_loss
+
+Rate = Callable[[str, float], float]
+"""Takes a parameter's name and the share of training that is over; gives a factor of its learning rate."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training participants.
+    learning_rate : float
+        At the start; it falls to zero along a half cosine.
+    weight_decay : float
+        Of AdamW.
+    validate_every : int
+        Epochs between validations; the weights of the best one are kept.
+    batch_size : int
+        Participants a step, over all processes together.
+    patience : int or None
+        Stop after so many validations without a better one.
+    augmentation : str
+        A name in `augmentation.AUGMENTATIONS`.
+    """
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float = 1e-4
+    validate_every: int = 2
+    batch_size: int = 1
+    patience: int | None = None
+    augmentation: str = "light"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """Pull towards the source weights: strength/2 · ‖w − w₀‖² is added to the loss.
+
+    References
+    ----------
+    Li X, Grandvalet Y, Davoine F. ICML 2018, arXiv 1802.01483.
+    """
+
+    weights: Mapping[str, Tensor]
+    strength: float
+
+    def penalty(self, network: nn.Module) -> Tensor:
+        """The term to add; parameters without an anchor are free."""
+        terms = [
+            ((parameter - self.weights[name].to(parameter.device)) ** 2).sum()
+            for name, parameter in network.named_parameters()
+            if name in self.weights and parameter.requires_grad
+        ]
+        return self.strength / 2 * torch.stack(terms).sum()
+
+
+def tensors(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, target and known bundles of a batch, on a device."""
+    image = torch.from_numpy(np.stack([sample.image for sample in samples])).to(device)
+    target = torch.from_numpy(np.stack([_required(sample.target) for sample in samples])).to(device, torch.float32)
+    known = torch.from_numpy(np.stack([_required(sample.known) for sample in samples])).to(device)
+    return image.to(memory_format=torch.channels_last_3d), target, known
+
+
+class Loop:
+    """One epoch after another; holds what the steps share.
+
+    Parameters
+    ----------
+    accelerator : accelerate.Accelerator
+        Of device, precision and processes.
+    network, optimizer
+        As the accelerator prepared them.
+    schedule : Schedule
+        Learning rate, batch size, augmentation.
+    seed : int
+        Of order, augmentation and patches: each is drawn by the step's place in the training alone.
+    patch : tuple of int, optional
+        Train on patches of this size in voxels instead of whole boxes.
+    rate : callable, optional
+        See `fitting.fit`.
+    anchor : Anchor, optional
+        Weights to stay close to.
+    """
+
+    def __init__(
+        self,
+        accelerator: Any,
+        network: nn.Module,
+        optimizer: Any,
+        schedule: Schedule,
+        *,
+        seed: int,
+        patch: Size | None = None,
+        rate: Rate | None = None,
+        anchor: Anchor | None = None,
+    ) -> None:
+        self.accelerator = accelerator
+        self.network = network
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.patch = patch
+        self.rate = rate
+        self.anchor = anchor
+        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    def steps(self, count: int) -> int:
+        """Steps an epoch over so many participants."""
+        return math.ceil(count / self.schedule.batch_size)
+
+    def epoch(
+        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int, float], None] | None
+    ) -> dict[str, float]:
+        """Step once through all participants, reporting each step and its loss; returns the log's entry."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(training))
+        steps = self.steps(len(training))
+        batches = np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1)
+        losses: list[float] = []
+        _train_mode(self.accelerator.unwrap_model(self.network))
+        for step, batch in enumerate(batches):
+            self._set_rates((epoch * steps + step) / total)
+            mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
+            losses.append(self._step([self._drawn(training, epoch, int(index)) for index in mine]))
+            if report is not None:
+                report(step + 1, losses[-1])
+        mean = self.accelerator.reduce(torch.tensor(losses, device=self.accelerator.device), "mean").mean()
+        return {"epoch": epoch + 1, "loss": float(mean)}
+
+    def _drawn(self, training: Sequence[Sample], epoch: int, index: int) -> Sample:
+        rng = np.random.default_rng([self.seed, epoch, index])
+        sample = AUGMENTATIONS[self.schedule.augmentation](training[index], rng)
+        # Cut last: what was moved, bent or blurred near a patch's edge came from beyond it.
+        return sample if self.patch is None else draw_patch(sample, self.patch, rng)
+
+    def _step(self, samples: list[Sample]) -> float:
+        image, target, known = tensors(samples, self.accelerator.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.accelerator.autocast():
+            logits = self.network(image)
+        loss = supervised_loss(logits.float(), target, known)
+        whole = loss if self.anchor is None else loss + self.anchor.penalty(self.accelerator.unwrap_model(self.network))
+        self.accelerator.backward(whole)
+        torch.nn.utils.clip_grad_norm_(self.trainable, 5.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _set_rates(self, share: float) -> None:
+        now = self.schedule.learning_rate * 0.5 * (1 + np.cos(np.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = now * (1.0 if self.rate is None else self.rate(group["name"], share))
+
+
+def make_optimizer(network: nn.Module, schedule: Schedule, rate: Rate | None) -> torch.optim.AdamW:
+    """AdamW over what is trained; with a rate every parameter is a group of its own."""
+    named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = (
+        [{"params": [parameter for _, parameter in named], "name": "all"}]
+        if rate is None
+        else [{"params": [parameter], "name": name} for name, parameter in named]
+    )
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+
+
+def _train_mode(network: nn.Module) -> None:
+    """Frozen layers stay in evaluation mode, so that running statistics do not move behind their back."""
+    network.train()
+    for module in network.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def _required(array: Any) -> Any:
+    if array is None:
+        raise ValueError("training needs samples with reference masks")
+    return array

@@ -1,0 +1,1 @@
+"""Models adapted to patients."""

@@ -1,0 +1,149 @@
+"""Giving a source model other bundles or another input without losing what it knows."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ConfigError, ModelMismatchError
+from ...types import Bundle
+from ..network.checkpoints import Model
+from ..network.networks import build_network
+from ..samples.samples import COORDINATE_CHANNELS, Sample, channels_of
+
+
+def add_bundles(model: Model, bundles: Sequence[Bundle]) -> Model:
+    """A model that predicts further bundles too.
+
+    Heads are matched by bundle name. Every bundle the source predicts is predicted as before, to rounding:
+    new channels feed nothing into old ones. A new bundle starts from the mean of the existing heads.
+
+    Parameters
+    ----------
+    model : Model
+        The source model; is not changed.
+    bundles : sequence of Bundle
+        Those it predicts already are skipped.
+    """
+    new = [bundle for bundle in dict.fromkeys(bundles) if bundle not in model.bundles]
+    if not new:
+        return model
+    architecture = dataclasses.replace(model.architecture, out_channels=len(model.bundles) + len(new))
+    network = build_network(architecture)
+    network.load_state_dict(_grown(model.network, network))
+    order = (*model.bundles, *new)
+    return dataclasses.replace(
+        model,
+        network=network.eval(),
+        architecture=architecture,
+        bundles=order,
+        thresholds={bundle: model.thresholds.get(bundle, 0.5) for bundle in order},
+    )
+
+
+def add_inputs(model: Model, modality: str) -> Model:
+    """A model that reads further modalities too, such as ``t1w+fa`` from one that reads ``t1w``.
+
+    Weights of new channels are zero, so that the model starts by predicting what it did without them.
+
+    Raises
+    ------
+    ModelMismatchError
+        If the new stack does not begin with the model's own modalities.
+    """
+    if modality == model.modality:
+        return model
+    if not modality.startswith(f"{model.modality}+"):
+        raise ModelMismatchError(
+            f"A wider input must begin with what the model reads; {model.name} reads {model.modality}, asked for is "
+            f"{modality}. Write the stack as {model.modality}+…, or train a new model."
+        )
+    own, wanted = channels_of(model.modality), channels_of(modality)
+    architecture = dataclasses.replace(model.architecture, in_channels=wanted + COORDINATE_CHANNELS)
+    network = build_network(architecture)
+    state = network.state_dict()
+    for name, tensor in model.network.state_dict().items():
+        if tensor.shape == state[name].shape:
+            state[name] = tensor.clone()
+        else:  # the input channels of the first convolutions: image channels first, coordinates last
+            wide = torch.zeros_like(state[name])
+            wide[:, :own] = tensor[:, :own]
+            wide[:, wanted:] = tensor[:, own:]
+            state[name] = wide
+    network.load_state_dict(state)
+    return dataclasses.replace(model, network=network.eval(), architecture=architecture, modality=modality)
+
+
+def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
+    """Replace the running statistics of batch normalization by those of other images; labels are not used.
+
+    Parameters
+    ----------
+    network : Module
+        Changed in place.
+    samples : sequence of Sample
+        Images of the target population.
+
+    Returns
+    -------
+    int
+        Layers that were refreshed.
+
+    Raises
+    ------
+    ConfigError
+        If the network has no running statistics.
+
+    References
+    ----------
+    Li Y et al. Pattern Recognit 2018;80:109, doi 10.1016/j.patcog.2018.03.005.
+    """
+    layers = normalizations(network)
+    momentum = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain average over all images
+        layer.train()
+    with torch.no_grad():
+        for sample in samples:
+            network(torch.from_numpy(sample.image)[None].to(next(network.parameters()).device))
+    for layer, before in zip(layers, momentum, strict=True):
+        layer.momentum = before
+        layer.eval()
+    return len(layers)
+
+
+def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:  # pyright: ignore
+    """The layers that carry running statistics of the training population.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore
+    if not layers:
+        raise ConfigError(
+            "Strategy adabn needs a network with batch normalization; this one normalizes by instance, which uses "
+            "each image's own statistics already. Train a source model with --normalization batch, or use norm."
+        )
+    return layers
+
+
+def _grown(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
+    """Weights of ``source`` in the shapes of ``target``, whose bundle axes are longer."""
+    transposed = {f"{name}.weight" for name, module in target.named_modules() if isinstance(module, nn.ConvTranspose3d)}
+    made: dict[str, Tensor] = {}
+    shapes = {name: tensor.shape for name, tensor in target.state_dict().items()}
+    for name, tensor in source.state_dict().items():
+        longer = [axis for axis in range(tensor.ndim) if shapes[name][axis] != tensor.shape[axis]]
+        output_axis = 1 if name in transposed else 0
+        grown = tensor.clone()
+        for axis in longer:
+            size = [*grown.shape]
+            size[axis] = shapes[name][axis] - grown.shape[axis]
+            mean = grown.mean(dim=axis, keepdim=True).expand(size)
+            grown = torch.cat([grown, mean if axis == output_axis else torch.zeros_like(mean)], dim=axis)
+        made[name] = grown
+    return made

@@ -1,0 +1,149 @@
+"""The transfer strategies: what of a source model is trained on patients, how fast, and from where.
+
+One entry of one mapping is one strategy; the loop, the folds and the tests know no strategy by name.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from ...errors import ConfigError
+from ..network.networks import levels, part_of
+from ..training.epochs import Rate, Schedule
+
+_SHORT = Schedule(epochs=3, learning_rate=1e-3, validate_every=1)
+_LONG = Schedule(epochs=20, learning_rate=3e-3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """What is trained, how fast, and from where.
+
+    Parameters
+    ----------
+    description : str
+        One sentence.
+    trains : callable
+        Takes a parameter's name and says whether it is trained.
+    schedule : Schedule
+        How long and how fast.
+    keeps_source : bool
+        False starts from random weights.
+    rate : callable, optional
+        Takes the network; returns what multiplies each parameter's learning rate, see `fitting.fit`.
+    anchor : float
+        Strength of the pull towards the source weights.
+    statistics : bool
+        Re-estimate the running statistics of batch normalization on the patients' images.
+    references : tuple of str
+        Where the strategy comes from.
+    """
+
+    description: str
+    trains: Callable[[str], bool]
+    schedule: Schedule = _SHORT
+    keeps_source: bool = True
+    rate: Callable[[nn.Module], Rate] | None = None
+    anchor: float = 0.0
+    statistics: bool = False
+    references: tuple[str, ...] = ()
+
+
+def layerwise(decay: float) -> Callable[[nn.Module], Rate]:
+    """Learning rates that fall by a factor a block from the output to the input."""
+
+    def build(network: nn.Module) -> Rate:
+        level = levels(network)
+        return lambda name, share: decay ** level[name]
+
+    return build
+
+
+def unfreeze_gradually(network: nn.Module) -> Rate:
+    """The head trains from the start; every block below joins in turn, the first layer at three quarters."""
+    level = levels(network)
+    deepest = max(level.values())
+    return lambda name, share: float(share >= 0.75 * level[name] / deepest)
+
+
+def _nothing(name: str) -> bool:
+    return False
+
+
+def _everything(name: str) -> bool:
+    return True
+
+
+def _part(*parts: str) -> Callable[[str], bool]:
+    return lambda name: part_of(name) in parts
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "none": Strategy(description="Zero-shot: nothing is trained.", trains=_nothing),
+    "scratch": Strategy(
+        description="Patients only, from random weights.", trains=_everything, schedule=_LONG, keeps_source=False
+    ),
+    "full": Strategy(description="Everything is trained.", trains=_everything),
+    "decoder": Strategy(
+        description="The encoder is frozen, decoder and head are trained (the published study's choice).",
+        trains=_part("decoder", "head"),
+    ),
+    "encoder": Strategy(description="The encoder is trained, decoder and head are frozen.", trains=_part("encoder")),
+    "head": Strategy(description="Only the last unit is trained.", trains=_part("head")),
+    "norm": Strategy(
+        description="Only the affine parameters of normalization layers are trained.",
+        trains=lambda name: ".adn.N." in name or "norm" in name,
+        references=("10.48550/arXiv.2003.00152",),
+    ),
+    "adabn": Strategy(
+        description="Nothing is trained; batch normalization gets the patients' statistics.",
+        trains=_nothing,
+        statistics=True,
+        references=("10.1016/j.patcog.2018.03.005",),
+    ),
+    "gradual": Strategy(
+        description="Everything is trained in the end; blocks are unfrozen one by one from the output.",
+        trains=_everything,
+        rate=unfreeze_gradually,
+        references=("10.18653/v1/P18-1031",),
+    ),
+    "layerwise": Strategy(
+        description="Everything is trained, each block at 0.7 times the rate of the one nearer to the output.",
+        trains=_everything,
+        rate=layerwise(0.7),
+        references=("10.18653/v1/P18-1031",),
+    ),
+    "l2sp": Strategy(
+        description="Everything is trained, with a pull towards the source weights.",
+        trains=_everything,
+        schedule=replace(_SHORT, weight_decay=0.0),
+        anchor=0.01,
+        references=("10.48550/arXiv.1802.01483",),
+    ),
+}
+"""Every strategy, by name."""
+
+
+def find_strategy(name: str, epochs: int | None = None) -> Strategy:
+    """A strategy by name, with another number of epochs where one is given.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such strategy.
+    """
+    if name not in STRATEGIES:
+        raise ConfigError(f"--strategy is one of {', '.join(STRATEGIES)}; got {name!r}.")
+    found = STRATEGIES[name]
+    return found if epochs is None else replace(found, schedule=replace(found.schedule, epochs=epochs))
+
+
+def freeze(network: nn.Module, trains: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Let only the parameters train that a strategy names; returns their names, and the frozen ones."""
+    trained: list[str] = []
+    frozen: list[str] = []
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(trains(name))
+        (trained if trains(name) else frozen).append(name)
+    return trained, frozen

@@ -1,0 +1,225 @@
+"""Cohorts on disk: the BIDS-derivative layout, read and written."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import DataError, raise_all
+from ..files import write_text
+from ..types import Bundle, Case, Cohort
+from ..version import __version__
+from .layout import Filters, candidates, choose, read_filters
+from .peaks import load_peaks, peaks_reference, read_peaks, sidecar_path, write_peaks_sidecar
+
+__all__ = [
+    "image_path",
+    "load_cohort",
+    "load_peaks",
+    "mask_path",
+    "participants_frame",
+    "peaks_reference",
+    "probability_path",
+    "read_description",
+    "read_participants",
+    "read_peaks",
+    "sidecar_path",
+    "tumor_path",
+    "write_description",
+    "write_participants",
+    "write_peaks_sidecar",
+]
+
+
+def image_path(root: Path, key: str, modality: str) -> Path:
+    """Where the image of a modality lies.
+
+    Parameters
+    ----------
+    root : Path
+        The cohort's folder.
+    key : str
+        Participant and session, such as ``sub-01`` or ``sub-01_ses-01``; see `shiftkit.types.Case.key`.
+    modality : str
+        ``t1w``, or the ``param-`` value of a map in ``dwi/``.
+
+    Examples
+    --------
+    >>> image_path(Path("cohort"), "sub-01", "fa").as_posix()
+    'cohort/sub-01/dwi/sub-01_param-fa_dwimap.nii.gz'
+    """
+    if modality == "t1w":
+        return _folder(root, key) / "anat" / f"{key}_T1w.nii.gz"
+    return _folder(root, key) / "dwi" / f"{key}_param-{modality}_dwimap.nii.gz"
+
+
+def mask_path(root: Path, key: str, bundle: Bundle) -> Path:
+    """Where the mask of a bundle lies."""
+    return _folder(root, key) / "dwi" / f"{key}_label-{bundle.label}_mask.nii.gz"
+
+
+def probability_path(root: Path, key: str, bundle: Bundle) -> Path:
+    """Where the voxel-wise probability of a bundle lies."""
+    return _folder(root, key) / "dwi" / f"{key}_label-{bundle.label}_probseg.nii.gz"
+
+
+def tumor_path(root: Path, key: str, part: str = "tumor") -> Path:
+    """Where the mask of the tumor, or of its ``core``, lies."""
+    return _folder(root, key) / "anat" / f"{key}_label-{part}_mask.nii.gz"
+
+
+def write_description(root: Path, name: str, **extra: Any) -> None:
+    """Write ``dataset_description.json`` of a derivative."""
+    content = {
+        "Name": name,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "shiftkit", "Version": __version__}],
+        **extra,
+    }
+    write_text(root / "dataset_description.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_description(root: Path) -> dict[str, Any]:
+    """Read ``dataset_description.json``; empty where there is none.
+
+    Raises
+    ------
+    DataError
+        If it is not a JSON object.
+    """
+    path = root / "dataset_description.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} must be a JSON file; it cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must be a JSON object; it holds a {type(content).__name__}.")
+    return content
+
+
+def participants_frame(cohort: Cohort) -> pd.DataFrame:
+    """The rows of ``participants.tsv`` of a cohort's participants."""
+    rows = {case.participant_id: {"participant_id": case.participant_id, **case.attributes} for case in cohort}
+    return pd.DataFrame(list(rows.values()))
+
+
+def write_participants(root: Path, rows: pd.DataFrame) -> None:
+    """Write ``participants.tsv``, missing values as ``n/a``."""
+    write_text(root / "participants.tsv", rows.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
+
+
+def read_participants(root: Path) -> dict[str, dict[str, str]]:
+    """Read ``participants.tsv`` into one mapping a participant, without missing values.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not a table, has no ``participant_id``, or names a participant twice.
+    """
+    path = root / "participants.tsv"
+    if not path.is_file():
+        raise DataError(
+            f"A cohort holds a participants.tsv; there is none in {root}. Write one with the columns participant_id "
+            "and group, one row a folder sub-*."
+        )
+    try:
+        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    except (ValueError, OSError, pd.errors.ParserError) as error:  # empty and wrongly encoded files are ValueErrors
+        raise DataError(f"{path} must be a table with tabs between columns; it cannot be read: {error}.") from error
+    if "participant_id" not in frame:
+        raise DataError(f"{path} must have a column participant_id; its columns are {', '.join(map(str, frame))}.")
+    twice = frame["participant_id"][frame["participant_id"].duplicated()].tolist()
+    if twice:
+        raise DataError(f"{path} must name each participant once; these stand twice: {', '.join(twice)}.")
+    records: dict[str, dict[str, str]] = {}
+    for record in frame.to_dict("records"):
+        records[str(record["participant_id"])] = {
+            str(column): str(value)
+            for column, value in record.items()
+            if column != "participant_id" and value not in ("", "n/a") and isinstance(value, str)
+        }
+    return records
+
+
+def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path | None = None) -> Cohort:
+    """Index a cohort folder; images are not opened.
+
+    Parameters
+    ----------
+    path : Path
+        The folder that holds ``participants.tsv``.
+    name : str, optional
+        How tables call the cohort; the folder's name by default.
+    filters : mapping or Path, optional
+        Which entities (``space``, ``desc``, ``res``, ``model``, …) the chosen files must carry, or the JSON
+        file that says so; see `shiftkit.cohorts.layout.read_filters`.
+
+    Raises
+    ------
+    DataError
+        If the folder is missing, empty or not a cohort, or if several files could be the same thing; the
+        message names them. The rules of choice are those of `shiftkit.cohorts.layout.choose`.
+
+    Notes
+    -----
+    Names are parsed here rather than by a general BIDS indexer: the layout has six kinds of files, and the
+    one that was tried (bids2table 2.3) needs several times as long, see ``benchmarks/check.md``.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError(f"A cohort is a folder; there is none at {root}.")
+    wanted = read_filters(filters) if isinstance(filters, Path) else filters or {}
+    records = read_participants(root)
+    cases: list[Case] = []
+    ambiguous: list[str] = []
+    for participant_id in sorted(entry.name for entry in os.scandir(root) if _is_folder(entry, "sub-")):
+        folder = root / participant_id
+        sessions = sorted(entry.name for entry in os.scandir(folder) if _is_folder(entry, "ses-"))
+        for session in _wanted_sessions(sessions, wanted) or ([None] if not sessions else []):
+            case, unclear = _index_case(folder, participant_id, session, records.get(participant_id, {}), wanted)
+            cases.append(case)
+            ambiguous += [f"{case.key}: {sentence}" for sentence in unclear]
+    if ambiguous:
+        more = [f"and {len(ambiguous) - 5} more"] if len(ambiguous) > 5 else []
+        way = 'choose with a filter file, such as {"t1w": {"space": "ACPC"}, "mask": {"space": "ACPC"}}'
+        raise_all([*ambiguous[:5], *more, way], f"Cohort {root}")
+    if not cases:
+        raise DataError(f"A cohort holds one folder sub-* a participant; there is none in {root}.")
+    return Cohort(name=name or root.resolve().name, root=root, cases=tuple(cases), description=read_description(root))
+
+
+def _is_folder(entry: "os.DirEntry[str]", prefix: str) -> bool:
+    return entry.name.startswith(prefix) and entry.is_dir()
+
+
+def _wanted_sessions(sessions: list[str], filters: Filters) -> list[str]:
+    wanted = filters.get("session", {}).get("ses")
+    return sessions if wanted is None else [one for one in sessions if one.removeprefix("ses-") in wanted]
+
+
+def _folder(root: Path, key: str) -> Path:
+    return root.joinpath(*key.split("_"))
+
+
+def _index_case(
+    folder: Path, participant_id: str, session: str | None, attributes: Mapping[str, str], filters: Filters
+) -> tuple[Case, list[str]]:
+    found = list(candidates(folder if session is None else folder / session))
+    chosen, ambiguous = choose(found, filters)
+    case = Case(
+        participant_id=participant_id,
+        session=session,
+        images={name: path for (kind, name), path in chosen.items() if kind == "image"},
+        masks={Bundle.parse(name): path for (kind, name), path in chosen.items() if kind == "mask"},
+        probabilities={Bundle.parse(name): path for (kind, name), path in chosen.items() if kind == "probseg"},
+        tumor=chosen.get(("tumor", "")),
+        tumor_core=chosen.get(("core", "")),
+        attributes=attributes,
+    )
+    return case, ambiguous

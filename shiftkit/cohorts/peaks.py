@@ -1,0 +1,178 @@
+"""Fiber peaks on disk: which axes their components refer to, and reading them in world RAS+."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..files import write_text
+from ..images import read_image
+from ..types import Case, Volume
+
+Reference = Literal["xyz", "ijk", "bvec"]
+"""World RAS+ axes; voxel axes; FSL's gradient axes (voxel axes, the first one mirrored unless already left-handed)."""
+
+_ALIASES: dict[str, Reference] = {"xyz": "xyz", "world": "xyz", "ijk": "ijk", "voxel": "ijk", "bvec": "bvec"}
+_WAY = (
+    'Write a file of the same name ending in .json that holds {"OrientationEncoding": {"EncodingAxis": 3, '
+    '"Reference": "xyz", "Type": "3vector"}}, with "xyz" for world axes (as MRtrix writes), "ijk" for voxel axes or '
+    '"bvec" for FSL\'s; shiftkit check says which of them fits the anatomy'
+)
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside an image.
+
+    Examples
+    --------
+    >>> sidecar_path(Path("sub-01_T1w.nii.gz")).name
+    'sub-01_T1w.json'
+    """
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """What the JSON files that apply to an image say of it, by the inheritance principle of BIDS.
+
+    A file applies if it has the image's suffix and no entity that the image has not; it lies beside the image or in
+    one of the folders above, up to the cohort's own. What stands nearer to the image wins, key by key.
+
+    Returns
+    -------
+    dict
+        Empty where no file applies.
+
+    Raises
+    ------
+    DataError
+        If a file that applies is not a JSON object.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> (root / "sub-01" / "dwi").mkdir(parents=True)
+    >>> _ = (root / "param-peaks_dwimap.json").write_text('{"OrientationEncoding": {"Reference": "xyz"}}')
+    >>> read_sidecar(root / "sub-01" / "dwi" / "sub-01_param-peaks_dwimap.nii.gz")
+    {'OrientationEncoding': {'Reference': 'xyz'}}
+    """
+    content: dict[str, Any] = {}
+    for sidecar in _sidecars(path):
+        try:
+            found = json.loads(sidecar.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{sidecar} must be a JSON file; it cannot be read: {error}. Correct it.") from error
+        if not isinstance(found, dict):
+            raise DataError(f"{sidecar} must be a JSON object; it holds a {type(found).__name__}. Correct it.")
+        content |= found
+    return content
+
+
+def _sidecars(path: Path) -> list[Path]:
+    """The JSON files that apply to an image, the nearest one last."""
+    folder = path.parent
+    folders = [folder] if folder.is_dir() else []
+    while folder.name.startswith(("sub-", "ses-")) or folder.name in ("anat", "dwi"):
+        folder = folder.parent
+        folders.append(folder)
+    own = set(sidecar_path(path).stem.split("_"))
+    suffix = sidecar_path(path).stem.rsplit("_", 1)[-1]
+    found: list[Path] = []
+    for place in reversed(folders):
+        names = (name for name in os.listdir(place) if name.endswith(f"{suffix}.json"))  # noqa: PTH208 - ten times faster
+        parts = {name: name.removesuffix(".json").split("_") for name in names}
+        fitting = [name for name, words in parts.items() if words[-1] == suffix and own.issuperset(words)]
+        found += [place / name for name in sorted(fitting, key=lambda name: (len(parts[name]), name))]
+    return found
+
+
+def write_peaks_sidecar(path: Path, reference: Reference = "xyz") -> None:
+    """Say beside a file of peaks, at ``path``, which axes its vectors refer to.
+
+    The fields are those of the BIDS proposal for diffusion derivatives (BEP016).
+    """
+    content = {"OrientationEncoding": {"EncodingAxis": 3, "Reference": reference, "Type": "3vector"}}
+    write_text(sidecar_path(path), json.dumps(content, indent=2) + "\n")
+
+
+def peaks_reference(path: Path) -> Reference:
+    """Which axes the peaks at ``path`` refer to, read from the JSON files that apply to it; see `read_sidecar`.
+
+    Raises
+    ------
+    DataError
+        If none of them says it, or one is damaged. The message holds the way to add one.
+    """
+    try:
+        word = read_sidecar(path)["OrientationEncoding"]["Reference"]
+        return _ALIASES[word]
+    except DataError as error:
+        raise DataError(f"{error} {_WAY}.") from error
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"Peaks need a sidecar whose OrientationEncoding.Reference is xyz, ijk or bvec; no file that applies to "
+            f"{path} says so ({type(error).__name__}: {error}). {_WAY}."
+        ) from error
+
+
+def frame_rotation(affine: NDArray[np.float64], reference: Reference) -> NDArray[np.float64]:
+    """The 3 × 3 matrix that turns vectors of a reference into world RAS+ axes.
+
+    Examples
+    --------
+    >>> frame_rotation(np.diag([-2.0, 2, 2, 1]), "ijk").diagonal().tolist()
+    [-1.0, 1.0, 1.0]
+    """
+    if reference == "xyz":
+        return np.eye(3)
+    u, _, vt = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
+    rotation = u @ vt  # the nearest orthogonal matrix: a sheared affine must not lengthen vectors
+    if reference == "bvec" and np.linalg.det(rotation) > 0:
+        rotation = rotation @ np.diag([-1.0, 1.0, 1.0])
+    return np.asarray(rotation)
+
+
+def read_peaks(path: Path) -> Volume:
+    """Read peaks, with components in world RAS+ and zero vectors where there is no peak.
+
+    Parameters
+    ----------
+    path : Path
+        Image of shape (X, Y, Z, 9): three vectors a voxel, as long as their amplitude.
+
+    Returns
+    -------
+    Volume
+        float32, shape (X, Y, Z, 9), on the file's own grid and voxel order.
+
+    Raises
+    ------
+    DataError
+        If the image cannot be read, has not nine volumes, or has no usable sidecar.
+    """
+    reference = peaks_reference(path)
+    volume = read_image(path)
+    if volume.array.ndim != 4 or volume.array.shape[3] != 9:
+        raise DataError(f"Peaks are an image of 9 volumes, three vectors a voxel; {path} has {volume.array.shape}.")
+    array = np.nan_to_num(volume.array, posinf=0.0, neginf=0.0)
+    if reference != "xyz":
+        rotation = frame_rotation(volume.affine, reference).astype(np.float32)
+        array = (array.reshape(*array.shape[:3], 3, 3) @ rotation.T).reshape(array.shape)
+    return volume.with_array(array)
+
+
+def load_peaks(case: Case) -> Volume:
+    """Read the peaks of a case in world RAS+; see `read_peaks`.
+
+    Raises
+    ------
+    DataError
+        As `read_peaks`, or if the case has no peaks.
+    """
+    if "peaks" not in case.images:
+        raise DataError(f"Peaks are needed here; {case.key} has none. Make them with shiftkit prepare.")
+    return read_peaks(case.images["peaks"])

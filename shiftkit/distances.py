@@ -1,0 +1,138 @@
+"""Exact distances in mm: maps, and from edge to edge."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .errors import DataError
+
+_FAR = 1e30  # mm², larger than any image
+
+
+def distance_to(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Distance of every voxel's center to the nearest center inside a mask.
+
+    The same as `scipy.ndimage.distance_transform_edt` of the complement, and several times faster: along each axis
+    in turn, the lower envelope of one parabola a voxel (Felzenszwalb and Huttenlocher, doi:10.4086/toc.2012.v008a019).
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (X, Y, Z)
+        At least one voxel is set.
+    spacing_mm : tuple of float
+        Edge lengths of a voxel; the axes are orthogonal.
+
+    Returns
+    -------
+    ndarray of float32, shape (X, Y, Z)
+        Millimetres, 0 inside the mask.
+
+    Examples
+    --------
+    >>> mask = np.zeros((3, 1, 2), dtype=bool)
+    >>> mask[0, 0, 0] = True
+    >>> distance_to(mask, (3.0, 1.0, 4.0))[:, 0].tolist()
+    [[0.0, 4.0], [3.0, 5.0], [6.0, 7.211102485656738]]
+    """
+    squared = np.where(mask, 0.0, _FAR)
+    for axis, step in enumerate(spacing_mm):
+        _along_last(np.moveaxis(squared, axis, 2), step)
+    return np.sqrt(squared, dtype=np.float64).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _along_last(squared: Any, step: float) -> None:
+    """Replace each line by the lower envelope of its parabolas."""
+    n_x, n_y, n = squared.shape
+    height, apex, start = np.empty(n), np.empty(n, dtype=np.int64), np.empty(n)
+    for x in range(n_x):
+        for y in range(n_y):
+            last = -1
+            for i in range(n):
+                value = squared[x, y, i]
+                if value >= _FAR:
+                    continue
+                crossing = -np.inf
+                while last >= 0:
+                    j = apex[last]
+                    crossing = (value - height[last]) / (2 * step * step * (i - j)) + 0.5 * (i + j)
+                    if crossing > start[last]:
+                        break
+                    last -= 1
+                if last < 0:
+                    crossing = -np.inf
+                last += 1
+                apex[last], height[last], start[last] = i, value, crossing
+            if last < 0:
+                continue
+            segment = 0
+            for i in range(n):
+                while segment < last and start[segment + 1] < i:
+                    segment += 1
+                squared[x, y, i] = height[segment] + (step * (i - apex[segment])) ** 2
+
+
+Mask = NDArray[np.bool_]
+
+
+def check_orthogonal(affine: NDArray[np.float64], where: str, tolerance: float = 1e-3) -> None:
+    """Refuse an affine whose voxel axes are not at right angles; oblique ones pass.
+
+    Distances between voxels are computed from edge lengths, which is right exactly where the axes are
+    orthogonal.
+
+    Raises
+    ------
+    DataError
+        If the cosine between two voxel axes exceeds ``tolerance``.
+    """
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if cosine > tolerance:
+        raise DataError(
+            f"Voxel axes must be at right angles for distances in millimetres; the affine of {where} is sheared: "
+            f"two axes are {np.degrees(np.arccos(cosine)):.1f}° apart instead of 90°. Resample the images onto an "
+            "unsheared grid first."
+        )
+
+
+def edge_distance_map(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    r"""Distance of every voxel to a mask, from the voxel's box to the nearest box of the mask.
+
+    Voxels are boxes, not points: the distance between two of them whose indices differ by
+    :math:`(a, b, c)` is :math:`\sqrt{\sum_i (s_i \max(|d_i| - 1, 0))^2}`. It is 0 inside the mask and for
+    voxels that share a face, an edge or a corner with it.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (X, Y, Z)
+        At least one voxel is set.
+    spacing_mm : tuple of float
+        Edge lengths of a voxel; the grid's axes are orthogonal.
+
+    Returns
+    -------
+    ndarray of float32, shape (X, Y, Z)
+        Millimetres.
+
+    Notes
+    -----
+    A box's distance to a box equals its center's distance to the nearest center among that box and its 26
+    neighbors, so the map is the Euclidean distance transform of the mask grown by one voxel on all sides. A
+    neighbor beyond the border is never nearer than all others, so the border changes nothing.
+
+    Examples
+    --------
+    >>> mask = np.zeros((5, 1, 1), dtype=bool)
+    >>> mask[0] = True
+    >>> edge_distance_map(mask, (2.0, 2.0, 2.0)).ravel().tolist()
+    [0.0, 0.0, 2.0, 4.0, 6.0]
+    """
+    grown = mask.copy()
+    for axis in range(3):
+        line, before = np.moveaxis(grown, axis, 0), np.moveaxis(grown.copy(), axis, 0)
+        line[1:] |= before[:-1]
+        line[:-1] |= before[1:]
+    return distance_to(grown, spacing_mm)

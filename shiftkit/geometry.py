@@ -1,0 +1,170 @@
+"""Grids and the world: resampling, and the way along a mask."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+from scipy.sparse.csgraph import dijkstra
+from scipy.spatial import KDTree
+
+from .types import Volume
+
+
+def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-3) -> bool:
+    """Whether two images have the same shape and their voxels the same place in the world."""
+    return a.shape == b.shape and bool(np.abs(a.affine - b.affine).max() < tolerance_mm)
+
+
+def resample(
+    volume: Volume, affine: NDArray[np.float64], shape: tuple[int, int, int], order: int = 1, outside: float = 0.0
+) -> Volume:
+    """Bring an image onto another grid.
+
+    Parameters
+    ----------
+    volume : Volume
+        What to resample; NaN voxels must have been replaced.
+    affine : ndarray, shape (4, 4)
+        Affine of the target grid, RAS+ mm; any orientation, oblique ones too.
+    shape : tuple of int
+        Spatial shape of the target grid.
+    order : int
+        Spline order: 0 nearest, 1 linear.
+    outside : float
+        Value where the target grid leaves the image.
+
+    Returns
+    -------
+    Volume
+        Channels are resampled one by one; vectors keep their components in world axes.
+
+    Examples
+    --------
+    >>> volume = Volume(array=np.arange(8.0).reshape(2, 2, 2), affine=np.eye(4))
+    >>> flipped = resample(volume, np.array([[-1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), (2, 2, 2))
+    >>> bool((flipped.array == volume.array[::-1]).all())
+    True
+    """
+    matrix = np.linalg.inv(volume.affine) @ affine
+    matrix = np.where(np.abs(matrix) < 1e-9, 0.0, matrix)  # exact zeros keep axis-aligned grids exact
+    if np.abs(matrix - np.round(matrix)).max() < 1e-6 and np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1):
+        return Volume(array=_regrid(volume.array, np.round(matrix).astype(int), shape, outside), affine=affine)
+
+    def one(channel: NDArray[Any]) -> NDArray[Any]:
+        return ndimage.affine_transform(
+            channel,
+            matrix[:3, :3],
+            matrix[:3, 3],  # pyright: ignore[reportArgumentType] - the stubs know only a number
+            output_shape=shape,
+            order=order,
+            mode="constant",
+            cval=outside,
+        )
+
+    if volume.array.ndim == 3:
+        return Volume(array=one(volume.array), affine=affine)
+    channels = [one(volume.array[..., c]) for c in range(volume.array.shape[3])]
+    return Volume(array=np.stack(channels, axis=-1), affine=affine)
+
+
+def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int, int], outside: float) -> NDArray[Any]:
+    """Copy voxels where the grids differ by whole voxels, flips and axis order only: nothing is interpolated."""
+    order = [int(np.flatnonzero(matrix[:3, axis])[0]) for axis in range(3)]
+    source = np.transpose(array, (*order, *range(3, array.ndim)))
+    made = np.full((*shape, *array.shape[3:]), outside, dtype=array.dtype)
+    take: list[slice] = []
+    put: list[slice] = []
+    for axis in range(3):
+        start = int(matrix[order[axis], 3])
+        if matrix[order[axis], axis] < 0:
+            source = np.flip(source, axis)
+            start = source.shape[axis] - 1 - start
+        put.append(slice(max(0, -start), max(0, min(shape[axis], source.shape[axis] - start))))
+        take.append(slice(put[-1].start + start, max(put[-1].start, put[-1].stop) + start))
+    if all(one.stop > one.start for one in put):
+        made[tuple(put)] = source[tuple(take)]
+    return made
+
+
+_HALF = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
+
+
+def positions_along(mask: Volume) -> NDArray[np.float64]:
+    r"""How far along a bundle each of its voxels lies, from 0 at one end to 1 at the other.
+
+    The ends a and b are the two voxels farthest from each other *inside* the mask, so a curved bundle is followed
+    round its bend; the position of a voxel is :math:`d_a / (d_a + d_b)` with geodesic distances. Position 0 is the
+    end that is more posterior, inferior or lateral, on whichever of these three axes the ends differ most, so that
+    sections mean the same in both hemispheres and in all participants.
+
+    Parameters
+    ----------
+    mask : Volume
+        Boolean, at least one voxel; orthogonal axes. Voxels off the largest component get the position of the
+        nearest voxel in it.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        For the voxels in the order of ``np.argwhere(mask.array)``.
+
+    Examples
+    --------
+    >>> array = np.zeros((3, 5, 3), dtype=bool)
+    >>> array[1, :, 1] = True
+    >>> positions_along(Volume(array=array, affine=np.diag([2.0, 2, 2, 1]))).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    voxels = np.argwhere(mask.array)
+    components: Any = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
+    labels = components[0][mask.array]
+    inside = labels == np.bincount(labels).argmax()
+    main = voxels[inside]
+    graph = _neighbor_graph(main, mask.spacing_mm)
+    first = int(np.argmax(_geodesic(graph, 0)))
+    from_first = _geodesic(graph, first)
+    last = int(np.argmax(from_first))
+    from_last = _geodesic(graph, last)
+    length = from_first[last]
+    along = from_first / (from_first + from_last) if length > 0 else np.full(len(main), 0.5)
+    if not _runs_forward(main[first], main[last], mask):
+        along = 1 - along
+    positions = np.empty(len(voxels))
+    positions[inside] = along
+    if not inside.all():
+        nearest = KDTree(main * np.array(mask.spacing_mm)).query(voxels[~inside] * np.array(mask.spacing_mm))[1]
+        positions[~inside] = along[nearest]
+    return positions
+
+
+def _runs_forward(first: NDArray[np.intp], last: NDArray[np.intp], mask: Volume) -> bool:
+    ends = np.stack([first, last]) @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+    x_middle = float((np.argwhere(mask.array) @ mask.affine[0, :3] + mask.affine[0, 3]).mean())
+    ends[:, 0] *= 1 if x_middle < 0 else -1  # from lateral to medial in either hemisphere
+    step = ends[1] - ends[0]
+    return bool(step[np.argmax(np.abs(step))] >= 0)
+
+
+def _neighbor_graph(voxels: NDArray[np.intp], spacing_mm: tuple[float, float, float]) -> sparse.csr_matrix:
+    """Edges between voxels that share a face, an edge or a corner, with their lengths in mm."""
+    low = voxels.min(axis=0) - 1
+    shape = voxels.max(axis=0) - low + 2
+    number = np.full(shape, -1)
+    here = voxels - low
+    number[tuple(here.T)] = np.arange(len(voxels))
+    rows: list[NDArray[np.intp]] = []
+    columns: list[NDArray[np.intp]] = []
+    lengths: list[NDArray[np.float64]] = []
+    for step in _HALF:
+        neighbor = number[tuple((here + step).T)]
+        linked = np.flatnonzero(neighbor >= 0)
+        rows.append(linked)
+        columns.append(neighbor[linked])
+        lengths.append(np.full(linked.size, float(np.linalg.norm(step * np.array(spacing_mm)))))
+    edges = (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(edges, shape=(len(voxels), len(voxels)))
+
+
+def _geodesic(graph: sparse.csr_matrix, start: int) -> NDArray[np.float64]:
+    return np.asarray(dijkstra(graph, directed=False, indices=start), dtype=np.float64)

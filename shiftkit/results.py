@@ -1,0 +1,134 @@
+"""What a study answers: numbers with their uncertainty, and findings ready to be rendered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its uncertainty.
+
+    Parameters
+    ----------
+    name : str
+        What is estimated.
+    value, low, high : float
+        Point estimate and interval; NaN where ``status`` says it is not given.
+    level : float
+        Coverage the interval aims at.
+    unit : str
+        Unit of the three numbers; ``"1"`` for dimensionless.
+    n : int
+        Participants behind it.
+    p_value, p_adjusted : float
+        NaN where nothing is tested.
+    status : str
+        One of `shiftkit.status.Status`.
+
+    Examples
+    --------
+    >>> print(Estimate(name="systematic", value=0.11, low=0.09, high=0.13, unit="Dice", n=50))
+    systematic: 0.110 [0.090, 0.130] Dice
+    """
+
+    name: str
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    level: float = 0.95
+    unit: str = "1"
+    n: int = 0
+    p_value: float = float("nan")
+    p_adjusted: float = float("nan")
+    status: str = "ok"
+
+    def __str__(self) -> str:
+        if not np.isfinite(self.value):
+            return f"{self.name}: not given ({self.status})"
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        return f"{self.name}: {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One answer, ready to be rendered: a report is a list of these.
+
+    Parameters
+    ----------
+    key : str
+        Anchor and file stem, such as ``"decomposition"``.
+    title : str
+        The question's name.
+    claim : str
+        The answer in one or two sentences, with its numbers.
+    estimates : tuple of Estimate
+        The numbers behind the claim.
+    table : DataFrame or None
+        The data behind the figure or the text, tidy.
+    caveats : tuple of str
+        What the claim does not cover.
+    method : str
+        How it was computed, for the methods section.
+    references : tuple of str
+        DOIs.
+    figure : callable or None
+        Takes matplotlib axes (or None) and returns the axes drawn on.
+    alt : str
+        What the figure shows, for readers who do not see it.
+    """
+
+    key: str
+    title: str
+    claim: str
+    estimates: tuple[Estimate, ...] = ()
+    table: pd.DataFrame | None = None
+    caveats: tuple[str, ...] = ()
+    method: str = ""
+    references: tuple[str, ...] = ()
+    figure: Callable[[Any], Any] | None = None
+    alt: str = ""
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, or the estimates in long form where there is none."""
+        return self.table if self.table is not None else pd.DataFrame([vars(e) for e in self.estimates])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the figure; returns the axes.
+
+        Raises
+        ------
+        DataError
+            If the finding has no figure.
+        """
+        if self.figure is None:
+            raise DataError(f"Finding {self.key!r} has no figure.")
+        return self.figure(ax)
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{self.claim}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<h4>{escape(self.title)}</h4><p>{escape(self.claim)}</p>" + self.to_frame().to_html(
+            index=False, max_rows=20
+        )
+
+
+def in_percent(one: Estimate) -> str:
+    """A share with its interval, such as ``20% [5%, 50%]``."""
+    return f"{one.value:.0%}" + (f" [{one.low:.0%}, {one.high:.0%}]" if np.isfinite(one.low) else "")
+
+
+def in_mm(one: Estimate) -> str:
+    """A length with its interval, such as ``1.20 [1.00, 1.40] mm``."""
+    return f"{one.value:.2f}" + (f" [{one.low:.2f}, {one.high:.2f}]" if np.isfinite(one.low) else "") + " mm"

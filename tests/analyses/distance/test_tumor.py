@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from shiftkit.analyses.distance.tumor import Tumor, bundle_distance, mid_sagittal_x, side_of, tumor_side
+from shiftkit.distances import check_orthogonal, distance_to, edge_distance_map
+from shiftkit.errors import DataError
+from shiftkit.types import Bundle, Volume
+
+SPACINGS = st.tuples(*(st.floats(0.3, 6.0) for _ in range(3)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.tuples(*(st.integers(1, 10) for _ in range(3))), SPACINGS)
+def test_distance_transform_is_scipys(
+    seed: int, shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    """The transform equals scipy's within single precision, for any density, shape and spacing."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < rng.choice([0.02, 0.2, 0.8])
+    mask[tuple(rng.integers(shape))] = True
+    expected = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    np.testing.assert_allclose(distance_to(mask, spacing), expected, rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.tuples(*(st.integers(1, 7) for _ in range(3))), SPACINGS)
+def test_edge_distance_is_between_boxes(
+    seed: int, shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    """The map equals the smallest gap between a voxel's box and the boxes of the mask, border or not."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < 0.1
+    mask[tuple(rng.integers(shape))] = True
+    apart = np.abs(np.argwhere(np.ones(shape))[:, None] - np.argwhere(mask)[None])
+    gaps = np.maximum(apart - 1, 0) * np.array(spacing)
+    expected = np.sqrt((gaps**2).sum(axis=2)).min(axis=1).reshape(shape)
+    np.testing.assert_allclose(edge_distance_map(mask, spacing), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_touching_is_zero_and_a_gap_is_the_gap() -> None:
+    """Masks that share a face are at 0 mm, and with n empty voxels between them at n voxels."""
+    affine = np.diag([2.0, 2.5, 3.0, 1.0])
+    tumor, bundle = np.zeros((20, 5, 5), dtype=bool), np.zeros((20, 5, 5), dtype=bool)
+    tumor[:5] = True
+    measured = Tumor.of(Volume(array=tumor, affine=affine))
+    for gap in range(4):
+        bundle[:] = False
+        bundle[5 + gap : 8 + gap] = True
+        assert bundle_distance(measured, bundle).edge_mm == 2.0 * gap
+
+
+def test_distances_of_a_bundle_inside_and_outside() -> None:
+    """Mean, quantiles and overlap are those of the bundle's voxels; volumes are in ml by the affine."""
+    affine = np.diag([-2.0, 2.0, 2.0, 1.0])
+    tumor, bundle = np.zeros((10, 3, 3), dtype=bool), np.zeros((10, 3, 3), dtype=bool)
+    tumor[:4], bundle[2:8, 1, 1] = True, True
+    found = bundle_distance(Tumor.of(Volume(array=tumor, affine=affine)), bundle)
+    assert found.edge_mm == 0
+    assert found.mean_mm == pytest.approx(np.mean([0, 0, 0, 2, 4, 6]))
+    assert found.quantiles_mm[2] == pytest.approx(1.0)
+    assert found.overlap_ml == pytest.approx(2 * 0.008)
+    assert Tumor.of(Volume(array=tumor, affine=affine)).volume_ml == pytest.approx(36 * 0.008)
+
+
+def test_oblique_grids_measure_as_straight_ones() -> None:
+    """Rotating the affine changes no distance; millimetres come from the affine, not from its diagonal."""
+    angle = np.deg2rad(30)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    straight, oblique = np.eye(4), np.eye(4)
+    straight[:3, :3] = np.diag([2.0, 1.0, 3.0])
+    oblique[:3, :3] = turn @ straight[:3, :3]
+    mask, bundle = np.zeros((9, 9, 9), dtype=bool), np.zeros((9, 9, 9), dtype=bool)
+    mask[0, 0, 0] = bundle[6, 7, 8] = True
+    distances = [
+        bundle_distance(Tumor.of(Volume(array=mask, affine=affine)), bundle).edge_mm for affine in (straight, oblique)
+    ]
+    assert distances == pytest.approx([np.sqrt(10**2 + 6**2 + 21**2)] * 2)
+
+
+def test_sheared_affines_are_refused() -> None:
+    """A shear is refused with the angle and what to do; a rotation is not."""
+    sheared = np.eye(4)
+    sheared[0, 1] = 0.2
+    with pytest.raises(DataError, match=r"sheared.*78\.7°.*Resample"):
+        check_orthogonal(sheared, "mask.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("columns", "side"),
+    [
+        ((1, 4), "left"),
+        ((7, 9), "right"),
+        ((3, 7), "bilateral"),
+        ((4, 9), "bilateral"),
+        ((4, 10), "right"),
+        ((0, 0), "n/a"),
+    ],
+)
+def test_side_of_the_tumor_is_that_of_its_mass(columns: tuple[int, int], side: str) -> None:
+    """World x decides, whatever way the voxel axis runs; a fifth across the midline makes it bilateral."""
+    mask = np.zeros((10, 3, 3), dtype=bool)
+    mask[slice(*columns)] = True
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[0, 3] = -9.0
+    assert tumor_side(Volume(array=mask, affine=affine)) == side
+    flipped = np.diag([-2.0, 2.0, 2.0, 1.0])
+    flipped[0, 3] = 9.0
+    assert tumor_side(Volume(array=mask[::-1], affine=flipped)) == side
+
+
+def test_midline_comes_from_bundles_of_both_hemispheres() -> None:
+    """In a scanner's coordinates the plane lies halfway between left and right bundles, not at 0."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[0, 3] = 51.0  # the whole head is off the isocenter
+    masks: dict[Bundle, Volume | None] = {}
+    for hemisphere, x in (("left", 1), ("right", 8)):
+        array = np.zeros((10, 3, 3), dtype=bool)
+        array[x] = True
+        masks[Bundle(name="AF", hemisphere=hemisphere)] = Volume(array=array, affine=affine)  # type: ignore[arg-type]
+    assert mid_sagittal_x(masks) == pytest.approx(60.0)
+    assert mid_sagittal_x({}) == 0.0
+    tumor = np.zeros((10, 3, 3), dtype=bool)
+    tumor[1:4] = True
+    assert tumor_side(Volume(array=tumor, affine=affine), mid_sagittal_x(masks)) == "left"
+
+
+def test_sides_of_bundles() -> None:
+    """Ipsi and contra follow the tumor, a bilateral tumor has no far side, and the midline has none at all."""
+    table = {(h, t): side_of(h, t) for h in ("left", "right", "none") for t in ("left", "right", "bilateral", "n/a")}
+    assert [table["left", t] for t in ("left", "right", "bilateral", "n/a")] == ["ipsi", "contra", "bilateral", "n/a"]
+    assert [table["right", t] for t in ("left", "right")] == ["contra", "ipsi"]
+    assert {table["none", t] for t in ("left", "right", "bilateral", "n/a")} == {"n/a"}
+
+
+def test_an_empty_tumor_mask_has_no_distance() -> None:
+    """Neither an empty tumor nor an absent bundle yields a number."""
+    empty = Tumor.of(Volume(array=np.zeros((3, 3, 3), dtype=bool), affine=np.eye(4)))
+    assert np.isnan(bundle_distance(empty, np.ones((3, 3, 3), dtype=bool)).edge_mm)
+    assert np.isnan(bundle_distance(None, None).mean_mm)
+    assert empty.volume_ml == 0

@@ -1,0 +1,94 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shiftkit.analyses.scoring.error_maps import error_places
+from shiftkit.analyses.scoring.findings import bundle_findings
+from shiftkit.images import write_image
+from shiftkit.types import Bundle, Case, Cohort, Predictions, Volume
+
+AF = Bundle(name="AF", hemisphere="left")
+TEMPLATE = np.array([[-70.0, -106, -72], [70, 70, 80]])
+
+
+def person(folder: Path, name: str, shift: float, scale: float, at: tuple[float, float, float]) -> tuple[Case, Case]:
+    """A box-shaped brain, moved and scaled, whose reference lies at a place and whose prediction is empty."""
+    affine = np.diag([4.0 * scale, 4 * scale, 4 * scale, 1])
+    affine[:3, 3] = (TEMPLATE[0] - 12) * scale + shift
+    shape = tuple((np.ceil((TEMPLATE[1] - TEMPLATE[0]) / 4) + 7).astype(int))
+    world = (np.indices(shape).reshape(3, -1).T * 4.0 + TEMPLATE[0] - 12).reshape(*shape, 3)
+    brain = ((world >= TEMPLATE[0]) & (world <= TEMPLATE[1])).all(axis=-1)
+    reference = np.linalg.norm(world - np.array(at), axis=-1) < 10
+    paths: dict[str, Path] = {}
+    for part, array in (("fa", brain), ("reference", reference), ("prediction", np.zeros(shape))):
+        paths[part] = folder / f"{name}-{part}.nii.gz"
+        write_image(Volume(array=array.astype(np.float32), affine=affine), paths[part])
+    common = Case(participant_id=name, images={"fa": paths["fa"]}, masks={AF: paths["reference"]})
+    return common, dataclasses.replace(common, masks={AF: paths["prediction"]})
+
+
+def test_errors_of_moved_and_scaled_brains_meet(tmp_path: Path) -> None:
+    """The same missed bundle in two brains of other place and size is counted twice, at its place in the template."""
+    at = (-40.0, -20.0, 20.0)
+    made = [person(tmp_path, "sub-1", 0.0, 1.0, at), person(tmp_path, "sub-2", 15.0, 0.85, at)]
+    cohort = Cohort(name="c", root=tmp_path, cases=tuple(one for one, _ in made))
+    predicted = Cohort(name="p", root=tmp_path, cases=tuple(one for _, one in made))
+    places = error_places(Predictions(cohort=predicted, model="m", modality="fa"), cohort)[AF]
+    assert places.n == 2 and not places.false.any()
+    both = np.argwhere(places.missed == 2)
+    center = (both @ places.affine[:3, :3].T + places.affine[:3, 3]).mean(axis=0)
+    np.testing.assert_allclose(center, at, atol=5.0)
+    assert len(both) > 0.6 * (places.missed > 0).sum()
+
+
+def scores(n: int = 20) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    far = np.linspace(0, 60, n)
+    common = {"model": "m", "bundle": "AF", "hemisphere": "left", "metric": "dice"}
+    patients = [
+        {**common, "participant_id": f"sub-{i}", "group": "glioma", "tumor_distance_mm": x}
+        | {"value": 0.8 - 0.3 * np.exp(-x / 15) + rng.normal(0, 0.01)}
+        for i, x in enumerate(far)
+    ]
+    controls = [{**common, "participant_id": f"c-{i}", "group": "control", "value": 0.9} for i in range(5)]
+    return pd.DataFrame(patients + controls)
+
+
+def sections() -> pd.DataFrame:
+    rows = [
+        {"participant_id": f"{group}-{i}", "group": group, "bundle": "AF", "hemisphere": "left", "section": s}
+        | {"dice": 0.9 - (0.3 if group == "glioma" and s == 7 else 0.0) - 0.001 * i}
+        for group in ("glioma", "control")
+        for i in range(6)
+        for s in range(1, 11)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_section_with_the_drop_is_named() -> None:
+    """A drop put into section 7 is found there, and the profile's table holds both groups."""
+    _, along = bundle_findings(scores(), sections())[AF]
+    assert "largest in section 7 of 10: 0.30" in along.claim
+    assert along.table is not None and set(along.table["group"]) == {"glioma", "control"}
+    assert along.table["low"].le(along.table["dice"]).all() and along.table["high"].ge(along.table["dice"]).all()
+
+
+def test_the_running_mean_follows_the_points() -> None:
+    """Drawn near and far, the mean lies where the points are, well below the controls near the tumor."""
+    (found,) = bundle_findings(scores())[AF]
+    axes = found.plot()
+    line = next(one for one in axes.get_lines() if one.get_label() == "m")
+    y = np.asarray(line.get_ydata(), dtype=float)
+    assert y[0] == pytest.approx(0.60, abs=0.06) and y[-1] == pytest.approx(0.79, abs=0.03)
+    assert "20 patients" in found.claim and "controls on average 0.90" in found.claim
+
+
+def test_too_few_patients_get_no_band() -> None:
+    """Two patients are drawn without a band, and nothing breaks."""
+    few = scores(2)
+    (found,) = bundle_findings(few)[AF]
+    found.plot()
+    assert found.table is not None and len(found.table) == 2

@@ -1,0 +1,251 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from shiftkit.analyses.scoring.predictions import find_predictions
+from shiftkit.analyses.scoring.study import score
+from shiftkit.bundles import parse_bundle
+from shiftkit.cohorts.folder import load_cohort, mask_path, write_description, write_participants
+from shiftkit.errors import DataError
+from shiftkit.images import write_image
+from shiftkit.types import Bundle, Cohort, Volume
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+LABELS = ("AFleft", "PYTright")
+KEYS = ("sub-1", "sub-2")
+Mask = NDArray[np.bool_]
+
+
+def reference(key: str, label: str) -> Mask:
+    mask = np.zeros((12, 10, 8), dtype=bool)
+    x = 1 if label == "AFleft" else 7
+    mask[x : x + 3, 2 : 6 + KEYS.index(key), 2:5] = True
+    return mask
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    root = tmp_path / "cohort"
+    write_description(root, "cohort")
+    write_participants(root, pd.DataFrame({"participant_id": KEYS, "group": "control"}))
+    for key in KEYS:
+        for label in LABELS:
+            image = Volume(array=reference(key, label), affine=AFFINE)
+            write_image(image, mask_path(root, key, Bundle.parse(label)))
+    return load_cohort(root)
+
+
+def put(path: Path, array: NDArray[np.generic]) -> None:
+    write_image(Volume(array=array, affine=AFFINE), path)
+
+
+def perfect(folder: Path, cohort: Cohort, **options: bool) -> bool:
+    table = score(folder, cohort, metrics=["dice"], **options)  # type: ignore[arg-type]
+    assert len(table) == 4
+    assert table.frame["model"].unique().tolist() == [folder.name]
+    return bool((table.frame["value"] == 1).all())
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "{key}/tractseg_output/bundle_segmentations/{name}.nii.gz",
+        "{key}/bundle_segmentations/{name}.nii.gz",
+        "{key}/{name}.nii.gz",
+    ],
+)
+def test_tractseg_layout(cohort: Cohort, tmp_path: Path, place: str) -> None:
+    """Folders of one file a bundle, under TractSeg's names, with or without its own folders between."""
+    root = tmp_path / "tool"
+    for key in KEYS:
+        put(root / place.format(key=key, name="AF_left"), reference(key, "AFleft"))
+        put(root / place.format(key=key, name="CST_right"), reference(key, "PYTright"))
+        put(root / place.format(key=key, name="CC_1"), reference(key, "PYTright"))
+    assert perfect(root, cohort)
+
+
+def test_tractseg_folder_of_one_participant(cohort: Cohort, tmp_path: Path) -> None:
+    """One participant's folder carries the participant's name, whatever stands between its letters."""
+    for label, name in zip(LABELS, ("AF_left", "CST_right"), strict=True):
+        put(tmp_path / "sub_1" / "bundle_segmentations" / f"{name}.nii.gz", reference("sub-1", label))
+    found = find_predictions(tmp_path / "sub_1")
+    assert list(found.cases) == ["sub_1"]
+    renamed = find_predictions(tmp_path / "sub_1").of(cohort["sub-1"])
+    assert renamed is None  # "sub_1" is not "sub-1": only the prefix "sub-" may be missing
+    (tmp_path / "sub_1").rename(tmp_path / "1")
+    table = score(tmp_path / "1", cohort, metrics=["dice"])
+    assert table.counts() == {"ok": 2, "unavailable": 2}
+
+
+def test_nnunet_label_maps(cohort: Cohort, tmp_path: Path) -> None:
+    """One label map a case; values are named in dataset.json."""
+    root = tmp_path / "nnunet"
+    for key in KEYS:
+        labels = reference(key, "AFleft").astype(np.uint8) + 2 * reference(key, "PYTright").astype(np.uint8)
+        put(root / f"{key}.nii.gz", labels)
+    named = {"background": 0, "AF_left": 1, "CST_right": 2}
+    (root / "dataset.json").write_text(json.dumps({"labels": named, "file_ending": ".nii.gz"}))
+    assert perfect(root, cohort)
+
+
+def test_nnunet_regions_let_bundles_overlap(cohort: Cohort, tmp_path: Path) -> None:
+    """A bundle that is a region is all of its values; the shared value belongs to both bundles."""
+    root = tmp_path / "regions"
+    shared = np.zeros((12, 10, 8), dtype=bool)
+    shared[5, 5, 5] = True
+    for key in KEYS:
+        left, right = (reference(key, label) | shared for label in LABELS)
+        put(mask_path(cohort.root, key, Bundle.parse("AFleft")), left)
+        put(mask_path(cohort.root, key, Bundle.parse("PYTright")), right)
+        put(root / f"{key}.nii.gz", np.select([left & right, left, right], [3, 1, 2], 0).astype(np.uint8))
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "AFleft": [1, 3], "PYTright": [2, 3]}}))
+    assert perfect(root, cohort)
+
+
+def write_nnunet(root: Path, key: str, probabilities: NDArray[np.floating], labels: Mask, **names: object) -> None:
+    """What nnU-Net writes: a label map, and an array (C, Z, Y, X) beside it."""
+    put(root / f"{key}.nii.gz", labels)
+    np.savez_compressed(root / f"{key}.npz", probabilities=probabilities.T)
+    (root / f"{key}.pkl").write_bytes(b"this would be code: it must never be opened")
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **names}}))
+
+
+def softmax_of(key: str) -> NDArray[np.float16]:
+    """Shape (X, Y, Z, 3): 0.7 for the bundle inside of it, 0.4 one voxel around it, less elsewhere."""
+    channels = [reference(key, label) for label in LABELS]
+    bundles = np.stack([np.where(one, 0.7, np.where(np.roll(one, 1, axis=2), 0.4, 0.0)) for one in channels], axis=-1)
+    return np.concatenate([1 - bundles.sum(axis=-1, keepdims=True), bundles], axis=-1).astype(np.float16)
+
+
+def test_nnunet_probabilities(cohort: Cohort, tmp_path: Path) -> None:
+    """The array beside a label map gives Brier scores and thresholds, on the grid of the label map."""
+    root = tmp_path / "nnunet"
+    for key in KEYS:
+        probabilities = softmax_of(key)
+        write_nnunet(root, key, probabilities, probabilities.argmax(-1).astype(np.uint8), AF_left=1, CST_right=2)
+    assert perfect(root, cohort)
+    scores = score(root, cohort, metrics=["brier", "dice"], threshold=0.3).frame
+    brier, dice = (
+        scores[scores["metric"] == name].set_index(["participant_id", "bundle"])["value"] for name in ("brier", "dice")
+    )
+    inside, wider = reference("sub-2", "AFleft"), np.roll(reference("sub-2", "AFleft"), 1, axis=2)
+    assert dice["sub-2", "AF"] == 2 * inside.sum() / (inside.sum() + (inside | wider).sum())
+    errors = 0.3**2 * inside.sum() + 0.4**2 * (wider & ~inside).sum()
+    near = np.linalg.norm((np.argwhere(np.ones(inside.shape))[:, None] - np.argwhere(inside)[None]) * 2.0, axis=2).min(
+        axis=1
+    )
+    assert brier["sub-2", "AF"] == pytest.approx(errors / (near <= 10).sum(), rel=1e-3)
+
+
+def test_nnunet_regions_have_their_own_channels(cohort: Cohort, tmp_path: Path) -> None:
+    """Trained on regions, channels are the regions in the order of dataset.json, without background."""
+    root = tmp_path / "regions"
+    for key in KEYS:
+        left, right = (reference(key, label) for label in LABELS)
+        probabilities = np.stack([np.where(one, 0.9, 0.1) for one in (right, left)], axis=-1).astype(np.float32)
+        labels = (left + 2 * right).astype(np.uint8)
+        write_nnunet(root, key, probabilities, labels, CST_right=[2, 3], AF_left=[1, 3])
+    brier = score(root, cohort, metrics=["brier"]).frame["value"]
+    assert brier.tolist() == pytest.approx([0.01] * 4, rel=1e-4)
+
+
+def test_nnunet_arrays_turned_to_ras_are_turned_back(cohort: Cohort, tmp_path: Path) -> None:
+    """One of nnU-Net's readers turns images to RAS+; the order that fits the label map is found without the pickle."""
+    root, flip = tmp_path / "nnunet", AFFINE @ np.diag([-1.0, -1, 1, 1])
+    for key in KEYS:
+        for label in LABELS:
+            stored = Volume(array=reference(key, label).transpose(1, 0, 2), affine=flip[:, [1, 0, 2, 3]])
+            write_image(stored, mask_path(cohort.root, key, Bundle.parse(label)))
+        own = softmax_of(key).transpose(1, 0, 2, 3)
+        write_nnunet(
+            root, key, own.transpose(1, 0, 2, 3)[::-1, ::-1], own.argmax(-1).astype(np.uint8), AF_left=1, CST_right=2
+        )
+        write_image(Volume(array=own.argmax(-1).astype(np.uint8), affine=flip[:, [1, 0, 2, 3]]), root / f"{key}.nii.gz")
+    scores = score(root, cohort, metrics=["dice"], threshold=0.6).frame
+    assert (scores["value"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "damaged"),
+        (lambda path: path.write_bytes(b""), "damaged"),
+        (lambda path: np.savez(path, probabilities=np.array([{"code": 1}], dtype=object)), "damaged"),
+        (lambda path: np.savez(path, other=np.zeros((3, 8, 10, 12))), "'probabilities'; it does not"),
+        (lambda path: np.savez(path, softmax=np.zeros((3, 7, 10, 12))), "nnU-Net crops them"),
+        (lambda path: np.savez(path, softmax=np.zeros((3, 8, 10, 12), dtype=int)), "must hold fractions"),
+        (lambda path: np.savez(path, softmax=softmax_of("sub-1")[..., [0, 2, 1]].T), "agree in 0%"),
+        (lambda path: np.savez(path, softmax=softmax_of("sub-1")[..., :2].T), "must have a channel 2"),
+    ],
+    ids=["cut", "empty", "pickle", "name", "cropped", "whole numbers", "other prediction", "channels"],
+)
+def test_unusable_arrays_are_refused(damage: Any, message: str, cohort: Cohort, tmp_path: Path) -> None:
+    """Damaged arrays, pickles, cropped ones, and such as contradict the label map are named with a way out."""
+    root = tmp_path / "nnunet"
+    for key in KEYS:
+        probabilities = softmax_of(key)
+        write_nnunet(root, key, probabilities, probabilities.argmax(-1).astype(np.uint8), AF_left=1, CST_right=2)
+    damage(root / "sub-1.npz")
+    with pytest.raises(DataError, match=message) as error:
+        score(root, cohort, metrics=["dice"], threshold=0.5)
+    assert "sub-1.npz" in str(error.value) or "crops" in message
+
+
+def test_one_folder_a_bundle(cohort: Cohort, tmp_path: Path) -> None:
+    """One binary file a case in a folder a bundle, as one nnU-Net a bundle leaves; the prefix may be missing."""
+    root = tmp_path / "binary"
+    for key in KEYS:
+        for label in ("AFleft", "PYT_right"):
+            put(root / label / f"{key.removeprefix('sub-')}.nii.gz", reference(key, label.replace("_", "")))
+    assert perfect(root, cohort)
+
+
+def test_missed_label_in_a_label_map_is_a_missed_bundle(cohort: Cohort, tmp_path: Path) -> None:
+    """A label map without a bundle's value is an empty prediction, which counts as missed."""
+    root = tmp_path / "nnunet"
+    for key in KEYS:
+        put(root / f"{key}.nii.gz", reference(key, "AFleft").astype(np.uint8))
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "AF_left": 1, "CST_right": 2}}))
+    assert score(root, cohort, metrics=["dice"]).counts() == {"ok": 2, "missed": 2}
+
+
+def test_float_masks_with_nan_count_as_outside(cohort: Cohort, tmp_path: Path) -> None:
+    """NaN voxels, which some tools write outside of the brain, are outside."""
+    root = tmp_path / "nan"
+    for key in KEYS:
+        for label in LABELS:
+            array = reference(key, label).astype(np.float32)
+            array[array == 0] = np.nan
+            put(root / label / f"{key}.nii.gz", array)
+    assert perfect(root, cohort)
+
+
+def test_folders_without_a_known_layout_are_refused(cohort: Cohort, tmp_path: Path) -> None:
+    """The message lists the layouts; labels that are not a mapping are refused with the file's name."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"TractSeg's.*nnU-Net's") as error:
+        find_predictions(tmp_path / "empty")
+    assert "participants.tsv" in str(error.value)
+    (tmp_path / "empty" / "dataset.json").write_text('{"labels": ["AF"]}')
+    with pytest.raises(DataError, match=r"dataset\.json must hold"):
+        find_predictions(tmp_path / "empty")
+
+
+def test_names_of_bundles() -> None:
+    """Tools' spellings become the vocabulary's; what is no name is none."""
+    spellings = ("AF_left", "AFleft", "AF-Left", "CST_right", "IFO_left", "CC")
+    assert [str(parse_bundle(name)) for name in spellings] == [
+        "AFleft",
+        "AFleft",
+        "AFleft",
+        "PYTright",
+        "IFOFleft",
+        "CC",
+    ]
+    assert parse_bundle("left") is None
+    assert parse_bundle("a.b") is None

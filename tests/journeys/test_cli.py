@@ -1,0 +1,246 @@
+"""The command line: exit codes that agree with the last line, and errors that say what to do."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shiftkit.catalogue import SCORES, SECTIONS, TABLES
+from shiftkit.cli import main
+from shiftkit.cohorts.folder import image_path, mask_path, write_participants
+from shiftkit.images import write_image
+from shiftkit.tables import read_table
+from shiftkit.types import Bundle, Volume
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_help_answers_without_heavy_imports() -> None:
+    """``--help`` needs neither torch nor pandas, which is what keeps it under half a second."""
+    code = (
+        "import sys; from shiftkit.cli import main; main(['--help']);"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'matplotlib')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["decompose"], ["nonsense"], ["finetune", "--folds", "one"], ["score", "--metric"]])
+def test_wrong_usage_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be parsed is a usage error, and the last line says so."""
+    assert main(words) == 2
+    assert "Usage error" in last_line(capsys)
+
+
+def test_an_unknown_cohort_ends_with_3_and_names_the_known_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message says what was looked for, where, and what to do."""
+    assert main(["decompose", "--model", "reference", "--cohort", "hospitl", "--out", str(tmp_path / "run")]) == 3
+    message = last_line(capsys)
+    assert message.startswith("Error: A cohort is a folder")
+    assert "healthy, glioma" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_is_no_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty folder ends with 3 and one paragraph."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert main(["decompose", "--model", "reference", "--cohort", str(empty), "--out", str(tmp_path / "run")]) == 3
+    assert "participants.tsv" in last_line(capsys)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that holds something is refused unless --resume is given, and keeps what it holds."""
+    (tmp_path / "mine.txt").write_text("precious")
+    scores = tmp_path / "scores.tsv"
+    scores.write_text("a\tb\n")
+    assert main(["decompose", "--scores", str(scores), "--out", str(tmp_path)]) in (2, 3)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_a_table_without_its_columns_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A score table that is none ends with 3 and names every missing column."""
+    scores = tmp_path / "scores.tsv"
+    scores.write_text("participant_id\tvalue\nsub-1\t0.5\n")
+    assert main(["decompose", "--scores", str(scores), "--out", str(tmp_path / "run")]) == 3
+    message = last_line(capsys)
+    assert "'group' is missing" in message
+    assert "'tumor_distance_mm' is missing" in message
+
+
+def test_a_pickle_is_refused_with_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A .pth file is never opened; the message says how to convert it."""
+    pickled = tmp_path / "model.pth"
+    pickled.write_bytes(b"\x80\x04.")
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    assert main(["predict", "--model", str(pickled), "--cohort", str(cohort), "--out", str(tmp_path / "p")]) == 3
+    assert "safetensors" in last_line(capsys)
+
+
+def test_an_unknown_key_in_the_configuration_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelled setting is not ignored."""
+    config = tmp_path / "c.toml"
+    config.write_text("[decompose]\nbootstraps = 5\n")
+    words = [
+        "decompose",
+        "--model",
+        "reference",
+        "--cohort",
+        "x",
+        "--out",
+        str(tmp_path / "r"),
+        "--config",
+        str(config),
+    ]
+    assert main(words) == 2
+    assert "bootstraps" in last_line(capsys)
+
+
+def test_an_internal_error_is_one_line_without_v(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug ends with 1 and one line; -v adds the traceback."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr("shiftkit.names.find_cohort", broken)
+    assert main(["check", "anything"]) == 1
+    first = capsys.readouterr().err
+    assert "broken on purpose" in first
+    assert "Traceback" not in first
+    assert main(["check", "anything", "-v"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C says that what is finished is kept."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shiftkit.names.find_cohort", interrupted)
+    assert main(["check", "anything"]) == 130
+    assert "--resume" in last_line(capsys)
+
+
+def test_validate_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The recovery study says how many targets were met and leaves a table with a data dictionary."""
+    words = ["validate", "--replicates", "10", "--cell", "0.05 Dice", "--jobs", "1", "--out", str(tmp_path)]
+    assert main(words) == 0
+    assert "of 2 targets met" in capsys.readouterr().out
+    table = read_table(tmp_path / "tables" / "validation.tsv", TABLES["validation"])
+    assert set(table["property"]) == {"power of the tumor test"}
+    assert (tmp_path / "tables" / "validation.json").is_file()
+    assert main(["validate", "--cell", "no such cell"]) == 2
+
+
+AF = Bundle.parse("AFleft")
+DAMAGE = {
+    "truncated gzip": lambda content: content[: len(content) // 2],
+    "zero bytes": lambda _: b"",
+    "wrong magic": lambda content: _with_header(content, 344, b"xyz\0"),
+    "absurd dimensions": lambda content: _with_header(content, 42, b"\xff\x7f" * 3),
+}
+
+
+def _with_header(content: bytes, field: int, value: bytes) -> bytes:
+    plain = bytearray(gzip.decompress(content))
+    plain[field : field + len(value)] = value
+    return gzip.compress(bytes(plain))
+
+
+def write_tubes(root: Path, shift: int = 0, space: str = "") -> Path:
+    """A participant with one bundle that runs from back to front, and an FA map."""
+    array = np.zeros((12, 30, 12), dtype=np.float32)
+    array[2:6, 4 + shift : 24 + shift, 4:8] = 1
+    volume = Volume(array=array, affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    for path in (mask_path(root, "sub-1", AF), image_path(root, "sub-1", "fa")):
+        write_image(volume, path.with_name(path.name.replace("sub-1_", f"sub-1_{space}")))
+    write_participants(root, pd.DataFrame({"participant_id": ["sub-1"], "group": ["control"]}))
+    return root
+
+
+def test_score_writes_sections_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``score --sections`` writes a second table, which reads back, with its data dictionary."""
+    truth, guess = write_tubes(tmp_path / "truth"), write_tubes(tmp_path / "guess", shift=2)
+    words = ["--predictions", str(guess), "--cohort", str(truth), "--jobs", "1"]
+    tables = ["--out", str(tmp_path / "scores.tsv"), "--sections", str(tmp_path / "sections.tsv"), "--n-sections", "5"]
+    assert main(["score", *words, *tables]) == 0
+    sections = read_table(tmp_path / "sections.tsv", SECTIONS)
+    assert sections["section"].tolist() == [1, 2, 3, 4, 5]
+    assert sections["dice"].iloc[0] < 0.75 < 0.95 < sections["dice"].iloc[1]
+    assert "section" in json.loads((tmp_path / "sections.json").read_text())
+    assert str(tmp_path / "sections.tsv") in capsys.readouterr().out
+
+
+def test_a_filter_file_settles_what_is_ambiguous(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two files for one thing end with 3 and the way out; with ``--bids-filter-file`` the right one is scored."""
+    guess, truth = write_tubes(tmp_path / "guess"), tmp_path / "truth"
+    for space, shift in (("ACPC", 0), ("MNI", 4)):
+        write_tubes(truth, shift, f"space-{space}_")
+    words = ["score", "--predictions", str(guess), "--cohort", str(truth), "--out", str(tmp_path / "scores.tsv")]
+    assert main([*words, "--jobs", "1"]) == 3
+    assert "choose with a filter file" in last_line(capsys)
+    wanted = tmp_path / "filter.json"
+    for space, dice in (("ACPC", 1.0), ("MNI", 0.8)):
+        wanted.write_text(json.dumps({"image": {"space": space}, "mask": {"space": space}}))
+        assert main([*words, "--jobs", "1", "--metric", "dice", "--bids-filter-file", str(wanted)]) == 0
+        assert read_table(tmp_path / "scores.tsv", SCORES)["value"].tolist() == pytest.approx([dice])
+    wanted.write_text("[]")
+    assert main([*words, "--bids-filter-file", str(wanted)]) == 2
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_corrupt_file_ends_with_3_and_leaves_nothing(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """check, score and import name the file in one line, without a traceback, a table or a part of a cohort."""
+    cohort, guess = write_tubes(tmp_path / "cohort"), write_tubes(tmp_path / "guess")
+    damaged = mask_path(cohort, "sub-1", AF)
+    damaged.write_bytes(DAMAGE[damage](damaged.read_bytes()))
+    foreign = tmp_path / "foreign" / "s1" / "bundle_segmentations" / "AF_left.nii.gz"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(damaged.read_bytes())
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for words in (
+        ["check", str(cohort), "--jobs", "1"],
+        [
+            "score",
+            "--predictions",
+            str(guess),
+            "--cohort",
+            str(cohort),
+            "--out",
+            str(tmp_path / "s.tsv"),
+            "--jobs",
+            "1",
+        ],
+        [
+            "score",
+            "--predictions",
+            str(cohort),
+            "--cohort",
+            str(guess),
+            "--out",
+            str(tmp_path / "s.tsv"),
+            "--jobs",
+            "1",
+        ],
+        ["import", "tractseg", str(tmp_path / "foreign"), str(tmp_path / "imported")],
+    ):
+        assert main(words) == 3
+        told = capsys.readouterr()
+        assert told.err.strip().splitlines()[-1].startswith("Error: ")
+        assert "AF_left.nii.gz" in told.err + told.out or damaged.name in told.err + told.out
+        assert "Traceback" not in told.err + told.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -1,0 +1,98 @@
+"""Deformation as a part of the main job."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shiftkit import cohorts
+from shiftkit.catalogue import DEFORMATION, DEFORMATION_RELATION
+from shiftkit.cli import main
+from shiftkit.config import Decompose
+from shiftkit.images import write_image
+from shiftkit.pipeline.inputs import Inputs
+from shiftkit.pipeline.studies import further_findings
+from shiftkit.runs import Run
+from shiftkit.tables import read_table
+from shiftkit.types import Bundle, Cohort, Volume
+
+BUNDLE = Bundle.parse("AFleft")
+
+
+def tube(push_mm: float) -> Volume:
+    """A bundle along y, its middle pushed along x; 2.5 mm voxels."""
+    affine = np.diag([2.5, 2.5, 2.5, 1.0])
+    x, y, z = np.meshgrid(*(np.arange(n) * 2.5 for n in (20, 24, 14)), indexing="ij")
+    inside = np.hypot(x - 20 - push_mm * np.exp(-(((y - 30) / 10) ** 2)), z - 17) < 6
+    return Volume(array=inside & (np.abs(y - 30) < 24), affine=affine)
+
+
+def write(folder: Path, group: str, pushes_mm: dict[str, float]) -> Cohort:
+    for key, push_mm in pushes_mm.items():
+        write_image(tube(push_mm), cohorts.mask_path(folder, key, BUNDLE))
+    rows = pd.DataFrame({"participant_id": list(pushes_mm), "group": group, "tumor_side": "left"})
+    cohorts.write_participants(folder, rows)
+    return cohorts.load_cohort(folder)
+
+
+def score(key: str, group: str, model: str, value: float, distance_mm: float) -> dict[str, object]:
+    return {
+        "participant_id": key,
+        "cohort": group,
+        "group": group,
+        "model": model,
+        "modality": "fa",
+        "bundle": BUNDLE.name,
+        "hemisphere": BUNDLE.hemisphere,
+        "side": "ipsi",
+        "metric": "dice",
+        "value": value,
+        "unit": "1",
+        "status": "ok",
+        "tumor_distance_mm": distance_mm,
+    }
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    """Six patients pushed by 1 to 11 mm, three controls."""
+    patients = write(tmp_path / "glioma", "glioma", {f"sub-g{i}": 1.0 + 2 * i for i in range(6)})
+    controls = write(tmp_path / "healthy", "control", {f"sub-h{i}": float(i - 1) for i in range(3)})
+    model = cast(Any, SimpleNamespace(name="source"))
+    return Inputs(model=model, patients=patients, controls=controls, seen=())
+
+
+def test_the_main_job_relates_deformation_to_the_drop_before_and_after(inputs: Inputs, tmp_path: Path) -> None:
+    """The drop grows with the push and fine-tuning lifts every patient alike: slope shown, no change of it."""
+    rows = [score(f"sub-h{i}", "control", "source", 0.8, np.nan) for i in range(3)]
+    for i in range(6):
+        rows.append(score(f"sub-g{i}", "glioma", "source", 0.75 - 0.05 * i, 20.0 - 3 * i))
+        rows.append(score(f"sub-g{i}", "glioma", "tuned", 0.80 - 0.05 * i, 20.0 - 3 * i))
+    run = Run.open(tmp_path / "run", resume=False)
+    options = Decompose(include=("deformation",), jobs=1, n_bootstrap=200)
+    found = {one.key: one for one in further_findings(run, inputs, (), pd.DataFrame(rows), options, None)}
+    assert list(found) == ["deformation", "deformation-profiles", "deformation-relation"]
+    assert found["deformation-relation"].figure is not None
+    relation = read_table(run.root / "tables" / "deformation_relation.tsv", DEFORMATION_RELATION)
+    values = relation.set_index(["quantity", "model"])
+    assert values.loc[("slope", "source"), "low"] > 0
+    assert values.loc[("slope_change", "tuned"), "value"] == pytest.approx(0, abs=1e-9)
+    assert values.loc[("distance", "n/a"), "value"] == pytest.approx(-1)
+    assert (relation["status"] == "exploratory").all()
+    table = read_table(run.root / "tables" / "deformation.tsv", DEFORMATION)
+    pushed = table[table["group"] == "glioma"].sort_values("participant_id")["v_norm_mm"]
+    assert pushed.is_monotonic_increasing
+
+
+def test_scores_without_images_say_that_deformation_cannot_be_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--include with --scores is a usage error, not silence."""
+    table = tmp_path / "scores.tsv"
+    table.write_text("participant_id\n")
+    words = ["--scores", str(table), "--include", "deformation", "--out", str(tmp_path / "run")]
+    assert main(["decompose", *words]) == 2
+    assert "needs images" in capsys.readouterr().err

@@ -1,0 +1,249 @@
+"""The main job on a small phantom: files, statuses, resuming, and inputs that do not fit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import shiftkit as sk
+from shiftkit.catalogue import TABLES
+from shiftkit.cli import main
+from shiftkit.config import Decompose
+from shiftkit.errors import DataError
+from shiftkit.pipeline import decompose_cohort, gather
+from shiftkit.tables import read_table
+
+pytestmark = pytest.mark.slow
+FAST = Decompose(n_bootstrap=200, n_permutations=199, jobs=1, sensitivity=False)
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six controls and six patients at 5 mm; the seed is not the built-in one, so the model has seen nobody."""
+    root = tmp_path_factory.mktemp("phantom")
+    sk.phantom(root, n_healthy=6, n_glioma=6, spacing_mm=5, seed=7)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    decompose_cohort(out=out, model="reference", cohort=cohorts / "glioma", reference=cohorts / "healthy", options=FAST)
+    return out
+
+
+def test_a_run_holds_what_the_contract_names(run: Path) -> None:
+    """Report, configuration, record, tables with dictionaries; every table passes its own schema."""
+    for name in ("report.html", "config.toml", "run.json", "logs/failed.tsv", "CITATION.md", "CITATION.bib"):
+        assert (run / name).is_file(), name
+    for name in ("scores", "decomposition", "recovery", "sensitivity", "shells"):
+        path = run / "tables" / f"{name}.tsv"
+        read_table(path, TABLES[name])
+        assert path.with_suffix(".json").is_file()
+
+
+def test_every_participant_and_bundle_is_scored(run: Path) -> None:
+    """Twelve participants, ten bundles, one row each; patients have distances, controls have none."""
+    scores = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
+    assert len(scores) == 120
+    assert scores[scores["group"] == "glioma"]["tumor_distance_mm"].notna().all()
+    assert scores[scores["group"] == "control"]["tumor_distance_mm"].isna().all()
+    assert set(scores["seen"]) == {"no"}
+
+
+def test_the_report_says_what_the_checks_of_the_images_found(run: Path) -> None:
+    """Patients and controls were checked; the report gives the counts of each."""
+    told = {one["key"]: one["claim"] for one in json.loads((run / "report.json").read_text())["findings"]}
+    assert "6 participants look sound; 0 with errors" in told["check-patients"]
+    assert "6 participants look sound; 0 with errors" in told["check-controls"]
+
+
+def test_the_record_names_versions_digests_and_the_verdict_but_no_place(run: Path, cohorts: Path) -> None:
+    """run.json can be shared: it has digests and versions, and no absolute path."""
+    text = (run / "run.json").read_text()
+    record = json.loads(text)
+    assert {"shiftkit", "packages", "inputs", "seeds", "verdict", "started"} <= set(record)
+    assert len(record["inputs"]["model"]) == 64
+    for file in ("run.json", "config.toml", "report.html"):
+        assert str(cohorts.parent) not in (run / file).read_text()
+
+
+def test_the_report_is_made_again_with_the_same_bytes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``report`` needs no cohort named and estimates nothing; every page and drawing comes out as it was."""
+    pages = [*run.glob("*.html"), *run.glob("reports/*.html"), *run.glob("figures/*.svg"), *run.glob("CITATION.*")]
+    before = {path: path.read_bytes() for path in pages}
+    assert len(list(run.glob("reports/bundle-*.html"))) == 10
+    assert main(["report", str(run)]) == 0
+    assert {path: path.read_bytes() for path in pages} == before
+
+
+def test_a_run_compared_with_itself_differs_in_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``compare`` gives a difference of zero, no setting that differs, and a page; ``cite`` prints its numbers."""
+    assert main(["compare", str(run), str(run), "--out", str(tmp_path / "comparison.html")]) == 0
+    assert "scores +0.000 [+0.000, +0.000] Dice" in capsys.readouterr().out
+    assert "Settings, versions and input are the same." in (tmp_path / "comparison.html").read_text()
+    assert main(["cite", str(run)]) == 0
+    told = capsys.readouterr().out
+    assert (run / "CITATION.md").read_text() in told and "@software{shiftkit," in told
+
+
+def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, tmp_path: Path) -> None:
+    """Half of the predictions and no tables: --resume gives every table again, to the byte."""
+    broken = tmp_path / "run"
+    shutil.copytree(run, broken)
+    shutil.rmtree(broken / "tables")
+    (broken / "run.json").unlink()
+    for folder in sorted((broken / "predictions" / "patients").glob("sub-*"))[3:]:
+        shutil.rmtree(folder)
+    decompose_cohort(
+        out=broken,
+        model="reference",
+        cohort=cohorts / "glioma",
+        reference=cohorts / "healthy",
+        options=FAST,
+        resume=True,
+    )
+    for path in sorted((run / "tables").iterdir()):
+        assert path.read_bytes() == (broken / "tables" / path.name).read_bytes(), path.name
+
+
+def test_scores_alone_give_the_same_regression(run: Path, tmp_path: Path) -> None:
+    """--scores needs no images and gives the numbers that the images gave; what needs images is absent."""
+    words = ["decompose", "--scores", str(run / "tables" / "scores.tsv"), "--out", str(tmp_path / "again")]
+    assert main([*words, "--bootstrap", "200", "--permutations", "199", "-q"]) == 0
+    first, again = (
+        read_table(folder / "tables" / "decomposition.tsv", TABLES["decomposition"])
+        for folder in (run, tmp_path / "again")
+    )
+    first = first[first["method"] != "shell"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, again[again["method"] != "shell"].reset_index(drop=True))
+    assert "could not be checked" in (tmp_path / "again" / "report.html").read_text()
+
+
+def test_a_run_is_replayed_from_its_record(
+    run: Path, cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--config run.json takes that run's settings and gives its numbers; with other inputs it ends, naming them."""
+    words = ["decompose", "--config", str(run / "run.json"), "--model", "reference", "-q"]
+    words += ["--reference", str(cohorts / "healthy"), "--cohort"]
+    assert main([*words, str(cohorts / "glioma"), "--out", str(tmp_path / "again")]) == 0
+    for name in ("scores.tsv", "decomposition.tsv", "shells.tsv"):
+        assert (run / "tables" / name).read_bytes() == (tmp_path / "again" / "tables" / name).read_bytes()
+    shutil.copytree(cohorts / "glioma", tmp_path / "other")
+    frame = pd.read_csv(tmp_path / "other" / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+    frame.iloc[1:].to_csv(tmp_path / "other" / "participants.tsv", sep="\t", index=False)
+    shutil.rmtree(tmp_path / "other" / frame["participant_id"].iloc[0])
+    assert main([*words, str(tmp_path / "other"), "--out", str(tmp_path / "third")]) == 3
+    assert "what differs is: patients" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+
+
+def test_scores_of_several_models_need_the_name_of_the_source(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a table with two models the one named is the source and the other counts as fine-tuned; unnamed it ends."""
+    frame = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
+    better = frame.assign(model="tuned", value=1 - 0.5 * (1 - frame["value"]))
+    pd.concat([frame, better]).to_csv(tmp_path / "both.tsv", sep="\t", index=False, na_rep="n/a")
+    words = ["decompose", "--scores", str(tmp_path / "both.tsv"), "--bootstrap", "200", "--permutations", "199", "-q"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 2
+    assert "holds scores of reference, tuned" in capsys.readouterr().err
+    assert main([*words, "--model", "reference", "--out", str(tmp_path / "b")]) == 0
+    recovery = read_table(tmp_path / "b" / "tables" / "recovery.tsv", TABLES["recovery"])
+    assert set(recovery["model"]) == {"tuned"}
+
+
+def test_target_controls_split_the_systematic_part(cohorts: Path, tmp_path: Path) -> None:
+    """Healthy people scanned like the patients are predicted and scored too, and their part is tabled."""
+    sk.phantom(tmp_path / "more", n_healthy=4, n_glioma=0, spacing_mm=5, seed=8, source="target")
+    out = tmp_path / "run"
+    decompose_cohort(
+        out=out,
+        model="reference",
+        cohort=cohorts / "glioma",
+        reference=cohorts / "healthy",
+        target_controls=_renamed(tmp_path / "more" / "healthy", "target"),
+        options=FAST,
+    )
+    scores = read_table(out / "tables" / "scores.tsv", TABLES["scores"])
+    assert scores.groupby("group")["participant_id"].nunique().to_dict() == {
+        "control": 6,
+        "glioma": 6,
+        "target_control": 4,
+    }
+    table = read_table(out / "tables" / "decomposition.tsv", TABLES["decomposition"])
+    assert {"acquisition", "disease"} <= set(table["component"])
+
+
+def _renamed(root: Path, prefix: str) -> Path:
+    """The same cohort under other participant names."""
+    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
+        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
+    table = root / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
+    return root
+
+
+def test_controls_that_the_model_has_seen_are_left_out_by_their_images(cohorts: Path, tmp_path: Path) -> None:
+    """A renamed copy of a training image is recognized; if nobody is left, the message says what to do."""
+    model = sk.load_model("reference")
+    import dataclasses
+
+    from shiftkit.segmentation.network.checkpoints import save_model
+    from shiftkit.segmentation.training.recipes import digests
+
+    healthy = sk.load_cohort(cohorts / "healthy")
+    some = {f"renamed-{key}": digest for key, digest in digests(healthy.cases[:4], "peaks").items()}
+    save_model(dataclasses.replace(model, participants=some), tmp_path / "some")
+    inputs = gather(tmp_path / "some", cohorts / "glioma", cohorts / "healthy")
+    assert (len(inputs.controls), len(inputs.seen)) == (2, 4)
+    save_model(dataclasses.replace(model, participants=digests(healthy.cases, "peaks")), tmp_path / "all")
+    with pytest.raises(DataError, match=r"has not seen.*--folds"):
+        gather(tmp_path / "all", cohorts / "glioma", cohorts / "healthy")
+
+
+def test_a_missing_modality_ends_with_3(cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cohort without peaks cannot be segmented by a model that reads peaks."""
+    bare = tmp_path / "bare"
+    shutil.copytree(cohorts / "glioma", bare)
+    for path in bare.rglob("*peaks*"):
+        path.unlink()
+    words = ["predict", "--model", "reference", "--cohort", str(bare), "--out", str(tmp_path / "p"), "-q"]
+    assert main(words) == 3
+    assert "peaks" in capsys.readouterr().err
+
+
+def test_a_model_for_other_bundles_ends_with_5(
+    cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cohort with masks of bundles that the model does not know is a mismatch, with both lists named."""
+    other = tmp_path / "other"
+    shutil.copytree(cohorts / "glioma", other)
+    for path in other.rglob("*_mask.nii.gz"):
+        if "tumor" not in path.name and "core" not in path.name:
+            path.unlink() if "AFleft" not in path.name else path.rename(
+                path.with_name(path.name.replace("AFleft", "UFleft"))
+            )
+    words = ["decompose", "--model", "reference", "--cohort", str(other), "--reference", str(cohorts / "healthy")]
+    assert main([*words, "--out", str(tmp_path / "run"), "-q"]) == 5
+    message = capsys.readouterr().err
+    assert "UFleft" in message
+    assert "AFleft" in message
+
+
+def test_finetuning_and_comparing_end_to_end(cohorts: Path, tmp_path: Path) -> None:
+    """Two folds, decoder only: out-of-fold predictions of everyone, and a recovery table."""
+    words = ["--cohort", str(cohorts / "glioma"), "--reference", str(cohorts / "healthy"), "--model", "reference"]
+    tuned = tmp_path / "tuned"
+    assert main(["finetune", *words, "--folds", "2", "--out", str(tuned), "-q"]) == 0
+    out = tmp_path / "run"
+    more = ["--bootstrap", "200", "--permutations", "199"]
+    assert main(["decompose", *words, "--finetuned", str(tuned), "--out", str(out), *more, "-q"]) == 0
+    recovery = read_table(out / "tables" / "recovery.tsv", TABLES["recovery"])
+    assert set(recovery["component"]) == {"total", "systematic", "tumor", "forgetting"}
+    assert set(recovery["strategy"]) == {"decoder"}

@@ -1,0 +1,1 @@
+"""Makers that tests share: cohorts, score tables, models and reports."""

@@ -1,0 +1,276 @@
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shiftkit.bundles import TRACTSEG_ORDER
+from shiftkit.cohorts.peaks import load_peaks
+from shiftkit.errors import ConfigError, DataError
+from shiftkit.images import read_image, read_mask, write_image
+from shiftkit.importers import BUNDLE_NAMES, bundle_from_name, import_cohort
+from shiftkit.importers.hcp105 import GRID_AFFINE, GRID_SHAPE
+from shiftkit.importers.streamlines import read_streamlines, streamline_mask
+from shiftkit.types import Bundle, Volume
+
+GRID = np.array([[-2.0, 0, 0, 20], [0, 2, 0, -20], [0, 0, 2, -20], [0, 0, 0, 1]])
+LINE = np.array([[-10.0, -8, 0], [10, 8, 4]], dtype=np.float32)
+
+
+def volume(array: np.ndarray) -> Volume:
+    return Volume(array=array, affine=GRID)
+
+
+def image(path: Path, value: float = 1.0) -> None:
+    write_image(volume(np.full((20, 20, 20), value, dtype=np.float32)), path)
+
+
+def mask(path: Path, place: int = 5) -> None:
+    array = np.zeros((20, 20, 20), dtype=np.uint8)
+    array[place : place + 4, 5:15, 8:10] = 1
+    write_image(volume(array), path)
+
+
+def trk(path: Path, *streamlines: np.ndarray, affine: np.ndarray = GRID, shape: tuple[int, ...] = (20, 20, 20)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = nib.streamlines.trk.TrkFile.create_empty_header()
+    header["voxel_to_rasmm"] = affine
+    header["voxel_sizes"] = np.linalg.norm(affine[:3, :3], axis=0)
+    header["dimensions"] = shape
+    header["voxel_order"] = "".join(nib.aff2axcodes(affine))
+    tractogram = nib.streamlines.Tractogram(list(streamlines), affine_to_rasmm=np.eye(4))
+    nib.streamlines.save(nib.streamlines.trk.TrkFile(tractogram, header), str(path))
+
+
+def labels(cohort_case) -> set[str]:
+    return {bundle.label for bundle in cohort_case.masks}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_traversal_marks_what_dense_sampling_marks(seed: int) -> None:
+    """No voxel that a dense sampling of the line enters is missed, and none is marked that the line stays away from."""
+    rng = np.random.default_rng(seed)
+    line = rng.uniform(-25, 25, (4, 3))
+    found = streamline_mask(line, np.array([4]), GRID, (20, 20, 20)).array
+    t = np.linspace(0, 1, 4000)[:, None]
+    dense = np.concatenate([a + t * (b - a) for a, b in pairwise(line)])
+    index = (dense - GRID[:3, 3]) @ np.linalg.inv(GRID[:3, :3]).T
+    nearest = np.floor(index + 0.5).astype(int)
+    within = ((nearest >= 0) & (nearest < 20)).all(axis=1)
+    sampled = np.zeros_like(found)
+    sampled[tuple(nearest[within].T)] = True
+    assert not (sampled & ~found).any()
+    for voxel in np.argwhere(found & ~sampled):  # the line only grazes these
+        assert np.abs(index - voxel).max(axis=1).min() < 0.5 + 0.02
+
+
+def test_long_segments_leave_no_gap() -> None:
+    """Two points forty voxels apart mark a connected line, not two voxels."""
+    line = np.array([[-19.0, -17, -15], [17, 15, 16]])
+    found = streamline_mask(line, np.array([2]), GRID, (20, 20, 20)).array
+    from scipy import ndimage
+
+    assert found.sum() > 40
+    assert ndimage.label(found)[1] == 1  # faces only: a traversal never jumps over an edge
+
+
+@pytest.mark.parametrize(
+    "name", sorted({"AF_left", "CST_right", "IFO_left", "IFOF_R", "ILF_L", "PYT_right", "OR_left"})
+)
+def test_names_are_mapped_by_the_table(name: str) -> None:
+    """A data set's name becomes the table's name, with its side."""
+    bundle = bundle_from_name(name)
+    assert bundle is not None
+    assert bundle.name == BUNDLE_NAMES[name.rsplit("_", 1)[0]]
+    assert bundle.hemisphere == {"l": "left", "r": "right"}[name.rsplit("_", 1)[1][0].lower()]
+
+
+def test_no_two_tractseg_bundles_share_a_name() -> None:
+    """The 72 bundles of TractSeg stay 72, with names that fit into file names."""
+    found = {bundle_from_name(name) for name in TRACTSEG_ORDER}
+    assert len(found) == 72
+    assert all(bundle is not None and Bundle.parse(bundle.label) == bundle for bundle in found)
+
+
+def test_tractseg_single_masks(tmp_path: Path) -> None:
+    """A TractSeg folder gives peaks without NaN, with a sidecar, and bundles under their common names."""
+    subject = tmp_path / "in" / "subject_7"
+    peaks = np.ones((20, 20, 20, 9), dtype=np.float32)
+    peaks[0] = np.nan
+    write_image(volume(peaks), subject / "peaks.nii.gz")
+    for name in ("AF_left", "CST_right", "IFO_left"):
+        mask(subject / "bundle_segmentations" / f"{name}.nii.gz")
+    cohort = import_cohort("tractseg", tmp_path / "in", tmp_path / "out", group="target_control")
+    case = cohort["sub-subject7"]
+    assert case.group == "target_control"
+    assert labels(case) == {"AFleft", "PYTright", "IFOFleft"}
+    loaded = load_peaks(case)
+    assert (loaded.array[0] == 0).all() and (loaded.array[1:] == 1).all()
+    assert import_cohort("tractseg", subject, tmp_path / "one").cases[0].participant_id == "sub-subject7"
+
+
+def test_tractseg_one_file(tmp_path: Path) -> None:
+    """Channels of the one-file output become the bundles of TractSeg's order."""
+    stacked = np.zeros((6, 6, 6, 72), dtype=np.uint8)
+    for channel in range(72):
+        stacked.reshape(-1, 72)[channel, channel] = 1
+    write_image(volume(stacked), tmp_path / "in" / "s1" / "tractseg_output" / "bundle_segmentations.nii.gz")
+    case = import_cohort("tractseg", tmp_path / "in", tmp_path / "out").cases[0]
+    assert len(case.masks) == 72
+    at = TRACTSEG_ORDER.index("CST_left")
+    assert np.flatnonzero(read_mask(case.masks[Bundle.parse("PYTleft")]).array.ravel()).tolist() == [at]
+
+
+def test_tractoinferno(tmp_path: Path) -> None:
+    """Sets become splits, maps modalities, and streamlines masks on the grid of the maps."""
+    for name, subject in (("trainset", "sub-1001"), ("testset", "sub-1002")):
+        folder = tmp_path / "in" / "derivatives" / name / subject
+        image(folder / "anat" / f"{subject}__T1w.nii.gz", 2)
+        image(folder / "dti" / f"{subject}__fa.nii.gz", 0.5)
+        trk(folder / "tractography" / f"{subject}__AF_L.trk", LINE)
+        trk(folder / "tractography" / f"{subject}__PYT_R.trk", LINE, LINE[::-1] + 2)
+    cohort = import_cohort("tractoinferno", tmp_path / "in", tmp_path / "out")
+    assert [case.attributes["split"] for case in cohort] == ["train", "test"]
+    case = cohort["sub-1001"]
+    assert set(case.images) == {"t1w", "fa"} and labels(case) == {"AFleft", "PYTright"}
+    expected = streamline_mask(LINE.astype(float), np.array([2]), GRID, (20, 20, 20)).array
+    np.testing.assert_array_equal(read_mask(case.masks[Bundle.parse("AFleft")]).array, expected)
+
+
+def test_brainptm(tmp_path: Path) -> None:
+    """Four tracts become four masks, cases without CST stay, and raw diffusion comes along for `prepare`."""
+    for case, tracts in (
+        ("case_1", ("CST_left", "CST_right", "OR_left", "OR_right")),
+        ("case_2", ("OR_left", "OR_right")),
+    ):
+        folder = tmp_path / "in" / case
+        image(folder / "T1.nii.gz", 3)
+        image(folder / "brain_mask.nii.gz")
+        write_image(volume(np.ones((20, 20, 20, 4), dtype=np.float32)), folder / "Diffusion.nii.gz")
+        (folder / "Diffusion.bval").write_text("0 1000 1000 1000\n")
+        (folder / "Diffusion.bvec").write_text("0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+        for tract in tracts:
+            mask(folder / f"{tract}.nii.gz")
+    cohort = import_cohort("brainptm", tmp_path / "in", tmp_path / "out", group="glioma")
+    assert labels(cohort["sub-case1"]) == {"PYTleft", "PYTright", "ORleft", "ORright"}
+    assert labels(cohort["sub-case2"]) == {"ORleft", "ORright"}
+    raw = {path.name for path in (tmp_path / "out" / "sub-case1" / "dwi").iterdir()}
+    assert {"sub-case1_dwi.nii.gz", "sub-case1_dwi.bval", "sub-case1_dwi.bvec"} <= raw
+
+
+def test_hcp105_with_legacy_headers(tmp_path: Path) -> None:
+    """Version 1 headers without an affine land on HCP's grid, where version 2 headers of the same line land too."""
+    line = np.array([[-30.0, -20, 10], [-28, 15, 12]], dtype=np.float32)
+    new = tmp_path / "in" / "599469" / "tracts" / "AF_left.trk"
+    trk(new, line, affine=GRID_AFFINE, shape=GRID_SHAPE)
+    content = bytearray(new.read_bytes())
+    content[440:504] = bytes(64)  # the affine
+    content[992:996] = (1).to_bytes(4, "little")  # the version
+    old = new.with_name("IFO_right.trk")
+    old.write_bytes(bytes(content))
+    case = import_cohort("hcp105", tmp_path / "in", tmp_path / "out")["sub-599469"]
+    masks = {bundle.label: read_mask(path) for bundle, path in case.masks.items()}
+    assert set(masks) == {"AFleft", "IFOFright"}
+    assert masks["AFleft"].shape == GRID_SHAPE
+    np.testing.assert_array_equal(masks["AFleft"].array, masks["IFOFright"].array)
+    np.testing.assert_allclose(masks["IFOFright"].affine, GRID_AFFINE)
+    expected = streamline_mask(line.astype(float), np.array([2]), GRID_AFFINE, GRID_SHAPE).array
+    np.testing.assert_array_equal(masks["AFleft"].array, expected)
+
+
+def test_brats_labels(tmp_path: Path) -> None:
+    """All labels make up the tumor by default, chosen ones if asked; the core leaves edema out."""
+    array = np.zeros((20, 20, 20), dtype=np.uint8)
+    array[5:7], array[7:10], array[10:11] = 1, 2, 4
+    folder = tmp_path / "in" / "BraTS20_Training_001"
+    write_image(volume(array), folder / "BraTS20_Training_001_seg.nii.gz")
+    image(folder / "BraTS20_Training_001_t1.nii.gz")
+    image(folder / "BraTS20_Training_001_t1ce.nii.gz", 9)
+    case = import_cohort("brats", tmp_path / "in", tmp_path / "all", group="glioma").cases[0]
+    assert case.tumor is not None and case.tumor_core is not None
+    np.testing.assert_array_equal(read_mask(case.tumor).array, array > 0)
+    np.testing.assert_array_equal(read_mask(case.tumor_core).array, np.isin(array, (1, 4)))
+    assert read_image(case.images["t1w"]).array.max() == 1
+    assert case.number("tumor_volume_ml") == pytest.approx((array > 0).sum() * 8 / 1000, abs=0.05)
+    some = import_cohort("brats", tmp_path / "in", tmp_path / "some", group="glioma", tumor_labels=(1, 4)).cases[0]
+    assert some.tumor is not None
+    np.testing.assert_array_equal(read_mask(some.tumor).array, np.isin(array, (1, 4)))
+
+
+def test_real_bundles_of_dipy(tmp_path: Path) -> None:
+    """The minimal bundles inside DIPY's package import, and every streamline point lies in its mask."""
+    import dipy.data
+
+    archive = Path(dipy.data.__file__).parent / "files" / "minimal_bundles.zip"
+    if not archive.is_file():
+        pytest.skip("this DIPY comes without its minimal bundles")
+    with zipfile.ZipFile(archive) as bundles:
+        bundles.extractall(tmp_path / "in")
+    cohort = import_cohort("hcp105", tmp_path / "in", tmp_path / "out")
+    assert len(cohort) == 5
+    for case in cohort:
+        assert labels(case) == {"AFleft", "PYTright", "CCForcepsMajor"}
+    for label, name in (("AFleft", "AF_L"), ("PYTright", "CST_R"), ("CCForcepsMajor", "CC_ForcepsMajor")):
+        found = read_mask(cohort["sub-1"].masks[Bundle.parse(label)])
+        points, _ = read_streamlines(tmp_path / "in" / "sub_1" / f"{name}.trk")
+        inverse = np.linalg.inv(found.affine)
+        index = np.floor(points @ inverse[:3, :3].T + inverse[:3, 3] + 0.5).astype(int)
+        assert ((index >= 0) & (index < found.shape)).all()
+        assert found.array[tuple(index.T)].all()
+        assert found.array.sum() >= len(np.unique(index, axis=0))
+
+
+def test_streamlines_of_another_space_are_refused(tmp_path: Path) -> None:
+    """Streamlines that lie off the images' grid are refused by name instead of giving an empty mask."""
+    folder = tmp_path / "in" / "trainset" / "sub-1001"
+    image(folder / "anat" / "sub-1001__T1w.nii.gz", 2)
+    trk(folder / "tractography" / "sub-1001__AF_L.trk", LINE + 60)
+    with pytest.raises(DataError, match=r"AF_L\.trk lie outside"):
+        import_cohort("tractoinferno", tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+@pytest.mark.parametrize("kind", ["image", "streamlines"])
+def test_damaged_file_leaves_no_cohort(kind: str, damage: str, tmp_path: Path) -> None:
+    """One damaged file among sound ones is named, and nothing is left at the target."""
+    folder = tmp_path / "in" / "trainset" / "sub-1001"
+    image(folder / "anat" / "sub-1001__T1w.nii.gz", 2)
+    trk(folder / "tractography" / "sub-1001__AF_L.trk", *[LINE + i / 10 for i in range(30)])
+    bad = folder / "dti" / "sub-1001__fa.nii.gz" if kind == "image" else folder / "tractography" / "sub-1001__ILF_L.trk"
+    image(bad) if kind == "image" else trk(bad, *[LINE + i / 10 for i in range(30)])
+    content = bad.read_bytes()
+    bad.write_bytes({"cut": content[: len(content) * 2 // 3], "empty": b"", "text": b"no data at all" * 200}[damage])
+    with pytest.raises(DataError, match=bad.name):
+        import_cohort("tractoinferno", tmp_path / "in", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+
+
+def test_wrong_use_is_refused(tmp_path: Path) -> None:
+    """Unknown formats and groups, a full target, and a folder in another layout each have their error."""
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ConfigError, match="hcp105"):
+        import_cohort("hcp", tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ConfigError, match="target_control"):
+        import_cohort("hcp105", tmp_path / "in", tmp_path / "out", group="patient")
+    with pytest.raises(DataError, match="layout of hcp105"):
+        import_cohort("hcp105", tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(ConfigError, match="new or empty"):
+        import_cohort("hcp105", tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").exists()
+
+
+def test_table_of_an_import_is_complete(tmp_path: Path) -> None:
+    """Every imported participant has a row with its group."""
+    for name in ("a1", "b2"):
+        mask(tmp_path / "in" / name / "bundle_segmentations" / "AF_left.nii.gz")
+    import_cohort("tractseg", tmp_path / "in", tmp_path / "out")
+    rows = pd.read_csv(tmp_path / "out" / "participants.tsv", sep="\t")
+    assert rows.to_dict("list") == {"participant_id": ["sub-a1", "sub-b2"], "group": ["control", "control"]}
