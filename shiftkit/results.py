@@ -1,7 +1,7 @@
 """What a study answers: numbers with their uncertainty, and findings ready to be rendered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,45 @@ class Finding:
         return f"<h4>{escape(self.title)}</h4><p>{escape(self.claim)}</p>" + self.to_frame().to_html(
             index=False, max_rows=20
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a study ended with; every study's result is one of these, with more of its own.
+
+    Parameters
+    ----------
+    table : DataFrame
+        All numbers, tidy, in the columns of one table of `shiftkit.catalogue`.
+    claim : str
+        The answer in words.
+    estimates : tuple of Estimate
+        The numbers behind the claim.
+    findings : tuple of Finding
+        The answers as a report shows them. A study makes its result first and then puts these in, so that numbers
+        never wait for words: ``replace(result, findings=findings_of(result))``.
+    """
+
+    table: pd.DataFrame
+    claim: str = ""
+    estimates: tuple[Estimate, ...] = ()
+    findings: tuple[Finding, ...] = field(default=(), repr=False)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, to do with as one likes."""
+        return self.table.copy()
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the first finding's figure; returns the axes."""
+        return self.findings[0].plot(ax)
+
+    def __str__(self) -> str:
+        return "\n".join([self.claim, *map(str, self.estimates)])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(self.claim)}</p>" + self.table.to_html(index=False, max_rows=12, na_rep="n/a")
 
 
 def in_percent(one: Estimate) -> str:

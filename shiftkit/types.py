@@ -101,6 +101,8 @@ class Volume:
     (2.0, 2.0, 2.5)
     >>> volume.orientation
     'LAS'
+    >>> volume.world(np.array([[1, 1, 2]])).tolist(), volume.voxels(np.array([[-2.0, 2, 5]])).tolist()
+    ([[-2.0, 2.0, 5.0]], [[1.0, 1.0, 2.0]])
     """
 
     array: NDArray[Any]
@@ -137,6 +139,19 @@ class Volume:
         import nibabel as nib
 
         return "".join(str(code) for code in nib.aff2axcodes(self.affine))  # pyright: ignore
+
+    def world(self, voxels: NDArray[Any]) -> NDArray[np.float64]:
+        """Places in the world, in mm, of voxel indices, shape (N, 3); fractions of a voxel too."""
+        return voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def voxels(self, points_mm: NDArray[Any]) -> NDArray[np.float64]:
+        """Voxel indices, with fractions, of places in the world, shape (N, 3) in mm."""
+        inverse = np.linalg.inv(self.affine)
+        return points_mm @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def points_inside(self) -> NDArray[np.float64]:
+        """Places in the world, in mm, of the voxels that are not 0, in the order of ``np.argwhere``."""
+        return self.world(np.argwhere(self.array))
 
     def with_array(self, array: NDArray[Any]) -> Self:
         """The same grid with other voxel values."""

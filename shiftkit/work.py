@@ -1,8 +1,62 @@
 """Work on participants in several processes, and how it says how far it is."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+Progress = Callable[[int, int, str], None]
+"""Called as ``progress(done, total, text)``; the text is the name of the stage, and after `DETAIL` what changes."""
+
+DETAIL = " · "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How work is done: in how many processes, and whom it tells how far it is.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes; 0 uses every core. Results do not depend on it.
+    progress : callable or None
+        Called as ``progress(done, total, text)``, ``text`` naming the stage.
+
+    Examples
+    --------
+    >>> said = []
+    >>> work = Work(jobs=1, progress=lambda done, total, text: said.append(f"{text}: {done}/{total}"))
+    >>> list(work.map(abs, [-1, -2], "Counting"))
+    [1, 2]
+    >>> said
+    ['Counting: 1/2', 'Counting: 2/2']
+    """
+
+    jobs: int = 0
+    progress: Progress | None = None
+
+    def map(self, function: Callable[[Item], Made], items: Sequence[Item], stage: str) -> Iterator[Made]:
+        """Results in the order of the items, each as soon as it and those before it are done."""
+        from joblib import delayed
+
+        tasks = (delayed(function)(item) for item in items)
+        for done, made in enumerate(in_parallel(tasks, self.jobs), start=1):
+            self.report(done, len(items), stage)
+            yield made
+
+    def each(self, items: Sequence[Item], stage: str) -> Iterator[Item]:
+        """The items one by one, in this process: one is reported as done when the next is asked for."""
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.report(done, len(items), stage)
+
+    def report(self, done: int, total: int, stage: str) -> None:
+        """Say how far a stage is, where anybody wants to know."""
+        if self.progress is not None:
+            self.progress(done, total, stage)
 
 
 def n_processes(jobs: int) -> int:
@@ -32,9 +86,3 @@ def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
     patient: dict[str, Any] = {"idle_worker_timeout": 3600}
     results: Any = Parallel(n_jobs=n_processes(jobs), return_as="generator", **patient)(tasks)
     return iter(results)
-
-
-Progress = Callable[[int, int, str], None]
-"""Called as ``progress(done, total, text)``; the text is the name of the stage, and after `DETAIL` what changes."""
-
-DETAIL = " · "

@@ -1,13 +1,66 @@
 """Resampling and permutation of participants: never of rows, bundles, patches or voxels."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ...results import Estimate
+from ...status import Status
+
 Array = NDArray[np.float64]
+EXPLORATORY_BELOW = 20
+"""Participants below which a number is called exploratory."""
+FEWEST = 5
+"""Draws from fewer participants do not reach beyond those there are: no interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """How sure a number is: how often participants are drawn and permuted, and what an interval shall cover.
+
+    Parameters
+    ----------
+    n_bootstrap, n_permutations : int
+        Resampled and permuted cohorts.
+    level : float
+        Coverage of the intervals.
+    seed : int
+        Every random number of a study starts from it.
+
+    Examples
+    --------
+    >>> Inference(n_bootstrap=3, seed=1).weights((4, 2)).sum(axis=1).tolist()
+    [6.0, 6.0, 6.0]
+    """
+
+    n_bootstrap: int = 2000
+    n_permutations: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+    def generator(self, *purpose: int) -> np.random.Generator:
+        """A generator of its own for each purpose, so that one more draw here changes nothing there."""
+        return np.random.default_rng([self.seed, *purpose] if purpose else self.seed)
+
+    def weights(self, sizes: Sequence[int], *purpose: int) -> Array:
+        """How often each participant is drawn, shape (n_bootstrap, sum of sizes); see `draw_weights`."""
+        return draw_weights(sizes, self.n_bootstrap, self.generator(*purpose))
+
+    def interval(self, draws: Array, n: int) -> tuple[float, float]:
+        """Expanded percentile interval of a number over ``n`` participants; see `interval`."""
+        return interval(draws, self.level, n)
+
+    def estimate(self, name: str, value: float, draws: Array, n: int, unit: str = "1") -> Estimate:
+        """A number with its interval, and its status: ``too_few`` under 5 participants, ``exploratory`` under 20."""
+        if n < FEWEST or not np.isfinite(value):
+            return Estimate(name=name, value=value, level=self.level, unit=unit, n=n, status=Status.TOO_FEW)
+        low, high = self.interval(draws, n)
+        status = Status.OK if n >= EXPLORATORY_BELOW else Status.EXPLORATORY
+        return Estimate(name=name, value=value, low=low, high=high, level=self.level, unit=unit, n=n, status=status)
 
 
 def draw_weights(sizes: Sequence[int], draws: int, rng: np.random.Generator) -> Array:
@@ -108,9 +161,6 @@ def strata_of(volume: Array) -> NDArray[np.int64]:
     strata[known] = np.searchsorted(np.quantile(volume[known], [1 / 3, 2 / 3]), volume[known])
     strata[~known] = 3 if (~known).sum() > 1 else 0
     return strata
-
-
-EXPLORATORY_BELOW = 20
 
 
 def jackknife_interval(value: float, left_out: Array, group: NDArray[Any], level: float) -> tuple[float, float]:
