@@ -14,7 +14,7 @@ from ..names import find_cohort, find_model
 from ..runs import Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import find_patients, gather
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ def finetune_cohort(
     settings = Finetune(**options)
     find_strategy(settings.strategy)  # before a cohort is looked up, which can mean that the phantom is made
     if settings.shots:
-        return _finetune_shots(model, find_cohort(cohort, progress), out, settings, resume, announce, progress)
+        return _finetune_shots(
+            model, find_cohort(cohort, work=Work(progress=progress)), out, settings, resume, announce, progress
+        )
     from ..segmentation.transfer.finetuning import finetune
 
     inputs = gather(model, cohort, reference, progress=progress, bundles=settings.bundles)

@@ -13,7 +13,7 @@ from ..names import find_cohort
 from ..results import Finding
 from ..runs import Run
 from ..types import Bundle, Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def report_again(
     """
     from ..reports import restore
 
-    root = find_cohort(cohort, progress).root if cohort is not None else None
+    root = find_cohort(cohort, work=Work(progress=progress)).root if cohort is not None else None
     page = restore(folder, root)
     page.save(folder / "report.html", jobs=jobs, linked=linked, progress=progress)
     return page
