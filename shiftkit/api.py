@@ -10,6 +10,7 @@ import pandas as pd
 from .names import find_cohort, find_model
 from .results import Finding
 from .types import Cohort, Predictions
+from .work import Work
 
 if TYPE_CHECKING:
     from .analyses.comparison import Comparison
@@ -193,14 +194,19 @@ def deform(
     baseline : str, Path or Cohort, optional
         The same participants at another time, or without the tumor.
     **options
-        Passed to `shiftkit.analyses.deformation.study.deform`.
+        ``n_bootstrap level seed`` of the intervals, ``jobs``, ``progress``; others are passed to
+        `shiftkit.analyses.deformation.study.deform`.
     """
     from .analyses.deformation.study import deform as measure
+    from .analyses.statistics.inference import Inference
     from .pipeline.inputs import find_controls
 
     found = find_cohort(cohort)
     earlier = None if baseline is None else find_cohort(baseline)
-    return measure(found, find_controls(found, reference), baseline=earlier, **options)
+    inference = Inference(**{name: options.pop(name) for name in ("n_bootstrap", "level", "seed") if name in options})
+    work = Work(**{name: options.pop(name) for name in ("jobs", "progress") if name in options})
+    controls = find_controls(found, reference)
+    return measure(found, controls, baseline=earlier, inference=inference, work=work, **options)
 
 
 def decompose(

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..analyses.statistics.inference import Inference
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES, IMAGE_DEFORMATION
 from ..files import write_text
 from ..names import find_cohort
 from ..results import Finding
 from ..runs import Run, cohort_digest
 from ..types import Cohort
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import find_controls
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def deform_cohort(
     hemispheres: tuple[str, ...] = (),
     spacing_mm: float = 2.0,
     image: bool = False,
+    inference: Inference = Inference(),
     jobs: int = 0,
     resume: bool = False,
     progress: Progress | None = None,
@@ -84,7 +86,7 @@ def deform_cohort(
         Where the controls are; without it the cohort's own, else those of the cohort named ``healthy``.
     baseline : str, Path or Cohort, optional
         The same participants at another time; see `shiftkit.analyses.deformation.study.deform`.
-    bundles, hemispheres, spacing_mm, jobs, progress
+    bundles, hemispheres, spacing_mm, inference, jobs, progress
         As in `shiftkit.analyses.deformation.study.deform`.
     image : bool
         Also register the T1w images; see `shiftkit.analyses.deformation.brain.deform_image`.
@@ -112,8 +114,8 @@ def deform_cohort(
         hemispheres=hemispheres,
         spacing_mm=spacing_mm,
         out=out,
-        jobs=jobs,
-        progress=progress,
+        inference=inference,
+        work=Work(jobs=jobs, progress=progress),
     )
     run.write_table(result.table, DEFORMATION)
     run.write_table(result.profiles, DEFORMATION_PROFILES)
@@ -142,7 +144,7 @@ def _images(
     pairs = result.table[["bundle", "hemisphere"]].drop_duplicates().itertuples(index=False)
     wanted = {(str(name), str(hemisphere)) for name, hemisphere in pairs}
     bundles = [one for one in cohort.bundles if (one.name, str(one.hemisphere)) in wanted]
-    made = deform_images(cohort, controls, bundles=bundles, out=run.root, jobs=jobs, progress=progress)
+    made = deform_images(cohort, controls, bundles=bundles, out=run.root, work=Work(jobs=jobs, progress=progress))
     run.write_table(made.table, IMAGE_DEFORMATION)
     return made
 

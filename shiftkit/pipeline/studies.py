@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..analyses.statistics.inference import Inference
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES, DEFORMATION_RELATION
 from ..config import Decompose, Features
 from ..errors import ConfigError, DataError
 from ..results import Finding
 from ..runs import Run
-from ..work import Progress
+from ..work import Progress, Work
 from .features import study_features
 from .inputs import Inputs
 
@@ -82,8 +83,8 @@ def _deformation(
         bundles=options.bundles,
         hemispheres=options.hemispheres,
         out=run.root,
-        jobs=options.jobs,
-        progress=progress,
+        inference=_inference(options),
+        work=Work(jobs=options.jobs, progress=progress),
     )
     run.write_table(result.table, DEFORMATION)
     run.write_table(result.profiles, DEFORMATION_PROFILES)
@@ -95,18 +96,20 @@ def _relation(run: Run, result: "DeformationResult", scores: pd.DataFrame, optio
     from ..analyses.deformation.relation import RELATION_TITLE, relate
 
     try:
-        relation = relate(
-            result,
-            scores,
-            metric=options.metric,
-            n_bootstrap=options.n_bootstrap,
-            level=options.level,
-            seed=options.seed,
-        )
+        relation = relate(result, scores, metric=options.metric, inference=_inference(options))
     except DataError as error:  # such as no patient with both numbers: no reason to lose the rest of the run
         return (Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)),)
     run.write_table(relation.to_frame(), DEFORMATION_RELATION)
     return relation.findings()
+
+
+def _inference(options: Decompose) -> Inference:
+    return Inference(
+        n_bootstrap=options.n_bootstrap,
+        n_permutations=options.n_permutations,
+        level=options.level,
+        seed=options.seed,
+    )
 
 
 STUDIES: Mapping[str, Study] = {"features": _features, "deformation": _deformation}
