@@ -102,9 +102,9 @@ def deform_cohort(
     """
     from ..analyses.deformation.study import deform
 
-    found = find_cohort(cohort, progress)
+    found = find_cohort(cohort, work=Work(progress=progress))
     controls = find_controls(found, reference, progress)
-    earlier = None if baseline is None else find_cohort(baseline, progress)
+    earlier = None if baseline is None else find_cohort(baseline, work=Work(progress=progress))
     run = Run.open(out, resume)
     result = deform(
         found,
