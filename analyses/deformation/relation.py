@@ -183,9 +183,7 @@ def relate(
     scores: Any,
     *,
     metric: str = "dice",
-    n_bootstrap: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    inference: Inference = Inference(),
 ) -> DeformationRelation:
     """Relate V-Norm to the drop in performance and to the distance from the tumor.
 
@@ -198,7 +196,7 @@ def relate(
         whose controls are the reference of all.
     metric : str
         Any of `shiftkit.analyses.scoring.metrics.METRICS`; a drop is a change for the worse.
-    n_bootstrap, level, seed
+    inference : Inference
         Of the intervals, over participants.
 
     Returns
