@@ -17,7 +17,7 @@ from ..results import Finding
 from ..runs import Run, cohort_digest
 from ..tables import read_table
 from ..types import Case, Cohort
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs, gather
 
 if TYPE_CHECKING:
@@ -213,19 +213,21 @@ def study_features(
     from ..analyses.features.foresight import foresee
     from ..analyses.features.images import image_shift
     from ..analyses.features.study import feature_shift
+    from ..analyses.statistics.inference import Inference
 
-    wide: dict[str, Any] = {name: getattr(options, name) for name in ("n_permutations", "level", "seed", "jobs")}
+    inference = Inference(n_permutations=options.n_permutations, level=options.level, seed=options.seed)
+    work = Work(jobs=options.jobs, progress=progress)
     failed: dict[str, str] = {}
     source = _embedded(run, inputs.model, inputs, options, failed, progress)
     tuned = [_embedded_after(run, folder, inputs, options, failed, progress) for folder in finetuned]
     table = scores if scores is not None else _scores(run, inputs, options, progress)
     dice = table[(table["metric"] == "dice") & (table["model"] == inputs.model.name)]
     return FeatureStudy(
-        before=feature_shift(source, **wide),
-        after=tuple(feature_shift(one, **wide) for one in tuned),
+        before=feature_shift(source, inference=inference, work=work),
+        after=tuple(feature_shift(one, inference=inference, work=work) for one in tuned),
         changes=tuple(_changes(source, one, options.level) for one in tuned),
-        images=image_shift(inputs.patients, inputs.controls, **wide),
-        foresight=foresee(source, dice, level=options.level, seed=options.seed),
+        images=image_shift(inputs.patients, inputs.controls, inference=inference, work=work),
+        foresight=foresee(source, dice, inference=inference),
         failed=failed,
     )
 
