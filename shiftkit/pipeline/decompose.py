@@ -16,7 +16,7 @@ from ..results import Finding
 from ..runs import Run, cohort_digest
 from ..tables import read_table
 from ..types import Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs, gather
 from .story import Story, write_report
 from .studies import further_findings, require_known
@@ -257,7 +257,9 @@ def _predict(
 
     folder = run.root / "predictions"
     return {
-        name: predict(model, cohort, out=folder / name, device=options.device, resume=True, progress=progress)
+        name: predict(
+            model, cohort, out=folder / name, device=options.device, resume=True, work=Work(progress=progress)
+        )
         for name, cohort in cohorts.items()
     }
 

@@ -13,7 +13,7 @@ from ..names import find_cohort
 from ..results import Finding
 from ..runs import Run
 from ..types import Bundle, Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def write_report(
         notes=(*story.notes, *result.notes),
         bundle_findings=_bundles(run, result.scores, story),
     )
-    page.save(run.root / "report.html", jobs=story.jobs, progress=story.progress)
+    page.save(run.root / "report.html", work=Work(jobs=story.jobs, progress=story.progress))
     store(page, run.root)
 
 
@@ -107,9 +107,9 @@ def report_again(
     """
     from ..reports import restore
 
-    root = find_cohort(cohort, progress).root if cohort is not None else None
+    root = find_cohort(cohort, work=Work(progress=progress)).root if cohort is not None else None
     page = restore(folder, root)
-    page.save(folder / "report.html", jobs=jobs, linked=linked, progress=progress)
+    page.save(folder / "report.html", linked=linked, work=Work(jobs=jobs, progress=progress))
     return page
 
 
