@@ -10,6 +10,7 @@ import pandas as pd
 from .names import find_cohort, find_model
 from .results import Finding
 from .types import Cohort, Predictions
+from .work import Progress, Work
 
 if TYPE_CHECKING:
     from .analyses.comparison import Comparison
@@ -145,12 +146,19 @@ def predict(
     return predict_with(models, find_cohort(cohort), out=folder, **options)
 
 
-def score(predictions: Predictions | str | Path, cohort: CohortLike, **options: Any) -> "ScoreTable":
+def score(
+    predictions: Predictions | str | Path,
+    cohort: CohortLike,
+    *,
+    jobs: int = 0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> "ScoreTable":
     """Score predicted masks against reference masks; see `shiftkit.analyses.scoring.study.score`."""
     from .analyses.scoring.study import score as compare
 
     source = Path(predictions) if isinstance(predictions, str | Path) else predictions
-    return compare(source, find_cohort(cohort), **options)
+    return compare(source, find_cohort(cohort), work=Work(jobs=jobs, progress=progress), **options)
 
 
 def features(

@@ -242,9 +242,11 @@ def score(
     """Score predicted masks against a cohort's reference masks, also masks that another tool made."""
     from ..analyses.scoring.metrics import DEFAULT_METRICS
     from ..analyses.scoring.study import score as score_predictions
+    from ..work import Work
 
     found = cohort_of(cohort, filters)
-    common: dict[str, Any] = {"threshold": threshold, "resample": resample, "jobs": jobs or 0, "progress": progress}
+    work = Work(jobs=jobs or 0, progress=progress)
+    common: dict[str, Any] = {"threshold": threshold, "resample": resample, "work": work}
     scores = score_predictions(
         predictions,
         found,

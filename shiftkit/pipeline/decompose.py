@@ -16,7 +16,7 @@ from ..results import Finding
 from ..runs import Run, cohort_digest
 from ..tables import read_table
 from ..types import Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs, gather
 from .story import Story, write_report
 from .studies import further_findings, require_known
@@ -217,7 +217,7 @@ def _conclude(
         "inputs": dict(digests),
         "estimates": [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates],
     }
-    findings = (*result.findings(), *(shell.findings() if shell is not None else ()), *further)
+    findings = (*result.findings(), *(shell.findings if shell is not None else ()), *further)
     against_shell = [note for note in disagreements(components) if note not in result.notes]
     story = dataclasses.replace(story, notes=(*story.notes, *against_shell))
     write_report(run, findings, result, components, story, run.record(**record))
@@ -287,7 +287,7 @@ def _score(
     for name, one in predictions.items():
         predicted = {case.key for case in one.cohort}
         part = cohorts[name].where(lambda case, keys=predicted: case.key in keys)
-        made = score(one, part, metrics=(options.metric,), jobs=options.jobs, progress=progress)
+        made = score(one, part, metrics=(options.metric,), work=Work(jobs=options.jobs, progress=progress))
         frame = made.to_frame()
         tables.append(frame.assign(group="target_control") if name == "target_controls" else frame)
     # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
@@ -299,6 +299,7 @@ def _shells(
 ) -> "ShellResult | None":
     """The voxel-wise estimator; it speaks of overlap, so other metrics go without."""
     from ..analyses.decomposition.shells.study import shells
+    from ..analyses.statistics.inference import Inference
 
     if options.metric != "dice":
         return None
@@ -307,11 +308,8 @@ def _shells(
         cohorts["patients"],
         source["controls"],
         cohorts["controls"],
-        n_bootstrap=options.n_bootstrap,
-        level=options.level,
-        seed=options.seed,
-        jobs=options.jobs,
-        progress=progress,
+        inference=Inference(n_bootstrap=options.n_bootstrap, level=options.level, seed=options.seed),
+        work=Work(jobs=options.jobs, progress=progress),
     )
 
 

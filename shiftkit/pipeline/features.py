@@ -17,7 +17,7 @@ from ..results import Finding
 from ..runs import Run, cohort_digest
 from ..tables import read_table
 from ..types import Case, Cohort
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs, gather
 
 if TYPE_CHECKING:
@@ -315,7 +315,8 @@ def _scores(run: Run, inputs: Inputs, options: Features, progress: Progress | No
         predictions = predict(inputs.model, cohort, out=folder, device=options.device, resume=True, progress=progress)
         keys = {case.key for case in predictions.cohort}
         part = cohort.where(lambda case, keys=keys: case.key in keys)
-        frames.append(score(predictions, part, metrics=("dice",), jobs=options.jobs, progress=progress).to_frame())
+        work = Work(jobs=options.jobs, progress=progress)
+        frames.append(score(predictions, part, metrics=("dice",), work=work).to_frame())
     return pd.concat(frames, ignore_index=True)
 
 

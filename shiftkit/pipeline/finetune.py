@@ -14,7 +14,7 @@ from ..names import find_cohort, find_model
 from ..runs import Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import find_patients, gather
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _scored(
     from ..analyses.scoring.study import score
 
     known = {(bundle.name, str(bundle.hemisphere)) for bundle in source.bundles}
-    table = score(predictions, patients, metrics=("dice",), jobs=jobs, progress=progress)
+    table = score(predictions, patients, metrics=("dice",), work=Work(jobs=jobs, progress=progress))
     write_table(table.frame, SCORES, folder / "tables" / "scores.tsv")
     keep = [pair in known for pair in zip(table.frame["bundle"], table.frame["hemisphere"], strict=True)]
     return dataclasses.replace(table, frame=table.frame[keep])

@@ -13,7 +13,7 @@ from ..names import find_cohort
 from ..results import Finding
 from ..runs import Run
 from ..types import Bundle, Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs
 
 if TYPE_CHECKING:
@@ -121,17 +121,15 @@ def _bundles(run: Run, scores: pd.DataFrame, story: Story) -> "dict[Bundle, tupl
 
     if story.inputs is None or story.source is None:
         return bundle_findings(scores)
+    work = Work(jobs=story.jobs, progress=story.progress)
     pairs = [(story.source, story.inputs.patients)]
     if story.controls is not None:
         pairs.append((story.controls, story.inputs.controls))
-    parts = [
-        score_sections(predicted, _predicted(cohort, predicted), jobs=story.jobs, progress=story.progress)
-        for predicted, cohort in pairs
-    ]
+    parts = [score_sections(predicted, _predicted(cohort, predicted), work=work) for predicted, cohort in pairs]
     sections = pd.concat(parts, ignore_index=True)
     run.write_table(sections, SECTIONS)
     patients = _predicted(story.inputs.patients, story.source)
-    return bundle_findings(scores, sections, error_places(story.source, patients, jobs=story.jobs))
+    return bundle_findings(scores, sections, error_places(story.source, patients, work=work))
 
 
 def _predicted(cohort: Cohort, predictions: Predictions) -> Cohort:
