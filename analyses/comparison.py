@@ -54,6 +54,7 @@ class Comparison:
         return (
             Finding(
                 key="decomposition",
+                place="lead",
                 title="Components in both runs",
                 claim=f"{self.names[0]}: {self.verdicts[0]} {self.names[1]}: {self.verdicts[1]}",
                 table=self.components,

@@ -23,6 +23,7 @@ from shiftkit.images import read_mask, write_image
 from shiftkit.names import find_cohort
 from shiftkit.reports import CasePicture, Report, report
 from shiftkit.types import Cohort, Predictions
+from shiftkit.work import Work
 
 
 def main() -> None:
@@ -112,7 +113,7 @@ def cpu_seconds() -> float:
 def measure(page: Report, n: int, folder: Path, jobs: int) -> str:
     """One row of the table."""
     start, busy = time.perf_counter(), cpu_seconds()
-    page.save(folder / "report.html", jobs=jobs)
+    page.save(folder / "report.html", work=Work(jobs=jobs))
     seconds = time.perf_counter() - start
     get_reusable_executor().shutdown(wait=True)  # the time of worker processes counts once they have ended
     busy = cpu_seconds() - busy

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ..types import Bundle
 from ..version import __version__
-from ..work import in_parallel
+from ..work import Work, in_parallel
 from .cases import CasePicture
 from .cite import citation_bibtex, citation_markdown, methods_of, plain_doi
 from .figures import Point
@@ -52,7 +52,7 @@ class Pages:
         File name of the first page.
     linked : bool or None
         Whether volumes and viewer lie in side files; None decides by the size of the pages.
-    jobs : int
+    work : Work
         Processes that work on images.
     """
 
@@ -63,13 +63,13 @@ class Pages:
         sisters: bool,
         stem: str = "report.html",
         linked: bool | None = None,
-        jobs: int = 1,
+        work: Work = Work(jobs=1),
     ) -> None:
         self.report = report
         self.sisters = sisters
         self.stem = stem
         self._asked = linked
-        self._jobs = jobs
+        self._work = work
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Every file's path relative to the report's folder, with its text."""
@@ -187,7 +187,7 @@ class Pages:
             delayed(finding_view)(finding, f"f{place}", self.report.figures, points[bundle])
             for bundle, place, finding in told
         )
-        drawn = list(in_parallel(tasks, self._jobs))
+        drawn = list(in_parallel(tasks, self._work.jobs))
         return {
             bundle: tuple(view for (about, _, _), view in zip(told, drawn, strict=True) if about == bundle)
             for bundle in self.bundles
@@ -219,7 +219,7 @@ class Pages:
         groups = by_image(self.report.cases).values()
         volumes = bundled() is not None
         tasks = (delayed(render)(cases, self.report.convention, volumes=volumes) for cases in groups)
-        return tuple(in_parallel(tasks, self._jobs))
+        return tuple(in_parallel(tasks, self._work.jobs))
 
     @cached_property
     def linked(self) -> bool:

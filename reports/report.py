@@ -11,7 +11,7 @@ import pandas as pd
 from ..files import write_text
 from ..results import Finding
 from ..types import Bundle
-from ..work import Progress
+from ..work import Work
 from .cases import CasePicture, Convention, worst_first
 from .contents import LIMITATIONS, CohortSummary
 
@@ -68,9 +68,7 @@ class Report:
 
         return Pages(self, sisters=False).main()
 
-    def save(
-        self, path: str | Path, *, jobs: int = 1, linked: bool | None = None, progress: Progress | None = None
-    ) -> Path:
+    def save(self, path: str | Path, *, linked: bool | None = None, work: Work = Work()) -> Path:
         """Write the report.
 
         Parameters
@@ -78,13 +76,11 @@ class Report:
         path : str or Path
             The first page, such as ``report.html``. Beside it go the bundles' and participants' pages in
             ``reports/``, the figures in ``figures/``, ``CITATION.md`` and ``CITATION.bib``. Links are relative.
-        jobs : int
-            Processes that work on the images of cases; 0 uses every core.
         linked : bool, optional
             Whether the viewer and its volumes lie in files beside the pages, in ``reports/volumes/``. By default
             they are embedded unless a page would grow beyond 15 MB.
-        progress : callable, optional
-            Called as ``progress(done, total, text)``.
+        work : Work
+            Processes that work on the images of cases, and whom they tell.
 
         Returns
         -------
@@ -94,9 +90,9 @@ class Report:
         from .pages import Pages
 
         path = Path(path)
-        pages = Pages(self, sisters=True, stem=path.name, linked=linked, jobs=jobs)
-        if pages.linked and linked is None and progress is not None:
-            progress(0, 1, "Report: the viewer's volumes would make a page larger than 15 MB and lie beside the pages")
+        pages = Pages(self, sisters=True, stem=path.name, linked=linked, work=work)
+        if pages.linked and linked is None:
+            work.report(0, 1, "Report: the viewer's volumes would make a page larger than 15 MB: they lie beside it")
         for name, text in pages.files():
             write_text(path.parent / name, text)
         return path

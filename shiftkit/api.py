@@ -81,11 +81,22 @@ def prepare(cohort: CohortLike, **options: Any) -> Any:
     return make(find_cohort(cohort), **options)
 
 
-def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model | FoldModels":
-    """Train a source model; see `shiftkit.segmentation.training.source.train`."""
+def train(
+    cohort: CohortLike,
+    *,
+    out: str | Path,
+    folds: int = 1,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> "Model | FoldModels":
+    """Train a source model; see `shiftkit.segmentation.training.recipes.Recipe` for the options."""
+    from .segmentation.training.recipes import Recipe
     from .segmentation.training.source import train as fit
 
-    return fit(find_cohort(cohort), out=Path(out), **options)
+    recipe = Recipe(**{name: value for name, value in options.items() if name != "epochs" or value is not None})
+    work = Work(progress=progress)
+    return fit(find_cohort(cohort), out=Path(out), recipe=recipe, folds=folds, resume=resume, work=work)
 
 
 def finetune(
@@ -118,6 +129,7 @@ def predict(
     cohort: CohortLike,
     *,
     out: str | Path | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Predictions:
     """Segment a cohort; without ``out`` the masks go into a temporary folder of this process.
@@ -126,7 +138,7 @@ def predict(
     ----------
     model : str, Path, Model or sequence
         Path, name or loaded model; several paths or names to average them. A folder of folds segments each
-        participant with the folds that never saw them; see `shiftkit.segmentation.prediction.routing.predict_with`.
+        participant with the folds that never saw them; see `shiftkit.segmentation.prediction.cohort.predict`.
     cohort : str, Path or Cohort
         Path, name or cohort.
     out : str or Path, optional
@@ -135,7 +147,8 @@ def predict(
         Passed to `shiftkit.segmentation.prediction.cohort.predict`.
     """
     from .segmentation.network.checkpoints import Model
-    from .segmentation.prediction.routing import open_models, predict_with
+    from .segmentation.prediction.cohort import predict as segment
+    from .segmentation.prediction.routing import open_models
 
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-"))
     if isinstance(model, Model):
@@ -143,7 +156,7 @@ def predict(
     else:
         named = [model] if isinstance(model, str | Path) else model
         models = open_models([find_model(one) for one in named])
-    return predict_with(models, find_cohort(cohort), out=folder, **options)
+    return segment(models, find_cohort(cohort), out=folder, work=Work(progress=progress), **options)
 
 
 def score(

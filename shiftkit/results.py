@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from .errors import DataError
+
+Place = Literal["lead", "distance", "further"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,9 @@ class Finding:
         Takes matplotlib axes (or None) and returns the axes drawn on.
     alt : str
         What the figure shows, for readers who do not see it.
+    place : {"lead", "distance", "further"}
+        Where a report shows it: before the table of bundles, between that and the cases (and then cases can be opened
+        from its figure, which has distance along x and the score along y), or after the cases.
     """
 
     key: str
@@ -93,6 +98,7 @@ class Finding:
     references: tuple[str, ...] = ()
     figure: Callable[[Any], Any] | None = None
     alt: str = ""
+    place: Place = "further"
 
     def to_frame(self) -> pd.DataFrame:
         """The table, or the estimates in long form where there is none."""

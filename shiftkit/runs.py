@@ -90,6 +90,20 @@ class Run:
         write_text(self.root / "run.json", text + "\n")
 
 
+def keep(path: Path, digest: str, content: Mapping[str, Any]) -> None:
+    """Write a finished piece of work, made from input of this digest, to be found after an interruption."""
+    write_text(path, json.dumps({"digest": digest, **content}) + "\n")
+
+
+def kept(path: Path, digest: str) -> dict[str, Any] | None:
+    """What `keep` wrote for input of the same digest; None if there is nothing, or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.pop("digest", None) == digest else None
+
+
 def package_versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on; those not installed are left out."""
     found: dict[str, str] = {}

@@ -197,6 +197,7 @@ def _components(result: "Decomposition") -> Finding:
 
     return Finding(
         key="decomposition",
+        place="lead",
         title="How the drop splits",
         claim=result.verdict,
         estimates=result.estimates,
@@ -259,6 +260,7 @@ def _by_bundle(result: "Decomposition") -> Finding:
 
     return Finding(
         key="bundles",
+        place="lead",
         title="Bundle by bundle",
         claim=claim,
         table=table.reset_index(drop=True),
@@ -306,6 +308,7 @@ def _distance(result: "Decomposition") -> Finding:
 
     return Finding(
         key="distance",
+        place="distance",
         title="Performance against distance to the tumor",
         claim=claim,
         estimates=(decay, reach),
@@ -383,6 +386,7 @@ def _recovery(result: "Decomposition") -> Finding:
 
     return Finding(
         key="recovery",
+        place="lead",
         title="What fine-tuning repairs",
         claim=claim,
         table=table,

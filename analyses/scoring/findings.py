@@ -86,6 +86,7 @@ def against_distance(scores: pd.DataFrame, bundle: Bundle) -> Finding:
     n = patients["participant_id"].nunique()
     return Finding(
         key=f"bundle-{bundle.label}-distance",
+        place="distance",
         title="Against distance to the tumor",
         claim=_distance_claim(patients[patients["model"] == source], healthy_mean, n),
         table=patients[["participant_id", "model", "tumor_distance_mm", "value"]].reset_index(drop=True),

@@ -53,8 +53,9 @@ def raise_unfinished(failed: Any) -> None:
 def cohort_of(name: str, filters: Path | None) -> "Cohort":
     """The cohort of a name or path; ``filters`` is what ``--bids-filter-file`` gave."""
     from ..names import find_cohort
+    from ..work import Work
 
-    return find_cohort(name, progress, filters)
+    return find_cohort(name, filters=filters, work=Work(progress=progress))
 
 
 def filtered(name: str | None, filters: Path | None) -> "str | Cohort | None":

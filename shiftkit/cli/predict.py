@@ -37,9 +37,11 @@ def predict(
 ) -> None:
     """Segment a cohort: masks and probabilities on each participant's own grid."""
     from ..names import find_model
-    from ..segmentation.prediction.routing import open_models, predict_with
+    from ..segmentation.prediction.cohort import predict as segment
+    from ..segmentation.prediction.routing import open_models
+    from ..work import Work
 
-    predictions = predict_with(
+    predictions = segment(
         open_models([find_model(one) for one in model]),
         cohort_of(cohort, filters),
         out=out,
@@ -48,7 +50,7 @@ def predict(
         window=box(window, "--window"),
         device=device or "auto",
         resume=resume,
-        progress=progress,
+        work=Work(progress=progress),
     )
     what = "Masks and probabilities" if probabilities else "Masks"
     say(f"{what} of {len(predictions.cohort)} participants: {out}")

@@ -54,8 +54,8 @@ def train(
     --folds the column is not used: each control is predicted by the model that
     never saw it, into OUT/predictions.
     """
+    from ..api import train as train_model
     from ..config import Train, resolve
-    from ..segmentation.training.source import train as train_model
 
     flags = {
         "modality": modality,

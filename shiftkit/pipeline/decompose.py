@@ -257,7 +257,9 @@ def _predict(
 
     folder = run.root / "predictions"
     return {
-        name: predict(model, cohort, out=folder / name, device=options.device, resume=True, progress=progress)
+        name: predict(
+            model, cohort, out=folder / name, device=options.device, resume=True, work=Work(progress=progress)
+        )
         for name, cohort in cohorts.items()
     }
 

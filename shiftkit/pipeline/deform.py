@@ -11,7 +11,7 @@ from ..names import find_cohort
 from ..results import Finding
 from ..runs import Run, cohort_digest
 from ..types import Cohort
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import find_controls
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def deform_cohort(
     """
     from ..analyses.deformation.study import deform
 
-    found = find_cohort(cohort, progress)
+    found = find_cohort(cohort, work=Work(progress=progress))
     controls = find_controls(found, reference, progress)
-    earlier = None if baseline is None else find_cohort(baseline, progress)
+    earlier = None if baseline is None else find_cohort(baseline, work=Work(progress=progress))
     run = Run.open(out, resume)
     result = deform(
         found,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..config import Decompose, Finetune
 from ..names import BUILT_IN_MODELS, built_in_cohort
-from ..work import Progress
+from ..work import Progress, Work
 from .decompose import Outcome, decompose_cohort
 from .finetune import finetune_cohort
 
@@ -29,7 +29,7 @@ def demo(out: Path, *, options: Decompose, resume: bool = False, progress: Progr
     tuned = out / "finetuned" / "decoder"
     settings = Finetune(device=options.device, seed=options.seed)
     model = BUILT_IN_MODELS["reference"]
-    patients, controls = (built_in_cohort(name, progress) for name in ("glioma", "healthy"))
+    patients, controls = (built_in_cohort(name, work=Work(progress=progress)) for name in ("glioma", "healthy"))
     finetune_cohort(model, patients, out=tuned, reference=controls, progress=progress, resume=True, **vars(settings))
     return decompose_cohort(
         out=out,

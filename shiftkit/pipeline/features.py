@@ -255,7 +255,13 @@ def _embedded(
             continue
         where = run.root / "embeddings" / folder / name
         made, missing = embed(
-            model, cohort, out=where, layers=options.layers, fold=fold, device=options.device, progress=progress
+            model,
+            cohort,
+            out=where,
+            layers=options.layers,
+            fold=fold,
+            device=options.device,
+            work=Work(progress=progress),
         )
         parts.append(made)
         failed |= missing
@@ -312,7 +318,8 @@ def _scores(run: Run, inputs: Inputs, options: Features, progress: Progress | No
     frames: list[pd.DataFrame] = []
     for name, cohort in (("patients", inputs.patients), ("controls", inputs.controls)):
         folder = run.root / "predictions" / name
-        predictions = predict(inputs.model, cohort, out=folder, device=options.device, resume=True, progress=progress)
+        work = Work(progress=progress)
+        predictions = predict(inputs.model, cohort, out=folder, device=options.device, resume=True, work=work)
         keys = {case.key for case in predictions.cohort}
         part = cohort.where(lambda case, keys=keys: case.key in keys)
         work = Work(jobs=options.jobs, progress=progress)

@@ -103,7 +103,7 @@ def finetune_cohort(
     find_strategy(settings.strategy)  # before a cohort is looked up, which can mean that the phantom is made
     if settings.shots:
         return _finetune_shots(model, find_cohort(cohort, progress), out, settings, resume, announce, progress)
-    from ..segmentation.transfer.finetuning import finetune
+    from ..segmentation.transfer.finetuning import Transfer, finetune
 
     inputs = gather(model, cohort, reference, progress=progress, bundles=settings.bundles)
     return finetune(
@@ -111,11 +111,10 @@ def finetune_cohort(
         inputs.patients,
         controls=inputs.controls,
         out=out,
-        strategy=settings.strategy,
-        **_shared(settings),
+        transfer=Transfer(strategy=settings.strategy, **_shared(settings)),
         resume=resume,
         announce=announce,
-        progress=progress,
+        work=Work(progress=progress),
     )
 
 
@@ -136,12 +135,13 @@ def _finetune_shots(
     from ..analyses.learning_curves import learning_curves
     from ..segmentation.network.checkpoints import load_model
     from ..segmentation.prediction.cohort import predict
+    from ..segmentation.transfer.finetuning import Transfer
     from ..segmentation.transfer.shots import finetune_shots
 
     source, patients = load_model(find_model(model)), find_patients(cohort)
     strategies = tuple(dict.fromkeys((settings.strategy, "scratch")))
     _require_curves(source, patients, strategies, settings)
-    run = Run.open(out, resume)
+    run, work = Run.open(out, resume), Work(progress=progress)
     made = finetune_shots(
         source,
         patients,
@@ -149,14 +149,12 @@ def _finetune_shots(
         shots=settings.shots,
         draws=settings.draws,
         strategies=strategies,
-        **_shared(settings),
+        transfer=Transfer(**_shared(settings)),
         resume=resume,
         announce=announce,
-        progress=progress,
+        work=work,
     )
-    untouched = predict(
-        source, patients, out=out / SOURCE_FOLDER, device=settings.device, resume=resume, progress=progress
-    )
+    untouched = predict(source, patients, out=out / SOURCE_FOLDER, device=settings.device, resume=resume, work=work)
     scored = partial(_scored, source, patients, settings.jobs, progress)
     curves = learning_curves(
         {key: scored(predictions, predictions.cohort.root.parent) for key, predictions in made.items()},

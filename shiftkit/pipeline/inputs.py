@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import DataError, ModelMismatchError
 from ..names import find_cohort, find_model
 from ..types import Cohort
-from ..work import Progress
+from ..work import Progress, Work
 
 if TYPE_CHECKING:
     from ..segmentation.network.checkpoints import Model
@@ -67,7 +67,7 @@ def gather(
     from ..segmentation.network.checkpoints import load_model
 
     loaded = load_model(find_model(model))
-    found = find_cohort(cohort, progress)
+    found = find_cohort(cohort, work=Work(progress=progress))
     patients = find_patients(found)
     controls, seen = unseen_controls(loaded, found, reference, progress)
     targets, seen_targets = _target_controls(loaded, found, target_controls, progress)
@@ -106,7 +106,9 @@ def _target_controls(
         if not len(pool):
             return None, ()
     else:
-        pool = find_cohort(given, progress).where(lambda case: case.group in ("control", "target_control"))
+        pool = find_cohort(given, work=Work(progress=progress)).where(
+            lambda case: case.group in ("control", "target_control")
+        )
     seen = tuple(case.key for case in pool if model.has_seen(case))
     unseen = pool.where(lambda case: case.key not in seen)
     if not len(unseen):
@@ -128,7 +130,13 @@ def find_controls(
         If there are none.
     """
     own = cohort.where(group="control")
-    pool = find_cohort(reference, progress) if reference else own if len(own) else find_cohort("healthy", progress)
+    pool = (
+        find_cohort(reference, work=Work(progress=progress))
+        if reference
+        else own
+        if len(own)
+        else find_cohort("healthy", work=Work(progress=progress))
+    )
     controls = pool.where(group="control")
     if not len(controls):
         raise DataError(

@@ -75,7 +75,7 @@ def write_report(
         notes=(*story.notes, *result.notes),
         bundle_findings=_bundles(run, result.scores, story),
     )
-    page.save(run.root / "report.html", jobs=story.jobs, progress=story.progress)
+    page.save(run.root / "report.html", work=Work(jobs=story.jobs, progress=story.progress))
     store(page, run.root)
 
 
@@ -107,9 +107,9 @@ def report_again(
     """
     from ..reports import restore
 
-    root = find_cohort(cohort, progress).root if cohort is not None else None
+    root = find_cohort(cohort, work=Work(progress=progress)).root if cohort is not None else None
     page = restore(folder, root)
-    page.save(folder / "report.html", jobs=jobs, linked=linked, progress=progress)
+    page.save(folder / "report.html", linked=linked, work=Work(jobs=jobs, progress=progress))
     return page
 
 

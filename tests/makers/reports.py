@@ -108,6 +108,7 @@ def decomposition() -> Finding:
 
     return Finding(
         key="decomposition",
+        place="lead",
         title="What the drop is made of",
         claim="Of a drop of 0.21 Dice, 0.12 [0.10, 0.14] is systematic and 0.09 [0.07, 0.11] depends on the tumor.",
         estimates=tuple(
@@ -135,6 +136,7 @@ def distance(ids: list[str], far: list[float] | None = None, dice: list[float] |
 
     return Finding(
         key="distance",
+        place="distance",
         title="Dice against distance from the tumor",
         claim="Dice falls within about 15 mm of the tumor.",
         table=pd.DataFrame({"participant_id": ids, "tumor_distance_mm": far, "value": dice}),

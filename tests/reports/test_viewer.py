@@ -17,6 +17,7 @@ from shiftkit.reports.niivue import bundled, unpack
 from shiftkit.reports.pages import Pages
 from shiftkit.reports.volumes import LAYERS, pack, unpacked
 from shiftkit.types import Bundle
+from shiftkit.work import Work
 
 BOX = np.array([[-70.0, -80, -70], [70, 80, 70]])
 
@@ -130,7 +131,7 @@ def test_large_reports_keep_volumes_beside_the_pages(tmp_path: Path, monkeypatch
     assert not Pages(page, sisters=True).linked
     monkeypatch.setattr("shiftkit.reports.pages.LIMIT_BYTES", 4_000_000)
     told: list[str] = []
-    page.save(tmp_path / "run" / "report.html", progress=lambda done, total, text: told.append(text))
+    page.save(tmp_path / "run" / "report.html", work=Work(progress=lambda done, total, text: told.append(text)))
     assert (tmp_path / "run" / "reports" / "volumes" / "image-001.js").is_file()
     assert any("15 MB" in text for text in told)
 
