@@ -10,6 +10,7 @@ import pandas as pd
 from .names import find_cohort, find_model
 from .results import Finding
 from .types import Cohort, Predictions
+from .work import Progress, Work
 
 if TYPE_CHECKING:
     from .analyses.comparison import Comparison
@@ -52,32 +53,34 @@ def load_scores(path: str | Path) -> "ScoreTable":
     return ScoreTable.load(Path(path))
 
 
-def phantom(out: str | Path, **options: Any) -> dict[str, Cohort]:
+def phantom(out: str | Path, *, jobs: int = 0, progress: Progress | None = None, **options: Any) -> dict[str, Cohort]:
     """Write the digital phantom; see `shiftkit.phantoms.phantom`."""
     from .phantoms import phantom as write
 
-    return write(Path(out), **options)
+    return write(Path(out), work=Work(jobs=jobs, progress=progress), **options)
 
 
-def import_cohort(format_: str, source: str | Path, out: str | Path, **options: Any) -> Cohort:
+def import_cohort(
+    format_: str, source: str | Path, out: str | Path, *, progress: Progress | None = None, **options: Any
+) -> Cohort:
     """Turn a public data set's own layout into a cohort; see `shiftkit.importers.import_cohort`."""
     from .importers import import_cohort as convert
 
-    return convert(format_, Path(source), Path(out), **options)
+    return convert(format_, Path(source), Path(out), work=Work(progress=progress), **options)
 
 
-def check(cohort: CohortLike, **options: Any) -> "CheckReport":
+def check(cohort: CohortLike, *, jobs: int = 0, progress: Progress | None = None, **options: Any) -> "CheckReport":
     """Look for what would pass for domain shift; see `shiftkit.checks.check`."""
     from .checks import check as examine
 
-    return examine(find_cohort(cohort), **options)
+    return examine(find_cohort(cohort), work=Work(jobs=jobs, progress=progress), **options)
 
 
-def prepare(cohort: CohortLike, **options: Any) -> Any:
+def prepare(cohort: CohortLike, *, jobs: int = 0, progress: Progress | None = None, **options: Any) -> Any:
     """Make FA, AP and peaks from raw diffusion images; see `shiftkit.cohorts.preparation.prepare`."""
     from .cohorts.preparation import prepare as make
 
-    return make(find_cohort(cohort), **options)
+    return make(find_cohort(cohort), work=Work(jobs=jobs, progress=progress), **options)
 
 
 def train(cohort: CohortLike, *, out: str | Path, **options: Any) -> "Model | FoldModels":

@@ -10,7 +10,7 @@ from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
 from .types import Cohort
-from .work import Progress
+from .work import Progress, Work
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
 BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
@@ -84,9 +84,9 @@ def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
         from .phantoms import phantom
 
         if name == "healthy":
-            phantom(root, n_glioma=0, jobs=0, progress=progress)
+            phantom(root, n_glioma=0, work=Work(progress=progress))
         else:
-            phantom(root, n_healthy=0, jobs=0, progress=progress)
+            phantom(root, n_healthy=0, work=Work(progress=progress))
         write_text(done, "")
     return load_cohort(root / name, name=name)
 

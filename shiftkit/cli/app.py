@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..version import __version__
+from ..work import Work
 from . import cite as cite_verb
 from . import compare as compare_verb
 from . import deform as deform_verb
@@ -175,8 +176,7 @@ def phantom(
         dwi=dwi,
         source=_profile(source),
         target=_profile(target),
-        jobs=jobs,
-        progress=progress,
+        work=Work(jobs=jobs, progress=progress),
     )
     say(*(str(cohort) for cohort in cohorts.values()))
 
@@ -195,7 +195,7 @@ def import_(
     from ..importers import import_cohort
 
     labels = None if tumor_labels is None else integers(tumor_labels, "--tumor-labels")
-    say(str(import_cohort(format_, source, out, group=group, tumor_labels=labels, progress=progress)))
+    say(str(import_cohort(format_, source, out, group=group, tumor_labels=labels, work=Work(progress=progress))))
 
 
 @app.command()
@@ -209,7 +209,7 @@ def prepare(
     from ..cohorts.preparation import MAPS
     from ..cohorts.preparation import prepare as make_maps
 
-    done = make_maps(cohort_of(cohort, filters), maps=words(maps) or MAPS, jobs=jobs or 0, progress=progress)
+    done = make_maps(cohort_of(cohort, filters), maps=words(maps) or MAPS, work=Work(jobs=jobs or 0, progress=progress))
     say(f"{done.written} maps written: {done.cohort}")
     raise_unfinished(done.failed)
 
@@ -282,7 +282,9 @@ def check(
     """Look for what would pass for domain shift: flips, swaps, grids, peaks, masks; exit 3 on errors."""
     from ..checks import check as check_cohort
 
-    report = check_cohort(cohort_of(cohort, filters), jobs=jobs or 0, allow=words(allow) or (), progress=progress)
+    report = check_cohort(
+        cohort_of(cohort, filters), allow=words(allow) or (), work=Work(jobs=jobs or 0, progress=progress)
+    )
     typer.echo(report.to_json() if json_ else str(report))
     if report.exit_code:
         from ..errors import DataError

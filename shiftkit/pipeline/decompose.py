@@ -16,7 +16,7 @@ from ..results import Finding
 from ..runs import Run, cohort_digest
 from ..tables import read_table
 from ..types import Cohort, Predictions
-from ..work import Progress
+from ..work import Progress, Work
 from .inputs import Inputs, gather
 from .story import Story, write_report
 from .studies import further_findings, require_known
@@ -366,7 +366,7 @@ def _require_sound(inputs: Inputs, options: Decompose, progress: Progress | None
 
     findings: list[Finding] = []
     for role, cohort in inputs.cohorts.items():
-        report = check(cohort, jobs=options.jobs, allow=options.allow, progress=progress)
+        report = check(cohort, allow=options.allow, work=Work(jobs=options.jobs, progress=progress))
         if report.exit_code:
             raise DataError(report.summary)
         findings += report.findings(role)
