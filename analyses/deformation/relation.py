@@ -209,7 +209,6 @@ def relate(
     DataError
         If patients and scores have no row in common, or there are no controls.
     """
-    inference = Inference(n_bootstrap=n_bootstrap, level=level, seed=seed)
     frame = as_frame(scores)
     chosen = frame[(frame["metric"] == metric) & frame["status"].isin([Status.OK, Status.MISSED])]
     control = chosen[chosen["group"] == "control"]

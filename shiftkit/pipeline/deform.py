@@ -41,11 +41,14 @@ def deform_cohort(
     result = deform(cohort, controls, out=run.open().root, work=work, **measured)
     images = _images(run, cohort, controls, result, work) if image else None
     digests = {"cohort": cohort, "controls": controls, "baseline": measured.get("baseline")}
-    claims = [one.claim for one in result.findings if one.key in ("deformation", "deformation-own")]
+    from .legacy import answer
+
+    answered, more = answer(result), None if images is None else answer(images)
+    claims = [one.claim for one in answered.findings if one.key in ("deformation", "deformation-own")]
     ending = Ending(
         result=result,
         title="Deformation of white-matter bundles",
-        findings=() if images is None else images.findings,
+        findings=() if more is None else more.findings,
         tables=((result.table, DEFORMATION), (result.profiles, DEFORMATION_PROFILES)),
         digests={name: cohort_digest(one) for name, one in digests.items() if one is not None},
         failed={**({} if images is None else images.failed), **result.failed},

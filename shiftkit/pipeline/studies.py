@@ -91,6 +91,8 @@ def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
     from ..analyses.deformation.study import deform
 
     run, design = occasion.run, occasion.design
+    from .legacy import answer
+
     result = deform(
         occasion.inputs.patients,
         occasion.inputs.controls,
@@ -105,9 +107,9 @@ def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
     try:
         relation = relate(result, occasion.scores, metric=design.metric, inference=design.inference)
     except DataError as error:  # such as no patient with both numbers: no reason to lose the rest of the run
-        return (*result.findings, Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)))
+        return (*answer(result).findings, Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)))
     run.write_table(relation.to_frame(), DEFORMATION_RELATION)
-    return (*result.findings, *relation.findings)
+    return (*answer(result).findings, *answer(relation).findings)
 
 
 @dataclass(frozen=True, kw_only=True)
