@@ -30,7 +30,7 @@ class OpenCase:
         name = next((one for one in ("fa", "ap", "t1w") if one in self.case.images), None)
         masks = (mask for mask in self.anatomy.references.values() if mask is not None)
         image = read_image(self.case.images[name]) if name is not None else next(masks)
-        points = image.with_array(brain_of(image, above=0.05)).points_inside()
+        points = image.with_array(brain_of(image)).points_inside()
         if not len(points):
             return None
         # Single voxels far out, such as noise, must not stretch the box.
