@@ -14,6 +14,7 @@ from ...images import read_image
 from ...types import Bundle, Case, Cohort, Volume
 from ...work import Work
 from ..distance.case import Anatomy
+from .metrics import compile_kernels
 from .predictions import PredictedMasks
 
 
@@ -105,6 +106,9 @@ def read_cases(
     made: list[Made] = [{name: {} for name in look.readers} for look in looks]
     wanted = cohort.bundles if bundles is None else bundles
     problems: list[DataError] = []
+    metrics = [name for look in looks for one in look.readers.values() for name in getattr(one, "metrics", ())]
+    if metrics and work.jobs != 1 and len(cohort) > 1:
+        compile_kernels(metrics)
     results = work.map(partial(_attempt, wanted, looks), cohort.cases, stage or f"Scoring {cohort.name}")
     for case, result in zip(cohort, results, strict=True):
         if isinstance(result, DataError):
