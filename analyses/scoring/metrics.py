@@ -28,6 +28,10 @@ class Metric:
         return self.title if self.unit == "1" else f"{self.title} ({self.unit})"
 
 
+def _distance(title: str, description: str) -> Metric:
+    return Metric(title=title, description=description, unit="mm", better="lower", bounded=False)
+
+
 METRICS: dict[str, Metric] = {
     "dice": Metric(title="Dice", description="Twice the shared volume over the sum of both volumes."),
     "sensitivity": Metric(title="sensitivity", description="Share of the reference that is predicted."),
@@ -45,31 +49,13 @@ METRICS: dict[str, Metric] = {
     "volume_similarity": Metric(
         title="volume similarity", description="1 - |difference of the volumes| / sum of the volumes."
     ),
-    "hd95": Metric(
-        title="HD95",
-        description="Larger directed 95th percentile of surface distance.",
-        unit="mm",
-        better="lower",
-        bounded=False,
-    ),
-    "assd": Metric(
-        title="ASSD",
-        description="Mean distance between the surfaces, pooled.",
-        unit="mm",
-        better="lower",
-        bounded=False,
-    ),
+    "hd95": _distance("HD95", "Larger directed 95th percentile of surface distance."),
+    "assd": _distance("ASSD", "Mean distance between the surfaces, pooled."),
     "nsd": Metric(title="NSD", description="Share of both surfaces that lies within the tolerance of the other."),
     "cldice": Metric(
         title="clDice", description="Center-line Dice: Dice of how far each skeleton lies in the other mask."
     ),
-    "adjacency": Metric(
-        title="bundle adjacency",
-        description="Bundle adjacency: mean distance to the other mask.",
-        unit="mm",
-        better="lower",
-        bounded=False,
-    ),
+    "adjacency": _distance("bundle adjacency", "Bundle adjacency: mean distance to the other mask."),
     "brier": Metric(
         title="Brier score", description="Mean squared error of the probability near the reference.", better="lower"
     ),
@@ -147,6 +133,17 @@ def compare(
         status = Status.OK
         values = {name: _value(name, pair, tolerance_mm) for name in metrics}
     return Comparison(status=status, values=values, n_false_positive=n_false_positive)
+
+
+def compile_kernels(metrics: Sequence[str]) -> None:
+    """Compile what the metrics and distances to tumors need, or load it, before processes are started.
+
+    Numba keeps what it compiled on disk. Without this every process of a first run would compile the same.
+    """
+    one = np.zeros((3, 3, 3), dtype=bool)
+    one[1, 1, 1] = True
+    distance_to(one, (1.0, 1.0, 1.0))
+    compare(one, one, (1.0, 1.0, 1.0), metrics=[name for name in metrics if name not in PROBABILISTIC])
 
 
 def _value(name: str, pair: MaskPair, tolerance_mm: float) -> float:

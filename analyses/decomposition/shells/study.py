@@ -13,15 +13,15 @@ from ....errors import ConfigError, DataError
 from ....status import Status
 from ....types import Bundle, Cohort, Predictions
 from ....work import Work
-from ...distance.places import Places
+from ...scoring.cases import Look, read_cases
 from ...scoring.predictions import find_predictions
-from ...statistics.inference import Inference, interval
-from .counts import ErrorCounts, count_errors
+from ...statistics.inference import EXPLORATORY_BELOW, Inference, interval
+from .counts import Counting, ErrorCounts, count_healthy, keep_masks
 from .findings import ShellResult, told
 from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
 
 EDGES_MM = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
-_EXPLORATORY = 20  # patients
+_GIVEN = (Status.OK, Status.EXPLORATORY)
 _RISE = 0.02  # of an error rate, within the far field: what would matter
 _CHUNK = 50  # draws at a time: what bounds the memory
 
@@ -35,6 +35,7 @@ def shells(
     edges_mm: Sequence[float] = EDGES_MM,
     plateau_mm: float = 40.0,
     n_sections: int = 10,
+    counts: tuple[ErrorCounts, ErrorCounts] | None = None,
     inference: Inference = Inference(),
     work: Work = Work(),
 ) -> ShellResult:
@@ -53,6 +54,9 @@ def shells(
         Shells that begin here or farther out make the plateau; one of the edges.
     n_sections : int
         Sections along each bundle; see `shiftkit.analyses.distance.places.Places`.
+    counts : tuple of ErrorCounts, optional
+        Of patients and controls, with the same edges and sections, where they were made before; see
+        `shiftkit.analyses.decomposition.reading.read_once`. No image is opened then.
     inference : Inference
         Draws, level and seed of the bootstrap.
     work : Work
@@ -105,17 +109,29 @@ def shells(
     """
     edges = _check_edges(edges_mm, plateau_mm)
     patients, people = cohort.where(group="glioma"), controls.where(group="control")
-    bundles = _common_bundles(patients, people, predictions, control_predictions)
-    count: dict[str, Any] = {"bundles": bundles, "places": Places.of(people, bundles, n_sections), "work": work}
-    healthy = count_errors(control_predictions, people, **count)
-    if len(healthy.participants) < 2:
+    if counts is None:
+        bundles = common_bundles(patients, people, predictions, control_predictions)
+        look = Look(predicted=find_predictions(control_predictions), readers={"kept": keep_masks})
+        (made,) = read_cases(people, [look], work, bundles=bundles)
+        healthy, places = count_healthy(
+            made["kept"],
+            bundles,
+            people,
+            control_predictions.failed,
+            bundles=bundles,
+            n_sections=n_sections,
+            work=work,
+        )
+        counting = Counting(bundles=bundles, places=places, edges_mm=edges)
+        look = Look(predicted=find_predictions(predictions), readers={"counts": counting})
+        (made,) = read_cases(patients, [look], work, bundles=bundles)
+        counts = counting.collect(made["counts"], bundles, patients, predictions.failed), healthy
+    if len(counts[1].participants) < 2:
         raise DataError(
             f"Healthy error rates need at least 2 controls with predictions; {controls.name} has "
-            f"{len(healthy.participants)}. Predict more controls that the model has not seen."
+            f"{len(counts[1].participants)}. Predict more controls that the model has not seen."
         )
-    counts = count_errors(predictions, patients, edges_mm=edges, **count)
-    names = (predictions.model, predictions.modality)
-    return estimate(counts, healthy, edges, plateau_mm, names, inference)
+    return estimate(*counts, edges, plateau_mm, (predictions.model, predictions.modality), inference)
 
 
 def estimate(
@@ -206,74 +222,56 @@ class _Table:
     n_controls: int
     level: float
 
-    def status(self, n_patients: int) -> Status:
-        if n_patients == 0:
-            return Status.UNAVAILABLE
-        if n_patients < 2:
-            return Status.TOO_FEW
-        return Status.EXPLORATORY if n_patients < _EXPLORATORY else Status.OK
-
     def shells(self, point: Draws, draws: Draws, edges_mm: Sequence[float]) -> pd.DataFrame:
+        """One row a group of bundles, rate and shell."""
         rows: list[dict[str, object]] = []
         for g, r, k in np.ndindex(len(self.labels), len(RATES), len(edges_mm) - 1):
             voxels = self.patients.of(RATES[r])[1][:, self.groups[g], k]
-            n_patients = int((voxels.sum(axis=(1, 2)) > 0).sum())
-            status = self.status(n_patients)
-            given = status in (Status.OK, Status.EXPLORATORY)
-            values = [float(value) if given else np.nan for value in point.shells[0, g, r, :, k]]
-            low, high = (
-                interval(draws.shells[:, g, r, 2, k], self.level, min(n_patients, self.n_controls))
-                if given
-                else (np.nan, np.nan)
-            )
-            rows.append(
-                {
-                    "model": self.names[0],
-                    "modality": self.names[1],
-                    "bundle": self.labels[g],
-                    "shell_low_mm": edges_mm[k],
-                    "shell_high_mm": edges_mm[k + 1],
-                    "rate": RATES[r],
-                    **dict(zip(("observed", "baseline", "excess"), values, strict=True)),
-                    "low": low,
-                    "high": high,
-                    "n_patients": n_patients,
-                    "status": status,
-                }
-            )
+            observed, baseline, _ = point.shells[0, g, r, :, k]
+            row = self._row(g, voxels, "excess", point.shells[0, g, r, 2, k], draws.shells[:, g, r, 2, k])
+            given = row["status"] in _GIVEN
+            row |= {"observed": observed if given else np.nan, "baseline": baseline if given else np.nan}
+            rows.append(row | {"rate": RATES[r], "shell_low_mm": edges_mm[k], "shell_high_mm": edges_mm[k + 1]})
         return pd.DataFrame(rows)[list(SHELLS.columns)]
 
     def components(self, point: Draws, draws: Draws, withheld: bool) -> pd.DataFrame:
+        """One row a group of bundles, metric and component."""
+        common = {"hemisphere": "all", "method": "shell", "p_value": np.nan, "p_adjusted": np.nan}
         rows: list[dict[str, object]] = []
         for g, m, c in np.ndindex(len(self.labels), len(METRICS), len(COMPONENTS)):
-            n_patients = int((self.patients.reference[:, self.groups[g]].sum(axis=(1, 2, 3)) > 0).sum())
-            low, high = interval(draws.components[:, g, m, c], self.level, min(n_patients, self.n_controls))
-            status = self.status(n_patients)
-            if withheld and COMPONENTS[c] in ("systematic", "tumor") and status != Status.UNAVAILABLE:
-                status = Status.SPLIT_WITHHELD
-            given = status in (Status.OK, Status.EXPLORATORY)
-            if status == Status.OK and COMPONENTS[c] == "tumor" and low <= 0:
-                status = Status.NO_TUMOR_EFFECT_SHOWN
-            rows.append(
-                {
-                    "model": self.names[0],
-                    "modality": self.names[1],
-                    "bundle": self.labels[g],
-                    "hemisphere": "all",
-                    "metric": METRICS[m],
-                    "method": "shell",
-                    "component": COMPONENTS[c],
-                    "estimate": float(point.components[0, g, m, c]) if given else np.nan,
-                    "low": low if given else np.nan,
-                    "high": high if given else np.nan,
-                    "p_value": np.nan,
-                    "p_adjusted": np.nan,
-                    "n_patients": n_patients,
-                    "n_controls": self.n_controls,
-                    "status": status,
-                }
-            )
+            voxels = self.patients.reference[:, self.groups[g]].sum(axis=1)
+            hidden = withheld and COMPONENTS[c] in ("systematic", "tumor")
+            value, drawn = point.components[0, g, m, c], draws.components[:, g, m, c]
+            row = self._row(g, voxels, "estimate", value, drawn, hidden)
+            if row["status"] == Status.OK and COMPONENTS[c] == "tumor" and row["low"] <= 0:
+                row["status"] = Status.NO_TUMOR_EFFECT_SHOWN
+            row |= {"metric": METRICS[m], "component": COMPONENTS[c], "n_controls": self.n_controls}
+            rows.append(row | common)
         return pd.DataFrame(rows)[list(DECOMPOSITION.columns)]
+
+    def _row(
+        self, group: int, voxels: NDArray[np.float64], name: str, value: float, draws: NDArray[np.float64],
+        withheld: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """A value with its interval, where enough patients have voxels."""
+        n_patients = int((voxels.sum(axis=(1, 2)) > 0).sum())
+        status = Status.UNAVAILABLE if not n_patients else Status.TOO_FEW if n_patients < 2 else Status.OK
+        if status == Status.OK and n_patients < EXPLORATORY_BELOW:
+            status = Status.EXPLORATORY
+        if withheld and status != Status.UNAVAILABLE:
+            status = Status.SPLIT_WITHHELD
+        given = status in _GIVEN
+        low, high = interval(draws, self.level, min(n_patients, self.n_controls)) if given else (np.nan, np.nan)
+        return {
+            "model": self.names[0],
+            "modality": self.names[1],
+            "bundle": self.labels[group],
+            name: float(value) if given else np.nan,
+            "low": low,
+            "high": high,
+            "n_patients": n_patients,
+            "status": status,
+        }
 
 
 def _check_edges(edges_mm: Sequence[float], plateau_mm: float) -> tuple[float, ...]:
@@ -285,7 +283,7 @@ def _check_edges(edges_mm: Sequence[float], plateau_mm: float) -> tuple[float, .
     return edges
 
 
-def _common_bundles(
+def common_bundles(
     patients: Cohort, controls: Cohort, predictions: Predictions, reference_predictions: Predictions
 ) -> tuple[Bundle, ...]:
     """Bundles that patients and at least two controls have, and that the model predicts in both."""
