@@ -1,42 +1,37 @@
-"""Pages from a report: what stands where, and the templates filled."""
+"""Pages from what a report says: what stands where, and the templates filled."""
 
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from ..types import Bundle
 from ..version import __version__
 from ..work import Work, in_parallel
-from .cases import CasePicture
 from .cite import citation_bibtex, citation_markdown, methods_of, plain_doi
+from .contents import CasePicture, Contents
 from .figures import Point
-from .naming import case_key, file_stem, page_name, participant_page_name, slug, spoken
+from .naming import file_stem, page_name, participant_page_name, slug, spoken, volumes_name
 from .niivue import bundled, script_hash
-from .rendering import Rendered, by_image, render
-from .slices import LEGEND as SLICES_LEGEND
-from .slices import slices_name, slices_page
+from .rendering import Drawn, Rendered, by_image, render
 from .tables import Link, TableView, by_bundle, number, view
-from .viewing import Viewer, side_files, viewer_of, volumes_name
-from .views import FindingView, case_view, cases_table, finding_view, points_of, provenance_list, rows_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from .report import Report
+from .viewing import Viewer, side_files, viewer_of
+from .views import CaseView, FindingView, case_view, cases_table, finding_view, points_of, provenance_list, rows_of
 
 LIMIT_BYTES = 15_000_000
 """What a page may take; reports with larger ones keep volumes and viewer in side files."""
 
+_TEXT_BYTES = 3e6
+"""What text and drawings of a page, besides volumes and pictures, stay under."""
+
 _SAFE = "/:;,.=+ ()-!*"
-_LEADING = ("decomposition", "recovery", "bundles")
-_SIDE = "reports/volumes/"
 
 
 class Pages:
@@ -44,7 +39,7 @@ class Pages:
 
     Parameters
     ----------
-    report : Report
+    report : Contents
         What to render.
     sisters : bool
         Whether the other pages will lie beside the first, so that it may link to them.
@@ -58,7 +53,7 @@ class Pages:
 
     def __init__(
         self,
-        report: "Report",
+        report: Contents,
         *,
         sisters: bool,
         stem: str = "report.html",
@@ -78,35 +73,30 @@ class Pages:
             yield f"reports/{page_name(bundle)}", self.bundle_page(bundle)
         for participant in self.participants:
             yield f"reports/{participant_page_name(participant)}", self.participant_page(participant)
-        every = [*self.findings, *(one for bundle in self.bundles for one in self.bundle_findings[bundle])]
-        for one in every:
+        for one in (*self.findings, *(one for found in self.bundle_findings.values() for one in found)):
             for width, drawing in (("page", one.wide), ("column", one.narrow)):
                 if drawing is not None:
                     yield f"figures/{file_stem(one.key, width)}.svg", drawing.standalone
-        if self._by_slices:
-            for case in self.report.cases[: self.report.max_cases]:
-                if self._rendered[case_key(case)][1].drawn[case_key(case)].svg:
-                    yield slices_name(case_key(case)), slices_page(case, case_key(case), self.report.convention)
         yield "CITATION.md", citation_markdown(self.report)
         yield "CITATION.bib", citation_bibtex(self.report)
         niivue = bundled()
         if self.linked and niivue is not None and self._can_view:
             for name, text in side_files(self.images, niivue).items():
-                yield f"{_SIDE}{name}", text
+                yield f"reports/volumes/{name}", text
 
     def main(self) -> str:
         """The first page."""
         report = self.report
+        placed = {place: [one for one in self.findings if one.finding.place == place] for place in _PLACES}
         return self._render(
             "report.html",
+            **placed,
             title=report.title,
-            leading=[one for one in self.findings if one.finding.key in _LEADING],
-            distance=[one for one in self.findings if one.finding.key == "distance"],
-            further=[one for one in self.findings if one.finding.key not in (*_LEADING, "distance")],
             tables=self.tables,
             cases=[self._case(case) for case in report.cases[: report.max_cases]],
             overview=self._overview(report.cases, "Every case, worst first", "reports/", report.max_cases),
             viewer=self._viewer(report.cases, "reports/"),
+            bundled=bundled() is not None,
             methods=methods_of(report.findings),
             citation=citation_markdown(report),
             bibliography=citation_bibtex(report),
@@ -117,7 +107,7 @@ class Pages:
 
     def bundle_page(self, bundle: Bundle) -> str:
         """The page of one bundle in one hemisphere."""
-        cases = [case for case in self.report.cases if case.bundle == bundle]
+        cases = self._about(bundle)
         shown = cases[: self.report.max_cases]
         return self._render(
             "bundle.html",
@@ -126,7 +116,7 @@ class Pages:
             findings=self.bundle_findings[bundle],
             cases=[self._case(case) for case in shown],
             n_cases=len(cases),
-            tables=[t for t in (rows_of(table, bundle) for table in self.tables) if t is not None],
+            tables=[rows for table in self.tables if (rows := rows_of(table, bundle)) is not None],
             overview=self._overview(cases, f"Every case of {spoken(bundle)}, worst first", "", len(shown)),
             viewer=self._viewer(cases, ""),
         )
@@ -154,61 +144,45 @@ class Pages:
         found = {case.bundle for case in self.report.cases} | set(self.report.bundle_findings)
         table = self.report.table
         if table is not None and {"bundle", "hemisphere"} <= set(table):
-            named = table[(table["bundle"] != "all") & table["hemisphere"].isin(["left", "right", "none"])]
-            found |= {
-                Bundle(name=str(b), hemisphere=h) for b, h in zip(named["bundle"], named["hemisphere"], strict=True)
-            }
+            pairs = zip(table["bundle"], table["hemisphere"], strict=True)
+            found |= {Bundle(name=str(b), hemisphere=h) for b, h in pairs if b != "all" and h in _HEMISPHERES}
         return tuple(sorted(found))
 
     @cached_property
     def findings(self) -> tuple[FindingView, ...]:
         """Findings of the first page with drawings and tables."""
         points = self._points(self.report.cases)
-        return tuple(
-            finding_view(finding, f"f{place}", self.report.figures, points)
-            for place, finding in enumerate(self.report.findings)
-        )
+        told = enumerate(self.report.findings)
+        return tuple(finding_view(finding, f"f{place}", self.report.figures, points) for place, finding in told)
 
     @cached_property
     def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
         """Findings of the bundles' pages, drawn in several processes: glass brains take long."""
         from joblib import delayed
 
-        told = [
-            (bundle, place, finding)
-            for bundle in self.bundles
-            for place, finding in enumerate(self.report.bundle_findings.get(bundle, ()))
-        ]
-        points = {
-            bundle: self._points([case for case in self.report.cases if case.bundle == bundle])
-            for bundle in self.bundles
-        }
+        told = {bundle: self.report.bundle_findings.get(bundle, ()) for bundle in self.bundles}
         tasks = (
-            delayed(finding_view)(finding, f"f{place}", self.report.figures, points[bundle])
-            for bundle, place, finding in told
+            delayed(finding_view)(finding, f"f{place}", self.report.figures, self._points(self._about(bundle)))
+            for bundle, findings in told.items()
+            for place, finding in enumerate(findings)
         )
-        drawn = list(in_parallel(tasks, self._work.jobs))
-        return {
-            bundle: tuple(view for (about, _, _), view in zip(told, drawn, strict=True) if about == bundle)
-            for bundle in self.bundles
-        }
+        drawn = iter(list(in_parallel(tasks, self._work.jobs)))
+        return {bundle: tuple(next(drawn) for _ in findings) for bundle, findings in told.items()}
 
     @cached_property
     def tables(self) -> tuple[TableView, ...]:
         """The bundle table of each estimator, the primary one first."""
-        if self.report.table is None:
-            return ()
         table = self.report.table
+        if table is None:
+            return ()
         return tuple(
             view(
                 frame,
                 slug(f"table-{method}") if method else "table",
-                "Drop of each component with its interval"
-                + (f", estimator: {method}" if method else "")
-                + _counts(frame),
+                f"Drop of each component with its interval{f', estimator: {method}' if method else ''}{_counts(frame)}",
                 table[table["method"] == method] if method else table,
             )
-            for method, frame in by_bundle(self.report.table).items()
+            for method, frame in by_bundle(table).items()
         )
 
     @cached_property
@@ -216,8 +190,8 @@ class Pages:
         """Pictures and volumes, one entry an image, made in several processes."""
         from joblib import delayed
 
-        groups = by_image(self.report.cases).values()
         volumes = bundled() is not None
+        groups = by_image(self.report.cases).values()
         tasks = (delayed(render)(cases, self.report.convention, volumes=volumes) for cases in groups)
         return tuple(in_parallel(tasks, self._work.jobs))
 
@@ -230,14 +204,11 @@ class Pages:
         packs = [one.overview for one in self.images if one.overview is not None]
         if niivue is None or not packs:
             return False
-        pictures = sorted((len(one.svg or "") + len(one.after or "") for one in self._drawn), reverse=True)
-        # Text and drawings of a page, besides volumes and pictures, stay under three megabytes.
-        total = len(niivue.base64) + sum(pack.size for pack in packs) + 1.2 * sum(pictures[: self.report.max_cases])
-        return total + 3e6 > LIMIT_BYTES
-
-    @property
-    def _drawn(self) -> list[Any]:
-        return [drawn for one in self.images for drawn in one.drawn.values()]
+        drawn = (one for image in self.images for one in image.drawn.values())
+        pictures = sorted((len(one.svg or "") + len(one.after or "") for one in drawn), reverse=True)
+        # Percent encoding makes pictures about a fifth longer.
+        shown = 1.2 * sum(pictures[: self.report.max_cases])
+        return len(niivue.base64) + sum(pack.size for pack in packs) + shown + _TEXT_BYTES > LIMIT_BYTES
 
     @cached_property
     def _rendered(self) -> dict[str, tuple[str, Rendered]]:
@@ -247,13 +218,12 @@ class Pages:
     def _can_view(self) -> bool:
         return any(one.overview is not None for one in self.images)
 
-    @property
-    def _by_slices(self) -> bool:
-        """Whether nilearn's viewer takes niivue's place: on pages beside the first one, for the worst cases."""
-        return bundled() is None and self.sisters
+    def _about(self, bundle: Bundle) -> list[CasePicture]:
+        return [case for case in self.report.cases if case.bundle == bundle]
 
-    def _case(self, case: CasePicture) -> Any:
-        return case_view(case, self._rendered[case_key(case)][1].drawn[case_key(case)], self.report.convention)
+    def _case(self, case: CasePicture) -> CaseView:
+        drawn: Drawn = self._rendered[case.key][1].drawn[case.key]
+        return case_view(case, drawn, self.report.convention)
 
     def _viewer(self, cases: Sequence[CasePicture], folder: str, *, detail: bool = False) -> Viewer | None:
         niivue = bundled()
@@ -272,23 +242,25 @@ class Pages:
     def _static(self, case: CasePicture, folder: str) -> str:
         """Where the static picture of a case stands, seen from a page; on the page itself without other pages."""
         page = f"{folder}{participant_page_name(case.participant_id)}" if self.sisters else ""
-        return f"{page}#{case_key(case)}"
+        return f"{page}#{case.key}"
 
     def _overview(self, cases: Sequence[CasePicture], caption: str, folder: str, n_here: int) -> TableView | None:
         if not cases:
             return None
         # Pictures that stand on this page are nearer than those on the participant's.
         links = [
-            Link(case=case_key(case), href=f"#{case_key(case)}" if place < n_here else self._static(case, folder))
+            Link(case=case.key, href=f"#{case.key}" if place < n_here else self._static(case, folder))
             for place, case in enumerate(cases)
         ]
         return cases_table(cases, caption, links)
 
     def _points(self, cases: Sequence[CasePicture]) -> list[Point]:
+        # A point leads to the viewer or to the participant's page; with neither, it would lead nowhere.
         return points_of(cases) if self._can_view or self.sisters else []
 
     def _render(self, template: str, *, viewer: Viewer | None, **values: Any) -> str:
         script = _resource("report.js") + (_resource("viewer.js") if viewer is not None else "")
+        told = f"{self.report.title}{self.report.verdict}"
         return (
             _environment()
             .get_template(template)
@@ -302,12 +274,15 @@ class Pages:
                 styles=Markup(_resource("styles.css")),
                 script=Markup(script),
                 viewer=viewer,
-                slices=SLICES_LEGEND if self._by_slices else "",
                 policy=_policy(script, viewer),
-                run_key=hashlib.sha256(f"{self.report.title}{self.report.verdict}".encode()).hexdigest()[:12],
+                run_key=hashlib.sha256(told.encode()).hexdigest()[:12],
                 **values,
             )
         )
+
+
+_PLACES = ("lead", "distance", "further")
+_HEMISPHERES = ("left", "right", "none")
 
 
 def _policy(script: str, viewer: Viewer | None) -> str:
@@ -322,11 +297,12 @@ def _policy(script: str, viewer: Viewer | None) -> str:
     return f"default-src 'none'; img-src {images};{own} style-src 'unsafe-inline'; script-src {' '.join(scripts)}"
 
 
-def _counts(frame: "pd.DataFrame") -> str:
+def _counts(frame: pd.DataFrame) -> str:
     counts = [f"{int(frame.attrs[name])} {name[2:]}" for name in ("n_patients", "n_controls") if name in frame.attrs]
     return f" ({' and '.join(counts)})" if counts else ""
 
 
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: _resource(f"templates/{name}")),
@@ -335,7 +311,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    filters: dict[str, Any] = {
+    environment.filters |= {
         "number": number,
         "svg": Markup,
         "data_uri": _data_uri,
@@ -344,13 +320,12 @@ def _environment() -> jinja2.Environment:
         "finite": math.isfinite,
         "doi": plain_doi,
         "spoken": spoken,
-        "slices": slices_name,
         "breakable": _breakable,
     }
-    environment.filters.update(filters)
     return environment
 
 
+@cache
 def _resource(name: str) -> str:
     return resources.files(__name__.rpartition(".")[0]).joinpath(name).read_text(encoding="utf-8")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .cases import CaseImages, CasePicture, Convention, window
-from .naming import case_key
+from .cases import CaseImages
+from .contents import CasePicture, Convention
+from .planes import window
 from .volumes import DETAIL_MM, OVERVIEW_MM, Packed, pack
 
 
@@ -38,7 +39,7 @@ class Rendered:
     Parameters
     ----------
     drawn : mapping of str to Drawn
-        By `case_key`.
+        By `CasePicture.key`.
     overview, detail : Packed or None
         Volumes for pages of many participants and for the participant's own; None where nothing could be read,
         or nobody will look at them.
@@ -74,33 +75,33 @@ def render(cases: Sequence[CasePicture], convention: Convention, *, volumes: boo
     drawn: dict[str, Drawn] = {}
     read: dict[str, CaseImages] = {}
     for case in cases:
-        key = case_key(case)
         try:
             images = CaseImages.read(case)
-            x, y, z = images.center(images.box()).round(1).tolist()
-            drawn[key] = Drawn(
+            x, y, z = images.center().round(1).tolist()
+            drawn[case.key] = Drawn(
                 svg=images.draw(convention),
                 after=images.draw(convention, after=True) if images.after is not None else None,
                 center_mm=(x, y, z),
             )
-            read[key] = images
+            read[case.key] = images
         except (ValueError, OSError) as error:
-            drawn[key] = Drawn(problem=_without_places(str(error), case))
+            drawn[case.key] = Drawn(problem=_without_places(str(error), case))
     if not volumes or not read:
         return Rendered(drawn=drawn)
+    # One grid holds every case of the image, so that stepping through them moves nothing.
     boxes = np.stack([images.box() for images in read.values()])
     box = np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
     image = next(iter(read.values())).image
     layers = {key: images.layers for key, images in read.items()}
-    overview = pack(image, layers, box, window(image), OVERVIEW_MM)
+    shades = window(image)
+    overview = pack(image, layers, box, shades, OVERVIEW_MM)
     finer = min(image.spacing_mm) < OVERVIEW_MM
-    detail = pack(image, layers, box, window(image), DETAIL_MM) if finer else overview
+    detail = pack(image, layers, box, shades, DETAIL_MM) if finer else overview
     return Rendered(drawn=drawn, overview=overview, detail=detail)
 
 
 def _without_places(message: str, case: CasePicture) -> str:
     """A message that names files without where they are: reports are shared."""
-    for path in (case.image, case.reference, case.prediction, case.tumor, case.after):
-        if path is not None:
-            message = message.replace(str(path), path.name)
+    for path in case.files.values():
+        message = message.replace(str(path), path.name)
     return message

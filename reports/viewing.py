@@ -7,12 +7,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .cases import CasePicture
-from .naming import case_key, spoken
+from .contents import CasePicture
+from .naming import spoken, volumes_name
 from .niivue import Niivue
 from .rendering import Rendered
-from .views import numbers_of, sentence
+from .tables import sentence
+from .views import numbers_of
 from .volumes import Packed
+
+_ORDER = ("tumor", "reference", "prediction", "after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +43,6 @@ class Viewer:
     layers: tuple[str, ...]
 
 
-def volumes_name(place: int) -> str:
-    """Name of an image's volumes: its place, which tells nothing about the participant."""
-    return f"image-{place + 1:03d}"
-
-
 def viewer_of(
     cases: Sequence[CasePicture],
     rendered: Mapping[str, tuple[str, Rendered]],
@@ -62,7 +60,7 @@ def viewer_of(
     cases : sequence of CasePicture
         In the order in which the viewer steps through them.
     rendered : mapping of str to (str, Rendered)
-        By `case_key`: the name of the volumes, and what was made of the image.
+        By `CasePicture.key`: the name of the volumes, and what was made of the image.
     niivue : Niivue
         The script.
     detail : bool
@@ -77,7 +75,7 @@ def viewer_of(
     told: dict[str, Any] = {}
     packs: dict[str, tuple[Packed, list[str]]] = {}
     for case in cases:
-        key = case_key(case)
+        key = case.key
         name, made = rendered[key]
         packed = made.detail if detail else made.overview
         if packed is None or key not in packed.overlays:
@@ -93,7 +91,7 @@ def viewer_of(
             "numbers": numbers_of(case).partition(": ")[2],
             "status": sentence(case.status),
             "center": made.drawn[key].center_mm,
-            "layers": _layers(case),
+            "layers": [name for name in _ORDER if name in case.files],
             "static": static(case),
         }
     if not told:
@@ -122,14 +120,6 @@ def side_files(images: Sequence[Rendered], niivue: Niivue) -> dict[str, str]:
                 f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}] = {content};\n"
             )
     return files
-
-
-_ORDER = ("tumor", "reference", "prediction", "after")
-
-
-def _layers(case: CasePicture) -> list[str]:
-    there = {"tumor": case.tumor, "reference": case.reference, "prediction": case.prediction, "after": case.after}
-    return [name for name in _ORDER if there[name] is not None]
 
 
 def _json(content: Any) -> Markup:
