@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from typing import Any
@@ -19,11 +20,11 @@ from .cite import citation_bibtex, citation_markdown, methods_of, plain_doi
 from .contents import CasePicture, Contents
 from .figures import Point
 from .naming import file_stem, page_name, participant_page_name, slug, spoken, volumes_name
-from .niivue import bundled, script_hash
-from .rendering import Drawn, Rendered, by_image, render
+from .niivue import Niivue, bundled, script_hash
+from .rendering import Rendered, by_image, render
 from .tables import Link, TableView, by_bundle, number, view
 from .viewing import Viewer, side_files, viewer_of
-from .views import CaseView, FindingView, case_view, cases_table, finding_view, points_of, provenance_list, rows_of
+from .views import FindingView, case_view, cases_table, finding_view, points_of, provenance_list, rows_of
 
 LIMIT_BYTES = 15_000_000
 """What a page may take; reports with larger ones keep volumes and viewer in side files."""
@@ -31,9 +32,11 @@ LIMIT_BYTES = 15_000_000
 _TEXT_BYTES = 3e6
 """What text and drawings of a page, besides volumes and pictures, stay under."""
 
+_ALONE = Work(jobs=1)
 _SAFE = "/:;,.=+ ()-!*"
 
 
+@dataclass(frozen=True)
 class Pages:
     """All pages of one report.
 
@@ -45,26 +48,21 @@ class Pages:
         Whether the other pages will lie beside the first, so that it may link to them.
     stem : str
         File name of the first page.
-    linked : bool or None
-        Whether volumes and viewer lie in side files; None decides by the size of the pages.
+    asked : bool or None
+        Whether volumes and viewer shall lie in side files; None decides by the size of the pages.
     work : Work
         Processes that work on images.
     """
 
-    def __init__(
-        self,
-        report: Contents,
-        *,
-        sisters: bool,
-        stem: str = "report.html",
-        linked: bool | None = None,
-        work: Work = Work(jobs=1),
-    ) -> None:
-        self.report = report
-        self.sisters = sisters
-        self.stem = stem
-        self._asked = linked
-        self._work = work
+    report: Contents
+    sisters: bool
+    stem: str = "report.html"
+    asked: bool | None = None
+    work: Work = _ALONE
+
+    @cached_property
+    def _niivue(self) -> Niivue | None:
+        return bundled()
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Every file's path relative to the report's folder, with its text."""
@@ -79,9 +77,8 @@ class Pages:
                     yield f"figures/{file_stem(one.key, width)}.svg", drawing.standalone
         yield "CITATION.md", citation_markdown(self.report)
         yield "CITATION.bib", citation_bibtex(self.report)
-        niivue = bundled()
-        if self.linked and niivue is not None and self._can_view:
-            for name, text in side_files(self.images, niivue).items():
+        if self.linked and self._niivue is not None and self._can_view:
+            for name, text in side_files(self.images, self._niivue).items():
                 yield f"reports/volumes/{name}", text
 
     def main(self) -> str:
@@ -93,10 +90,8 @@ class Pages:
             **placed,
             title=report.title,
             tables=self.tables,
-            cases=[self._case(case) for case in report.cases[: report.max_cases]],
-            overview=self._overview(report.cases, "Every case, worst first", "reports/", report.max_cases),
-            viewer=self._viewer(report.cases, "reports/"),
-            bundled=bundled() is not None,
+            **self._shown(report.cases, "Every case, worst first", report.max_cases, "reports/"),
+            bundled=self._niivue is not None,
             methods=methods_of(report.findings),
             citation=citation_markdown(report),
             bibliography=citation_bibtex(report),
@@ -108,17 +103,14 @@ class Pages:
     def bundle_page(self, bundle: Bundle) -> str:
         """The page of one bundle in one hemisphere."""
         cases = self._about(bundle)
-        shown = cases[: self.report.max_cases]
         return self._render(
             "bundle.html",
             title=f"{bundle.label}: {self.report.title}",
             bundle=bundle,
             findings=self.bundle_findings[bundle],
-            cases=[self._case(case) for case in shown],
             n_cases=len(cases),
             tables=[rows for table in self.tables if (rows := rows_of(table, bundle)) is not None],
-            overview=self._overview(cases, f"Every case of {spoken(bundle)}, worst first", "", len(shown)),
-            viewer=self._viewer(cases, ""),
+            **self._shown(cases, f"Every case of {spoken(bundle)}, worst first", self.report.max_cases),
         )
 
     def participant_page(self, participant: str) -> str:
@@ -128,9 +120,7 @@ class Pages:
             "participant.html",
             title=f"{participant}: {self.report.title}",
             participant=participant,
-            cases=[self._case(case) for case in cases],
-            overview=self._overview(cases, f"Every case of {participant}, worst first", "", len(cases)),
-            viewer=self._viewer(cases, "", detail=True),
+            **self._shown(cases, f"Every case of {participant}, worst first", len(cases), detail=True),
         )
 
     @cached_property
@@ -166,7 +156,7 @@ class Pages:
             for bundle, findings in told.items()
             for place, finding in enumerate(findings)
         )
-        drawn = iter(list(in_parallel(tasks, self._work.jobs)))
+        drawn = iter(list(in_parallel(tasks, self.work.jobs)))
         return {bundle: tuple(next(drawn) for _ in findings) for bundle, findings in told.items()}
 
     @cached_property
@@ -190,25 +180,23 @@ class Pages:
         """Pictures and volumes, one entry an image, made in several processes."""
         from joblib import delayed
 
-        volumes = bundled() is not None
-        groups = by_image(self.report.cases).values()
-        tasks = (delayed(render)(cases, self.report.convention, volumes=volumes) for cases in groups)
-        return tuple(in_parallel(tasks, self._work.jobs))
+        settings: dict[str, Any] = {"convention": self.report.convention, "volumes": self._niivue is not None}
+        tasks = (delayed(render)(cases, **settings) for cases in by_image(self.report.cases).values())
+        return tuple(in_parallel(tasks, self.work.jobs))
 
     @cached_property
     def linked(self) -> bool:
         """Whether volumes and viewer lie in side files, as asked or because a page would grow too large."""
-        if self._asked is not None or not self.sisters:
-            return bool(self._asked) and self.sisters
-        niivue = bundled()
+        if self.asked is not None or not self.sisters:
+            return bool(self.asked) and self.sisters
         packs = [one.overview for one in self.images if one.overview is not None]
-        if niivue is None or not packs:
+        if self._niivue is None or not packs:
             return False
         drawn = (one for image in self.images for one in image.drawn.values())
         pictures = sorted((len(one.svg or "") + len(one.after or "") for one in drawn), reverse=True)
         # Percent encoding makes pictures about a fifth longer.
         shown = 1.2 * sum(pictures[: self.report.max_cases])
-        return len(niivue.base64) + sum(pack.size for pack in packs) + shown + _TEXT_BYTES > LIMIT_BYTES
+        return len(self._niivue.base64) + sum(pack.size for pack in packs) + shown + _TEXT_BYTES > LIMIT_BYTES
 
     @cached_property
     def _rendered(self) -> dict[str, tuple[str, Rendered]]:
@@ -221,38 +209,34 @@ class Pages:
     def _about(self, bundle: Bundle) -> list[CasePicture]:
         return [case for case in self.report.cases if case.bundle == bundle]
 
-    def _case(self, case: CasePicture) -> CaseView:
-        drawn: Drawn = self._rendered[case.key][1].drawn[case.key]
-        return case_view(case, drawn, self.report.convention)
-
-    def _viewer(self, cases: Sequence[CasePicture], folder: str, *, detail: bool = False) -> Viewer | None:
-        niivue = bundled()
-        if niivue is None or not cases:
-            return None
-        return viewer_of(
-            cases,
-            self._rendered,
-            niivue,
-            detail=detail,
-            linked=self.linked,
-            folder=f"{folder}volumes/" if self.linked else "",
-            static=lambda case: self._static(case, folder),
-        )
+    def _shown(
+        self, cases: Sequence[CasePicture], caption: str, n_here: int, folder: str = "", *, detail: bool = False
+    ) -> dict[str, Any]:
+        """The first cases with their pictures, all of them in a table, and the viewer, for a page beside a folder."""
+        here = cases[:n_here]
+        # Pictures that stand on this page are nearer than those on the participant's.
+        links = [Link(case=c.key, href=f"#{c.key}" if c in here else self._static(c, folder)) for c in cases]
+        viewer = None
+        if self._niivue is not None and cases:
+            viewer = viewer_of(
+                cases,
+                self._rendered,
+                self._niivue,
+                detail=detail,
+                linked=self.linked,
+                folder=f"{folder}volumes/" if self.linked else "",
+                static=lambda case: self._static(case, folder),
+            )
+        return {
+            "cases": [case_view(c, self._rendered[c.key][1].drawn[c.key], self.report.convention) for c in here],
+            "overview": cases_table(cases, caption, links) if cases else None,
+            "viewer": viewer,
+        }
 
     def _static(self, case: CasePicture, folder: str) -> str:
         """Where the static picture of a case stands, seen from a page; on the page itself without other pages."""
         page = f"{folder}{participant_page_name(case.participant_id)}" if self.sisters else ""
         return f"{page}#{case.key}"
-
-    def _overview(self, cases: Sequence[CasePicture], caption: str, folder: str, n_here: int) -> TableView | None:
-        if not cases:
-            return None
-        # Pictures that stand on this page are nearer than those on the participant's.
-        links = [
-            Link(case=case.key, href=f"#{case.key}" if place < n_here else self._static(case, folder))
-            for place, case in enumerate(cases)
-        ]
-        return cases_table(cases, caption, links)
 
     def _points(self, cases: Sequence[CasePicture]) -> list[Point]:
         # A point leads to the viewer or to the participant's page; with neither, it would lead nowhere.
@@ -274,7 +258,7 @@ class Pages:
                 styles=Markup(_resource("styles.css")),
                 script=Markup(script),
                 viewer=viewer,
-                policy=_policy(script, viewer),
+                policy=_policy(script, viewer, self._niivue),
                 run_key=hashlib.sha256(told.encode()).hexdigest()[:12],
                 **values,
             )
@@ -285,10 +269,9 @@ _PLACES = ("lead", "distance", "further")
 _HEMISPHERES = ("left", "right", "none")
 
 
-def _policy(script: str, viewer: Viewer | None) -> str:
+def _policy(script: str, viewer: Viewer | None, niivue: Niivue | None) -> str:
     """Only the page's own script and the viewer's may run, whatever a name or a cell holds."""
     scripts = [script_hash(script)]
-    niivue = bundled()
     if viewer is not None and niivue is not None:
         scripts.append("file:" if viewer.folder else niivue.policy)
     # niivue reads the font and the pictures that it carries within itself through data: and blob: addresses.

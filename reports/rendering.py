@@ -67,8 +67,8 @@ def render(cases: Sequence[CasePicture], convention: Convention, *, volumes: boo
     ----------
     cases : sequence of CasePicture
         With the same ``image``.
-    convention : {"radiological", "neurological"}
-        Which side of the participant stands on the viewer's left.
+    convention
+        See `shiftkit.reports.contents.Contents`.
     volumes : bool
         Whether to pack volumes for the viewer too.
     """

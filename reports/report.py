@@ -48,7 +48,7 @@ class Report(Contents):
             The first page. Unless ``linked``, it stays whole when it is moved away from the others.
         """
         path = Path(path)
-        pages = Pages(self, sisters=True, stem=path.name, linked=linked, work=work)
+        pages = Pages(self, sisters=True, stem=path.name, asked=linked, work=work)
         if pages.linked and linked is None:
             work.report(0, 1, "Report: the viewer's volumes would make a page larger than 15 MB: they lie beside it")
         for name, text in pages.files():

@@ -59,11 +59,9 @@ class TableView:
 
     Parameters
     ----------
-    key : str
-        Letters, digits and hyphens: its anchor and file name.
-    caption : str
-        What the rows are.
-    headers, rows :
+    key, caption : str
+        Its anchor and file name, of letters, digits and hyphens; what the rows are.
+    headers, rows : tuple
         Rows hold one `Cell` a header.
     statuses : tuple of (str, str)
         Status words that occur other than ``ok``, each with its sentence.
@@ -89,7 +87,7 @@ def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | N
     ----------
     frame : DataFrame
         Any columns. Column names and texts may hold anything; templates escape them.
-    key, caption : str
+    key, caption
         See `TableView`.
     download : DataFrame, optional
         What the downloaded table holds instead, such as the long form of a wide table.
@@ -148,22 +146,15 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     components = [c for c in _SHOWN if c in present] or present
     rows: list[dict[str, Any]] = []
     for group, part in frame.groupby(names, sort=False):
-        first = {row["component"]: row for row in reversed(part.to_dict("records"))}
-        words = part["status"].astype(str) if "status" in part else pd.Series(dtype=str)
-        rows.append(
-            {
-                **dict(zip(names, group, strict=True)),
-                **{
-                    name: _interval(*(first[name][limit] for limit in ("estimate", "low", "high")))
-                    if name in first
-                    else "–"
-                    for name in components
-                },
-                **{count: part[count].max() for count in _COUNTS if count in part},
-                # Of several words, the first that says that something is missing.
-                "status": next((word for word in words if word != Status.OK), str(Status.OK)),
-            }
-        )
+        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(components, "–")}
+        for one in part.drop_duplicates("component").to_dict("records"):
+            if one["component"] in components:
+                row[one["component"]] = _interval(one["estimate"], one["low"], one["high"])
+        row |= {count: part[count].max() for count in _COUNTS if count in part}
+        words = part.get("status", ())
+        # Of several words, the first that says that something is missing.
+        row["status"] = next((str(word) for word in words if word != Status.OK), str(Status.OK))
+        rows.append(row)
     wide = pd.DataFrame(rows)
     same = [name for name in _COUNTS if name in wide and wide[name].nunique() == 1]
     wide.attrs.update({name: wide[name].iloc[0] for name in same})

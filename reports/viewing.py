@@ -61,14 +61,10 @@ def viewer_of(
         In the order in which the viewer steps through them.
     rendered : mapping of str to (str, Rendered)
         By `CasePicture.key`: the name of the volumes, and what was made of the image.
-    niivue : Niivue
-        The script.
     detail : bool
         Finer volumes, for a page of one participant.
     linked : bool
-        Leave volumes and script in side files.
-    folder : str
-        Where the side files are, relative to the page.
+        Leave volumes and script in side files, in ``folder`` seen from the page.
     static : callable
         Where the static picture of a case stands.
     """

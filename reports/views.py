@@ -31,16 +31,13 @@ class FindingView:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseView:
-    """A case with its picture made, or the reason why there is none."""
+    """A case with its pictures, what they show in words, and what its status means."""
 
-    key: str
     case: CasePicture
-    svg: str | None
-    problem: str
+    drawn: Drawn
     alt: str
+    alt_after: str
     status: str
-    after: str | None = None
-    alt_after: str = ""
 
 
 def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Sequence[Point]) -> FindingView:
@@ -81,16 +78,9 @@ def _drawing(finding: Finding, key: str, width: str, prefix: str, folder: Path |
 
 def case_view(case: CasePicture, drawn: Drawn, convention: Convention) -> CaseView:
     """A case as a card shows it."""
-    return CaseView(
-        key=case.key,
-        case=case,
-        svg=drawn.svg,
-        problem=drawn.problem,
-        alt=_describe(case, convention),
-        status=sentence(case.status),
-        after=drawn.after,
-        alt_after=_describe(replace(case, score=case.score_after), convention, "after fine-tuning "),
-    )
+    after = _describe(replace(case, score=case.score_after), convention, "after fine-tuning ")
+    alt = _describe(case, convention)
+    return CaseView(case=case, drawn=drawn, alt=alt, alt_after=after, status=sentence(case.status))
 
 
 def points_of(cases: Sequence[CasePicture]) -> list[Point]:

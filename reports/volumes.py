@@ -59,10 +59,8 @@ def pack(
         Any voxel order, oblique grids included.
     overlays : mapping of str to mapping of str to Volume
         By case and layer; each mask may have a grid of its own.
-    box : ndarray, shape (2, 3)
-        The part of the world to keep, mm.
-    window : tuple of float
-        Values shown black and white.
+    box, window
+        The part of the world to keep, shape (2, 3) in mm, and the values shown black and white.
     spacing_mm : float
         Edge of the voxels; images that are coarser keep their finest edge.
 
