@@ -167,7 +167,9 @@ def _child(name: str, work: Path, epochs: int) -> None:
     from shiftkit.api import load_model
     from shiftkit.names import find_cohort
     from shiftkit.segmentation.prediction.cohort import predict
+    from shiftkit.segmentation.training.recipes import Recipe
     from shiftkit.segmentation.training.source import train
+    from shiftkit.work import Work
 
     torch.set_num_threads(1)
     start, loaded = time.monotonic(), [time.monotonic()]
@@ -182,7 +184,8 @@ def _child(name: str, work: Path, epochs: int) -> None:
             if text == "Loading images":
                 loaded[0] = time.monotonic()
 
-        model = train(cohort, out=work / name, epochs=epochs, device="cpu", progress=progress)
+        recipe = Recipe(epochs=epochs, device="cpu")
+        model = train(cohort, out=work / name, recipe=recipe, work=Work(progress=progress))
         end = time.monotonic()
         parameters = sum(one.numel() for one in model.network.parameters())
         found = {"wall_s": end - start, "load_s": loaded[0] - start, "epoch_s": (end - loaded[0]) / epochs}

@@ -10,14 +10,14 @@ from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
 from .types import Cohort
-from .work import Progress
+from .work import Work
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
 BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
 
 
 def find_cohort(
-    cohort: str | Path | Cohort, progress: Progress | None = None, filters: Filters | Path | None = None
+    cohort: str | Path | Cohort, *, filters: Filters | str | Path | None = None, work: Work = Work()
 ) -> Cohort:
     """Turn a path, a registered name or a built-in name into a cohort.
 
@@ -28,10 +28,10 @@ def find_cohort(
     ----------
     cohort : str, Path or Cohort
         A cohort is handed back as it is.
-    progress : callable, optional
-        Called while a built-in cohort is made.
-    filters : mapping or Path, optional
+    filters : mapping or path, optional
         Which files serve where several could; see `shiftkit.cohorts.layout.read_filters`. Built-in cohorts need none.
+    work : Work
+        How a built-in cohort is made.
 
     Raises
     ------
@@ -42,6 +42,7 @@ def find_cohort(
     """
     if isinstance(cohort, Cohort):
         return cohort
+    filters = Path(filters) if isinstance(filters, str) else filters
     registered = registered_names("cohorts")
     _require_one_meaning("cohort", cohort, (*registered, *BUILT_IN_COHORTS))
     if Path(cohort).is_dir():
@@ -49,7 +50,7 @@ def find_cohort(
     if str(cohort) in registered:
         return load_cohort(registered[str(cohort)], name=str(cohort), filters=filters)
     if str(cohort) in BUILT_IN_COHORTS:
-        return built_in_cohort(str(cohort), progress)
+        return built_in_cohort(str(cohort), work)
     raise DataError(_unknown("cohort", str(cohort), (*registered, *BUILT_IN_COHORTS)))
 
 
@@ -74,7 +75,7 @@ def find_model(model: str | Path) -> Path:
     raise DataError(_unknown("model", str(model), (*registered, *BUILT_IN_MODELS)))
 
 
-def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
+def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
     """A built-in phantom cohort, generated once into the cache folder."""
     if name not in BUILT_IN_COHORTS:
         raise ConfigError(f"The built-in cohorts are {' and '.join(BUILT_IN_COHORTS)}; got {name!r}.")
@@ -83,10 +84,8 @@ def built_in_cohort(name: str, progress: Progress | None = None) -> Cohort:
     if not done.is_file():
         from .phantoms import phantom
 
-        if name == "healthy":
-            phantom(root, n_glioma=0, jobs=0, progress=progress)
-        else:
-            phantom(root, n_healthy=0, jobs=0, progress=progress)
+        n_healthy, n_glioma = (60, 0) if name == "healthy" else (0, 24)
+        phantom(root, n_healthy=n_healthy, n_glioma=n_glioma, work=work)
         write_text(done, "")
     return load_cohort(root / name, name=name)
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 from ...files import atomic, write_text
 from ...images import image_digest
 from ...types import Bundle, Case
@@ -125,7 +125,7 @@ def load_model(path: Path) -> Model:
     path = Path(path)
     if path.is_file():
         raise DataError(f"A checkpoint is a folder with weights in safetensors; {path} is a file. {_CONVERT}")
-    if not (path / _METADATA).is_file() or not (path / _WEIGHTS).is_file():
+    if not (path / _METADATA).is_file() or not is_whole(path):
         pickles = any(file.suffix in PICKLES for file in path.rglob("*")) if path.is_dir() else False
         advice = _CONVERT if pickles else "Is it the right folder?"
         raise DataError(f"A checkpoint holds {_METADATA} and {_WEIGHTS}; {path} does not. {advice}")
@@ -163,6 +163,61 @@ def load_model(path: Path) -> Model:
             "The file was changed or damaged: copy the checkpoint again."
         )
     return model
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a folder holds a checkpoint that was written to its end: weights come last."""
+    return (path / _WEIGHTS).is_file()
+
+
+_SHOWN = 5
+_ABSENT = "nothing"
+
+
+def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path, what: str = "a training") -> None:
+    """Refuse to go on with what was begun with other settings.
+
+    Parameters
+    ----------
+    there, now : mapping
+        Settings by name, as JSON can hold them; mappings in mappings are compared entry by entry.
+    folder : Path
+        Where it is, for the message.
+    what : str
+        What it is, for the message.
+
+    Raises
+    ------
+    ConfigError
+        Naming what differs, with both values.
+
+    Examples
+    --------
+    >>> require_same({"seed": 0}, {"seed": 0}, Path("out"))
+    >>> require_same({"schedule": {"epochs": 30}}, {"schedule": {"epochs": 60}}, Path("out"))
+    Traceback (most recent call last):
+    ...
+    shiftkit.errors.ConfigError: out holds a training made otherwise: schedule.epochs is 30 there, 60 now...
+    """
+    one, two = _flat(json.loads(json.dumps(there))), _flat(json.loads(json.dumps(now)))
+    differ = [name for name in {**one, **two} if one.get(name, _ABSENT) != two.get(name, _ABSENT)]
+    if not differ:
+        return
+    words = [f"{name} is {one.get(name, _ABSENT)} there, {two.get(name, _ABSENT)} now" for name in differ[:_SHOWN]]
+    more = f", and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+    raise ConfigError(
+        f"{folder} holds {what} made otherwise: {'; '.join(words)}{more}. Give the same settings, or another `out`."
+    )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def _weights(network: nn.Module) -> dict[str, torch.Tensor]:

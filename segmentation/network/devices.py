@@ -23,9 +23,9 @@ def pick_device(device: str) -> torch.device:
     device(type='cpu')
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"--device is auto, cpu or cuda; got {device!r}.")
+        raise ConfigError(f"`device` must be auto, cpu or cuda; got {device!r}.")
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda needs a GPU that PyTorch can use; there is none here. Use auto or cpu.")
+        raise ConfigError("`device` cuda needs a GPU that PyTorch can use; there is none here. Use auto or cpu.")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -65,7 +65,7 @@ def build_network(architecture: Architecture) -> nn.Module:
     if architecture.deep_supervision and architecture.name != "dynunet":
         raise ConfigError(
             f"Deep supervision needs a network with supervision heads, which is dynunet; got {architecture.name}. "
-            "Choose --network dynunet, or leave deep supervision out."
+            "Choose dynunet for `network`, or leave deep supervision out."
         )
     network = _BUILDERS[architecture.name](architecture)
     return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
@@ -266,18 +266,18 @@ def require_fit(what: str, size: Size, architecture: Architecture, box: Size | N
     >>> require_fit("patch", (16, 16, 10), unet)
     Traceback (most recent call last):
     ...
-    shiftkit.errors.ConfigError: patch must be ...
+    shiftkit.errors.ConfigError: `patch` must be ...
     """
     step = divisor(architecture)
     got = " × ".join(map(str, size))
     if len(size) != 3 or any(n < 1 or n % step for n in size) or all(n == step for n in size):
         raise ConfigError(
-            f"{what} must be three multiples of {step} voxels, at least one of them larger than {step}, for a "
+            f"`{what}` must be three multiples of {step} voxels, at least one of them larger than {step}, for a "
             f"{architecture.name} that halves its input {step.bit_length() - 1} times; got {got}. Choose another "
-            f"{what}, or a network with fewer levels."
+            f"`{what}`, or a network with fewer levels."
         )
     if box is not None and any(n > whole for n, whole in zip(size, box, strict=True)):
         raise ConfigError(
-            f"{what} must lie within the model's box of {' × '.join(map(str, box))} voxels; got {got}. Choose a "
-            f"smaller {what}, or leave it out to use the whole box."
+            f"`{what}` must lie within the model's box of {' × '.join(map(str, box))} voxels; got {got}. Choose a "
+            f"smaller `{what}`, or leave it out to use the whole box."
         )

@@ -4,6 +4,8 @@ import json
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,18 @@ from ...errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
 from ...files import atomic, write_text
 from ...images import write_image
 from ...types import Case, Cohort, Predictions, Volume
-from ...work import Progress
-from ..network.checkpoints import Model
+from ...work import Work
+from ..network.checkpoints import Model, require_same
 from ..network.devices import pick_device
 from ..network.networks import require_fit
 from ..samples.patches import Size
 from .calibration import confidence
 from .inference import ensemble_head, predict_probabilities
+from .routing import Folds
 
 
 def predict(
-    model: Model | Sequence[Model],
+    model: Model | Sequence[Model] | Folds,
     cohort: Cohort,
     *,
     out: Path,
@@ -43,14 +46,16 @@ def predict(
     window: Size | None = None,
     device: str = "auto",
     resume: bool = False,
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> Predictions:
     """Segment every participant of a cohort.
 
     Parameters
     ----------
-    model : Model or sequence of Model
-        What to segment with; of several models, such as the folds of one training, probabilities are averaged.
+    model : Model, sequence of Model or Folds
+        What to segment with. Of several models probabilities are averaged. Of folds each participant gets those that
+        never saw them, averaged where there are several; which they were stands in ``tables/routes.tsv``, and whom
+        every fold has seen is a participant that failed.
     cohort : Cohort
         Participants with the model's modality.
     out : Path
@@ -61,15 +66,15 @@ def predict(
     mirrored : bool
         Average with the prediction for the mirror image (test-time augmentation).
     window : tuple of int, optional
-        Go through the model's box in overlapping windows of this size in voxels; see `windows.logits`. By default
+        Go through the model's box in overlapping windows of this size in voxels; see `inference.logits`. By default
         each model's own: the size of the patches it was trained on, else the whole box. The model's box as a
         window makes a model of patches look at the whole at once.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     resume : bool
         Keep the predictions that are there already, if this model made them.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        Whom to tell how far it is.
 
     Returns
     -------
@@ -84,37 +89,117 @@ def predict(
     DataError, ModelMismatchError
         If no participant could be segmented, or models do not fit each other.
     """
-    models = [model] if isinstance(model, Model) else list(model)
+    models = [model] if isinstance(model, Model) else list(model.models.values() if isinstance(model, Folds) else model)
     first = ensemble_head(models)
-    name = first.name if len(models) == 1 else f"{first.name}×{len(models)}"
-    made_by = provenance(name, models, mirrored, window)
-    report = _counted(progress, len(cohort), f"Segmenting {cohort.name} with {name}")
+    segmenter = Segmenter(models=models, probabilities=probabilities, mirrored=mirrored, window=window, device=device)
+    if isinstance(model, Folds):
+        name, routes = model.name, model.routes(cohort)
+        if not any(routes.values()):
+            raise DataError(
+                f"A participant is segmented by folds that never saw them; all {len(models)} folds of {name} "
+                f"have seen all {len(cohort)} cases of {cohort.name}. Use models trained without them."
+            )
+    else:
+        name, routes = first.name if len(models) == 1 else f"{first.name}×{len(models)}", None
+    made_by = segmenter.provenance(name) | ({} if routes is None else {"Routed": True})
     with left_as_it_was_found(out):
         open_predictions(out, cohort, made_by, resume)
-        failed = segment(models, cohort.cases, out, probabilities, mirrored, device, report, window)
-    return close_predictions(out, cohort, name, first.modality, failed)
+        choose = partial(model.routed, routes) if isinstance(model, Folds) and routes else None
+        failed = segmenter.segment(cohort.cases, out, work, f"Segmenting {cohort.name} with {name}", choose)
+    if routes is not None:
+        _write_table(out, "routes", [{**_who(case), "folds": " ".join(routes[case.key]) or "n/a"} for case in cohort])
+    return close_predictions(out, cohort, made_by, failed)
 
 
-def provenance(name: str, models: Sequence[Model], mirrored: bool, window: Size | None) -> dict[str, Any]:
-    """What a folder of predictions says of how it was made.
+@dataclass(frozen=True, kw_only=True)
+class Segmenter:
+    """Models, and how they look at a participant.
 
-    Raises
-    ------
-    ConfigError
-        If the window does not fit a network's strides or its box.
+    Parameters
+    ----------
+    models : sequence of Model
+        Probabilities are averaged; thresholds are the first one's.
+    probabilities, mirrored, window, device
+        As in `predict`.
     """
-    made_by: dict[str, Any] = {
-        "Name": name,
-        "Digest": [one.digest for one in models],
-        "Modality": models[0].modality,
-    }
-    if mirrored:
-        made_by["Mirrored"] = True
-    if window is not None:
-        for one in models:
-            require_fit("window", window, one.architecture, one.shape)
-        made_by["Window"] = list(window)
-    return made_by
+
+    models: Sequence[Model]
+    probabilities: bool = True
+    mirrored: bool = False
+    window: Size | None = None
+    device: str = "auto"
+
+    def provenance(self, name: str) -> dict[str, Any]:
+        """What a folder of predictions says of how it was made.
+
+        Raises
+        ------
+        ConfigError
+            If the window does not fit a network's strides or its box.
+        """
+        made_by: dict[str, Any] = {
+            "Name": name,
+            "Digest": [one.digest for one in self.models],
+            "Modality": self.models[0].modality,
+        }
+        if self.mirrored:
+            made_by["Mirrored"] = True
+        if self.window is not None:
+            for one in self.models:
+                require_fit("window", self.window, one.architecture, one.shape)
+            made_by["Window"] = list(self.window)
+        return made_by
+
+    def segment(
+        self,
+        cases: Sequence[Case],
+        out: Path,
+        work: Work,
+        stage: str,
+        choose: Callable[[Case], Sequence[Model]] | None = None,
+    ) -> dict[str, str]:
+        """Write the predictions of cases that have none yet; returns those that failed, with the reason.
+
+        ``choose`` gives the models of a case, or says with a `DataError` why there are none; without it all are used.
+        """
+        failed: dict[str, str] = {}
+        problem: DataError | ModelMismatchError | None = None
+        target = pick_device(self.device)
+        for model in self.models:
+            model.network.to(target)
+        for case in work.each(cases, stage):
+            if not _note_path(out, case).is_file():
+                try:
+                    self._write_case(case, out, self.models if choose is None else choose(case))
+                except (DataError, ModelMismatchError) as error:
+                    problem = error
+                    failed[case.key] = str(error)
+        for model in self.models:
+            model.network.cpu()
+        if problem is not None and len(failed) == len(cases):
+            raise problem
+        return failed
+
+    def _write_case(self, case: Case, out: Path, models: Sequence[Model]) -> None:
+        rows: list[dict[str, Any]] = []
+        made = predict_probabilities(models, case, mirrored=self.mirrored, window=self.window)
+        for bundle, volume in made.items():
+            steps = np.round(volume.array * 255).astype(np.uint8)
+            mask = volume.array >= models[0].thresholds[bundle]
+            if self.probabilities:
+                _write_steps(volume.with_array(steps), probability_path(out, case.key, bundle))
+            write_image(volume.with_array(mask), mask_path(out, case.key, bundle))
+            rows.append(
+                {
+                    **_who(case),
+                    "bundle": bundle.name,
+                    "hemisphere": bundle.hemisphere,
+                    "volume_ml": round(float(mask.sum()) * volume.voxel_volume_ml, 3),
+                    **vars(confidence(volume.array, mask, models[0].overconfidence)),
+                }
+            )
+        # Written last: it says that the case is whole.
+        write_text(_note_path(out, case), json.dumps({"Confidence": rows}) + "\n")
 
 
 @contextmanager
@@ -131,59 +216,32 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
         raise
 
 
-def segment(
-    models: Sequence[Model],
-    cases: Sequence[Case],
-    out: Path,
-    probabilities: bool,
-    mirrored: bool,
-    device: str,
-    report: Callable[[int], None],
-    window: Size | None = None,
-) -> dict[str, str]:
-    """Write the predictions of cases that have none yet; returns those that failed, with the reason."""
-    failed: dict[str, str] = {}
-    problem: DataError | ModelMismatchError | None = None
-    target = pick_device(device)
-    for model in models:
-        model.network.to(target)
-    for done, case in enumerate(cases, start=1):
-        if not _note_path(out, case).is_file():
-            try:
-                _write_case(out, case, models, probabilities, mirrored, window)
-            except (DataError, ModelMismatchError) as error:
-                problem = error
-                failed[case.key] = str(error)
-        report(done)
-    for model in models:
-        model.network.cpu()
-    if problem is not None and len(failed) == len(cases):
-        raise problem
-    return failed
-
-
 def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
-    """Write the tables of a folder of predictions, or check that it was made in the same way."""
+    """Write the tables of a folder of predictions, or check that it was made in the same way.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds something and is not to be resumed, or was made otherwise.
+    """
     if out.is_dir() and any(out.iterdir()):
         if not resume:
-            raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give --resume or --out.")
-        if read_description(out).get("Model") != made_by:
-            raise ConfigError(f"{out} holds predictions that were made otherwise; give another --out.")
+            raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give `resume` or `out`.")
+        there = read_description(out).get("Model")
+        require_same(there if isinstance(there, dict) else {}, made_by, out, "predictions")
     write_description(out, f"{made_by['Name']} on {cohort.name}", Model=made_by, Cohort=cohort.name)
     write_participants(out, participants_frame(cohort))
 
 
-def close_predictions(out: Path, cohort: Cohort, name: str, modality: str, failed: dict[str, str]) -> Predictions:
+def close_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], failed: dict[str, str]) -> Predictions:
     """Gather what was written case by case."""
     rows: list[dict[str, Any]] = []
     for case in cohort:
         if _note_path(out, case).is_file():
             rows += json.loads(_note_path(out, case).read_text(encoding="utf-8"))["Confidence"]
-    frame = pd.DataFrame(rows)
-    table = frame.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-    write_text(out / "tables" / "confidence.tsv", table)
+    _write_table(out, "confidence", rows)
     made = load_cohort(out, name=cohort.name)
-    return Predictions(cohort=made, model=name, modality=modality, failed=failed)
+    return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"], failed=failed)
 
 
 def read_predictions(out: Path) -> Predictions:
@@ -205,31 +263,6 @@ def read_predictions(out: Path) -> Predictions:
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"])
 
 
-def _write_case(
-    out: Path, case: Case, models: Sequence[Model], probabilities: bool, mirrored: bool, window: Size | None
-) -> None:
-    rows: list[dict[str, Any]] = []
-    for bundle, volume in predict_probabilities(models, case, mirrored=mirrored, window=window).items():
-        steps = np.round(volume.array * 255).astype(np.uint8)
-        mask = volume.array >= models[0].thresholds[bundle]
-        if probabilities:
-            _write_steps(volume.with_array(steps), probability_path(out, case.key, bundle))
-        write_image(volume.with_array(mask), mask_path(out, case.key, bundle))
-        sure = confidence(volume.array, mask, models[0].overconfidence)
-        rows.append(
-            {
-                "participant_id": case.participant_id,
-                "session": case.session or "n/a",
-                "bundle": bundle.name,
-                "hemisphere": bundle.hemisphere,
-                "volume_ml": round(float(mask.sum()) * volume.voxel_volume_ml, 3),
-                **vars(sure),
-            }
-        )
-    # Written last: it says that the case is whole.
-    write_text(_note_path(out, case), json.dumps({"Confidence": rows}) + "\n")
-
-
 def _write_steps(volume: Volume, path: Path) -> None:
     """One byte a voxel, with the scale in the header: readers see values in 0–1."""
     import nibabel as nib
@@ -248,5 +281,10 @@ def _note_path(out: Path, case: Case) -> Path:
     return folder / f"{case.key}_desc-confidence_probseg.json"
 
 
-def _counted(progress: Progress | None, total: int, text: str) -> Callable[[int], None]:
-    return lambda done: None if progress is None else progress(done, total, text)
+def _who(case: Case) -> dict[str, str]:
+    return {"participant_id": case.participant_id, "session": case.session or "n/a"}
+
+
+def _write_table(out: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    text = pd.DataFrame(rows).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    write_text(out / "tables" / f"{name}.tsv", text)

@@ -18,7 +18,7 @@ from ...errors import ConfigError, DataError, ModelMismatchError
 from ...geometry import resample
 from ...images import read_mask
 from ...types import Case, Cohort
-from ...work import Progress
+from ...work import Work
 from ..network.checkpoints import Model
 from ..network.devices import pick_device
 from ..samples.samples import COORDINATE_CHANNELS, Sample, load_sample
@@ -149,7 +149,7 @@ def embed(
     shells_mm: Sequence[float] = SHELLS_MM,
     fold: str = "1",
     device: str = "auto",
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> tuple[Embeddings, dict[str, str]]:
     """Embed every participant of a cohort; what is stored already is not made again.
 
@@ -170,8 +170,8 @@ def embed(
         Goes into the rows: which of several networks this is.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        Whom to tell how far it is.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def embed(
     problem: DataError | ModelMismatchError | None = None
     network.to(target)
     try:
-        for done, case in enumerate(cohort, start=1):
+        for case in work.each(cohort.cases, f"Embedding {cohort.name} with {model.name}"):
             path = out / f"{case.key}.npz"
             try:
                 if read_note(path) != {**note, "version": _VERSION}:
@@ -206,8 +206,6 @@ def embed(
             except (DataError, ModelMismatchError) as error:
                 problem = error
                 failed[case.key] = str(error)
-            if progress is not None:
-                progress(done, len(cohort), f"Embedding {cohort.name} with {model.name}")
     finally:
         network.cpu()
     if problem is not None and not made:

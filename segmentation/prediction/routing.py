@@ -6,16 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-import pandas as pd
-
-from ...errors import ConfigError, DataError, ShiftkitError
-from ...files import write_text
+from ...errors import ConfigError, DataError
 from ...images import image_digest
-from ...types import Case, Cohort, Predictions
-from ...work import Progress
+from ...types import Case, Cohort
 from ..network.checkpoints import Model, load_model
-from ..samples.patches import Size
-from .cohort import close_predictions, left_as_it_was_found, open_predictions, predict, provenance, segment
 from .inference import ensemble_head
 
 
@@ -56,6 +50,21 @@ class Folds:
             case.key: tuple(name for name, others in seen.items() if not digests[case.participant_id] & others)
             for case in cohort
         }
+
+    def routed(self, routes: Mapping[str, Sequence[str]], case: Case) -> list[Model]:
+        """The models that routes give to a case.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        if not routes[case.key]:
+            raise DataError(
+                f"A participant is segmented by folds that never saw them; every fold of {self.name} was trained or "
+                f"tuned on {case.key}. Use a model trained without this participant."
+            )
+        return [self.models[name] for name in routes[case.key]]
 
     def __str__(self) -> str:
         return f"{len(self.models)} folds of {self.head}"
@@ -99,99 +108,3 @@ def fold_folders(path: Path) -> list[Path]:
         return []
     numbered = {int(found[1]): one for one in path.iterdir() if (found := re.fullmatch(r"fold-(\d+)", one.name))}
     return [numbered[number] for number in sorted(numbered)]
-
-
-def predict_with(
-    models: Model | Sequence[Model] | Folds,
-    cohort: Cohort,
-    *,
-    out: Path,
-    probabilities: bool = True,
-    mirrored: bool = False,
-    window: Size | None = None,
-    device: str = "auto",
-    resume: bool = False,
-    progress: Progress | None = None,
-) -> Predictions:
-    """Segment a cohort with what `open_models` gives.
-
-    Of folds, each participant gets the models that never saw them, averaged where there are several; which they were
-    stands in ``tables/routes.tsv``. Whom every fold has seen is a participant that failed.
-
-    Parameters
-    ----------
-    models : Model, sequence of Model or Folds
-        One, several to be averaged, or folds.
-    cohort, out, probabilities, mirrored, window, device, resume, progress
-        As in `prediction.predict`.
-
-    Raises
-    ------
-    ConfigError, DataError, ModelMismatchError
-        As in `prediction.predict`; also if every fold has seen every participant.
-    """
-    if not isinstance(models, Folds):
-        return predict(
-            models,
-            cohort,
-            out=out,
-            probabilities=probabilities,
-            mirrored=mirrored,
-            window=window,
-            device=device,
-            resume=resume,
-            progress=progress,
-        )
-    made_by = {**provenance(models.name, list(models.models.values()), mirrored, window), "Routed": True}
-    routes = models.routes(cohort)
-    if not any(routes.values()):
-        raise DataError(
-            f"A participant is segmented by folds that never saw them; all {len(models.models)} folds of {models.name} "
-            f"have seen all {len(cohort)} cases of {cohort.name}. Use models trained without them."
-        )
-    failed: dict[str, str] = {}
-    with left_as_it_was_found(out):
-        open_predictions(out, cohort, made_by, resume)
-        for done, case in enumerate(cohort, start=1):
-            try:
-                _segment(models, routes[case.key], case, out, probabilities, mirrored, device, window)
-            except ShiftkitError as error:
-                failed[case.key] = str(error)
-                if len(failed) == len(cohort):
-                    raise
-            if progress is not None:
-                progress(done, len(cohort), f"Segmenting {cohort.name} with {models.name}")
-    _write_routes(out, cohort, routes)
-    return close_predictions(out, cohort, models.name, models.head.modality, failed)
-
-
-def _segment(
-    folds: Folds,
-    route: tuple[str, ...],
-    case: Case,
-    out: Path,
-    probabilities: bool,
-    mirrored: bool,
-    device: str,
-    window: Size | None,
-) -> None:
-    if not route:
-        raise DataError(
-            f"A participant is segmented by folds that never saw them; every fold of {folds.name} was trained or tuned "
-            f"on {case.key}. Use a model trained without this participant."
-        )
-    unseen = [folds.models[name] for name in route]
-    segment(unseen, [case], out, probabilities, mirrored, device, lambda done: None, window)
-
-
-def _write_routes(out: Path, cohort: Cohort, routes: Mapping[str, tuple[str, ...]]) -> None:
-    rows = [
-        {
-            "participant_id": case.participant_id,
-            "session": case.session or "n/a",
-            "folds": " ".join(routes[case.key]) or "n/a",
-        }
-        for case in cohort
-    ]
-    text = pd.DataFrame(rows).to_csv(sep="\t", index=False, lineterminator="\n")
-    write_text(out / "tables" / "routes.tsv", text)

@@ -6,7 +6,7 @@ from typing import overload
 
 from ...errors import ConfigError
 from ...types import Bundle, Case
-from ...work import Progress
+from ...work import Work
 from .samples import Sample, load_sample
 
 MEMORY_GIB = 4.0
@@ -139,8 +139,9 @@ def load_samples(
     bundles: tuple[Bundle, ...],
     spacing_mm: float,
     shape: tuple[int, int, int],
-    progress: Progress | None = None,
+    *,
     memory_gib: float = MEMORY_GIB,
+    work: Work = Work(),
 ) -> SampleCache:
     """Participants on the model's grid, with reference masks, in a cache of bounded size.
 
@@ -151,11 +152,11 @@ def load_samples(
     cases : sequence of Case
         Participants.
     modality, bundles, spacing_mm, shape
-        As in `data.load_sample`.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+        As in `samples.load_sample`.
     memory_gib : float
         Bound on what is kept; see `SampleCache`.
+    work : Work
+        Whom to tell how far it is.
 
     Raises
     ------
@@ -169,8 +170,6 @@ def load_samples(
         return load_sample(cases[position], modality, spacing_mm, shape, bundles)
 
     samples = SampleCache([case.key for case in cases], load, memory_gib)
-    for position in range(len(samples)):
+    for position in work.each(range(len(samples)), "Loading images"):
         samples[position]
-        if progress is not None:
-            progress(position + 1, len(samples), "Loading images")
     return samples

@@ -71,14 +71,24 @@ class Anchor:
         return self.strength / 2 * torch.stack(terms).sum()
 
 
-def tensors(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, target and known bundles of a batch, on a device."""
-    image = torch.from_numpy(np.stack([sample.image for sample in samples])).to(device)
-    target = torch.from_numpy(np.stack([_required(sample.target) for sample in samples])).to(device, torch.float32)
-    known = torch.from_numpy(np.stack([_required(sample.known) for sample in samples])).to(device)
-    return image.to(memory_format=torch.channels_last_3d), target, known
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Restraint:
+    """What holds weights back while they are trained.
+
+    Parameters
+    ----------
+    rate : callable, optional
+        Takes a parameter's name and the share of training that is over; returns what its learning rate is
+        multiplied by. With 0 a parameter stays as it is, to the bit.
+    anchor : Anchor, optional
+        Weights to stay close to.
+    """
+
+    rate: Rate | None = None
+    anchor: Anchor | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Loop:
     """One epoch after another; holds what the steps share.
 
@@ -88,48 +98,26 @@ class Loop:
         Of device, precision and processes.
     network, optimizer
         As the accelerator prepared them.
-    schedule : Schedule
-        Learning rate, batch size, augmentation.
-    seed : int
-        Of order, augmentation and patches: each is drawn by the step's place in the training alone.
-    patch : tuple of int, optional
-        Train on patches of this size in voxels instead of whole boxes.
-    rate : callable, optional
-        See `fitting.fit`.
-    anchor : Anchor, optional
-        Weights to stay close to.
+    schedule, seed, patch, restraint
+        As in `fitting.fit`.
     """
 
-    def __init__(
-        self,
-        accelerator: Any,
-        network: nn.Module,
-        optimizer: Any,
-        schedule: Schedule,
-        *,
-        seed: int,
-        patch: Size | None = None,
-        rate: Rate | None = None,
-        anchor: Anchor | None = None,
-    ) -> None:
-        self.accelerator = accelerator
-        self.network = network
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.seed = seed
-        self.patch = patch
-        self.rate = rate
-        self.anchor = anchor
-        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    accelerator: Any
+    network: nn.Module
+    optimizer: Any
+    schedule: Schedule
+    seed: int
+    patch: Size | None = None
+    restraint: Restraint = Restraint()
 
     def steps(self, count: int) -> int:
         """Steps an epoch over so many participants."""
         return math.ceil(count / self.schedule.batch_size)
 
     def epoch(
-        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int, float], None] | None
+        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int, float], None]
     ) -> dict[str, float]:
-        """Step once through all participants, reporting each step and its loss; returns the log's entry."""
+        """Step once through all participants, reporting steps so far and each one's loss; returns the log's entry."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(training))
         steps = self.steps(len(training))
         batches = np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1)
@@ -139,8 +127,7 @@ class Loop:
             self._set_rates((epoch * steps + step) / total)
             mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
             losses.append(self._step([self._drawn(training, epoch, int(index)) for index in mine]))
-            if report is not None:
-                report(step + 1, losses[-1])
+            report(epoch * steps + step + 1, losses[-1])
         mean = self.accelerator.reduce(torch.tensor(losses, device=self.accelerator.device), "mean").mean()
         return {"epoch": epoch + 1, "loss": float(mean)}
 
@@ -156,16 +143,32 @@ class Loop:
         with self.accelerator.autocast():
             logits = self.network(image)
         loss = supervised_loss(logits.float(), target, known)
-        whole = loss if self.anchor is None else loss + self.anchor.penalty(self.accelerator.unwrap_model(self.network))
+        anchor = self.restraint.anchor
+        whole = loss if anchor is None else loss + anchor.penalty(self.accelerator.unwrap_model(self.network))
         self.accelerator.backward(whole)
-        torch.nn.utils.clip_grad_norm_(self.trainable, 5.0)
+        # A batch of one participant makes single gradients noisy; one bad step must not undo many good ones.
+        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        torch.nn.utils.clip_grad_norm_(trainable, _LONGEST_GRADIENT)
         self.optimizer.step()
         return float(loss.detach())
 
     def _set_rates(self, share: float) -> None:
+        # Half a cosine: fast while far from the goal, and no restlessness left when the last weights are kept.
         now = self.schedule.learning_rate * 0.5 * (1 + np.cos(np.pi * share))
+        rate = self.restraint.rate
         for group in self.optimizer.param_groups:
-            group["lr"] = now * (1.0 if self.rate is None else self.rate(group["name"], share))
+            group["lr"] = now * (1.0 if rate is None else rate(group["name"], share))
+
+
+def tensors(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, target and known bundles of a batch, on a device."""
+    image = torch.from_numpy(np.stack([sample.image for sample in samples])).to(device)
+    target = torch.from_numpy(np.stack([_required(sample.target) for sample in samples])).to(device, torch.float32)
+    known = torch.from_numpy(np.stack([_required(sample.known) for sample in samples])).to(device)
+    return image.to(memory_format=torch.channels_last_3d), target, known
+
+
+_LONGEST_GRADIENT = 5.0
 
 
 def make_optimizer(network: nn.Module, schedule: Schedule, rate: Rate | None) -> torch.optim.AdamW:

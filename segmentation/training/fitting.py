@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 from ...errors import ConfigError
-from ...files import atomic
-from ...work import DETAIL, Progress
+from ...files import atomic, write_text
+from ...work import DETAIL, Work
 from ..network.devices import pick_device, same_every_time
 from ..prediction.inference import logits
 from ..samples.cache import sample_keys
 from ..samples.patches import Size
 from ..samples.samples import Sample
-from .epochs import Anchor, Loop, Rate, Schedule, make_optimizer, tensors
+from .epochs import Loop, Restraint, Schedule, make_optimizer, tensors
 from .losses import hard_dice
-from .states import State, network_settings, restore_state, save_state
-
-__all__ = ["Anchor", "Fit", "Rate", "Schedule", "fit", "validate"]
+from .states import State, StateFolder, network_settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +55,10 @@ def fit(
     patch: Size | None = None,
     device: str = "auto",
     deterministic: bool = True,
-    rate: Rate | None = None,
-    anchor: Anchor | None = None,
-    state: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-    text: str = "Training",
-    progress: Progress | None = None,
+    restraint: Restraint = Restraint(),
+    state: StateFolder = StateFolder(),
+    stage: str = "Training",
+    work: Work = Work(),
 ) -> Fit:
     """Train the parameters of a network that require gradients; the best validated weights end up in it.
 
@@ -89,22 +86,16 @@ def fit(
     deterministic : bool
         On a GPU, use only algorithms that give the same bits each time; the CPU always does.
         See `devices.same_every_time`.
-    rate : callable, optional
-        Takes a parameter's name and the share of training that is over; returns what its learning rate is
-        multiplied by. With 0 a parameter stays as it is, to the bit.
-    anchor : Anchor, optional
-        Weights to stay close to.
-    state : Path, optional
-        Folder that gets the state after each epoch, and is continued from if it holds one that was started with
-        the same settings.
-    settings : mapping, optional
-        Further settings that must be the same when the state is continued, as JSON can hold them. Schedule, seed,
-        patch, precision, keys of participants, starting weights, what is trained and the anchor's strength are
-        compared anyway.
-    text : str
-        Name of the stage for ``progress``.
-    progress : callable, optional
-        Called as ``progress(done, total, text)`` after each step; loss and Dice follow the name of the stage.
+    restraint : Restraint
+        What holds weights back.
+    state : StateFolder
+        Gets the state after each epoch, and is continued from if it holds one that was started with the same
+        settings. Schedule, seed, patch, precision, keys of participants, starting weights, what is trained and the
+        anchor's strength are compared besides its own.
+    stage : str
+        Name of the stage for ``work``.
+    work : Work
+        Is told of each step; loss and Dice follow the name of the stage.
 
     Raises
     ------
@@ -124,7 +115,6 @@ def fit(
             f"{accelerator.num_processes}. Give a batch size that is a multiple of the number of processes."
         )
     started_with = {
-        **(settings or {}),
         "schedule": dataclasses.asdict(schedule),
         "seed": seed,
         "patch": patch,
@@ -132,25 +122,32 @@ def fit(
         "training": sample_keys(training),
         "validation": sample_keys(validation),
         "network": network_settings(network),
-        "anchor": None if anchor is None else anchor.strength,
+        "anchor": None if restraint.anchor is None else restraint.anchor.strength,
     }
-    optimizer = make_optimizer(network, schedule, rate)
-    reached = restore_state(state, network, optimizer, started_with)
+    state = dataclasses.replace(state, settings={**state.settings, **started_with})
+    optimizer = make_optimizer(network, schedule, restraint.rate)
+    reached = state.restore(network, optimizer)
     network, optimizer = accelerator.prepare(network, optimizer)
-    loop = Loop(accelerator, network, optimizer, schedule, seed=seed, patch=patch, rate=rate, anchor=anchor)
+    loop = Loop(
+        accelerator=accelerator,
+        network=network,
+        optimizer=optimizer,
+        schedule=schedule,
+        seed=seed,
+        patch=patch,
+        restraint=restraint,
+    )
     total = schedule.epochs * loop.steps(len(training))
     with same_every_time(accelerator.device, deterministic):
         for epoch in range(len(reached.log), schedule.epochs):
             if _is_over(reached, schedule):
                 break
-            before = epoch * loop.steps(len(training))
-            report = None if progress is None else _reporter(progress, before, total, text, reached)
-            entry = loop.epoch(training, epoch, total, report)
+            entry = loop.epoch(training, epoch, total, _reporter(work, total, stage, reached))
             if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
                 entry["dice"] = validate(network, validation, accelerator.device, patch)
             reached.add(entry, accelerator.unwrap_model(network))
             if accelerator.is_main_process:
-                save_state(state, accelerator.unwrap_model(network), optimizer.optimizer, reached, started_with)
+                state.save(accelerator.unwrap_model(network), optimizer.optimizer, reached)
     bare = accelerator.unwrap_model(network).cpu()
     bare.load_state_dict(reached.weights)
     bare.eval()
@@ -188,10 +185,10 @@ def _is_over(reached: State, schedule: Schedule) -> bool:
     return sum(epoch > reached.best_epoch for epoch in validated) >= schedule.patience
 
 
-def _reporter(progress: Progress, before: int, total: int, text: str, reached: State) -> Callable[[int, float], None]:
+def _reporter(work: Work, total: int, stage: str, reached: State) -> Callable[[int, float], None]:
     """Says with each step its loss and the last validation's Dice, as the detail of the stage."""
     dice = next((f", Dice {entry['dice']:.3f}" for entry in reversed(reached.log) if "dice" in entry), "")
-    return lambda step, loss: progress(before + step, total, f"{text}{DETAIL}loss {loss:.3f}{dice}")
+    return lambda done, loss: work.report(done, total, f"{stage}{DETAIL}loss {loss:.3f}{dice}")
 
 
 def draw_curve(log: Sequence[Mapping[str, float]], ax: Any = None) -> Any:
@@ -225,9 +222,10 @@ def draw_curve(log: Sequence[Mapping[str, float]], ax: Any = None) -> Any:
     return ax
 
 
-def save_curve(log: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Write the learning curve as SVG; the same log gives the same bytes."""
+def save_log(log: Sequence[Mapping[str, float]], folder: Path) -> None:
+    """Write the log as ``training.csv`` and its curve as ``training.svg``; the same log gives the same bytes."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": "shiftkit"}), atomic(path) as part:
+    write_text(folder / "training.csv", pd.DataFrame(list(log)).to_csv(index=False))
+    with matplotlib.rc_context({"svg.hashsalt": "shiftkit"}), atomic(folder / "training.svg") as part:
         draw_curve(log).figure.savefig(part, format="svg", metadata={"Date": None})

@@ -17,7 +17,7 @@ def fold_members(cohort: Cohort, folds: int, seed: int) -> list[frozenset[str]]:
     participants = sorted({case.participant_id for case in cohort})
     if not 2 <= folds <= len(participants):
         raise ConfigError(
-            f"--folds must be between 2 and the number of participants, {len(participants)}; got {folds}."
+            f"`folds` must be between 2 and the number of participants, {len(participants)}; got {folds}."
         )
     order = np.random.default_rng(seed).permutation(participants)
     return [frozenset(str(one) for one in order[start::folds]) for start in range(folds)]
@@ -68,6 +68,6 @@ def require_shots(shots: list[int], available: int) -> None:
     wrong = [str(count) for count in shots if not 1 <= count <= available]
     if wrong:
         raise ConfigError(
-            f"--shots must be between 1 and the {available} patients outside a fold; got {', '.join(wrong)}. Ask for "
-            "fewer, or give more --folds, which leave more patients outside each."
+            f"`shots` must be between 1 and the {available} patients outside a fold; got {', '.join(wrong)}. Ask for "
+            "fewer, or give more `folds`, which leave more patients outside each."
         )

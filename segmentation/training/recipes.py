@@ -4,152 +4,249 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import pandas as pd
 import torch
-from torch import nn
 
-from ...errors import ConfigError
-from ...files import write_text
+from ...errors import ConfigError, DataError
 from ...images import image_digest
 from ...types import Bundle, Case, Cohort
-from ...work import Progress
-from ..network.checkpoints import Model, load_model, save_model
-from ..network.networks import Architecture, build_network
+from ...work import Work
+from ..network.checkpoints import Model, is_whole, load_model, require_same, save_model
+from ..network.networks import Architecture, build_network, require_fit
 from ..prediction.calibration import measure_overconfidence
 from ..prediction.embedding import feature_statistics
-from ..samples.cache import load_samples
+from ..samples.augmentation import AUGMENTATIONS
+from ..samples.cache import MEMORY_GIB, load_samples
 from ..samples.patches import Size
-from ..samples.samples import Sample
+from ..samples.samples import COORDINATE_CHANNELS, box_shape, channels_of
 from .epochs import Schedule
-from .fitting import fit, save_curve
-from .states import require_same
+from .fitting import fit, save_log
+from .states import StateFolder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything about a training but who is in it and where it goes; fields are as in `training.train`."""
+    """Everything about a training but who is in it and where it goes.
 
-    modality: str
-    bundles: tuple[Bundle, ...]
-    architecture: Architecture
-    spacing_mm: float
-    shape: Size
-    patch: Size | None
-    schedule: Schedule
-    device: str
-    deterministic: bool
-    memory_gib: float
-    resume: bool
+    Parameters
+    ----------
+    modality : str
+        ``t1w``, ``ap``, ``fa``, ``peaks``, another scalar map, or a stack joined by ``+``.
+    bundles : sequence of str
+        Labels such as ``AFleft``; all the cohort has by default.
+    network : str
+        ``unet``, ``segresnet`` or ``dynunet``.
+    normalization : str
+        ``instance`` or ``batch``.
+    deep_supervision : bool
+        Train coarser levels of the decoder on the masks too (``dynunet`` only); see `losses.supervised_loss`.
+    channels : tuple of int
+        Feature maps at each depth.
+    spacing_mm : float
+        Spacing of the model's grid.
+    shape : tuple of int, optional
+        Its shape; multiples of 2 to the power of how often the network halves its input. By default what a brain
+        needs at the spacing; see `samples.box_shape`.
+    patch : tuple of int, optional
+        Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
+        predict in windows of it; the whole box by default. Such multiples too.
+    epochs : int
+        Passes over the participants.
+    batch_size : int
+        Participants a step, over all processes together.
+    patience : int, optional
+        Stop after so many validations without a better one.
+    augmentation : str
+        A name in `augmentation.AUGMENTATIONS`.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    deterministic : bool
+        On a GPU, use only algorithms that give the same bits each time; the CPU always does.
+    memory_gib : float
+        Bound on the participants' images that are kept in memory; others are loaded again in every epoch.
+    seed : int
+        Of weights, order, augmentation and patches.
+    """
 
-    def train(
-        self,
-        cohort: Cohort,
-        training: list[Case],
-        validation: list[Case],
-        out: Path,
-        seed: int,
-        text: str,
-        progress: Progress | None,
-    ) -> Model:
-        """Train one model and save it in ``out``; one that is there already is kept if it was made by this recipe."""
-        if (out / "models" / "model.safetensors").is_file():
-            if self.resume:
-                return self._finished(out, [*training, *validation], seed)
-            raise ConfigError(f"{out} holds a checkpoint already; give another --out, or --resume to keep it.")
-        if (out / "state" / "log.json").is_file() and not self.resume:
-            raise ConfigError(f"{out} holds an unfinished training; give --resume to continue it, or another --out.")
-        cases, n = [*training, *validation], len(training)
-        samples = load_samples(
-            cases, self.modality, self.bundles, self.spacing_mm, self.shape, progress, self.memory_gib
+    modality: str = "peaks"
+    bundles: Sequence[str] = ()
+    network: str = "unet"
+    normalization: str = "instance"
+    deep_supervision: bool = False
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    spacing_mm: float = 2.5
+    shape: Size | None = None
+    patch: Size | None = None
+    epochs: int = 30
+    batch_size: int = 1
+    patience: int | None = None
+    augmentation: str = "light"
+    device: str = "auto"
+    deterministic: bool = True
+    memory_gib: float = MEMORY_GIB
+    seed: int = 0
+
+    def settled(self, cohort: Cohort) -> Self:
+        """The recipe with the cohort's bundles written out, once it is sure that all fits together.
+
+        Raises
+        ------
+        ConfigError
+            If the augmentation is unknown, or box or patch do not fit the network.
+        DataError
+            If the cohort lacks a bundle that was asked for, or has none at all.
+        """
+        if self.augmentation not in AUGMENTATIONS:
+            raise ConfigError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}; got {self.augmentation!r}.")
+        if not cohort.bundles:
+            raise DataError(f"Training needs reference masks; cohort {cohort.name} has none.")
+        bundles = [Bundle.parse(label) for label in self.bundles] or cohort.bundles
+        missing = [bundle.label for bundle in bundles if bundle not in cohort.bundles]
+        if missing:
+            there = " ".join(bundle.label for bundle in cohort.bundles)
+            raise DataError(f"Cohort {cohort.name} must have masks of what is trained; it has {there}, not {missing}.")
+        settled = dataclasses.replace(self, bundles=tuple(bundle.label for bundle in bundles))
+        require_fit("shape", self.box, settled.architecture)
+        if self.patch is not None:
+            require_fit("patch", self.patch, settled.architecture, self.box)
+        return settled
+
+    @property
+    def box(self) -> Size:
+        """Shape of the model's grid."""
+        return self.shape or box_shape(self.spacing_mm)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network; `settled` has the number of its outputs."""
+        return Architecture(
+            name=self.network,
+            in_channels=channels_of(self.modality) + COORDINATE_CHANNELS,
+            out_channels=len(self.bundles),
+            channels=self.channels,
+            normalization=self.normalization,
+            deep_supervision=self.deep_supervision,
         )
-        participants = digests(cases, self.modality)
-        torch.manual_seed(seed)
-        built = build_network(self.architecture)
-        result = fit(
-            built,
-            samples[:n],
-            samples[n:],
-            self.schedule,
-            seed=seed,
-            patch=self.patch,
-            device=self.device,
-            deterministic=self.deterministic,
-            state=out / "state",
-            settings={**self._settings(), "participants": participants},
-            text=text,
-            progress=progress,
-        )
-        settings = {
-            "cohort": cohort.name,
-            "participants_trained_on": n,
-            "participants_tuned_on": len(validation),
-            **dataclasses.asdict(self.schedule),
-            "precision": result.precision,
-            "seed": seed,
-            "best_epoch": result.best_epoch,
-            "validation_dice": round(result.best_dice, 4),
-        }
-        model = self._model(out.name, built, participants, settings, samples[:n])
-        model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, samples[n:]))
-        write_text(out / "training.csv", pd.DataFrame(list(result.log)).to_csv(index=False))
-        save_curve(result.log, out / "training.svg")
-        save_model(model, out)
-        shutil.rmtree(out / "state")
-        return model
 
-    def _model(
-        self,
-        name: str,
-        network: nn.Module,
-        participants: dict[str, str],
-        training: dict[str, Any],
-        samples: Sequence[Sample],
-    ) -> Model:
-        """What was trained, with what it takes to use it."""
-        return Model(
-            name=name,
-            network=network,
-            architecture=self.architecture,
-            modality=self.modality,
-            bundles=self.bundles,
-            spacing_mm=self.spacing_mm,
-            shape=self.shape,
-            patch=self.patch,
-            thresholds=dict.fromkeys(self.bundles, 0.5),
-            participants=participants,
-            training=training,
-            feature_statistics=feature_statistics(network, samples),
+    @property
+    def schedule(self) -> Schedule:
+        """How long and how fast."""
+        return Schedule(
+            epochs=self.epochs,
+            learning_rate=3e-3,
+            batch_size=self.batch_size,
+            patience=self.patience,
+            augmentation=self.augmentation,
         )
 
-    def _finished(self, out: Path, cases: Sequence[Case], seed: int) -> Model:
-        """The model that is there, if its metadata does not say otherwise; images are not read again."""
-        model = load_model(out)
-        asked = {**dataclasses.asdict(self.schedule), "seed": seed}
-        there = {
-            **{name: getattr(model, name) for name in ("spacing_mm", "shape", "patch", "modality")},
-            "bundles": [bundle.label for bundle in model.bundles],
-            "architecture": dataclasses.asdict(model.architecture),
-            "participants": sorted(model.participants),
-            # A checkpoint of an earlier version may lack some of them.
-            "schedule": {name: model.training[name] for name in asked if name in model.training},
-        }
-        known = {name: value for name, value in asked.items() if name in model.training}
-        keys = sorted(case.key for case in cases)
-        require_same(there, {**self._settings(), "participants": keys, "schedule": known}, out)
-        shutil.rmtree(out / "state", ignore_errors=True)  # left by a kill after the weights were written
-        return model
-
-    def _settings(self) -> dict[str, Any]:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a training to go on, besides what `fit` compares."""
         return {
             "modality": self.modality,
-            "bundles": [bundle.label for bundle in self.bundles],
+            "bundles": list(self.bundles),
             "architecture": dataclasses.asdict(self.architecture),
             "spacing_mm": self.spacing_mm,
-            "shape": self.shape,
+            "shape": self.box,
             "patch": self.patch,
         }
+
+
+def train_by(
+    recipe: Recipe,
+    cohort: Cohort,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    *,
+    out: Path,
+    resume: bool,
+    stage: str,
+    work: Work,
+) -> Model:
+    """Train one model by a settled recipe and save it in ``out``; with ``resume`` one that is there already is kept.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` is in use and not to be resumed, or was begun by another recipe.
+    """
+    cases = [*training, *validation]
+    if is_whole(out):
+        if resume:
+            return _finished(recipe, out, cases)
+        raise ConfigError(f"{out} holds a checkpoint already; give another `out`, or `resume` to keep it.")
+    if (out / "state" / "log.json").is_file() and not resume:
+        raise ConfigError(f"{out} holds an unfinished training; give `resume` to continue it, or another `out`.")
+    bundles = tuple(Bundle.parse(label) for label in recipe.bundles)
+    samples = load_samples(
+        cases, recipe.modality, bundles, recipe.spacing_mm, recipe.box, memory_gib=recipe.memory_gib, work=work
+    )
+    learned, held_out = samples[: len(training)], samples[len(training) :]
+    participants = digests(cases, recipe.modality)
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe.architecture)
+    result = fit(
+        network,
+        learned,
+        held_out,
+        recipe.schedule,
+        seed=recipe.seed,
+        patch=recipe.patch,
+        device=recipe.device,
+        deterministic=recipe.deterministic,
+        state=StateFolder(out / "state", {**recipe.settings, "participants": participants}),
+        stage=stage,
+        work=work,
+    )
+    model = Model(
+        name=out.name,
+        network=network,
+        architecture=recipe.architecture,
+        modality=recipe.modality,
+        bundles=bundles,
+        spacing_mm=recipe.spacing_mm,
+        shape=recipe.box,
+        patch=recipe.patch,
+        thresholds=dict.fromkeys(bundles, 0.5),
+        participants=participants,
+        training={
+            "cohort": cohort.name,
+            "participants_trained_on": len(training),
+            "participants_tuned_on": len(validation),
+            **dataclasses.asdict(recipe.schedule),
+            "precision": result.precision,
+            "seed": recipe.seed,
+            "best_epoch": result.best_epoch,
+            "validation_dice": round(result.best_dice, 4),
+        },
+        feature_statistics=feature_statistics(network, learned),
+    )
+    model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
+    save_log(result.log, out)
+    save_model(model, out)
+    shutil.rmtree(out / "state")
+    return model
+
+
+def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
+    """The model that is there, if its metadata does not say otherwise; images are not read again."""
+    model = load_model(out)
+    asked = {**dataclasses.asdict(recipe.schedule), "seed": recipe.seed}
+    # A checkpoint of an earlier version may lack some of them.
+    known = [name for name in asked if name in model.training]
+    there = {
+        **{name: getattr(model, name) for name in ("spacing_mm", "shape", "patch", "modality")},
+        "bundles": [bundle.label for bundle in model.bundles],
+        "architecture": dataclasses.asdict(model.architecture),
+        "participants": sorted(model.participants),
+        "schedule": {name: model.training[name] for name in known},
+    }
+    keys = sorted(case.key for case in cases)
+    schedule = {name: asked[name] for name in known}
+    require_same(there, {**recipe.settings, "participants": keys, "schedule": schedule}, out)
+    shutil.rmtree(out / "state", ignore_errors=True)  # left by a kill after the weights were written
+    return model
 
 
 def digests(cases: Sequence[Case], modality: str) -> dict[str, str]:

@@ -1,28 +1,15 @@
 """Source models: trained on the training split of a cohort, tuned on its validation split."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import ConfigError, DataError
-from ...types import Bundle, Case, Cohort, Predictions
-from ...work import Progress
+from ...errors import DataError
+from ...types import Case, Cohort, Predictions
+from ...work import Work
 from ..network.checkpoints import Model
-from ..network.networks import Architecture, require_fit
-from ..prediction.cohort import close_predictions, open_predictions, segment
-from ..samples.augmentation import AUGMENTATIONS
-from ..samples.cache import MEMORY_GIB
-from ..samples.patches import Size
-from ..samples.samples import COORDINATE_CHANNELS, box_shape, channels_of
-from .epochs import Schedule
+from ..prediction.cohort import Segmenter, close_predictions, open_predictions
 from .folds import fold_members, split_fold
-from .recipes import Recipe
-
-__all__ = ["FoldModels", "train"]
-
-SPACING_MM = 2.5
-CHANNELS = (16, 32, 64, 128)
-SOURCE = Schedule(epochs=30, learning_rate=3e-3)
+from .recipes import Recipe, train_by
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,26 +35,10 @@ def train(
     cohort: Cohort,
     *,
     out: Path,
-    modality: str = "peaks",
-    bundles: Sequence[str] = (),
+    recipe: Recipe = Recipe(),
     folds: int = 1,
-    network: str = "unet",
-    normalization: str = "instance",
-    deep_supervision: bool = False,
-    channels: tuple[int, ...] = CHANNELS,
-    spacing_mm: float = SPACING_MM,
-    shape: Size | None = None,
-    patch: Size | None = None,
-    epochs: int | None = None,
-    batch_size: int = 1,
-    patience: int | None = None,
-    augmentation: str = "light",
-    device: str = "auto",
-    deterministic: bool = True,
-    memory_gib: float = MEMORY_GIB,
-    seed: int = 0,
     resume: bool = False,
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> Model | FoldModels:
     """Train a source model, or one a fold.
 
@@ -81,48 +52,14 @@ def train(
         With reference masks.
     out : Path
         The checkpoint folder; its name becomes the model's. With folds it gets ``fold-1`` … and ``predictions``.
-    modality : str
-        ``t1w``, ``ap``, ``fa``, ``peaks``, another scalar map, or a stack joined by ``+``.
-    bundles : sequence of str
-        Labels such as ``AFleft``; all the cohort has by default.
+    recipe : Recipe
+        What is trained, and how.
     folds : int
         Number of models; 1 uses the ``split`` column.
-    network : str
-        ``unet``, ``segresnet`` or ``dynunet``.
-    normalization : str
-        ``instance`` or ``batch``.
-    deep_supervision : bool
-        Train coarser levels of the decoder on the masks too (``dynunet`` only); see `losses.supervised_loss`.
-    channels : tuple of int
-        Feature maps at each depth.
-    spacing_mm : float
-        Spacing of the model's grid.
-    shape : tuple of int, optional
-        Its shape; multiples of 2 to the power of how often the network halves its input. By default what a brain
-        needs at the spacing; see `grids.box_shape`.
-    patch : tuple of int, optional
-        Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
-        predict in windows of it; the whole box by default. Such multiples too.
-    epochs : int, optional
-        Passes over the participants.
-    batch_size : int
-        Participants a step, over all processes together.
-    patience : int, optional
-        Stop after so many validations without a better one.
-    augmentation : str
-        A name in `augmentation.AUGMENTATIONS`.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    deterministic : bool
-        On a GPU, use only algorithms that give the same bits each time; the CPU always does.
-    memory_gib : float
-        Bound on the participants' images that are kept in memory; others are loaded again in every epoch.
-    seed : int
-        Of weights, order, augmentation and patches.
     resume : bool
         Continue an interrupted training in ``out``, with the settings it was started with.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        Whom to tell how far it is.
 
     Returns
     -------
@@ -136,76 +73,32 @@ def train(
     DataError
         If there is nobody to train on, or a modality or bundle is missing.
     """
-    if augmentation not in AUGMENTATIONS:
-        raise ConfigError(f"Augmentation is one of {', '.join(AUGMENTATIONS)}; got {augmentation!r}.")
-    labels = _bundles(cohort, bundles)
-    architecture = Architecture(
-        name=network,
-        in_channels=channels_of(modality) + COORDINATE_CHANNELS,
-        out_channels=len(labels),
-        channels=channels,
-        normalization=normalization,
-        deep_supervision=deep_supervision,
-    )
-    shape = shape or box_shape(spacing_mm)
-    require_fit("shape", shape, architecture)
-    if patch is not None:
-        require_fit("patch", patch, architecture, shape)
-    recipe = Recipe(
-        modality=modality,
-        bundles=labels,
-        architecture=architecture,
-        spacing_mm=spacing_mm,
-        shape=shape,
-        patch=patch,
-        schedule=dataclasses.replace(
-            SOURCE,
-            epochs=epochs or SOURCE.epochs,
-            batch_size=batch_size,
-            patience=patience,
-            augmentation=augmentation,
-        ),
-        device=device,
-        deterministic=deterministic,
-        memory_gib=memory_gib,
-        resume=resume,
-    )
+    settled = recipe.settled(cohort)
     if folds == 1:
-        return recipe.train(cohort, *_splits(cohort), out, seed, "Training", progress)
-    return _train_folds(cohort, recipe, folds, out, seed, progress)
+        return train_by(settled, cohort, *_splits(cohort), out=out, resume=resume, stage="Training", work=work)
+    return _train_folds(settled, cohort, folds, out, resume, work)
 
 
-def _train_folds(
-    cohort: Cohort, recipe: Recipe, folds: int, out: Path, seed: int, progress: Progress | None
-) -> FoldModels:
+def _train_folds(recipe: Recipe, cohort: Cohort, folds: int, out: Path, resume: bool, work: Work) -> FoldModels:
     controls = cohort.where(group="control") if any(case.group != "n/a" for case in cohort) else cohort
+    made_by = {"Name": f"{out.name}×{folds}", "Modality": recipe.modality, "Folds": folds, "Seed": recipe.seed}
+    open_predictions(out / "predictions", controls, made_by, resume)
     models: list[Model] = []
     failed: dict[str, str] = {}
-    name = f"{out.name}×{folds}"
-    made_by = {"Name": name, "Modality": recipe.modality, "Folds": folds, "Seed": seed}
-    open_predictions(out / "predictions", controls, made_by, resume=recipe.resume)
-    for number, members in enumerate(fold_members(controls, folds, seed), start=1):
-        training, inner = split_fold(controls, members, seed + number)
-        text = f"Training fold {number}/{folds}"
-        model = recipe.train(cohort, training, inner, out / f"fold-{number}", seed, text, progress)
+    for number, members in enumerate(fold_members(controls, folds, recipe.seed), start=1):
+        fold = f"fold {number}/{folds}"
+        training, inner = split_fold(controls, members, recipe.seed + number)
+        folder = out / f"fold-{number}"
+        model = train_by(
+            recipe, cohort, training, inner, out=folder, resume=resume, stage=f"Training {fold}", work=work
+        )
         models.append(model)
         test = [case for case in controls if case.participant_id in members]
-        failed |= segment([model], test, out / "predictions", True, False, recipe.device, lambda done: None)
-    predictions = close_predictions(out / "predictions", controls, name, recipe.modality, failed)
-    return FoldModels(models=tuple(models), predictions=predictions)
-
-
-def _bundles(cohort: Cohort, labels: Sequence[str]) -> tuple[Bundle, ...]:
-    if not labels:
-        if not cohort.bundles:
-            raise DataError(f"Training needs reference masks; cohort {cohort.name} has none.")
-        return cohort.bundles
-    chosen = tuple(Bundle.parse(label) for label in labels)
-    missing = [bundle.label for bundle in chosen if bundle not in cohort.bundles]
-    if missing:
-        there = " ".join(bundle.label for bundle in cohort.bundles)
-        raise DataError(f"Cohort {cohort.name} must have masks of what is trained; it has {there}, not {missing}.")
-    return chosen
+        segmenter = Segmenter(models=[model], device=recipe.device)
+        failed |= segmenter.segment(test, out / "predictions", work, f"Segmenting {fold}")
+    return FoldModels(
+        models=tuple(models), predictions=close_predictions(out / "predictions", controls, made_by, failed)
+    )
 
 
 def _splits(cohort: Cohort) -> tuple[list[Case], list[Case]]:

@@ -126,7 +126,7 @@ def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     if not layers:
         raise ConfigError(
             "Strategy adabn needs a network with batch normalization; this one normalizes by instance, which uses "
-            "each image's own statistics already. Train a source model with --normalization batch, or use norm."
+            "each image's own statistics already. Train a source model with batch for `normalization`, or use norm."
         )
     return layers
 

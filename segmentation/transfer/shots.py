@@ -1,16 +1,16 @@
 """Learning curves: how many patients fine-tuning takes, in repeated draws, beside training without a source."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
 from ...types import Cohort, Predictions
-from ...work import Progress
+from ...work import Work
 from ..network.checkpoints import Model
+from ..prediction.cohort import close_predictions
 from ..training.folds import fold_members, require_shots
-from .finetuning import finetune, load_patients, widened
-from .plan import TransferPlan
+from .finetuning import Announce, Finetuning, Transfer, load_patients, widened
 from .strategies import find_strategy
 
 
@@ -22,15 +22,10 @@ def finetune_shots(
     shots: Sequence[int],
     draws: int = 3,
     strategies: Sequence[str] = ("decoder", "scratch"),
-    folds: int = 4,
-    modality: str | None = None,
-    bundles: Sequence[str] = (),
-    epochs: int | None = None,
-    device: str = "auto",
-    seed: int = 0,
+    transfer: Transfer = Transfer(),
     resume: bool = False,
-    announce: Callable[[TransferPlan], None] | None = None,
-    progress: Progress | None = None,
+    announce: Announce | None = None,
+    work: Work = Work(),
 ) -> dict[tuple[str, int, int], Predictions]:
     """How many patients it takes: every strategy with every number of patients, in repeated draws.
 
@@ -39,7 +34,7 @@ def finetune_shots(
 
     Parameters
     ----------
-    model, cohort, folds, modality, bundles, epochs, device, seed, resume, progress
+    model, cohort, resume, work
         As in `finetune`.
     out : Path
         Gets one folder ``<strategy>/shots-<n>/draw-<d>`` each, with draws counted from 0.
@@ -49,6 +44,8 @@ def finetune_shots(
         Random choices of patients a number.
     strategies : sequence of str
         Names in `strategies.STRATEGIES`.
+    transfer : Transfer
+        What all have in common.
     announce : callable, optional
         Called with the plan of each strategy once.
 
@@ -62,31 +59,24 @@ def finetune_shots(
     ConfigError
         If a number of patients is larger than what is left outside the largest fold, or as in `finetune`.
     """
-    check_shots(cohort, shots, draws, strategies, folds, seed)
+    check_shots(cohort, shots, draws, strategies, transfer.folds, transfer.seed)
     runs = [(s, n, d) for s in dict.fromkeys(strategies) for n in sorted(set(shots)) for d in range(draws)]
-    told = _Progress(progress, len(runs) * folds)
-    samples = load_patients(widened(model, cohort, modality, bundles), cohort, progress)
+    samples = load_patients(widened(model, cohort, transfer), cohort, work)
     made: dict[tuple[str, int, int], Predictions] = {}
+    told: set[str] = set()
     for strategy, count, draw in runs:
-        first = not any(done[0] == strategy for done in made)
-        made[strategy, count, draw] = finetune(
-            model,
-            cohort,
-            out=out / strategy / f"shots-{count}" / f"draw-{draw}",
-            strategy=strategy,
-            folds=folds,
-            shots=count,
-            draw=draw,
-            modality=modality,
-            bundles=bundles,
-            epochs=epochs,
-            device=device,
-            seed=seed,
-            resume=resume,
-            samples=samples,
-            announce=announce if first else None,
-            progress=told,
-        )
+        folder = out / strategy / f"shots-{count}" / f"draw-{draw}"
+        one = dataclasses.replace(transfer, strategy=strategy, shots=count, draw=draw)
+        run = Finetuning.prepare(model, cohort, folder, one, resume)
+        if announce is not None and strategy not in told:
+            announce(run.plan)
+        told.add(strategy)
+        failed: dict[str, str] = {}
+        # One count of folds over all runs, instead of a bar for every fold of every run.
+        for fold, missing in enumerate(run.folds(None, samples, Work()), start=1):
+            failed |= missing
+            work.report(len(made) * transfer.folds + fold, len(runs) * transfer.folds, "Learning curves, folds")
+        made[strategy, count, draw] = close_predictions(folder / "predictions", cohort, run.made_by, failed)
     return made
 
 
@@ -104,24 +94,6 @@ def check_shots(
     participants = {case.participant_id for case in cohort}
     require_shots(list(shots), len(participants) - max(map(len, members)))
     if draws < 1:
-        raise ConfigError(f"Learning curves need at least one draw; --draws is {draws}.")
+        raise ConfigError(f"Learning curves need at least one draw; `draws` is {draws}.")
     for strategy in strategies:
         find_strategy(strategy)
-
-
-@dataclasses.dataclass
-class _Progress:
-    """One count of folds over all runs, instead of bars for every fold of every run."""
-
-    progress: Progress | None
-    total: int
-    done: int = 0
-
-    def __call__(self, done: int, total: int, text: str) -> None:
-        if self.progress is None:
-            return
-        if text.startswith("Segmenting fold"):
-            self.done += done == total
-            self.progress(self.done, self.total, "Learning curves, folds")
-        elif not text.startswith("Fine-tuning"):
-            self.progress(done, total, text)

@@ -134,7 +134,7 @@ def find_strategy(name: str, epochs: int | None = None) -> Strategy:
         If there is no such strategy.
     """
     if name not in STRATEGIES:
-        raise ConfigError(f"--strategy is one of {', '.join(STRATEGIES)}; got {name!r}.")
+        raise ConfigError(f"`strategy` must be one of {', '.join(STRATEGIES)}; got {name!r}.")
     found = STRATEGIES[name]
     return found if epochs is None else replace(found, schedule=replace(found.schedule, epochs=epochs))
 
