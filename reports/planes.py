@@ -15,18 +15,8 @@ from .contents import Convention
 Points = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outline:
-    """A mask and how its edge is drawn; color and line style both tell it apart."""
-
-    name: str
-    mask: Volume
-    color: str
-    dash: str
-
-
-REFERENCE, PREDICTION, TUMOR = ("#56b4e9", ""), ("#ff8c3a", "5 2.5"), ("#f0e442", "1.2 2.2")
-"""Color and dash pattern of each outline: solid blue, dashed orange, dotted yellow."""
+_LOOKS = {"tumor": ("#f0e442", "1.2 2.2"), "reference": ("#56b4e9", ""), "prediction": ("#ff8c3a", "5 2.5")}
+"""Color and dash pattern of each outline, in the order of drawing: dotted yellow, solid blue, dashed orange."""
 
 _PLANES = ((2, "axial"), (1, "coronal"), (0, "sagittal"))
 _BAR_MM = 20.0
@@ -40,7 +30,7 @@ class _Cut:
     """What the three slices of a picture share; lengths in mm."""
 
     anatomy: Volume
-    outlines: list[Outline]
+    masks: dict[str, Volume]
     center: Points
     box: Points
     step: float
@@ -84,20 +74,15 @@ def three_planes(
     >>> svg.startswith("<svg"), "axial" in svg
     (True, True)
     """
-    masks = (("tumor", tumor, TUMOR), ("reference", reference, REFERENCE), ("prediction", prediction, PREDICTION))
-    outlines = [
-        Outline(name=name, mask=mask, color=c, dash=dash) for name, mask, (c, dash) in masks if mask is not None
-    ]
+    masks = {"reference": reference, "prediction": prediction} | ({} if tumor is None else {"tumor": tumor})
     anatomy = one_channel(image)
-    box = worth_showing(anatomy, [outline.mask for outline in outlines])
+    box = worth_showing(anatomy, list(masks.values()))
     # The image's own resolution keeps pages small; browsers smooth it. Coarse images need smoother outlines.
     step = float(np.clip(min(anatomy.spacing_mm), 1.0, 2.0))
     center = center_of(reference, prediction, tumor, box)
     black, white = window(anatomy)
-    cut = _Cut(
-        anatomy=anatomy, outlines=outlines, center=center, box=box, step=step, black=black, white=white,
-        convention=convention,
-    )  # fmt: skip
+    shades = {"black": black, "white": white}
+    cut = _Cut(anatomy=anatomy, masks=masks, center=center, box=box, step=step, convention=convention, **shades)
     height = max(float(box[1, 2] - box[0, 2]), float(box[1, 1] - box[0, 1])) + _TEXT_MM
     panels: list[str] = []
     offset = 0.0
@@ -190,16 +175,16 @@ def _sample(volume: Volume, points: Points) -> NDArray[np.float64]:
     return ndimage.map_coordinates(volume.array.astype(np.float32), where, order=1, mode="constant", cval=0.0)
 
 
-def _panel(cut: _Cut, axis: int, name: str) -> tuple[str, float, float]:
+def _panel(cut: _Cut, axis: int, plane: str) -> tuple[str, float, float]:
     """One slice with its outlines and letters, and its width and height."""
     points, width, height = _slice(cut, axis)
     shades = (_sample(cut.anatomy, points) - cut.black) / max(cut.white - cut.black, 1e-9)
     letters = ("A", "P") if axis == 0 else ("R", "L") if cut.convention == "radiological" else ("L", "R")
-    title = f"{name}, {'xyz'[axis]} = {round(cut.center[axis])} mm"
+    title = f"{plane}, {'xyz'[axis]} = {round(cut.center[axis])} mm"
     parts = [
         f'<image width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" '
         f'href="data:image/png;base64,{_png(shades)}"/>',
-        *(_edge(outline, points, cut.step) for outline in cut.outlines),
+        *(_edge(name, cut.masks[name], points, cut.step) for name in _LOOKS if name in cut.masks),
         f'<g fill="#fff" stroke="#000" stroke-width="1.6" paint-order="stroke">'
         f'<text x="2" y="{height / 2:.1f}">{letters[0]}</text>'
         f'<text x="{width - 2:.1f}" y="{height / 2:.1f}" text-anchor="end">{letters[1]}</text>'
@@ -222,12 +207,12 @@ def _png(values: NDArray[Any]) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _edge(outline: Outline, points: Points, step: float) -> str:
+def _edge(name: str, mask: Volume, points: Points, step: float) -> str:
     """The edge of a mask in a slice, where its interpolated value crosses one half."""
     import contourpy
 
     # A rim of zeros closes outlines that reach the edge of the picture.
-    values = np.pad(_sample(outline.mask, points), 1)
+    values = np.pad(_sample(mask, points), 1)
     drawn = "".join(
         # The first sample lies half a step inside the picture, and the rim one sample before it.
         "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in (np.asarray(line) - 0.5) * step)
@@ -235,10 +220,10 @@ def _edge(outline: Outline, points: Points, step: float) -> str:
     )
     if not drawn:
         return ""
-    dash = f' stroke-dasharray="{outline.dash}"' if outline.dash else ""
+    color, pattern = _LOOKS[name]
+    dash = f' stroke-dasharray="{pattern}"' if pattern else ""
     # A dark line under the colored one sets it off from bright tissue.
     return (
         f'<path d="{drawn}" fill="none" stroke="#000" stroke-opacity=".55" stroke-width="1.9"/>'
-        f'<path d="{drawn}" fill="none" stroke="{outline.color}" stroke-width="1.1"{dash}><title>{outline.name}'
-        "</title></path>"
+        f'<path d="{drawn}" fill="none" stroke="{color}" stroke-width="1.1"{dash}><title>{name}</title></path>'
     )

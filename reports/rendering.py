@@ -14,16 +14,9 @@ from .volumes import DETAIL_MM, OVERVIEW_MM, Packed, pack
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A case's pictures.
+    """A case's three planes before and after fine-tuning, or why there are none.
 
-    Parameters
-    ----------
-    svg, after : str or None
-        Three planes, before and after fine-tuning.
-    problem : str
-        Why there is no picture.
-    center_mm : tuple of float
-        Where the slices are cut, and where the viewer starts.
+    At ``center_mm`` the slices are cut, and there the viewer starts.
     """
 
     svg: str | None = None

@@ -95,10 +95,7 @@ def viewer_of(
     embedded = {} if linked else packs
     return Viewer(
         cases=_json(told),
-        volumes=tuple(
-            (name, _json({"image": packed.image, "overlays": {key: packed.overlays[key] for key in keys}}))
-            for name, (packed, keys) in embedded.items()
-        ),
+        volumes=tuple((name, _volumes(*pack)) for name, pack in embedded.items()),
         script="" if linked else niivue.base64,
         folder=folder,
         layers=tuple(name for name in _ORDER if any(name in one["layers"] for one in told.values())),
@@ -110,12 +107,14 @@ def side_files(images: Sequence[Rendered], niivue: Niivue) -> dict[str, str]:
     files = {"niivue.js": niivue.source}
     for place, made in enumerate(images):
         if made.overview is not None:
-            name = volumes_name(place)
-            content = _json({"image": made.overview.image, "overlays": dict(made.overview.overlays)})
-            files[f"{name}.js"] = (
-                f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}] = {content};\n"
-            )
+            name, content = volumes_name(place), _volumes(made.overview, list(made.overview.overlays))
+            into = f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}]"
+            files[f"{name}.js"] = f"{into} = {content};\n"
     return files
+
+
+def _volumes(packed: Packed, keys: Sequence[str]) -> Markup:
+    return _json({"image": packed.image, "overlays": {key: packed.overlays[key] for key in keys}})
 
 
 def _json(content: Any) -> Markup:
