@@ -21,6 +21,7 @@ from ..files import write_text
 from ..types import Bundle
 from .report import Report
 
+# Raised only when an older file would be misread.
 _FORM = 2
 _PLACES = {"decomposition": "lead", "recovery": "lead", "bundles": "lead", "distance": "distance"}
 """Where findings stood that were kept before they said so themselves."""

@@ -11,8 +11,10 @@ from ..results import Finding
 from ..style import COLUMN_MM, INK, styled
 
 Place = tuple[float, float, float, float]
+# The white paper of a standalone drawing carries where its data lie, so that points can be laid over it again later.
 _PAPER = re.compile(r'<rect width="100%" height="100%" fill="#ffffff" data-place="([^"]*)"/>')
 _IDS = re.compile(r'(\bid="|xlink:href="#|url\(#)')
+# A style element inside a page would speak to the whole page, and metadata to nobody.
 _STRIP = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", re.DOTALL)
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ..types import Bundle
 from ..version import __version__
 from ..work import Work, in_parallel
-from .cite import citation_bibtex, citation_markdown, methods_of, plain_doi
+from .cite import citation_bibtex, citation_markdown, methods_of, references_of
 from .contents import CasePicture, Contents
 from .figures import Point
 from .naming import file_stem, page_name, participant_page_name, slug, spoken, volumes_name
@@ -33,6 +33,7 @@ _TEXT_BYTES = 3e6
 """What text and drawings of a page, besides volumes and pictures, stay under."""
 
 _ALONE = Work(jobs=1)
+# Left as they are in addresses of data: all that a quoted attribute may hold and a browser does not cut at.
 _SAFE = "/:;,.=+ ()-!*"
 
 
@@ -93,6 +94,7 @@ class Pages:
             **self._shown(report.cases, "Every case, worst first", report.max_cases, "reports/"),
             bundled=self._niivue is not None,
             methods=methods_of(report.findings),
+            references=references_of(report),
             citation=citation_markdown(report),
             bibliography=citation_bibtex(report),
             provenance=provenance_list(report.provenance),
@@ -244,6 +246,7 @@ class Pages:
 
     def _render(self, template: str, *, viewer: Viewer | None, **values: Any) -> str:
         script = _resource("report.js") + (_resource("viewer.js") if viewer is not None else "")
+        # Ratings are kept in the browser under this key: pages of one run share them, pages of others do not.
         told = f"{self.report.title}{self.report.verdict}"
         return (
             _environment()
@@ -301,7 +304,6 @@ def _environment() -> jinja2.Environment:
         "page_name": page_name,
         "participant_page": participant_page_name,
         "finite": math.isfinite,
-        "doi": plain_doi,
         "spoken": spoken,
         "breakable": _breakable,
     }

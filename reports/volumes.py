@@ -124,4 +124,5 @@ def _encode(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
 
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
+    # Without a time stamp the same voxels give the same bytes.
     return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode()

@@ -58,6 +58,7 @@ def journal() -> Any:
         "lines.linewidth": 1.4,
         "lines.markersize": 4.0,
         "errorbar.capsize": 2.0,
+        # Text stays text, to be searched and edited; a fixed salt gives the same ids, and bytes, every time.
         "svg.fonttype": "none",
         "svg.hashsalt": "shiftkit",
     }
