@@ -45,10 +45,11 @@ INSIDE = {
         {"validation"},
     ),
     "reports": (
-        {"naming", "contents"},
+        {"naming"},
+        {"contents"},
         {"planes", "figures", "tables", "volumes", "niivue"},
         {"cases", "cite"},
-        {"rendering", "slices"},
+        {"rendering"},
         {"views"},
         {"viewing"},
         {"pages"},
