@@ -176,6 +176,7 @@ def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) ->
     """Score every rendering, and decompose what the estimators may see."""
     from shiftkit.analyses.decomposition.shells.study import shells
     from shiftkit.analyses.decomposition.study import decompose
+    from shiftkit.analyses.statistics.inference import Inference
 
     numbers = range(1, participants + 1)
     made = {name: (_cohort(root, name, numbers), _predict(root, name, model, numbers)) for name in CONDITIONS}
@@ -188,7 +189,9 @@ def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) ->
         found = shells(patient_masks, patients, control_masks, controls, seed=seed, jobs=jobs)
         write_table(found.components, DECOMPOSITION, tables / "shell-components.tsv")
         write_table(found.to_frame(), SHELLS, tables / "shells.tsv")
-    result = decompose(_scores(tables, "both"), reference=_scores(tables, "healthy"), sensitivity=False, seed=seed)
+    inference = Inference(seed=seed)
+    healthy = _scores(tables, "healthy")
+    result = decompose(_scores(tables, "both"), reference=healthy, sensitivity=False, inference=inference)
     estimated = pd.concat([result.to_frame(), read_table(tables / "shell-components.tsv", DECOMPOSITION)])
     write_table(estimated, DECOMPOSITION, tables / "estimates.tsv")
     table = _compare(tables, seed, participants)

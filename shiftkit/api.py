@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .analyses.deformation.result import DeformationResult
     from .analyses.learning_curves import LearningCurves
     from .analyses.scoring.table import ScoreTable
+    from .analyses.statistics.inference import Inference
     from .analyses.validation.study import Validation
     from .checks import CheckReport
     from .pipeline.features import FeatureStudy
@@ -228,14 +229,15 @@ def decompose(
     """Split the drop in performance into its parts; see `shiftkit.analyses.decomposition.study.decompose`."""
     from .analyses.decomposition.study import decompose as split
 
-    return split(scores, reference=reference, **options)
+    return split(scores, reference=reference, inference=_inference(options), **options)
 
 
 def validate(replicates: int = 200, **options: Any) -> "Validation":
     """Run the recovery study of the estimators; see `shiftkit.analyses.validation.study.validate`."""
     from .analyses.validation.study import validate as examine
 
-    return examine(replicates, **options)
+    work = Work(jobs=options.pop("jobs", 0), progress=options.pop("progress", None))
+    return examine(replicates, work=work, **options)
 
 
 def report(result: "Decomposition", *, findings: Sequence[Finding] = (), **options: Any) -> "Report":
@@ -250,4 +252,12 @@ def compare(first: str | Path, second: str | Path, **options: Any) -> "Compariso
     """Say what differs between two runs on disk; see `shiftkit.analyses.comparison.compare`."""
     from .analyses.comparison import compare as set_side_by_side
 
-    return set_side_by_side(Path(first), Path(second), **options)
+    return set_side_by_side(Path(first), Path(second), inference=_inference(options), **options)
+
+
+def _inference(options: dict[str, Any]) -> "Inference":
+    """What options say about resampling, taken out of them."""
+    from .analyses.statistics.inference import Inference
+
+    names = ("n_bootstrap", "n_permutations", "level", "seed")
+    return Inference(**{name: options.pop(name) for name in names if name in options})

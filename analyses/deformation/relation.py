@@ -183,7 +183,9 @@ def relate(
     scores: Any,
     *,
     metric: str = "dice",
-    inference: Inference = Inference(),
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> DeformationRelation:
     """Relate V-Norm to the drop in performance and to the distance from the tumor.
 
@@ -196,7 +198,7 @@ def relate(
         whose controls are the reference of all.
     metric : str
         Any of `shiftkit.analyses.scoring.metrics.METRICS`; a drop is a change for the worse.
-    inference : Inference
+    n_bootstrap, level, seed
         Of the intervals, over participants.
 
     Returns
@@ -209,6 +211,7 @@ def relate(
     DataError
         If patients and scores have no row in common, or there are no controls.
     """
+    inference = Inference(n_bootstrap=n_bootstrap, level=level, seed=seed)
     frame = as_frame(scores)
     chosen = frame[(frame["metric"] == metric) & frame["status"].isin([Status.OK, Status.MISSED])]
     control = chosen[chosen["group"] == "control"]
@@ -223,9 +226,7 @@ def relate(
     tables: list[pd.DataFrame] = []
     lines = pd.DataFrame()
     for measure, (column, _) in MEASURES.items():
-        part = Slopes.of(
-            rows[rows[column].notna()], column, models, inference.n_bootstrap, inference.level, inference.seed
-        )
+        part = Slopes.of(rows[rows[column].notna()], column, models, inference)
         if measure == "template":
             lines = part.lines()
         if len(part.x):

@@ -20,12 +20,13 @@ def validate(
     from ..analyses.validation.study import validate as examine
     from ..catalogue import VALIDATION
     from ..tables import write_table
+    from ..work import Work
 
     cells = [one for one in standard_cells() if cell is None or cell in one.name]
     if not cells:
         names = ", ".join(sorted({one.name for one in standard_cells()}))
         raise typer.BadParameter(f"--cell must be part of a cell's name ({names}); got {cell!r}.")
-    found = examine(replicates, seed=seed or 0, jobs=jobs or 0, cells=cells, progress=progress)
+    found = examine(replicates, seed=seed or 0, cells=cells, work=Work(jobs=jobs or 0, progress=progress))
     say(str(found))
     if out is not None:
         path = out / "tables" / "validation.tsv"

@@ -234,18 +234,21 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 def _decompose(before: pd.DataFrame, after: Mapping[str, pd.DataFrame], options: Decompose) -> "Decomposition":
     from ..analyses.decomposition.study import decompose
+    from ..analyses.statistics.inference import Inference
 
     return decompose(
         before,
         finetuned=after,
         metric=options.metric,
         covariates=options.covariates,
-        n_bootstrap=options.n_bootstrap,
-        n_permutations=options.n_permutations,
-        level=options.level,
         equivalence_margin=options.equivalence_margin,
         sensitivity=options.sensitivity,
-        seed=options.seed,
+        inference=Inference(
+            n_bootstrap=options.n_bootstrap,
+            n_permutations=options.n_permutations,
+            level=options.level,
+            seed=options.seed,
+        ),
     )
 
 

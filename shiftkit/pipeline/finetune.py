@@ -133,6 +133,7 @@ def _finetune_shots(
     progress: Progress | None,
 ) -> Learned:
     from ..analyses.learning_curves import learning_curves
+    from ..analyses.statistics.inference import Inference
     from ..segmentation.network.checkpoints import load_model
     from ..segmentation.prediction.cohort import predict
     from ..segmentation.transfer.finetuning import Transfer
@@ -159,7 +160,7 @@ def _finetune_shots(
     curves = learning_curves(
         {key: scored(predictions, predictions.cohort.root.parent) for key, predictions in made.items()},
         zero_shot=scored(untouched, out / SOURCE_FOLDER),
-        seed=settings.seed,
+        inference=Inference(seed=settings.seed),
     )
     failed = {key: why for predictions in (untouched, *made.values()) for key, why in predictions.failed.items()}
     _write(run, curves, failed, settings, {"model": source.digest, "cohort": cohort_digest(patients)})
