@@ -40,6 +40,7 @@ from shiftkit.phantoms.people import Person, draw_person, generator
 from shiftkit.phantoms.render import render
 from shiftkit.tables import read_table, write_table
 from shiftkit.types import Cohort, Predictions
+from shiftkit.work import Work
 
 TARGET = 0.02  # Dice
 TARGET_N, TARGET_SEEDS = 100, (1, 2, 3)
@@ -183,10 +184,11 @@ def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) ->
     tables = root / f"n-{participants}"
     for name, (cohort, predictions) in made.items():
         if not (tables / f"scores-{name}.tsv").is_file():
-            score(predictions, cohort, metrics=("dice",), jobs=jobs).save(tables / f"scores-{name}.tsv")
+            score(predictions, cohort, metrics=("dice",), work=Work(jobs=jobs)).save(tables / f"scores-{name}.tsv")
     if not (tables / "shells.tsv").is_file():
         (patients, patient_masks), (controls, control_masks) = made["both"], made["healthy"]
-        found = shells(patient_masks, patients, control_masks, controls, seed=seed, jobs=jobs)
+        inference, work = Inference(seed=seed), Work(jobs=jobs)
+        found = shells(patient_masks, patients, control_masks, controls, inference=inference, work=work)
         write_table(found.components, DECOMPOSITION, tables / "shell-components.tsv")
         write_table(found.to_frame(), SHELLS, tables / "shells.tsv")
     inference = Inference(seed=seed)

@@ -29,7 +29,7 @@ from makers.feature_cohorts import embeddings
 import shiftkit as sk
 from shiftkit import cohorts
 from shiftkit.analyses.features.study import feature_shift
-from shiftkit.analyses.statistics.inference import jackknife_interval
+from shiftkit.analyses.statistics.inference import Inference, jackknife_interval
 from shiftkit.analyses.statistics.kernels import pair_contrast, rbf_kernel, squared_distances
 from shiftkit.analyses.statistics.two_sample import STATISTICS, evaluators
 from shiftkit.images import write_image
@@ -201,7 +201,9 @@ def null_cohorts(first: int) -> Part:
     count |= {f"{contrast} {kind}": 0.0 for contrast in CONTRASTS for kind in (*_KINDS, "given")}
     for number in range(first, first + _CHUNK):
         made = embeddings(20, 20, channels=(8,), asymmetry=2.0, seed=number)
-        table = feature_shift(made, statistics=("mmd2",), n_permutations=199, seed=_APART + number).to_frame()
+        table = feature_shift(
+            made, statistics=("mmd2",), inference=Inference(n_permutations=199, seed=_APART + number)
+        ).to_frame()
         for contrast in CONTRASTS:
             rows = table[table["contrast"] == contrast].dropna(subset=["value"])
             if len(rows):
@@ -241,7 +243,9 @@ def null_cohorts_of_others(first: int) -> Part:
     count |= {f"{contrast} {name}": 0.0 for contrast in CONTRASTS for name in names}
     for number in range(first, first + _CHUNK):
         made = embeddings(20, 20, channels=(8,), bundles=("AF",), asymmetry=2.0, seed=number)
-        table = feature_shift(made, statistics=names, n_permutations=199, seed=_APART + number).to_frame()
+        table = feature_shift(
+            made, statistics=names, inference=Inference(n_permutations=199, seed=_APART + number)
+        ).to_frame()
         wide = table[(table["hemisphere"] == "all") & (table["bundle"] == "AF")]
         for row in wide.to_dict("records"):
             count[f"{row['contrast']} {row['statistic']}"] += float(row["p_value"] <= 0.05)
@@ -349,7 +353,9 @@ def detected(key: str) -> Part:
         hits = 0
         for number in range(_POWER_COHORTS):
             made = embeddings(n, n, channels=(8,), seed=number, **{contrast: shift})
-            result = feature_shift(made, statistics=("mmd2",), n_permutations=199, seed=_APART + number)
+            result = feature_shift(
+                made, statistics=("mmd2",), inference=Inference(n_permutations=199, seed=_APART + number)
+            )
             hits += int(result.pooled(contrast)["p_value"].iloc[0] <= 0.05)
         part[f"{shift:g}"] = hits / _POWER_COHORTS
     return part
@@ -389,7 +395,7 @@ def phantom(options: argparse.Namespace) -> list[str]:
     ]
     for name, (what, *_) in _CONDITIONS.items():
         both = Embeddings.concat([found["healthy"], found[name]])
-        result = feature_shift(both, statistics=("mmd2",), n_permutations=999)
+        result = feature_shift(both, statistics=("mmd2",), inference=Inference(n_permutations=999))
         cells = [shown(result.pooled(contrast)) for contrast in CONTRASTS]
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return lines

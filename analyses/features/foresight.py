@@ -12,7 +12,7 @@ from ...catalogue import FORESIGHT
 from ...embeddings import Embeddings
 from ...results import Estimate, Finding
 from ...status import Status
-from ..statistics.inference import draw_weights, interval, p_value
+from ..statistics.inference import Inference, draw_weights, p_value
 
 Array = NDArray[np.float64]
 _FEWEST = 8  # patients, and controls
@@ -113,9 +113,7 @@ class Foresight:
         return f"<p>{escape(self.claim)}</p>" + self.table.head(20).to_html(index=False, na_rep="n/a")
 
 
-def foresee(
-    embeddings: Embeddings, scores: pd.DataFrame, *, n_bootstrap: int = 2000, level: float = 0.95, seed: int = 0
-) -> Foresight:
+def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inference = Inference()) -> Foresight:
     """Relate each patient's feature shift to their drop in performance.
 
     Parameters
@@ -124,19 +122,15 @@ def foresee(
         Of controls and patients, with rows of region ``predicted``.
     scores : DataFrame
         Columns of `shiftkit.catalogue.SCORES`, one metric for which larger is better, same participants and model.
-    n_bootstrap : int
-        Draws of patients.
-    level : float
-        Coverage of the intervals.
-    seed : int
-        Of folds and draws.
+    inference : Inference
+        Draws of patients; the seed is also that of the folds.
 
     Returns
     -------
     Foresight
         With fewer than eight patients or controls a status instead of numbers.
     """
-    rng = np.random.default_rng(seed)
+    rng = inference.generator()
     shifts = _distances(embeddings.where(region="predicted"))
     rows = _joined(shifts, scores, embeddings)
     distances = [f"layer/{name}" for name in embeddings.layers]
@@ -153,7 +147,7 @@ def foresee(
     observed = rows["observed"].to_numpy(dtype=float)
     predicted, baseline = _out_of_sample(x, observed, who, rng)
     made = rows.assign(shift=x.mean(axis=1), predicted=predicted, status=status)
-    weights = draw_weights([len(people)], n_bootstrap, rng)
+    weights = draw_weights([len(people)], inference.n_bootstrap, rng)
     mean_shift, mean_observed, mean_predicted = (_by_person(one, who) for one in (x.mean(axis=1), observed, predicted))
     errors = np.stack([_by_person((observed - one) ** 2, who) for one in (predicted, baseline)])
     means = (mean_shift, mean_observed, mean_predicted)
@@ -166,13 +160,13 @@ def foresee(
             value=value,
             low=low,
             high=high,
-            level=level,
+            level=inference.level,
             n=len(people),
             p_value=p,
             status=str(status),
         )
         for name, value, (low, high), p in zip(
-            _NAMES, values, [interval(one, level, len(people)) for one in draws.T], order, strict=True
+            _NAMES, values, [inference.interval(one, len(people)) for one in draws.T], order, strict=True
         )
     )
     return Foresight(table=made[list(FORESIGHT.columns)], estimates=estimates)

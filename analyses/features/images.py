@@ -1,11 +1,11 @@
 """What differs between the images themselves: spacing, intensity, contrast, noise, sharpness, histogram."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import delayed
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -18,8 +18,8 @@ from ...images import read_image, read_mask
 from ...results import Finding
 from ...status import Status
 from ...types import Case, Cohort, Volume
-from ...work import in_parallel
-from ..statistics.inference import jackknife_interval, max_t, p_value, standardized
+from ...work import Work
+from ..statistics.inference import Inference, jackknife_interval, max_t, p_value, standardized
 
 Array = NDArray[np.float64]
 UNITS = {
@@ -131,10 +131,8 @@ def image_shift(
     patients: Cohort,
     controls: Cohort,
     *,
-    n_permutations: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-    jobs: int = 1,
+    inference: Inference = Inference(n_permutations=1000),
+    work: Work = Work(),
 ) -> ImageShift:
     """Compare the images of controls and patients, modality by modality and channel by channel.
 
@@ -142,14 +140,10 @@ def image_shift(
     ----------
     patients, controls : Cohort
         Modalities that both have are compared; of peaks, the lengths of the first, second and third.
-    n_permutations : int
-        Permutations of participants.
-    level : float
-        Coverage of the intervals.
-    seed : int
-        Of the permutations.
-    jobs : int
-        Processes; 0 uses every core.
+    inference : Inference
+        Permutations of participants, and what the intervals cover.
+    work : Work
+        Participants are measured side by side.
 
     Raises
     ------
@@ -163,7 +157,7 @@ def image_shift(
             f"{controls.name} has {' '.join(controls.modalities) or 'none'}."
         )
     cases = [*controls, *patients]
-    read = list(in_parallel((delayed(_measure_case)(case, modalities) for case in cases), jobs))
+    read = list(work.map(partial(_measure_case, modalities=modalities), cases, "Measuring images"))
     skipped = tuple(problem for _, problems in read for problem in problems)
     frames = [
         pd.DataFrame(rows).assign(participant_id=case.participant_id, patient=number >= len(controls))
@@ -173,7 +167,7 @@ def image_shift(
     if not frames:
         raise DataError(f"No image could be read; the first problem: {skipped[0]}")
     measures = pd.concat(frames, ignore_index=True)
-    return ImageShift(table=_compared(measures, n_permutations, level, seed), skipped=skipped)
+    return ImageShift(table=_compared(measures, inference), skipped=skipped)
 
 
 def _measure_case(case: Case, modalities: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -263,11 +257,11 @@ def measure(image: NDArray[Any], inside: NDArray[np.bool_], spacing_mm: tuple[fl
     }
 
 
-def _compared(measures: pd.DataFrame, n_permutations: int, level: float, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
+def _compared(measures: pd.DataFrame, inference: Inference) -> pd.DataFrame:
+    rng = inference.generator()
     people = measures.drop_duplicates("participant_id")[["participant_id", "patient"]]
     patient = people["patient"].to_numpy(dtype=bool)
-    labels = np.repeat(patient[:, None], n_permutations + 1, axis=1)
+    labels = np.repeat(patient[:, None], inference.n_permutations + 1, axis=1)
     labels[:, 1:] = rng.permuted(labels[:, 1:], axis=0)
     place = {name: number for number, name in enumerate(people["participant_id"])}
     rows: list[dict[str, Any]] = []
@@ -278,7 +272,7 @@ def _compared(measures: pd.DataFrame, n_permutations: int, level: float, seed: i
             if name == "spacing" and channel != "1":
                 continue
             mean = part.groupby("participant_id")[name].mean().dropna()
-            row, null = _difference(mean.to_numpy(), labels[[place[name] for name in mean.index]], level)
+            row, null = _difference(mean.to_numpy(), labels[[place[name] for name in mean.index]], inference.level)
             rows.append({"modality": modality, "channel": channel, "property": name, "unit": unit, **row})
             nulls.append(null)
     given = [number for number, null in enumerate(nulls) if null.size]

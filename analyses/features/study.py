@@ -1,20 +1,20 @@
 """Where in the network controls and patients part, and which part of that is the tumor's."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import delayed
 from numpy.typing import NDArray
 
 from ...catalogue import DIRECTIONS, FEATURES
 from ...embeddings import Embeddings
 from ...errors import ConfigError, DataError
 from ...status import Status
-from ...work import in_parallel
-from ..statistics.inference import jackknife_interval, max_t, p_value, standardized
+from ...work import Work
+from ..statistics.inference import Inference, jackknife_interval, max_t, p_value, standardized
 from ..statistics.two_sample import RANGES, STATISTICS, evaluators
 from .findings import FeatureShift
 from .samples import CONTRASTS, SIDES, Cell, Roster, cells
@@ -28,10 +28,8 @@ def feature_shift(
     embeddings: Embeddings,
     *,
     statistics: Sequence[str] = STATISTICS,
-    n_permutations: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-    jobs: int = 1,
+    inference: Inference = Inference(n_permutations=1000),
+    work: Work = Work(),
 ) -> FeatureShift:
     """Measure and test the shift of features between controls and patients, layer by layer and bundle by bundle.
 
@@ -42,14 +40,10 @@ def feature_shift(
         fine-tuning, each participant by one of them.
     statistics : sequence of str
         Of `shiftkit.analyses.statistics.two_sample.STATISTICS`.
-    n_permutations : int
-        Permutations of participants, at least 99.
-    level : float
-        Coverage of the intervals.
-    seed : int
-        Of permutations, projections and folds.
-    jobs : int
-        Processes; 0 uses every core.
+    inference : Inference
+        At least 99 permutations of participants; the seed is also that of projections and folds.
+    work : Work
+        Cells are compared side by side.
 
     Returns
     -------
@@ -91,18 +85,15 @@ def feature_shift(
     U-statistics).
     """
     embeddings = embeddings.where(group=("control", "glioma"))
-    _check(embeddings, statistics, n_permutations)
-    rng = np.random.default_rng(seed)
+    _check(embeddings, statistics, inference.n_permutations)
+    rng = inference.generator()
     roster = Roster.of(embeddings, rng)
-    labels = {contrast: roster.labels(contrast, n_permutations, rng) for contrast in CONTRASTS}
+    labels = {contrast: roster.labels(contrast, inference.n_permutations, rng) for contrast in CONTRASTS}
     found = [_with_status(cell, roster) for cell in cells(embeddings, roster)]
     if not found:
         raise DataError("Features are compared in regions: these embeddings hold none of bundles or of the brain.")
-    tasks = (
-        delayed(_evaluate)(cell, roster, labels[cell.contrast], tuple(statistics), level, [seed, number])
-        for number, cell in enumerate(found)
-    )
-    results = list(in_parallel(tasks, jobs))
+    evaluate = partial(_evaluate, roster=roster, labels=labels, statistics=tuple(statistics), inference=inference)
+    results = list(work.map(evaluate, list(enumerate(found)), f"Comparing features of {embeddings.model}"))
     table = _adjusted([row for one in results for row in one[0]], [null for one in results for null in one[1]])
     carried = pd.DataFrame([row for one in results for row in one[2]], columns=list(DIRECTIONS.columns))
     named = table.assign(model=embeddings.model, modality=embeddings.modality)
@@ -110,8 +101,8 @@ def feature_shift(
         table=named[list(FEATURES.columns)],
         directions=carried.assign(model=embeddings.model, modality=embeddings.modality),
         embeddings=embeddings,
-        level=level,
-        n_permutations=n_permutations,
+        level=inference.level,
+        n_permutations=inference.n_permutations,
         notes=_notes(roster),
     )
 
@@ -159,9 +150,14 @@ def _with_status(cell: Cell, roster: Roster) -> Cell:
 
 
 def _evaluate(
-    cell: Cell, roster: Roster, labels: NDArray[np.bool_], statistics: Sequence[str], level: float, seed: list[int]
+    numbered: tuple[int, Cell],
+    roster: Roster,
+    labels: Mapping[str, NDArray[np.bool_]],
+    statistics: Sequence[str],
+    inference: Inference,
 ) -> tuple[list[dict[str, Any]], list[Array], list[dict[str, Any]]]:
     """Rows of the table for one cell, for each the standardized observed and permuted values, and what carries it."""
+    number, cell = numbered
     people = np.unique(cell.sample.person) if cell.sample is not None else np.empty(0, dtype=int)
     patients, controls = int(roster.patient[people].sum()), int((~roster.patient[people]).sum())
     base = {
@@ -178,18 +174,18 @@ def _evaluate(
     if cell.sample is None or cell.status not in (Status.OK, Status.EXPLORATORY):
         return [{**base, **empty, "statistic": name} for name in statistics], [np.empty(0)] * len(statistics), []
     person = cell.sample.person
-    target = labels[person].astype(float)
+    target = labels[cell.contrast][person].astype(float)
     if cell.sample.ipsi is not None:
         target = np.where(cell.sample.ipsi[:, None], 1 - target, target)
     left_out = (person[:, None] != people).astype(float)
     group = np.zeros(len(people)) if cell.contrast == "tumor" else roster.patient[people]
     rows: list[dict[str, Any]] = []
     nulls: list[Array] = []
-    prepared = evaluators(cell.sample.features, person, np.random.default_rng(seed), statistics)
+    prepared = evaluators(cell.sample.features, person, inference.generator(number), statistics)
     for name in statistics:
         values = prepared[name](1 - target, target)
         jackknife = prepared[name]((1 - target[:, :1]) * left_out, target[:, :1] * left_out)
-        low, high = jackknife_interval(float(values[0]), jackknife, group, level)
+        low, high = jackknife_interval(float(values[0]), jackknife, group, inference.level)
         low, high = np.clip([low, high], *RANGES.get(name, (-np.inf, np.inf)))
         given = {"value": values[0], "low": low, "high": high, "p_value": p_value(float(values[0]), values[1:])}
         rows.append({**base, **empty, **given, "by_chance": float(np.nanmean(values[1:])), "statistic": name})

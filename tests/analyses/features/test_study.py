@@ -14,10 +14,12 @@ from shiftkit.analyses.features.foresight import foresee
 from shiftkit.analyses.features.pictures import control_components, umap
 from shiftkit.analyses.features.samples import Roster, cells
 from shiftkit.analyses.features.study import feature_shift
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import FEATURES, TABLES
 from shiftkit.embeddings import Embeddings
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.tables import read_table, write_table
+from shiftkit.work import Work
 
 
 def smallest_p(result: FeatureShift, contrast: str, statistic: str = "mmd2") -> float:
@@ -32,7 +34,9 @@ def with_layers(made: Embeddings, change: dict[str, np.ndarray]) -> Embeddings:
 @pytest.mark.parametrize("statistic", ["mmd2", "energy", "sliced_wasserstein", "frechet", "auc"])
 def test_a_systematic_shift_is_systematic_and_not_tumor(statistic: str) -> None:
     """Patients' features moved and spread in both hemispheres: total and systematic show it, tumor does not."""
-    result = feature_shift(embeddings(24, 24, systematic=1.2, seed=1), statistics=(statistic,), n_permutations=399)
+    result = feature_shift(
+        embeddings(24, 24, systematic=1.2, seed=1), statistics=(statistic,), inference=Inference(n_permutations=399)
+    )
     assert smallest_p(result, "systematic", statistic) < 0.05
     assert smallest_p(result, "total", statistic) < 0.05
     assert smallest_p(result, "tumor", statistic) > 0.05
@@ -41,7 +45,9 @@ def test_a_systematic_shift_is_systematic_and_not_tumor(statistic: str) -> None:
 @pytest.mark.parametrize("statistic", ["mmd2", "energy", "sliced_wasserstein", "frechet", "auc"])
 def test_a_tumor_is_tumor_and_not_systematic(statistic: str) -> None:
     """Features moved on the tumor's side alone: the tumor contrast shows it, the systematic one does not."""
-    result = feature_shift(embeddings(24, 24, tumor=1.2, seed=2), statistics=(statistic,), n_permutations=399)
+    result = feature_shift(
+        embeddings(24, 24, tumor=1.2, seed=2), statistics=(statistic,), inference=Inference(n_permutations=399)
+    )
     assert smallest_p(result, "tumor", statistic) < 0.05
     assert smallest_p(result, "systematic", statistic) > 0.05
 
@@ -50,7 +56,9 @@ def test_identical_cohorts_show_neither() -> None:
     """Controls and patients from one distribution, hemispheres that differ: of 20 cohorts few show anything."""
     shown = dict.fromkeys(("Total", "Systematic", "Tumor-related"), 0)
     for seed in range(20):
-        result = feature_shift(embeddings(20, 20, seed=seed), statistics=("mmd2",), n_permutations=99)
+        result = feature_shift(
+            embeddings(20, 20, seed=seed), statistics=("mmd2",), inference=Inference(n_permutations=99)
+        )
         for name in shown:
             shown[name] += f"{name} feature shift: not shown" not in result.verdict
     assert max(shown.values()) <= 4  # 99.7 % of binomial(20, 0.05)
@@ -67,7 +75,7 @@ def test_error_of_the_first_kind_with_correlated_regions() -> None:
     done = dict.fromkeys(rejected, 0)
     for seed in range(200):
         made = embeddings(12, 12, seed=100 + seed, channels=(4,), asymmetry=3.0, p_left=0.8)
-        result = feature_shift(made, statistics=("mmd2",), n_permutations=99, seed=seed)
+        result = feature_shift(made, statistics=("mmd2",), inference=Inference(n_permutations=99, seed=seed))
         for contrast in rejected:
             family = result.table[result.table["contrast"] == contrast]["p_adjusted"].dropna()
             if len(family):
@@ -85,7 +93,9 @@ def test_a_systematic_shift_with_wider_spread_and_asymmetry_is_no_tumor() -> Non
         made = embeddings(12, 12, seed=seed, channels=(4,), asymmetry=2.0)
         patient = (made.rows["group"] == "glioma").to_numpy()[:, None]
         wider = {name: np.where(patient, 2 * vectors, vectors) for name, vectors in made.layers.items()}
-        result = feature_shift(with_layers(made, wider), statistics=("mmd2",), n_permutations=99, seed=seed)
+        result = feature_shift(
+            with_layers(made, wider), statistics=("mmd2",), inference=Inference(n_permutations=99, seed=seed)
+        )
         rejected += smallest_p(result, "tumor") <= 0.05
     assert rejected <= 12  # 99 % of binomial(100, 0.05)
 
@@ -96,7 +106,9 @@ def test_the_channel_that_was_moved_carries_the_shift() -> None:
     vectors = made.layers["encoder-2"].copy()
     moved = (made.rows["hemisphere"] == made.rows["tumor_side"]).to_numpy()
     vectors[moved, 4] += 3
-    result = feature_shift(with_layers(made, {"encoder-2": vectors}), statistics=("mmd2",), n_permutations=199)
+    result = feature_shift(
+        with_layers(made, {"encoder-2": vectors}), statistics=("mmd2",), inference=Inference(n_permutations=199)
+    )
     rows = result.directions[(result.directions["layer"] == "encoder-2") & (result.directions["contrast"] == "tumor")]
     assert rows["channel"].iloc[0] == 5 and rows["share"].iloc[0] > 0.7
     assert rows["p_adjusted"].iloc[0] < 0.05 < rows["p_adjusted"].iloc[1]
@@ -107,14 +119,17 @@ def test_the_channel_that_was_moved_carries_the_shift() -> None:
 def test_p_values_are_never_0_and_reproducible() -> None:
     """A p-value is (b+1)/(B+1); the same seed gives the same table, whatever the number of processes."""
     made = embeddings(systematic=3.0)
-    one, two = (feature_shift(made, n_permutations=99, seed=4, jobs=jobs).to_frame() for jobs in (1, 2))
+    one, two = (
+        feature_shift(made, inference=Inference(n_permutations=99, seed=4), work=Work(jobs=jobs)).to_frame()
+        for jobs in (1, 2)
+    )
     assert one["p_value"].min() == pytest.approx(0.01)
     pd.testing.assert_frame_equal(one, two)
 
 
 def test_the_table_fits_its_schema(tmp_path: Path) -> None:
     """Written and read back, every row has a value or a status that says why not."""
-    result = feature_shift(embeddings(6, 6, bundles=("AF",)), n_permutations=99)
+    result = feature_shift(embeddings(6, 6, bundles=("AF",)), inference=Inference(n_permutations=99))
     write_table(result.to_frame(), FEATURES, tmp_path / "features.tsv")
     table = read_table(tmp_path / "features.tsv", TABLES["features"])
     assert table.loc[table["value"].isna(), "status"].isin(["ok", "exploratory"]).sum() == 0
@@ -127,7 +142,9 @@ def test_a_constant_layer_and_nan_features_have_a_status() -> None:
     broken = made.layers["encoder-2"].copy()
     broken[5, 0] = np.nan
     constant = np.full_like(made.layers["encoder-1"], 0.7)
-    result = feature_shift(with_layers(made, {"flat": constant, "broken": broken}), n_permutations=99)
+    result = feature_shift(
+        with_layers(made, {"flat": constant, "broken": broken}), inference=Inference(n_permutations=99)
+    )
     table = result.to_frame()
     assert set(table.loc[table["layer"] == "flat", "status"]) == {"constant"}
     assert "not_finite" in set(table.loc[table["layer"] == "broken", "status"])
@@ -140,7 +157,7 @@ def test_infinite_features_have_a_status() -> None:
     made = embeddings()
     vectors = made.layers["encoder-1"].copy()
     vectors[0] = np.inf
-    table = feature_shift(with_layers(made, {"encoder-1": vectors}), n_permutations=99).to_frame()
+    table = feature_shift(with_layers(made, {"encoder-1": vectors}), inference=Inference(n_permutations=99)).to_frame()
     row = table[(table["layer"] == "encoder-1") & (table["bundle"] == "AF") & (table["hemisphere"] == "left")]
     assert set(row["status"]) == {"not_finite"}
 
@@ -148,7 +165,7 @@ def test_infinite_features_have_a_status() -> None:
 @pytest.mark.parametrize(("n_controls", "n_patients"), [(20, 1), (1, 20), (3, 3)])
 def test_one_participant_is_too_few(n_controls: int, n_patients: int) -> None:
     """No contrast between controls and patients with fewer than four on a side, and the sentence says so."""
-    result = feature_shift(embeddings(n_controls, n_patients), n_permutations=99)
+    result = feature_shift(embeddings(n_controls, n_patients), inference=Inference(n_permutations=99))
     assert set(result.pooled("total")["status"]) == {"too_few"}
     assert result.pooled("total")["value"].isna().all()
     assert "Too few participants" in str(result)
@@ -156,7 +173,7 @@ def test_one_participant_is_too_few(n_controls: int, n_patients: int) -> None:
 
 def test_tumors_on_one_side_only_withhold_the_tumor_part() -> None:
     """Left tumors only: side and hemisphere cannot be told apart; total and systematic are given."""
-    result = feature_shift(embeddings(10, 10, sides=("left",) * 10), n_permutations=99)
+    result = feature_shift(embeddings(10, 10, sides=("left",) * 10), inference=Inference(n_permutations=99))
     assert set(result.pooled("tumor")["status"]) == {"split_withheld"}
     assert result.pooled("systematic")["value"].notna().all()
 
@@ -164,7 +181,7 @@ def test_tumors_on_one_side_only_withhold_the_tumor_part() -> None:
 def test_bilateral_tumors_take_part_in_total_only() -> None:
     """They are counted in total, left out of the others, and the notes say so."""
     sides = ("left", "right") * 5 + ("bilateral", "n/a")
-    result = feature_shift(embeddings(10, 12, sides=sides), n_permutations=99)
+    result = feature_shift(embeddings(10, 12, sides=sides), inference=Inference(n_permutations=99))
     assert set(result.pooled("total")["n_target"]) == {12}
     assert set(result.pooled("tumor")["n_target"]) == {10}
     assert "2 patients" in result.notes[0]
@@ -181,7 +198,7 @@ def test_a_missing_bundle_leaves_its_owner_out_of_that_bundle_alone() -> None:
         rows=rows[~gone].reset_index(drop=True),
         layers={name: vectors[~gone.to_numpy()] for name, vectors in made.layers.items()},
     )
-    table = feature_shift(kept, statistics=("mmd2",), n_permutations=99).to_frame()
+    table = feature_shift(kept, statistics=("mmd2",), inference=Inference(n_permutations=99)).to_frame()
     total = table[(table["contrast"] == "total") & (table["layer"] == "encoder-1")].set_index(["bundle", "hemisphere"])
     assert total.loc[("AF", "left"), "n_source"] == 19
     assert total.loc[("AF", "right"), "n_source"] == 20
@@ -192,7 +209,9 @@ def test_a_bundle_annotated_on_one_side_is_compared_with_its_mirror_image() -> N
     """Without right masks the mirrored region stands in for everyone, and both parts are given."""
     made = embeddings(tumor=1.5, bundles=("AF",))
     rows = made.rows.assign(region=np.where(made.rows["hemisphere"] == "left", "reference", "mirror"))
-    result = feature_shift(dataclasses.replace(made, rows=rows), statistics=("mmd2",), n_permutations=199)
+    result = feature_shift(
+        dataclasses.replace(made, rows=rows), statistics=("mmd2",), inference=Inference(n_permutations=199)
+    )
     assert smallest_p(result, "tumor") < 0.05
     assert set(result.table.loc[result.table["hemisphere"] == "right", "contrast"]) == set()
 
@@ -213,7 +232,7 @@ def test_wrong_requests_are_refused_in_words() -> None:
     with pytest.raises(ConfigError, match="mmd2"):
         feature_shift(made, statistics=("mmd",))
     with pytest.raises(ConfigError, match="99"):
-        feature_shift(made, n_permutations=10)
+        feature_shift(made, inference=Inference(n_permutations=10))
     with pytest.raises(DataError, match="no controls"):
         feature_shift(made.where(group="glioma"))
     with pytest.raises(DataError, match="sub-000"):
@@ -231,7 +250,9 @@ def test_folds_of_a_fine_tuned_model_are_strata() -> None:
         second = (number % 2 == 1).to_numpy()
         layers = {name: vectors + 5 * second[:, None] for name, vectors in made.layers.items()}
         rows = made.rows.assign(fold=np.where(second, "2", "1"))
-        result = feature_shift(dataclasses.replace(made, rows=rows, layers=layers), n_permutations=199)
+        result = feature_shift(
+            dataclasses.replace(made, rows=rows, layers=layers), inference=Inference(n_permutations=199)
+        )
         assert (smallest_p(result, "systematic") <= 0.05) == shown
 
 
@@ -243,7 +264,9 @@ def test_results_speak_draw_and_show_themselves(monkeypatch: pytest.MonkeyPatch)
     from matplotlib import pyplot as plt
 
     monkeypatch.setattr("shiftkit.analyses.features.pictures.find_spec", lambda name: None)
-    before, after = (feature_shift(embeddings(8, 8, tumor=t, seed=1), n_permutations=99) for t in (2.0, 0.0))
+    before, after = (
+        feature_shift(embeddings(8, 8, tumor=t, seed=1), inference=Inference(n_permutations=99)) for t in (2.0, 0.0)
+    )
     found = (*before.findings(), compared(before, after))
     assert {"features", "features-bundles", "features-directions", "features-pca"} <= {finding.key for finding in found}
     for finding in found:
@@ -293,7 +316,7 @@ def linked(n: int = 24, link: float = 1.0, seed: int = 0) -> tuple[Embeddings, p
 
 def test_a_shift_that_costs_dice_foretells_it_out_of_sample() -> None:
     """Drops that grow with the shift are predicted in held-out patients; the interval of the skill is above 0."""
-    result = foresee(*linked(), n_bootstrap=300)
+    result = foresee(*linked(), inference=Inference(n_bootstrap=300))
     shift, prediction, skill = result.estimates
     assert shift.value > 0.7 and shift.p_value < 0.01
     assert prediction.low > 0.5 and skill.low > 0
@@ -304,7 +327,7 @@ def test_a_shift_that_costs_dice_foretells_it_out_of_sample() -> None:
 def test_a_shift_that_costs_nothing_foretells_nothing() -> None:
     """Without a link no skill is claimed, in 10 of 10 cohorts."""
     for seed in range(10):
-        result = foresee(*linked(12, link=0.0, seed=seed), n_bootstrap=200, seed=seed)
+        result = foresee(*linked(12, link=0.0, seed=seed), inference=Inference(n_bootstrap=200, seed=seed))
         assert "is not shown to foretell" in result.claim
 
 
@@ -315,7 +338,9 @@ def test_the_prediction_of_a_patient_never_saw_their_score() -> None:
     own = scores["participant_id"] == "sub-030"
     worse.loc[own, "value"] -= 0.5
     first, second = (
-        foresee(made, each, n_bootstrap=100).table.set_index("participant_id").loc["sub-030", "predicted"]
+        foresee(made, each, inference=Inference(n_bootstrap=100))
+        .table.set_index("participant_id")
+        .loc["sub-030", "predicted"]
         for each in (scores, worse)
     )
     pd.testing.assert_series_equal(first, second)
