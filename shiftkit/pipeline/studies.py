@@ -87,7 +87,8 @@ def _features(occasion: Occasion) -> tuple[Finding, ...]:
 
 def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
     """Deformation, and what V-Norm has to do with the drop before and after fine-tuning."""
-    from ..analyses.deformation.relation import RELATION_TITLE, relate
+    from ..analyses.deformation.findings import RELATION_TITLE
+    from ..analyses.deformation.relation import relate
     from ..analyses.deformation.study import deform
 
     run, design = occasion.run, occasion.design
