@@ -674,8 +674,10 @@ def report(
         from .pipeline.story import report_again
 
         return report_again(Path(result), cohort=cohort, linked=linked, work=Work(jobs=jobs, progress=progress))
+    from .pipeline.legacy import answer
     from .reports import report as build
 
+    result = answer(result)
     shown = (*result.findings, *findings)
     return build(shown, title=title, verdict=result.claim, cohorts=cohorts, notes=notes)
 

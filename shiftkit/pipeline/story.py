@@ -74,8 +74,9 @@ class Ending:
 def end(run: Run, ending: Ending, work: Work) -> Outcome:
     """Write everything that a run leaves behind; its record comes last, and says that the run is complete."""
     from ..reports import CohortSummary, report, store
+    from .legacy import answer
 
-    result = ending.result
+    result: Any = answer(ending.result)
     findings = (*result.findings, *ending.findings)
     for frame, table in ending.tables:
         run.write_table(frame, table)
@@ -103,7 +104,7 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         findings=findings,
         root=run.root,
         failed=ending.failed,
-        result=result,
+        result=ending.result,
         said=ending.said,
         facts=ending.facts,
     )

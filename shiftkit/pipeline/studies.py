@@ -92,6 +92,7 @@ def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
     from ..analyses.deformation.study import deform
 
     run, design = occasion.run, occasion.design
+
     result = deform(
         occasion.inputs.patients,
         occasion.inputs.controls,
