@@ -75,8 +75,8 @@ def draw_groups(frame: pd.DataFrame, inference: Inference, columns: tuple[str, s
             axes.plot(middle + aside, values, marker, color=color, markersize=3, alpha=0.4, linestyle="", label=text)
             own = mean_over_participants(of, column, inference=inference)
             if np.isfinite(own.value):
-                shape = {"fmt": "_", "color": color, "markersize": 7, "linewidth": 1.4}
-                intervals(axes, middle + 0.11, own.value, own.low, own.high, **shape)
+                limits = own.value, own.low, own.high
+                intervals(axes, middle + 0.11, *limits, fmt="_", color=color, markersize=7, linewidth=1.4)
     name_columns(axes, bundles, zero=None)
     axes.set_ylabel(f"{name} [mm]")
     axes.set_ylim(bottom=0)

@@ -7,35 +7,29 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+from makers.bundles import BUNDLE, tube, write_masks
 
-from shiftkit import cohorts
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DEFORMATION, DEFORMATION_RELATION
 from shiftkit.cli import main
-from shiftkit.config import Decompose
-from shiftkit.images import write_image
-from shiftkit.pipeline.inputs import Inputs
-from shiftkit.pipeline.studies import further_findings
+from shiftkit.pipeline.inputs import Design, Inputs
+from shiftkit.pipeline.studies import Occasion, further_findings
 from shiftkit.runs import Run
 from shiftkit.tables import read_table
-from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.work import Work
 
-BUNDLE = Bundle.parse("AFleft")
-
-
-def tube(push_mm: float) -> Volume:
-    """A bundle along y, its middle pushed along x; 2.5 mm voxels."""
-    affine = np.diag([2.5, 2.5, 2.5, 1.0])
-    x, y, z = np.meshgrid(*(np.arange(n) * 2.5 for n in (20, 24, 14)), indexing="ij")
-    inside = np.hypot(x - 20 - push_mm * np.exp(-(((y - 30) / 10) ** 2)), z - 17) < 6
-    return Volume(array=inside & (np.abs(y - 30) < 24), affine=affine)
-
-
-def write(folder: Path, group: str, pushes_mm: dict[str, float]) -> Cohort:
-    for key, push_mm in pushes_mm.items():
-        write_image(tube(push_mm), cohorts.mask_path(folder, key, BUNDLE))
-    rows = pd.DataFrame({"participant_id": list(pushes_mm), "group": group, "tumor_side": "left"})
-    cohorts.write_participants(folder, rows)
-    return cohorts.load_cohort(folder)
+DESIGN = Design(
+    metric="dice",
+    bundles=(),
+    hemispheres=(),
+    covariates=(),
+    equivalence_margin=0.02,
+    sensitivity=True,
+    include=("deformation",),
+    allow=(),
+    device="cpu",
+    inference=Inference(n_bootstrap=200, level=0.9),
+)
 
 
 def score(key: str, group: str, model: str, value: float, distance_mm: float) -> dict[str, object]:
@@ -59,23 +53,30 @@ def score(key: str, group: str, model: str, value: float, distance_mm: float) ->
 @pytest.fixture
 def inputs(tmp_path: Path) -> Inputs:
     """Six patients pushed by 1 to 11 mm, three controls."""
-    patients = write(tmp_path / "glioma", "glioma", {f"sub-g{i}": 1.0 + 2 * i for i in range(6)})
-    controls = write(tmp_path / "healthy", "control", {f"sub-h{i}": float(i - 1) for i in range(3)})
+    patients = write_masks(tmp_path / "glioma", "glioma", {f"sub-g{i}": tube(push_mm=1.0 + 2 * i) for i in range(6)})
+    controls = write_masks(tmp_path / "healthy", "control", {f"sub-h{i}": tube(push_mm=i - 1.0) for i in range(3)})
     model = cast(Any, SimpleNamespace(name="source"))
     return Inputs(model=model, patients=patients, controls=controls, seen=())
 
 
 def test_the_main_job_relates_deformation_to_the_drop_before_and_after(inputs: Inputs, tmp_path: Path) -> None:
-    """The drop grows with the push and fine-tuning lifts every patient alike: slope shown, no change of it."""
+    """The drop grows with the push, fine-tuning lifts all alike: a slope, no change of it, at the level asked for."""
     rows = [score(f"sub-h{i}", "control", "source", 0.8, np.nan) for i in range(3)]
     for i in range(6):
         rows.append(score(f"sub-g{i}", "glioma", "source", 0.75 - 0.05 * i, 20.0 - 3 * i))
         rows.append(score(f"sub-g{i}", "glioma", "tuned", 0.80 - 0.05 * i, 20.0 - 3 * i))
-    run = Run.open(tmp_path / "run", resume=False)
-    options = Decompose(include=("deformation",), jobs=1, n_bootstrap=200)
-    found = {one.key: one for one in further_findings(run, inputs, (), pd.DataFrame(rows), options, None)}
+    occasion = Occasion(
+        run=Run(root=tmp_path / "run", verb="decompose").open(),
+        inputs=inputs,
+        finetuned=(),
+        scores=pd.DataFrame(rows),
+        design=DESIGN,
+        work=Work(jobs=1),
+    )
+    run, found = occasion.run, {one.key: one for one in further_findings(occasion)}
     assert list(found) == ["deformation", "deformation-profiles", "deformation-relation"]
     assert found["deformation-relation"].figure is not None
+    assert {one.level for finding in found.values() for one in finding.estimates} == {0.9}
     relation = read_table(run.root / "tables" / "deformation_relation.tsv", DEFORMATION_RELATION)
     values = relation.set_index(["quantity", "model"])
     assert values.loc[("slope", "source"), "low"] > 0
