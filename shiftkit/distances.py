@@ -38,15 +38,22 @@ def distance_to(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float])
     """
     squared = np.where(mask, 0.0, _FAR)
     for axis, step in enumerate(spacing_mm):
-        _along_last(np.moveaxis(squared, axis, 2), step)
+        lines = np.ascontiguousarray(np.moveaxis(squared, axis, 2))  # one memory layout: compiled once
+        n = lines.shape[2]
+        _along_last(lines, step, np.empty((2, n)), np.empty(n, dtype=np.int64))
+        squared = np.moveaxis(lines, 2, axis)
     return np.sqrt(squared, dtype=np.float64).astype(np.float32)
 
 
 @njit(cache=True, nogil=True)
-def _along_last(squared: Any, step: float) -> None:
-    """Replace each line by the lower envelope of its parabolas."""
+def _along_last(squared: Any, step: float, scratch: Any, apex: Any) -> None:
+    """Replace each line by the lower envelope of its parabolas.
+
+    The envelope is a list of parabolas from left to right: their height and apex, and where each begins to be lowest.
+    Memory comes from outside, since what numpy offers in compiled code takes seconds to compile.
+    """
     n_x, n_y, n = squared.shape
-    height, apex, start = np.empty(n), np.empty(n, dtype=np.int64), np.empty(n)
+    height, start = scratch[0], scratch[1]
     for x in range(n_x):
         for y in range(n_y):
             last = -1
@@ -55,6 +62,7 @@ def _along_last(squared: Any, step: float) -> None:
                 if value >= _FAR:
                     continue
                 crossing = -np.inf
+                # A new parabola hides those that it undercuts from before they begin.
                 while last >= 0:
                     j = apex[last]
                     crossing = (value - height[last]) / (2 * step * step * (i - j)) + 0.5 * (i + j)

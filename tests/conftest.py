@@ -1,9 +1,14 @@
 """Fixtures that more than one room uses."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from makers.phantoms import copy_of_phantom
+
+from shiftkit.types import Cohort
 
 # Tests run side by side already: work in every core means work in one.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -17,3 +22,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real images are not at hand ({folder.name} is absent; set SHIFTKIT_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Cohort]]:
+    """Phantom cohorts of a size, copied into a folder; see `makers.phantoms.copy_of_phantom`."""
+    base = tmp_path_factory.getbasetemp()
+    return partial(copy_of_phantom, base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)

@@ -1,8 +1,14 @@
 """The four rooms are one package, and each module is one module."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -13,44 +19,88 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("segmentation", "analyses", "reports")
 PACKAGE = Path(shiftkit.__file__).parent
 
-# Who may import whom: a room may import what stands before it, never what stands after it.
-LAYERS = (
-    {"shared"},
-    {"segmentation", "analyses"},
-    {"reports"},
+# Floors, lowest first: a module imports from floors below its own; on its own floor only what ARROWS allows.
+FLOORS = (
+    {"errors", "status", "version", "files", "work", "options", "style"},
+    {"types", "results", "tables", "distances", "embeddings", "config"},
+    {"images", "geometry", "bundles", "catalogue", "runs"},
+    {"cohorts"},
+    {"checks", "importers", "phantoms"},
+    {"segmentation", "analyses", "reports", "names"},
     {"pipeline"},
     {"api"},
     {"cli"},
 )
-TOP = {"pipeline", "api", "cli"}
+ARROWS = {
+    "distances": {"types"},
+}
+# Rooms inside a room, in the same way.
+INSIDE = {
+    "segmentation": ({"samples"}, {"network"}, {"prediction"}, {"training"}, {"transfer"}),
+    "analyses": (
+        {"statistics", "comparison"},
+        {"distance"},
+        {"scoring"},
+        {"decomposition", "features", "deformation", "learning_curves"},
+        {"validation"},
+    ),
+    "reports": (
+        {"naming", "contents"},
+        {"planes", "figures", "tables", "volumes", "niivue"},
+        {"cases", "cite"},
+        {"rendering", "slices"},
+        {"views"},
+        {"viewing"},
+        {"pages"},
+        {"report"},
+        {"archive"},
+    ),
+}
+MOST_MODULES = {"shiftkit": 21}
+MOST_PARAMETERS = 12
 
 
-def modules() -> list[Path]:
-    """Every module of the package, through the links or from the wheel."""
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name, through the links or from the wheel."""
     folders = [PACKAGE, *(PACKAGE / room for room in ROOMS)]
-    return sorted({path for folder in folders for path in folder.rglob("*.py")})
+    found: dict[str, Path] = {}
+    for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
+        parts = ("shiftkit", *path.relative_to(PACKAGE).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-def layer_of(module: str) -> int:
-    """The layer of a dotted module name such as ``shiftkit.analyses.scoring.study``."""
-    parts = module.split(".")
-    name = parts[1] if len(parts) > 1 and parts[1] in {*ROOMS, *TOP} else "shared"
-    return next(index for index, layer in enumerate(LAYERS) if name in layer)
+MODULES = modules()
 
 
-def imports_of(path: Path) -> set[str]:
-    """Dotted names of the shiftkit modules that a module imports, relative imports resolved."""
-    module = ("shiftkit", *path.relative_to(PACKAGE).with_suffix("").parts)
-    package = module[:-1]
+@cache
+def imports_of(name: str) -> set[str]:
+    """Dotted names of what a module imports, wherever it does: in functions and for type checkers too."""
+    path = MODULES[name]
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            name = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {name} | {f"{name}.{alias.name}" for alias in node.names}
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {one if (one := f"{source}.{alias.name}") in MODULES else source for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return found
+
+
+def own_imports(name: str) -> set[str]:
+    """What a module imports from shiftkit, itself left out."""
+    return {one for one in imports_of(name) if one in MODULES} - {name}
+
+
+def upward(name: str, imported: str, floors: Sequence[set[str]], depth: int, arrows: Mapping[str, set[str]]) -> bool:
+    """Whether an import goes up, or sideways where nothing allows it; ``depth`` is the place of the room's name."""
+    here, there = (one.split(".")[depth] if one.count(".") >= depth else "" for one in (name, imported))
+    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    if not here or not there or here == there:
+        return False
+    return floor[there] >= floor[here] and there not in arrows.get(here, set())
 
 
 def test_links_make_the_rooms_one_package() -> None:
@@ -64,32 +114,67 @@ def test_links_make_the_rooms_one_package() -> None:
 
 
 def test_dependencies_point_one_way() -> None:
-    """No module imports from a layer above its own, apart from inside the public names of the package."""
+    """No module imports from a floor above its own, nor from a neighbor: also not in functions and for type checkers.
+
+    The public names of the package alone reach up, lazily.
+    """
+    wrong = [
+        f"{name} imports {imported}"
+        for name in MODULES
+        if name != "shiftkit"
+        for imported in own_imports(name)
+        if imported != "shiftkit"
+        and (
+            upward(name, imported, FLOORS, 1, ARROWS)
+            or any(
+                name.split(".")[1] == imported.split(".")[1] == room and upward(name, imported, floors, 2, {})
+                for room, floors in INSIDE.items()
+            )
+        )
+    ]
+    assert wrong == []
+
+
+def test_no_circle_of_files() -> None:
+    """From no module do imports, wherever they stand, lead back to it."""
+    arrows = {name: own_imports(name) for name in MODULES if name != "shiftkit"}
+    TopologicalSorter(arrows).prepare()  # raises with the circle that it found
+
+
+def test_rooms_are_not_crowded() -> None:
+    """No folder holds more than 17 modules, but for the package's own, 21; faces of packages are not counted."""
+    crowd = Counter(str(path.parent) for path in MODULES.values() if path.name != "__init__.py")
+    most = {str(PACKAGE): MOST_MODULES["shiftkit"]}
+    assert {folder: count for folder, count in crowd.items() if count > most.get(folder, 17)} == {}
+
+
+def test_functions_take_few_parameters() -> None:
+    """No function has more than 12 parameters, but for the public verbs: options travel as one value."""
     wrong: list[str] = []
-    for path in modules():
-        name = ".".join(("shiftkit", *path.relative_to(PACKAGE).with_suffix("").parts))
-        if name == "shiftkit.__init__":
+    for name, path in MODULES.items():
+        if name == "shiftkit.api":
             continue
-        wrong += [
-            f"{name} imports {imported}"
-            for imported in imports_of(path)
-            if imported.split(".")[0] == "shiftkit" and layer_of(imported) > layer_of(name)
-        ]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                every = node.args
+                count = len(every.posonlyargs) + len(every.args) + len(every.kwonlyargs)
+                wrong += [f"{name}.{node.name}: {count}"] if count > MOST_PARAMETERS else []
     assert wrong == []
 
 
 def test_no_module_is_imported_by_its_bare_folder_name() -> None:
     """``import analyses`` would load a second copy of a room, so nobody writes it."""
-    bare = {f"{path.name}: {name}" for path in modules() for name in imports_of(path) if name.split(".")[0] in ROOMS}
+    bare = {f"{name}: {one}" for name in MODULES for one in imports_of(name) if one.split(".")[0] in ROOMS}
     assert bare == set()
 
 
 def test_analyses_never_import_torch() -> None:
     """Statistics run on machines without a deep-learning stack."""
     wrong = [
-        path.name
-        for path in (PACKAGE / "analyses").rglob("*.py")
-        if any(name.split(".")[0] in {"torch", "monai", "accelerate"} for name in imports_of(path))
+        name
+        for name in MODULES
+        if name.startswith("shiftkit.analyses")
+        and any(one.split(".")[0] in {"torch", "monai", "accelerate"} for one in imports_of(name))
     ]
     assert wrong == []
 
@@ -102,6 +187,18 @@ def test_import_is_light(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_is_imported_is_declared() -> None:
+    """Each package that a module imports is a dependency of the wheel, or of an extra where it is optional."""
+    declared = {re.split(r"[^A-Za-z0-9_.-]", one)[0].lower().replace("-", "_") for one in requires("shiftkit") or []}
+    homes = packages_distributions()
+    imported = {one.split(".")[0] for name in MODULES for one in imports_of(name)}
+    foreign = {one for one in imported if one not in sys.stdlib_module_names and one != "shiftkit"}
+    missing = {
+        one for one in foreign if not {home.lower().replace("-", "_") for home in homes.get(one, [one])} & declared
+    }
+    assert missing == set()
+
+
 def test_public_names_resolve() -> None:
     """Every name that the package promises can be fetched."""
     for name in shiftkit.__all__:
@@ -111,5 +208,6 @@ def test_public_names_resolve() -> None:
 def test_no_machine_path_or_registry_host_is_written_down() -> None:
     """Sources carry no absolute home path and no host name of a package registry."""
     bad = ("/root/", "/home/", "pypi.org", "/work/")
-    found = [f"{path.name}: {word}" for path in modules() for word in bad if word in path.read_text(encoding="utf-8")]
+    text = {name: path.read_text(encoding="utf-8") for name, path in MODULES.items()}
+    found = [f"{name}: {word}" for name in text for word in bad if word in text[name]]
     assert found == []

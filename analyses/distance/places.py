@@ -1,6 +1,6 @@
 """Places along a bundle that mean the same in every participant, whatever a tumor did to the bundle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,7 @@ from scipy.spatial import KDTree
 
 from ...errors import DataError
 from ...geometry import positions_along, resample, same_grid
-from ...images import read_mask
-from ...types import Bundle, Cohort, Volume
+from ...types import Bundle, Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +35,13 @@ class Places:
     n_sections: int
 
     @classmethod
-    def of(cls, controls: Cohort, bundles: Sequence[Bundle], n_sections: int) -> "Places":
-        """Divide each bundle of controls into sections; see `healthy_bundle` and `positions_along`."""
+    def of(cls, masks: Mapping[Bundle, Iterable[Volume]], n_sections: int, where: str = "the controls") -> "Places":
+        """Divide bundles into sections, from their masks in controls; see `healthy_bundle` and `positions_along`."""
         trees: dict[Bundle, KDTree] = {}
         sections: dict[Bundle, NDArray[np.intp]] = {}
-        for bundle in bundles:
-            mask = healthy_bundle(controls, bundle)
-            points = np.argwhere(mask.array) @ mask.affine[:3, :3].T + mask.affine[:3, 3]
-            trees[bundle] = KDTree(points)
+        for bundle, of_controls in masks.items():
+            mask = healthy_bundle(of_controls, bundle, where)
+            trees[bundle] = KDTree(mask.points_inside())
             sections[bundle] = np.minimum((positions_along(mask) * n_sections).astype(np.intp), n_sections - 1)
         return cls(trees=trees, sections=sections, n_sections=n_sections)
 
@@ -54,15 +52,15 @@ class Places:
         return self.sections[bundle][self.trees[bundle].query(points_mm)[1]]
 
 
-def healthy_bundle(controls: Cohort, bundle: Bundle) -> Volume:
+def healthy_bundle(masks: Iterable[Volume], bundle: Bundle, where: str = "the controls") -> Volume:
     """The bundle as controls have it: the voxels that most of them share, as many as a control has on average.
 
     Parameters
     ----------
-    controls : Cohort
-        With reference masks in one common space; other grids are brought onto the first control's.
-    bundle : Bundle
-        Which.
+    masks : iterable of Volume
+        Reference masks of controls in one common space; other grids are brought onto the first one's.
+    bundle, where : Bundle, str
+        Which bundle of which cohort, for messages.
 
     Returns
     -------
@@ -77,9 +75,8 @@ def healthy_bundle(controls: Cohort, bundle: Bundle) -> Volume:
     total: NDArray[np.float64] | None = None
     grid: Volume | None = None
     n = 0
-    for case in controls:
-        mask = read_mask(case.masks[bundle]) if bundle in case.masks else None
-        if mask is None or not mask.array.any():
+    for mask in masks:
+        if not mask.array.any():
             continue
         if grid is None or total is None:
             grid, total = mask, np.zeros(mask.shape)
@@ -88,10 +85,10 @@ def healthy_bundle(controls: Cohort, bundle: Bundle) -> Volume:
         total += mask.array
         n += 1
     if grid is None or total is None:
-        raise DataError(f"Places along {bundle} come from controls; none of {controls.name} has a mask of it.")
+        raise DataError(f"Places along {bundle} come from controls; none of {where} has a mask of it.")
     if n > 1 and total.max() < 1.5:
         raise DataError(
-            f"Places along {bundle} need controls in one common space; no two of the {n} controls of {controls.name} "
+            f"Places along {bundle} need controls in one common space; no two of the {n} controls of {where} "
             "have a voxel of it in common. Align the images with a template first."
         )
     size = max(round(total.sum() / n), 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +15,19 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Tumor:
-    """A tumor mask with its distance map, made once a participant and used for every bundle.
+    """A tumor mask; its distance map is made once, when first asked for, and used for every bundle.
 
     Parameters
     ----------
     mask : Volume
-        Boolean, on the grid of the participant's reference masks.
-    distance_mm : ndarray of float32 or None
-        `edge_distance_map` of the mask; None where the mask is empty.
+        Boolean, on the grid of the participant's reference masks; its axes are at right angles.
     """
 
     mask: Volume
-    distance_mm: NDArray[np.float32] | None
 
     @classmethod
     def of(cls, mask: Volume, where: str = "the tumor mask") -> "Tumor":
-        """Measure a tumor mask, which errors call ``where``.
+        """Take a tumor mask, which errors call ``where``.
 
         Raises
         ------
@@ -37,7 +35,12 @@ class Tumor:
             If the affine is sheared.
         """
         check_orthogonal(mask.affine, where)
-        return cls(mask=mask, distance_mm=edge_distance_map(mask.array, mask.spacing_mm) if mask.array.any() else None)
+        return cls(mask=mask)
+
+    @cached_property
+    def distance_mm(self) -> NDArray[np.float32] | None:
+        """`edge_distance_map` of the mask, shape (X, Y, Z); None where the mask is empty."""
+        return edge_distance_map(self.mask.array, self.mask.spacing_mm) if self.mask.array.any() else None
 
     @property
     def volume_ml(self) -> float:
@@ -88,7 +91,7 @@ def tumor_side(mask: Volume, midline_x_mm: float = 0.0, bilateral_share: float =
 
 
 def _world_x(mask: Volume) -> NDArray[np.float64]:
-    return np.argwhere(mask.array) @ mask.affine[0, :3] + mask.affine[0, 3]
+    return mask.points_inside()[:, 0]
 
 
 def side_of(hemisphere: str, tumor: str) -> str:

@@ -1,8 +1,9 @@
 """Errors voxel by voxel: a participant's map, and where they pile up over a cohort."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +12,43 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...files import write_text
-from ...images import read_image, write_image
-from ...types import Bundle, Case, Cohort, Predictions, Volume
+from ...images import write_image
+from ...types import Bundle, Cohort, Predictions, Volume
 from ...work import Work
-from .predictions import PredictedMasks, find_predictions
-from .surfaces import Mask
+from .cases import Look, OpenCase, read_cases
+from .predictions import find_predictions
 
 LABELS = {"hit": 1, "missed": 2, "false": 3}
 """Values of the voxels; 0 where neither mask is."""
 
 
-def write_error_map(root: Path, key: str, bundle: Bundle, reference: Volume, prediction: Mask) -> Path:
-    """Write ``sub-01/dwi/sub-01_label-AFleft_desc-errors_dseg.nii.gz``, and the table of labels beside the folders.
+@dataclass(frozen=True, kw_only=True)
+class ErrorMaps:
+    """Writes ``sub-01/dwi/sub-01_label-AFleft_desc-errors_dseg.nii.gz``, and the table of labels beside the folders.
 
     Parameters
     ----------
     root : Path
-        Folder for the maps of all participants.
-    key : str
-        Participant and session.
-    bundle : Bundle
-        Whose errors they are.
-    reference : Volume
-        Boolean; gives the grid.
-    prediction : ndarray of bool, shape (X, Y, Z)
-        On the same grid.
-
-    Returns
-    -------
-    Path
-        The image: uint8, values of `LABELS`.
+        Folder for the maps of all participants: uint8, values of `LABELS`.
     """
-    truth = reference.array
-    errors = np.zeros(truth.shape, dtype=np.uint8)
-    errors[truth & prediction] = LABELS["hit"]
-    errors[truth & ~prediction] = LABELS["missed"]
-    errors[~truth & prediction] = LABELS["false"]
-    path = root.joinpath(*key.split("_")) / "dwi" / f"{key}_label-{bundle.label}_desc-errors_dseg.nii.gz"
-    write_image(reference.with_array(errors), path)
-    lines = [f"{value}\t{name}" for name, value in LABELS.items()]
-    write_text(root / "desc-errors_dseg.tsv", "\n".join(["index\tname", *lines]) + "\n")
-    return path
+
+    root: Path
+
+    def __call__(self, opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> None:
+        """Write one map, on the grid of the prediction; none without a prediction."""
+        if prediction is None:
+            return
+        reference = opened.anatomy.references[bundle]
+        truth = np.zeros_like(prediction.array) if reference is None else reference.array
+        errors = np.zeros(truth.shape, dtype=np.uint8)
+        errors[truth & prediction.array] = LABELS["hit"]
+        errors[truth & ~prediction.array] = LABELS["missed"]
+        errors[~truth & prediction.array] = LABELS["false"]
+        key = opened.case.key
+        path = self.root.joinpath(*key.split("_")) / "dwi" / f"{key}_label-{bundle.label}_desc-errors_dseg.nii.gz"
+        write_image(prediction.with_array(errors), path)
+        lines = [f"{value}\t{name}" for name, value in LABELS.items()]
+        write_text(self.root / "desc-errors_dseg.tsv", "\n".join(["index\tname", *lines]) + "\n")
 
 
 EDGE_MM = 4
@@ -85,7 +82,7 @@ class ErrorPlaces:
     def to_frame(self) -> pd.DataFrame:
         """One row a voxel in which anybody errs: MNI152 coordinates in mm, and both shares."""
         index = np.argwhere((self.missed + self.false) > 0)
-        x, y, z = (index @ self.affine[:3, :3].T + self.affine[:3, 3]).T
+        x, y, z = self.share("missed").world(index).T
         at = tuple(index.T)
         return pd.DataFrame(
             {"x_mm": x, "y_mm": y, "z_mm": z, "missed": self.missed[at] / self.n, "false": self.false[at] / self.n}
@@ -111,57 +108,46 @@ def error_places(predictions: Predictions, cohort: Cohort, *, work: Work = Work(
         Bundles of which at least one case has reference and prediction.
     """
     found = find_predictions(predictions)
+    look = Look(predicted=found, readers={"places": error_voxels})
+    (made,) = read_cases(cohort, [look], work, f"Finding errors in {cohort.name}")
+    return places_of(made["places"], cohort.bundles)
+
+
+Voxels = dict[str, NDArray[np.int_]]
+
+
+def places_of(made: Mapping[str, Sequence[Voxels | None]], bundles: Sequence[Bundle]) -> dict[Bundle, ErrorPlaces]:
+    """Count what `error_voxels` found, by case and for every bundle."""
     affine, shape, _ = _template()
     counts: dict[Bundle, ErrorPlaces] = {}
-    for places in work.map(partial(_of_case, predicted=found), cohort.cases, f"Finding errors in {cohort.name}"):
-        for bundle, where in places.items():
-            if bundle not in counts:
-                missed, false = np.zeros(shape, dtype=int), np.zeros(shape, dtype=int)
-                counts[bundle] = ErrorPlaces(missed=missed, false=false, n=0, affine=affine)
-            before = counts[bundle]
-            for kind in KINDS:
-                getattr(before, kind)[tuple(where[kind].T)] += 1
-            counts[bundle] = ErrorPlaces(missed=before.missed, false=before.false, n=before.n + 1, affine=affine)
+    for place, bundle in enumerate(bundles):
+        found = [one for values in made.values() if (one := values[place]) is not None]
+        if found:
+            piled = {kind: np.zeros(shape, dtype=int) for kind in KINDS}
+            for kind, where in product(KINDS, found):
+                piled[kind][tuple(where[kind].T)] += 1
+            counts[bundle] = ErrorPlaces(**piled, n=len(found), affine=affine)
     return dict(sorted(counts.items()))
 
 
-def _of_case(case: Case, predicted: PredictedMasks) -> dict[Bundle, dict[str, NDArray[np.int_]]]:
-    """The template's voxels in which a case errs, by bundle and kind."""
-    box = _brain_box(case)
-    made: dict[Bundle, dict[str, NDArray[np.int_]]] = {}
-    for bundle, path in case.masks.items():
-        image = read_image(path)
-        reference = image.with_array(image.array > 0.5)
-        prediction = predicted.read_mask(case, bundle, reference, None, False)
-        if prediction is None:
-            continue
-        errors: Mapping[str, Any] = {
-            "missed": reference.array & ~prediction.array,
-            "false": prediction.array & ~reference.array,
-        }
-        made[bundle] = {kind: _voxels(reference.with_array(errors[kind]), box) for kind in KINDS}
-    return made
+def error_voxels(opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> Voxels | None:
+    """The template's voxels in which a case errs, by kind; None without reference or prediction."""
+    reference = opened.anatomy.references[bundle]
+    if reference is None or prediction is None:
+        return None
+    box = opened.brain_box_mm
+    return {
+        "missed": _voxels(reference.with_array(reference.array & ~prediction.array), box),
+        "false": _voxels(reference.with_array(prediction.array & ~reference.array), box),
+    }
 
 
-def _voxels(errors: Volume, box: NDArray[np.float64]) -> NDArray[np.int_]:
+def _voxels(errors: Volume, box: NDArray[np.float64] | None) -> NDArray[np.int_]:
     affine, shape, template = _template()
-    world = np.argwhere(errors.array) @ errors.affine[:3, :3].T + errors.affine[:3, 3]
-    inside = (world - box[0]) / (box[1] - box[0]) * (template[1] - template[0]) + template[0]
+    box = template if box is None else box
+    inside = (errors.points_inside() - box[0]) / (box[1] - box[0]) * (template[1] - template[0]) + template[0]
     index = np.round((inside - affine[:3, 3]) / EDGE_MM).astype(int)
     return np.unique(index[((index >= 0) & (index < shape)).all(axis=1)], axis=0)
-
-
-def _brain_box(case: Case) -> NDArray[np.float64]:
-    """The box around the brain, shape (2, 3), mm: from FA where there is one, since it shows no skull."""
-    name = next((one for one in ("fa", "ap", "t1w") if one in case.images), None)
-    image = read_image(case.images[name] if name is not None else next(iter(case.masks.values())))
-    array = np.nan_to_num(image.array if image.array.ndim == 3 else image.array[..., 0])
-    world = np.argwhere(array > 0.05 * array.max()) @ image.affine[:3, :3].T + image.affine[:3, 3]
-    if not len(world):
-        return _template()[2]
-    # Single voxels far out, such as noise, must not stretch the box.
-    low, high = np.percentile(world, [0.1, 99.9], axis=0)
-    return np.stack([low, np.maximum(high, low + 1.0)])
 
 
 @cache
@@ -169,8 +155,6 @@ def _template() -> tuple[NDArray[np.float64], tuple[int, int, int], NDArray[np.f
     """Affine and shape of the common grid, and the box around the template's brain; the template is nilearn's own."""
     from nilearn.datasets import load_mni152_brain_mask
 
-    mask: Any = load_mni152_brain_mask(resolution=EDGE_MM)
-    affine = np.asarray(mask.affine, dtype=np.float64)
-    world = np.argwhere(np.asarray(mask.dataobj) > 0) @ affine[:3, :3].T + affine[:3, 3]
-    x, y, z = mask.shape
-    return affine, (x, y, z), np.percentile(world, [0.1, 99.9], axis=0)
+    image: Any = load_mni152_brain_mask(resolution=EDGE_MM)
+    mask = Volume(array=np.asarray(image.dataobj) > 0, affine=image.affine)
+    return mask.affine, mask.shape, np.percentile(mask.points_inside(), [0.1, 99.9], axis=0)

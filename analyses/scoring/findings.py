@@ -5,24 +5,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ...results import Finding
+from ...style import band, legend, look, new_axes
 from ...types import Bundle
+from ..statistics.inference import FEWEST, Array, Inference
 from .error_maps import KINDS, ErrorPlaces
 from .metrics import METRICS
 
-_COLORS = {"glioma": "#D55E00", "control": "#0072B2"}
-_STYLES = {"glioma": "-", "control": "--"}
-_MARKERS = ("o", "s", "D", "^")
-_NAMES = {"glioma": "patients", "control": "controls"}
+_GROUPS = {"glioma": ("patients", look(1), "-"), "control": ("controls", look(0), "--")}
 _WIDTH_MM = 10.0
-_DRAWS = 500
-_LEVEL = 0.95
+"""Of the kernel: about the span over which tumor effects on a bundle fade."""
 
 
 def bundle_findings(
-    scores: pd.DataFrame, sections: pd.DataFrame | None = None, places: Mapping[Bundle, ErrorPlaces] | None = None
+    scores: pd.DataFrame,
+    sections: pd.DataFrame | None = None,
+    places: Mapping[Bundle, ErrorPlaces] | None = None,
+    *,
+    inference: Inference = Inference(),
 ) -> dict[Bundle, tuple[Finding, ...]]:
     """Findings of every bundle and hemisphere that patients have scores of.
 
@@ -34,6 +35,8 @@ def bundle_findings(
         Columns of `shiftkit.catalogue.SECTIONS`, of patients and controls.
     places : mapping of Bundle to ErrorPlaces, optional
         Where in the brain the patients' predictions err.
+    inference : Inference
+        Of the bands, over participants.
 
     Returns
     -------
@@ -44,9 +47,9 @@ def bundle_findings(
     made: dict[Bundle, tuple[Finding, ...]] = {}
     for name, hemisphere in names:
         bundle = Bundle(name=name, hemisphere=hemisphere)
-        found = [against_distance(_of(scores, bundle), bundle)]
+        found = [against_distance(_of(scores, bundle), bundle, inference)]
         if sections is not None and len(_of(sections, bundle)):
-            found.append(along(_of(sections, bundle), bundle))
+            found.append(along(_of(sections, bundle), bundle, inference))
         if places is not None and bundle in places:
             found.append(in_the_brain(places[bundle], bundle))
         made[bundle] = tuple(found)
@@ -57,90 +60,99 @@ def _of(frame: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
     return frame[(frame["bundle"] == bundle.name) & (frame["hemisphere"] == bundle.hemisphere)]
 
 
-def against_distance(scores: pd.DataFrame, bundle: Bundle) -> Finding:
+def against_distance(scores: pd.DataFrame, bundle: Bundle, inference: Inference = Inference()) -> Finding:
     """Each patient's score against the distance from the tumor, with a running mean and the controls' mean."""
     metric = METRICS[str(scores["metric"].iloc[0])].label
     patients = scores[(scores["group"] == "glioma") & scores["value"].notna() & scores["tumor_distance_mm"].notna()]
-    healthy = scores.loc[(scores["group"] == "control") & scores["value"].notna(), "value"]
     source = scores["model"].iloc[0]
-    healthy_mean = float(healthy[scores["model"] == source].mean()) if len(healthy) else float("nan")
-    curves = {str(model): _running_mean(part) for model, part in patients.groupby("model", sort=False)}
+    healthy = _mean(scores[(scores["group"] == "control") & (scores["model"] == source)])
+    models = [(str(model), part) for model, part in patients.groupby("model", sort=False)]
+    curves = [_running_mean(part, inference) for _, part in models]
 
     def figure(ax: Any) -> Any:
-        axes = _axes(ax)
-        for place, (model, part) in enumerate(patients.groupby("model", sort=False)):
-            color, style = list(_COLORS.values())[::-1][place % 2], ("-", "--", ":", "-.")[place % 4]
-            marker = _MARKERS[place % len(_MARKERS)]
-            axes.scatter(part["tumor_distance_mm"], part["value"], s=12, alpha=0.6, color=color, marker=marker, lw=0)
-            curve = curves[str(model)]
-            axes.fill_between(curve["distance_mm"], curve["low"], curve["high"], color=color, alpha=0.2, lw=0)
-            axes.plot(curve["distance_mm"], curve["mean"], color=color, linestyle=style, label=str(model))
-        if np.isfinite(healthy_mean):
-            axes.axhline(healthy_mean, color="0.3", linewidth=0.8, linestyle=":", label="controls' mean")
+        axes = new_axes(ax)
+        for place, (model, part) in enumerate(models):
+            seen, curve = look(place), curves[place]
+            x, y = part["tumor_distance_mm"], part["value"]
+            axes.scatter(x, y, s=12, alpha=0.6, color=seen.color, marker=seen.marker, lw=0)
+            band(axes, curve["distance_mm"], curve["low"], curve["high"], seen.color)
+            axes.plot(curve["distance_mm"], curve["mean"], color=seen.color, linestyle=seen.line, label=model)
+        if np.isfinite(healthy):
+            axes.axhline(healthy, color="0.3", linewidth=0.8, linestyle=":", label="controls' mean")
         axes.set_xlabel("Distance from tumor to bundle (mm)")
         axes.set_ylabel(metric)
         axes.set_xlim(left=-1)
-        axes.legend(frameon=False)
+        legend(axes)
         return axes
 
-    n = patients["participant_id"].nunique()
     return Finding(
         key=f"bundle-{bundle.label}-distance",
         place="distance",
         title="Against distance to the tumor",
-        claim=_distance_claim(patients[patients["model"] == source], healthy_mean, n),
+        claim=_distance_claim(patients, str(source), healthy),
         table=patients[["participant_id", "model", "tumor_distance_mm", "value"]].reset_index(drop=True),
         caveats=("Not a test: the decomposition tests whether performance depends on the distance.",),
-        method=f"Running mean with a Gaussian kernel of {_WIDTH_MM:.0f} mm; band: pointwise 95 % percentile bootstrap.",
+        method=f"Running mean with a Gaussian kernel of {_WIDTH_MM:.0f} mm, every patient of one weight; band: "
+        f"pointwise {inference.level:.0%} expanded percentile bootstrap over patients.",
         figure=figure,
         alt=f"Each patient's {metric} by distance to the tumor, with a running mean and its band for each model, and "
         "the controls' mean.",
     )
 
 
-def _distance_claim(patients: pd.DataFrame, healthy: float, n: int) -> str:
-    if not len(patients):
+def _distance_claim(patients: pd.DataFrame, source: str, healthy: float) -> str:
+    own = patients[patients["model"] == source]
+    if not len(own):
         return "No patient has a score and a distance."
     against = f", controls on average {healthy:.2f}" if np.isfinite(healthy) else ""
-    return f"The {n} patients score {patients['value'].mean():.2f} on average{against}."
+    n = patients["participant_id"].nunique()
+    return f"The {n} patients score {_mean(own):.2f} on average{against}."
 
 
-def _running_mean(points: pd.DataFrame) -> pd.DataFrame:
-    """Kernel-weighted mean on a grid of distances, with a pointwise bootstrap band; one row a participant goes in."""
-    x = points["tumor_distance_mm"].to_numpy(dtype=float)
-    y = points["value"].to_numpy(dtype=float)
+def _mean(rows: pd.DataFrame) -> float:
+    """Mean over participants, whose sessions are averaged first; NaN without any."""
+    return float(rows.groupby("participant_id")["value"].mean().mean())
+
+
+def _running_mean(points: pd.DataFrame, inference: Inference) -> pd.DataFrame:
+    """Kernel-weighted mean on a grid of distances, with a pointwise band over participants."""
+    x, y = (points[column].to_numpy(dtype=float) for column in ("tumor_distance_mm", "value"))
+    who, sessions = np.unique(points["participant_id"], return_inverse=True, return_counts=True)[1:]
+    n = len(sessions)
     grid = np.linspace(0.0, x.max(), 60)
-    kernel = np.exp(-0.5 * ((grid[:, None] - x[None, :]) / _WIDTH_MM) ** 2) + 1e-12
-    generator = np.random.default_rng(0)  # a drawing must look the same each time
-    counts = generator.multinomial(len(x), np.full(len(x), 1 / len(x)), size=_DRAWS).astype(float)
-    drawn = (counts * y) @ kernel.T / (counts @ kernel.T)
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0) if len(x) > 2 else np.full((2, len(grid)), np.nan)
+    # A participant's sessions share one weight, and are drawn together.
+    kernel = (np.exp(-0.5 * ((grid[:, None] - x[None, :]) / _WIDTH_MM) ** 2) + 1e-12) / sessions[who]
+    drawn = inference.weights((n,))[:, who]
+    low, high = _band((drawn * y) @ kernel.T / (drawn @ kernel.T), np.full(len(grid), n), inference)
     return pd.DataFrame({"distance_mm": grid, "mean": kernel @ y / kernel.sum(axis=1), "low": low, "high": high})
 
 
-def along(sections: pd.DataFrame, bundle: Bundle) -> Finding:
+def _band(draws: Array, n: Array, inference: Inference) -> Array:
+    """Interval of each column of draws, shape (2, columns); none where fewer than `FEWEST` participants have values."""
+    made = [
+        inference.interval(column, int(people)) if people >= FEWEST else (np.nan, np.nan)
+        for column, people in zip(draws.T, n, strict=True)
+    ]
+    return np.array(made, dtype=np.float64).reshape(-1, 2).T
+
+
+def along(sections: pd.DataFrame, bundle: Bundle, inference: Inference = Inference()) -> Finding:
     """Dice in each section along the bundle, patients against controls."""
     groups = [group for group in ("glioma", "control") if (sections["group"] == group).any()]
-    profile = pd.concat([_profile(sections[sections["group"] == group], group) for group in groups])
+    profile = pd.concat([_profile(sections[sections["group"] == group], group, inference) for group in groups])
 
     def figure(ax: Any) -> Any:
-        axes = _axes(ax)
+        axes = new_axes(ax)
         for group in groups:
+            name, seen, line = _GROUPS[group]
             rows = profile[profile["group"] == group]
-            axes.fill_between(rows["section"], rows["low"], rows["high"], color=_COLORS[group], alpha=0.2, lw=0)
-            axes.plot(
-                rows["section"],
-                rows["dice"],
-                color=_COLORS[group],
-                linestyle=_STYLES[group],
-                marker="o" if group == "glioma" else "s",
-                markersize=3,
-                label=_NAMES[group],
-            )
+            band(axes, rows["section"], rows["low"], rows["high"], seen.color)
+            drawn: dict[str, Any] = {"color": seen.color, "linestyle": line, "markersize": 3, "label": name}
+            axes.plot(rows["section"], rows["dice"], marker="o" if group == "glioma" else "s", **drawn)
         axes.set_xlabel("Section, from the posterior, inferior or lateral end")
         axes.set_ylabel("Dice")
         axes.set_xticks(sorted(profile["section"].unique()))
-        axes.legend(frameon=False)
+        legend(axes)
         return axes
 
     return Finding(
@@ -149,33 +161,25 @@ def along(sections: pd.DataFrame, bundle: Bundle) -> Finding:
         claim=_profile_claim(profile),
         table=profile.reset_index(drop=True),
         method="Sections of equal length along the reference; a predicted voxel belongs to the section of the nearest "
-        "reference voxel. Mean over participants, pointwise 95 % percentile bootstrap over participants.",
+        "reference voxel. Mean over participants, pointwise "
+        f"{inference.level:.0%} expanded percentile bootstrap over participants.",
         figure=figure,
         alt="Mean Dice in sections along the bundle with bands, patients as a solid and controls as a dashed line.",
     )
 
 
-def _profile(rows: pd.DataFrame, group: str) -> pd.DataFrame:
+def _profile(rows: pd.DataFrame, group: str, inference: Inference) -> pd.DataFrame:
     wide = rows.pivot_table(index="participant_id", columns="section", values="dice", dropna=False)
-    values: NDArray[np.float64] = wide.to_numpy(dtype=float)
-    generator = np.random.default_rng(0)
-    counts = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=_DRAWS).astype(float)
+    values: Array = wide.to_numpy(dtype=float)
     given = np.isfinite(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        drawn = counts @ np.nan_to_num(values) / (counts @ given)
-        mean = np.nan_to_num(values).sum(axis=0) / given.sum(axis=0)
-    enough = given.sum(axis=0) > 2
-    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0) if enough.any() else np.full((2, len(mean)), np.nan)
-    return pd.DataFrame(
-        {
-            "group": group,
-            "section": wide.columns.to_numpy(dtype=int),
-            "dice": mean,
-            "low": np.where(enough, low, np.nan),
-            "high": np.where(enough, high, np.nan),
-            "n": given.sum(axis=0),
-        }
-    )
+    n = given.sum(axis=0)
+    weights = inference.weights((len(values),))
+    with np.errstate(invalid="ignore", divide="ignore"):  # sections that nobody has
+        drawn = weights @ np.nan_to_num(values) / (weights @ given)
+        mean = np.nan_to_num(values).sum(axis=0) / n
+    low, high = _band(drawn, n, inference)
+    section = wide.columns.to_numpy(dtype=int)
+    return pd.DataFrame({"group": group, "section": section, "dice": mean, "low": low, "high": high, "n": n})
 
 
 def _profile_claim(profile: pd.DataFrame) -> str:
@@ -197,7 +201,7 @@ def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
     most = {kind: float(places.share(kind).array.max()) for kind in KINDS}
 
     def figure(ax: Any) -> Any:
-        return _glass(_axes(ax), places, max(*most.values(), 0.01))
+        return _glass(new_axes(ax), places, max(*most.values(), 0.01))
 
     return Finding(
         key=f"bundle-{bundle.label}-errors",
@@ -246,11 +250,3 @@ def _glass(ax: Any, places: ErrorPlaces, most: float) -> Any:
             one.draw_left_right(size=7, bg_color="none", color=ax.xaxis.label.get_color())
         ax.figure.text(0.01, bottom + 0.46, kind, va="top")
     return ax
-
-
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]

@@ -149,6 +149,17 @@ def compare(
     return Comparison(status=status, values=values, n_false_positive=n_false_positive)
 
 
+def compile_kernels(metrics: Sequence[str]) -> None:
+    """Compile what the metrics and distances to tumors need, or load it, before processes are started.
+
+    Numba keeps what it compiled on disk. Without this every process of a first run would compile the same.
+    """
+    one = np.zeros((3, 3, 3), dtype=bool)
+    one[1, 1, 1] = True
+    distance_to(one, (1.0, 1.0, 1.0))
+    compare(one, one, (1.0, 1.0, 1.0), metrics=[name for name in metrics if name not in PROBABILISTIC])
+
+
 def _value(name: str, pair: MaskPair, tolerance_mm: float) -> float:
     match name:
         case "sensitivity" | "volume_overlap":

@@ -15,11 +15,11 @@ from ...errors import ConfigError, DataError
 from ...geometry import positions_along
 from ...status import Status
 from ...tables import parse_table
-from ...types import Bundle, Case, Cohort, Predictions, Volume
+from ...types import Bundle, Cohort, Predictions, Volume
 from ...work import Work
-from ..distance.case import Anatomy
+from ..distance.tumor import side_of
+from .cases import Look, OpenCase, identify, read_cases, require_predictions, rows_of
 from .predictions import PredictedMasks, find_predictions
-from .study import for_each_case, identify
 
 
 def score_sections(
@@ -55,49 +55,45 @@ def score_sections(
     DataError
         As in `shiftkit.analyses.scoring.study.score`.
     """
-    if n_sections < 2:
-        raise ConfigError(f"A bundle has two sections or more; got {n_sections}.")
     found = find_predictions(predictions)
-    worker = _SectionScorer(
-        predicted=found,
-        cohort=cohort.name,
-        bundles=cohort.bundles,
-        n_sections=n_sections,
-        threshold=threshold,
-        resample=resample,
-    )
-    rows = for_each_case(worker, cohort, found, work)
+    require_predictions(cohort, found)
+    sections = Sections(predicted=found, cohort=cohort.name, n_sections=n_sections)
+    look = Look(predicted=found, readers={"sections": sections}, threshold=threshold, resample=resample)
+    (made,) = read_cases(cohort, [look], work)
+    rows = list(rows_of(made["sections"], cohort.bundles, cohort))
     if not rows:
         raise DataError(f"Sections need reference masks with voxels; cohort {cohort.name} has none.")
     return parse_table(pd.DataFrame(rows), SECTIONS, "The table of sections")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SectionScorer:
-    """Scores the sections of one case; made once, and sent to every process."""
+class Sections:
+    """Makes the rows of the sections of one bundle of a case.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two sections.
+    """
 
     predicted: PredictedMasks
     cohort: str
-    bundles: tuple[Bundle, ...]
-    n_sections: int
-    threshold: float | None
-    resample: bool
+    n_sections: int = 10
 
-    def __call__(self, case: Case) -> list[dict[str, Any]]:
-        anatomy = Anatomy.of(case, self.bundles)
+    def __post_init__(self) -> None:
+        if self.n_sections < 2:
+            raise ConfigError(f"A bundle has two sections or more; got {self.n_sections}.")
+
+    def __call__(self, opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> list[dict[str, Any]]:
+        """One row a section; none without a reference."""
+        anatomy = opened.anatomy
+        reference = anatomy.references[bundle]
+        if reference is None or not reference.array.any():
+            return []
+        side = side_of(bundle.hemisphere, anatomy.tumor_side)
+        common = {**identify(opened.case, bundle, self.cohort, self.predicted), "side": side}
         distance = None if anatomy.tumor is None else anatomy.tumor.distance_mm
-        rows: list[dict[str, Any]] = []
-        for bundle, reference in anatomy.references.items():
-            if reference is None or not reference.array.any():
-                continue
-            prediction = self.predicted.read_mask(case, bundle, reference, self.threshold, self.resample)
-            common = {
-                **identify(case, bundle, self.cohort, self.predicted),
-                "side": anatomy.columns(bundle)["side"],
-            }
-            sections = _score_one(reference, prediction, self.n_sections, distance)
-            rows += [{**common, **section} for section in sections]
-        return rows
+        return [{**common, **row} for row in _score_one(reference, prediction, self.n_sections, distance)]
 
 
 def _score_one(

@@ -48,30 +48,36 @@ def center_line(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     >>> int(center_line(mask).sum())
     8
     """
-    padded = np.pad(mask, 1).astype(np.uint8)
-    _thin(padded, _STEPS, _DIRECTIONS, _TOUCH, _SHARE_FACE, _EXPONENT)
-    return padded[1:-1, 1:-1, 1:-1] > 0
-
-
-@njit(cache=True, nogil=True)
-def _thin(volume: Any, steps: Any, directions: Any, touch: Any, share_face: Any, exponent: Any) -> None:
-    strides = np.array([volume.shape[1] * volume.shape[2], volume.shape[2], 1])
-    flat = volume.ravel()
-    hops = (steps * strides).sum(axis=1)
+    padded = np.ascontiguousarray(np.pad(mask, 1), dtype=np.uint8)
+    flat = padded.reshape(-1)  # a neighbor is a fixed hop away, and the padding stops at every border
+    strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+    hops = _STEPS @ strides
     remaining = np.flatnonzero(flat)
     removed = 1
     while removed:
         removed = 0
-        for direction in directions:
-            outward = (direction * strides).sum()
+        for outward in _DIRECTIONS @ strides:
             candidates = remaining[flat[remaining + outward] == 0]
-            # All are chosen before any goes, or one direction would eat through the object in one sweep.
-            chosen = [voxel for voxel in candidates if _removable(flat, voxel, hops, touch, share_face, exponent)]
-            for voxel in chosen:
-                if _removable(flat, voxel, hops, touch, share_face, exponent):
-                    flat[voxel] = 0
-                    removed += 1
+            removed += _peel(flat, candidates, hops, _TOUCH, _SHARE_FACE, _EXPONENT)
             remaining = remaining[flat[remaining] > 0]
+    return padded[1:-1, 1:-1, 1:-1] > 0
+
+
+@njit(cache=True, nogil=True)
+def _peel(flat: Any, candidates: Any, hops: Any, touch: Any, share_face: Any, exponent: Any) -> int:
+    """Take away what can go of the candidates, which are overwritten; how many went."""
+    chosen, removed = 0, 0
+    # All are chosen before any goes, or one direction would eat through the object in one sweep.
+    for i in range(candidates.size):
+        if _removable(flat, candidates[i], hops, touch, share_face, exponent):
+            candidates[chosen] = candidates[i]
+            chosen += 1
+    for i in range(chosen):
+        # A neighbor that went in between may have made this one the link between two parts.
+        if _removable(flat, candidates[i], hops, touch, share_face, exponent):
+            flat[candidates[i]] = 0
+            removed += 1
+    return removed
 
 
 @njit(cache=True, nogil=True)

@@ -1,25 +1,22 @@
 """Predicted masks against reference masks: one row a participant, bundle, hemisphere and metric."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...errors import ConfigError, DataError, raise_all
+from ...errors import ConfigError
 from ...status import Status
 from ...types import Bundle, Case, Cohort, Predictions, Volume
 from ...work import Work
-from ..distance.case import Anatomy
-from .error_maps import write_error_map
+from .cases import Look, OpenCase, Reader, identify, read_cases, require_predictions, rows_of
+from .error_maps import ErrorMaps
 from .metrics import DEFAULT_METRICS, METRICS, PENALIZED, PROBABILISTIC, compare, compare_probability
 from .predictions import PredictedMasks, find_predictions
 from .table import ScoreTable
-
-__all__ = ["METRICS", "score"]
 
 _Row = dict[str, Any]
 _NAN = float("nan")
@@ -112,105 +109,69 @@ def score(
     dice, control: mean 0.800 over 1 of 1
     hd95, control: mean 2.000 over 1 of 1
     """
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown or not metrics:
-        raise ConfigError(f"Metrics are names among {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}.")
     found = find_predictions(predictions)
-    scorer = _Scorer(
-        predicted=found,
-        cohort=cohort.name,
-        bundles=cohort.bundles,
-        metrics=tuple(dict.fromkeys(metrics)),
-        tolerance_mm=tolerance_mm,
-        penalty_mm=penalty_mm,
-        threshold=threshold,
-        resample=resample,
-        error_maps=error_maps,
-    )
-    return ScoreTable(frame=pd.DataFrame(for_each_case(scorer, cohort, found, work)))
-
-
-def identify(case: Case, bundle: Bundle, cohort: str, predicted: PredictedMasks) -> _Row:
-    """The columns that say what a row is about."""
-    return {
-        "participant_id": case.participant_id,
-        "session": case.session or "n/a",
-        "cohort": cohort,
-        "group": case.group,
-        "model": predicted.model,
-        "modality": predicted.modality,
-        "bundle": bundle.name,
-        "hemisphere": bundle.hemisphere,
-    }
-
-
-def for_each_case(
-    score_case: Callable[[Case], list[_Row]], cohort: Cohort, predicted: PredictedMasks, work: Work
-) -> list[_Row]:
-    """The rows of all cases in order; every case is looked at before problems are raised.
-
-    Raises
-    ------
-    DataError
-        If no case has a prediction, no case has a reference, or some cannot be compared.
-    """
-    if not cohort.bundles:
-        raise DataError(f"Scoring needs reference masks; cohort {cohort.name} has none.")
-    if not any(predicted.of(case) for case in cohort):
-        raise DataError(
-            f"Predictions must be of the cohort's participants; none of those in {predicted.name} "
-            f"({', '.join(list(predicted.cases)[:3]) or 'no case'}) is in {cohort.name} "
-            f"({', '.join(case.key for case in cohort.cases[:3])}). Check both names."
-        )
-    rows: list[_Row] = []
-    problems: list[DataError] = []
-    for result in work.map(partial(_attempt, score_case), cohort.cases, f"Scoring {cohort.name}"):
-        if isinstance(result, DataError):
-            problems.append(result)
-        else:
-            rows += result
-    if len(problems) == 1:
-        raise problems[0]
-    raise_all([str(problem) for problem in problems], f"{len(problems)} of {len(cohort)} cases")
-    return rows
-
-
-def _attempt(score_case: Callable[[Case], list[_Row]], case: Case) -> list[_Row] | DataError:
-    try:
-        return score_case(case)
-    except DataError as error:
-        return DataError(f"{case.key}: {error}")
+    require_predictions(cohort, found)
+    scoring = Scoring.of(found, cohort, metrics, tolerance_mm=tolerance_mm, penalty_mm=penalty_mm, resample=resample)
+    readers: dict[str, Reader] = {"scores": scoring}
+    if error_maps is not None:
+        readers["maps"] = ErrorMaps(root=error_maps)
+    look = Look(predicted=found, readers=readers, threshold=threshold, resample=resample)
+    (made,) = read_cases(cohort, [look], work)
+    return ScoreTable(frame=pd.DataFrame(rows_of(made["scores"], cohort.bundles, cohort)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scorer:
-    """Scores one case; made once, and sent to every process."""
+class Scoring:
+    """Makes the rows of the score table for one bundle of a case; made with `of`."""
 
     predicted: PredictedMasks
     cohort: str
-    bundles: tuple[Bundle, ...]
     metrics: tuple[str, ...]
     tolerance_mm: float
     penalty_mm: float
-    threshold: float | None
     resample: bool
-    error_maps: Path | None
 
-    def __call__(self, case: Case) -> list[_Row]:
-        anatomy = Anatomy.of(case, self.bundles)
-        rows: list[_Row] = []
-        for bundle in self.bundles:
-            prediction = self.predicted.read_mask(
-                case, bundle, anatomy.references[bundle], self.threshold, self.resample
-            )
-            common = {
-                **identify(case, bundle, self.cohort, self.predicted),
-                **anatomy.columns(bundle),
-                "age": case.number("age"),
-                **{name: case.attributes.get(name, "n/a") for name in ("sex", "site", "scanner")},
-            }
-            rows += [{**common, **row} for row in self._score(case, bundle, prediction, anatomy.references[bundle])]
-        return rows
+    @classmethod
+    def of(
+        cls,
+        predicted: PredictedMasks,
+        cohort: Cohort,
+        metrics: Sequence[str],
+        *,
+        tolerance_mm: float = 3.0,
+        penalty_mm: float = 100.0,
+        resample: bool = False,
+    ) -> "Scoring":
+        """As `score` asks for it.
+
+        Raises
+        ------
+        ConfigError
+            If a metric is unknown.
+        """
+        unknown = [name for name in metrics if name not in METRICS]
+        if unknown or not metrics:
+            raise ConfigError(f"Metrics are names among {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}.")
+        return cls(
+            predicted=predicted,
+            cohort=cohort.name,
+            metrics=tuple(dict.fromkeys(metrics)),
+            tolerance_mm=tolerance_mm,
+            penalty_mm=penalty_mm,
+            resample=resample,
+        )
+
+    def __call__(self, opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> list[_Row]:
+        """One row a metric."""
+        case = opened.case
+        common = {
+            **identify(case, bundle, self.cohort, self.predicted),
+            **opened.anatomy.columns(bundle),
+            "age": case.number("age"),
+            **{name: case.attributes.get(name, "n/a") for name in ("sex", "site", "scanner")},
+        }
+        found = self._score(case, bundle, prediction, opened.anatomy.references[bundle])
+        return [{**common, **row} for row in found]
 
     def _score(self, case: Case, bundle: Bundle, prediction: Volume | None, reference: Volume | None) -> list[_Row]:
         """One row a metric: name, value, unit and status."""
@@ -231,8 +192,6 @@ class _Scorer:
             rows.append(
                 self._row("false_positive_volume", found.n_false_positive * prediction.voxel_volume_ml, found.status)
             )
-        if self.error_maps is not None:
-            write_error_map(self.error_maps, case.key, bundle, prediction.with_array(truth), prediction.array)
         if len(names) < len(self.metrics):
             rows += self._score_probability(case, bundle, reference, found.status)
         return rows

@@ -73,11 +73,16 @@ class MaskPair:
             prediction, reference, spacing_mm = prediction.T, reference.T, (spacing_mm[2], spacing_mm[1], spacing_mm[0])
         p = np.ascontiguousarray(prediction).view(np.uint8)
         r = np.ascontiguousarray(reference).view(np.uint8)
-        low, high, n_prediction, n_reference, n_hit = _bounding_box(p, r)
-        code = _paint(p, r, np.minimum(low, high), high, _REACH)
+        box = np.array([p.shape, (0, 0, 0)])
+        n_prediction, n_reference, n_hit = _bounding_box(p, r, p.reshape(len(p), -1), r.reshape(len(r), -1), box)
+        low, high = np.minimum(box[0], box[1]), box[1]  # without any voxel the box is empty
+        code = np.zeros(high - low + 2 * _REACH, dtype=np.uint8)
+        _paint(p, r, low, high, code, _REACH)
+        of_p, of_r = np.empty(n_prediction, dtype=np.intp), np.empty(n_reference, dtype=np.intp)
+        n_of_p, n_of_r = _mark_surfaces(code, _REACH, of_p, of_r)
         return cls(
             code=code,
-            surfaces=_mark_surfaces(code, _REACH, n_prediction, n_reference),
+            surfaces=(of_p[:n_of_p].copy(), of_r[:n_of_r].copy()),
             spacing_mm=spacing_mm,
             n_prediction=n_prediction,
             n_reference=n_reference,
@@ -154,7 +159,8 @@ class MaskPair:
         """Distance in mm of each voxel, a flat index into ``code``, to the surface of a mask."""
         steps, lengths = _offsets(self.spacing_mm)
         flat_steps = steps @ np.array([self.code.shape[1] * self.code.shape[2], self.code.shape[2], 1])
-        distances = _first_hit(self.code.ravel(), voxels, target * _SURFACE, flat_steps, lengths)
+        distances = np.full(voxels.size, -1.0)
+        _first_hit(self.code.ravel(), voxels, target * _SURFACE, flat_steps, lengths, distances)
         far = np.flatnonzero(distances < 0)
         if far.size:
             tree = KDTree(self._positions_mm(self.surfaces[0 if target == PREDICTION else 1]), balanced_tree=False)
@@ -177,13 +183,17 @@ def _offsets(spacing_mm: Spacing) -> tuple[NDArray[np.intp], NDArray[np.float64]
 
 
 @njit(cache=True, nogil=True)
-def _bounding_box(p: Any, r: Any) -> Any:
-    """Corners of the box around both masks, and how many voxels the prediction, the reference and both have."""
+def _bounding_box(p: Any, r: Any, slices_p: Any, slices_r: Any, box: Any) -> Any:
+    """Fill in the corners of the box around both masks; how many voxels the prediction, the reference and both have.
+
+    Slices are the masks with the last two axes in one: most are empty, and left out as a whole. Arrays are made outside
+    of compiled code, here and below, since what numpy offers in there takes seconds to compile.
+    """
     n_x, n_y, n_z = p.shape
-    low, high = np.array([n_x, n_y, n_z]), np.zeros(3, dtype=np.int64)
+    low, high = box[0], box[1]
     n_p, n_r, n_both = 0, 0, 0
     for x in range(n_x):
-        if not _any(p[x].reshape(-1), r[x].reshape(-1)):
+        if not _any(slices_p[x], slices_r[x]):
             continue
         for y in range(n_y):
             row_p, row_r = p[x, y], r[x, y]
@@ -201,7 +211,7 @@ def _bounding_box(p: Any, r: Any) -> Any:
                 n_p += row_p[z]
                 n_r += row_r[z]
                 n_both += row_p[z] & row_r[z]
-    return low, high, n_p, n_r, n_both
+    return n_p, n_r, n_both
 
 
 @njit(cache=True, nogil=True)
@@ -217,25 +227,22 @@ def _any(p: Any, r: Any) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _paint(p: Any, r: Any, low: Any, high: Any, pad: int) -> Any:
-    """The padded byte map of both masks."""
-    n_x, n_y, n_z = high - low
-    code = np.zeros((n_x + 2 * pad, n_y + 2 * pad, n_z + 2 * pad), dtype=np.uint8)
-    for x in range(n_x):
-        for y in range(n_y):
+def _paint(p: Any, r: Any, low: Any, high: Any, code: Any, pad: int) -> None:
+    """Fill in the padded byte map of both masks."""
+    n_z = high[2] - low[2]
+    for x in range(high[0] - low[0]):
+        for y in range(high[1] - low[1]):
             row_p = p[x + low[0], y + low[1], low[2] : high[2]]
             row_r = r[x + low[0], y + low[1], low[2] : high[2]]
             row = code[x + pad, y + pad, pad : pad + n_z]
             for z in range(n_z):
                 row[z] = row_p[z] | (row_r[z] << 1)
-    return code
 
 
 @njit(cache=True, nogil=True)
-def _mark_surfaces(code: Any, pad: int, n_p: int, n_r: int) -> Any:
-    """Set the surface bits, and list the surface voxels of either mask as flat indices."""
+def _mark_surfaces(code: Any, pad: int, of_p: Any, of_r: Any) -> Any:
+    """Set the surface bits, and list the surface voxels of either mask as flat indices; how many those are."""
     n_x, n_y, n_z = code.shape
-    of_p, of_r = np.empty(n_p, dtype=np.int64), np.empty(n_r, dtype=np.int64)
     found_p, found_r = 0, 0
     for x in range(pad, n_x - pad):
         for y in range(pad, n_y - pad):
@@ -245,7 +252,7 @@ def _mark_surfaces(code: Any, pad: int, n_p: int, n_r: int) -> Any:
                     continue
                 around = code[x - 1, y, z] & code[x + 1, y, z] & code[x, y - 1, z]
                 around &= code[x, y + 1, z] & code[x, y, z - 1] & code[x, y, z + 1]
-                edge = here & ~around
+                edge = here & ~around  # each mask's bit stays where one of the six neighbors lacks it
                 code[x, y, z] = here | (edge << 2)
                 if edge & 1:
                     of_p[found_p] = (x * n_y + y) * n_z + z
@@ -253,16 +260,14 @@ def _mark_surfaces(code: Any, pad: int, n_p: int, n_r: int) -> Any:
                 if edge & 2:
                     of_r[found_r] = (x * n_y + y) * n_z + z
                     found_r += 1
-    return of_p[:found_p].copy(), of_r[:found_r].copy()
+    return found_p, found_r
 
 
 @njit(cache=True, nogil=True)
-def _first_hit(code: Any, voxels: Any, target: Any, steps: Any, lengths: Any) -> Any:
-    """Length of the first offset from each voxel that leads to a target voxel; -1 without any."""
-    distances = np.full(voxels.size, -1.0)
+def _first_hit(code: Any, voxels: Any, target: Any, steps: Any, lengths: Any, distances: Any) -> None:
+    """Fill in the length of the first offset from each voxel that leads to a target voxel; the others stay."""
     for i in range(voxels.size):
         for j in range(steps.size):
             if code[voxels[i] + steps[j]] & target:
                 distances[i] = lengths[j]
                 break
-    return distances

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +22,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cohorts(phantoms: Callable[..., dict[str, sk.Cohort]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight controls and eight patients at 5 mm."""
     root = tmp_path_factory.mktemp("phantom")
-    sk.phantom(root, n_healthy=8, n_glioma=8, spacing_mm=5, seed=7)
+    phantoms(root, n_healthy=8, n_glioma=8, spacing_mm=5, seed=7)
     return root
 
 

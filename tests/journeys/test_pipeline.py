@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +21,10 @@ FAST = Decompose(n_bootstrap=200, n_permutations=199, jobs=1, sensitivity=False)
 
 
 @pytest.fixture(scope="module")
-def cohorts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cohorts(phantoms: Callable[..., dict[str, sk.Cohort]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six controls and six patients at 5 mm; the seed is not the built-in one, so the model has seen nobody."""
     root = tmp_path_factory.mktemp("phantom")
-    sk.phantom(root, n_healthy=6, n_glioma=6, spacing_mm=5, seed=7)
+    phantoms(root, n_healthy=6, n_glioma=6, spacing_mm=5, seed=7)
     return root
 
 

@@ -1,16 +1,18 @@
 """Errors counted voxel by voxel: by bundle, distance to the tumor and place along the bundle."""
 
-from collections.abc import Mapping, Sequence
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....types import Bundle, Case, Cohort, Predictions
+from ....types import Bundle, Cohort, Volume
 from ....work import Work
-from ...distance.case import Anatomy
 from ...distance.places import Places
-from ...scoring.predictions import PredictedMasks, find_predictions
+from ...distance.tumor import Tumor
+from ...scoring.cases import OpenCase
 
 Counts = NDArray[np.float64]
 
@@ -46,99 +48,164 @@ class ErrorCounts:
         return (self.missed, self.reference) if rate == "fn" else (self.false, self.predicted)
 
 
-def count_errors(
-    predictions: Predictions,
-    cohort: Cohort,
-    bundles: Sequence[Bundle],
-    places: Places,
-    *,
-    edges_mm: Sequence[float] | None = None,
-    work: Work = Work(),
-) -> ErrorCounts:
-    """Count the errors of each case of a cohort that has a prediction.
+@dataclass(frozen=True, kw_only=True)
+class KeptMask:
+    """A mask kept in memory at about a hundredth of its size, since healthy places need all controls at once."""
 
-    Parameters
-    ----------
-    predictions : Predictions
-        Predicted masks, on the grid of the reference masks; a bundle without a file counts as empty.
-    cohort : Cohort
-        Reference masks, and tumor masks where ``edges_mm`` is given.
-    bundles : sequence of Bundle
-        What to count.
-    places : Places
-        Gives the section of each voxel.
-    edges_mm : sequence of float, optional
-        Edges of the shells around the tumor, from 0 to infinity; without them there is one shell, and no tumor is
-        looked for.
-    work : Work
-        Processes and progress.
+    packed: bytes
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
 
-    Raises
-    ------
-    DataError
-        If a mask cannot be read, or lies on another grid than its reference.
-    """
-    found = find_predictions(predictions)
-    count = _Counter(
-        predicted=found, bundles=tuple(bundles), places=places, edges_mm=None if edges_mm is None else tuple(edges_mm)
-    )
-    names = tuple(dict.fromkeys(case.participant_id for case in cohort))
-    total = np.zeros((4, len(names), *count.shape))
-    skipped: dict[str, str] = {}
-    counted: set[str] = set()
-    results = work.map(count, cohort.cases, f"Counting errors in {cohort.name}")
-    for case, counts in zip(cohort, results, strict=True):
-        if isinstance(counts, str):
-            skipped[case.key] = predictions.failed.get(case.key, counts)
-        else:
-            total[:, names.index(case.participant_id)] += counts
-            counted.add(case.participant_id)
-    kept = [index for index, name in enumerate(names) if name in counted]
-    return ErrorCounts(
-        participants=tuple(names[index] for index in kept),
-        bundles=tuple(bundles),
-        **dict(zip(("reference", "missed", "predicted", "false"), total[:, kept], strict=True)),
-        skipped=skipped,
-    )
+    @classmethod
+    def of(cls, mask: Volume) -> "KeptMask":
+        """Pack a boolean mask."""
+        return cls(packed=zlib.compress(np.packbits(mask.array).tobytes(), 1), shape=mask.shape, affine=mask.affine)
+
+    def open(self) -> Volume:
+        """The mask as it was."""
+        bits = np.unpackbits(np.frombuffer(zlib.decompress(self.packed), np.uint8), count=int(np.prod(self.shape)))
+        return Volume(array=bits.reshape(self.shape).astype(bool), affine=self.affine)
+
+
+Kept = tuple[KeptMask | None, KeptMask | None]
+"""Reference and prediction of a bundle."""
+
+
+def keep_masks(opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> Kept:
+    """Reader of controls: masks to be counted when the places along the bundles are known."""
+    reference = opened.anatomy.references[bundle]
+    keep = (None if mask is None else KeptMask.of(mask) for mask in (reference, prediction))
+    return next(keep), next(keep)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Counter:
-    """Counts one case; made once, and sent to every process."""
+class Counting:
+    """Reader that counts the errors in one bundle of a case.
 
-    predicted: PredictedMasks
+    Parameters
+    ----------
+    bundles : tuple of Bundle
+        What to count.
+    places : Places
+        Gives the section of each voxel.
+    edges_mm : tuple of float, optional
+        Edges of the shells around the tumor, from 0 to infinity; without them there is one shell, and no tumor is
+        looked for.
+    """
+
     bundles: tuple[Bundle, ...]
     places: Places
-    edges_mm: tuple[float, ...] | None
+    edges_mm: tuple[float, ...] | None = None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        n_shells = 1 if self.edges_mm is None else len(self.edges_mm) - 1
-        return len(self.bundles), n_shells, self.places.n_sections
+    def shape(self) -> tuple[int, int]:
+        """Shells and sections."""
+        return 1 if self.edges_mm is None else len(self.edges_mm) - 1, self.places.n_sections
 
-    def __call__(self, case: Case) -> Counts | str:
-        """Four arrays of counts, or the reason why there are none."""
-        if self.predicted.of(case) is None:
-            return "there is no prediction"
-        anatomy = Anatomy.of(case, self.bundles)
-        distance_mm = None if anatomy.tumor is None else anatomy.tumor.distance_mm
-        if self.edges_mm is not None and distance_mm is None:
+    def __call__(self, opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> Counts | str | None:
+        """Counts, shape (4, shells, sections), or None; a word where nothing of the case can be counted."""
+        if bundle not in self.bundles:
+            return None
+        tumor = opened.anatomy.tumor
+        if prediction is not None and self.edges_mm is not None and (tumor is None or tumor.distance_mm is None):
             return "there is no tumor mask"
-        counts = np.zeros((4, *self.shape))
-        for index, bundle in enumerate(self.bundles):
-            reference = anatomy.references[bundle]
-            prediction = self.predicted.read_mask(case, bundle, reference, None, False)
-            if reference is None or prediction is None or not reference.array.any():
-                continue  # no reference, no rate: the score table says reference_absent
-            voxels = np.argwhere(reference.array | prediction.array)
-            at = tuple(voxels.T)
-            shell = np.zeros(len(voxels), dtype=np.intp)
-            if self.edges_mm is not None and distance_mm is not None:
-                shell = np.searchsorted(self.edges_mm, distance_mm[at], side="right") - 1
-            section = self.places.section(bundle, voxels @ reference.affine[:3, :3].T + reference.affine[:3, 3])
-            cell = np.ravel_multi_index((shell, section), self.shape[1:])
-            there, drawn = reference.array[at], prediction.array[at]
-            for kind, chosen in enumerate((there, there & ~drawn, drawn, drawn & ~there)):
-                counted = np.bincount(cell[chosen], minlength=self.shape[1] * self.shape[2])
-                counts[kind, index] = counted.reshape(self.shape[1:])
-        return counts
+        return self.count(bundle, opened.anatomy.references[bundle], prediction, tumor)
+
+    def count(
+        self, bundle: Bundle, reference: Volume | None, prediction: Volume | None, tumor: Tumor | None = None
+    ) -> Counts | str | None:
+        """Count two masks on one grid."""
+        if prediction is None:
+            return "there is no prediction"
+        if reference is None or not reference.array.any():
+            return None  # no reference, no rate: the score table says reference_absent
+        voxels = np.argwhere(reference.array | prediction.array)
+        at = tuple(voxels.T)
+        shell = np.zeros(len(voxels), dtype=np.intp)
+        if self.edges_mm is not None and tumor is not None and tumor.distance_mm is not None:
+            shell = np.searchsorted(self.edges_mm, tumor.distance_mm[at], side="right") - 1
+        cell = np.ravel_multi_index((shell, self.places.section(bundle, reference.world(voxels))), self.shape)
+        there, drawn = reference.array[at], prediction.array[at]
+        kinds = (there, there & ~drawn, drawn, drawn & ~there)
+        return np.stack([np.bincount(cell[kind], minlength=math.prod(self.shape)) for kind in kinds]).reshape(
+            4, *self.shape
+        )
+
+    def kept(self, masks: Mapping[Bundle, Kept]) -> list[Counts | str | None]:
+        """Counts of the masks of one control, one a bundle."""
+        opened = {bundle: [one and one.open() for one in masks[bundle]] for bundle in self.bundles}
+        return [self.count(bundle, *pair) for bundle, pair in opened.items()]
+
+    def collect(
+        self,
+        made: Mapping[str, Sequence[Counts | str | None]],
+        looked: Sequence[Bundle],
+        cohort: Cohort,
+        failed: Mapping[str, str],
+    ) -> ErrorCounts:
+        """Counts of a cohort from those of its cases.
+
+        Parameters
+        ----------
+        made : mapping of str to list
+            By case; one that is missing has no prediction.
+        looked : sequence of Bundle
+            What each of the lists speaks of.
+        cohort : Cohort
+            Its cases give the order.
+        failed : mapping of str to str
+            As in `shiftkit.types.Predictions`: these reasons are the better ones.
+        """
+        names = tuple(dict.fromkeys(case.participant_id for case in cohort))
+        total = np.zeros((4, len(names), len(self.bundles), *self.shape))
+        skipped: dict[str, str] = {}
+        counted: set[str] = set()
+        for case in cohort:
+            values = made.get(case.key, ["there is no prediction"])
+            reason = next((one for one in values if isinstance(one, str)), None)
+            if reason is not None:
+                skipped[case.key] = failed.get(case.key, reason)
+                continue
+            counted.add(case.participant_id)
+            for bundle, one in zip(looked, values, strict=True):
+                if one is not None:
+                    total[:, names.index(case.participant_id), self.bundles.index(bundle)] += one
+        there = [index for index, name in enumerate(names) if name in counted]
+        parts = dict(zip(("reference", "missed", "predicted", "false"), total[:, there], strict=True))
+        participants = tuple(names[index] for index in there)
+        return ErrorCounts(participants=participants, bundles=self.bundles, **parts, skipped=skipped)
+
+
+def count_healthy(
+    kept: Mapping[str, Sequence[Kept]],
+    looked: Sequence[Bundle],
+    people: Cohort,
+    failed: Mapping[str, str],
+    *,
+    bundles: tuple[Bundle, ...],
+    n_sections: int,
+    work: Work,
+) -> tuple[ErrorCounts, Places]:
+    """Errors of controls, and the places along the bundles that their reference masks define.
+
+    Parameters
+    ----------
+    kept : mapping of str to list
+        What `keep_masks` kept of each case.
+    looked, people, failed
+        As in `Counting.collect`.
+    bundles, n_sections
+        What to count, in how many sections.
+    work : Work
+        Processes and progress.
+    """
+    masks = [dict(zip(looked, kept[case.key], strict=True)) for case in people]
+
+    def references(bundle: Bundle) -> Iterator[Volume]:
+        return (one.open() for one, _ in (of_case[bundle] for of_case in masks) if one is not None)
+
+    places = Places.of({bundle: references(bundle) for bundle in bundles}, n_sections, people.name)
+    counting = Counting(bundles=bundles, places=places)
+    counted = work.map(counting.kept, masks, f"Counting errors in {people.name}")
+    made = {case.key: found for case, found in zip(people, counted, strict=True)}
+    return counting.collect(made, bundles, people, failed), places

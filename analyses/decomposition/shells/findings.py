@@ -9,6 +9,7 @@ import pandas as pd
 from ....errors import ConfigError
 from ....results import Estimate, Finding, Result
 from ....status import Status
+from ....style import beside, intervals, legend, look, name_columns, new_axes
 from .model import METRICS
 
 
@@ -110,24 +111,20 @@ def _finding(result: ShellResult) -> Finding:
 
 def _excess_by_shell(result: ShellResult, ax: Any) -> Any:
     """Excess rates by shell, all bundles together."""
-    from matplotlib import pyplot as plt
-
-    axes: Any = plt.subplots(layout="constrained")[1] if ax is None else ax
+    axes = new_axes(ax)
     rows = result.table[result.table["bundle"] == "all"]
-    for offset, (rate, label) in enumerate((("fn", "missed (of the reference)"), ("fp", "false (of the prediction)"))):
+    for place, (rate, label) in enumerate((("fn", "missed (of the reference)"), ("fp", "false (of the prediction)"))):
         each = rows[rows["rate"] == rate]
-        places = np.arange(len(each)) + 0.12 * (2 * offset - 1)
-        bars = np.abs(each[["low", "high"]].to_numpy().T - each["excess"].to_numpy())
-        axes.errorbar(places, each["excess"], yerr=bars, fmt="os"[offset], capsize=3, label=label)
+        places = np.arange(len(each)) + beside(place, 2, 0.24)
+        intervals(axes, places, each["excess"], each["low"], each["high"], fmt=look(place).marker, label=label)
     one = rows[rows["rate"] == "fn"]
     ends = [
         f"{low:g}–{high:g}" if np.isfinite(high) else f"> {low:g}"
         for low, high in zip(one["shell_low_mm"], one["shell_high_mm"], strict=True)
     ]
-    axes.axhline(0, color="0.6", linewidth=0.8)
+    name_columns(axes, ends)
     axes.axvspan((one["shell_low_mm"] >= result.plateau_mm).to_numpy().argmax() - 0.5, len(ends) - 0.5, color="0.93")
-    axes.set_xticks(range(len(ends)), ends)
     axes.set_xlabel("distance to the tumor [mm]; far field shaded")
     axes.set_ylabel("error rate above healthy")
-    axes.legend(frameon=False)
+    legend(axes)
     return axes

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +12,10 @@ from ....errors import ConfigError, DataError
 from ....status import Status
 from ....types import Bundle, Cohort, Predictions
 from ....work import Work
-from ...distance.places import Places
+from ...scoring.cases import Look, read_cases
 from ...scoring.predictions import find_predictions
 from ...statistics.inference import Inference, interval
-from .counts import ErrorCounts, count_errors
+from .counts import Counting, ErrorCounts, count_healthy, keep_masks
 from .findings import ShellResult, told
 from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
 
@@ -35,6 +34,7 @@ def shells(
     edges_mm: Sequence[float] = EDGES_MM,
     plateau_mm: float = 40.0,
     n_sections: int = 10,
+    counts: tuple[ErrorCounts, ErrorCounts] | None = None,
     inference: Inference = Inference(),
     work: Work = Work(),
 ) -> ShellResult:
@@ -53,6 +53,9 @@ def shells(
         Shells that begin here or farther out make the plateau; one of the edges.
     n_sections : int
         Sections along each bundle; see `shiftkit.analyses.distance.places.Places`.
+    counts : tuple of ErrorCounts, optional
+        Of patients and controls, with the same edges and sections, where they were made before; see
+        `shiftkit.analyses.decomposition.reading.read_once`. No image is opened then.
     inference : Inference
         Draws, level and seed of the bootstrap.
     work : Work
@@ -105,17 +108,29 @@ def shells(
     """
     edges = _check_edges(edges_mm, plateau_mm)
     patients, people = cohort.where(group="glioma"), controls.where(group="control")
-    bundles = _common_bundles(patients, people, predictions, control_predictions)
-    count: dict[str, Any] = {"bundles": bundles, "places": Places.of(people, bundles, n_sections), "work": work}
-    healthy = count_errors(control_predictions, people, **count)
-    if len(healthy.participants) < 2:
+    if counts is None:
+        bundles = common_bundles(patients, people, predictions, control_predictions)
+        look = Look(predicted=find_predictions(control_predictions), readers={"kept": keep_masks})
+        (made,) = read_cases(people, [look], work, bundles=bundles)
+        healthy, places = count_healthy(
+            made["kept"],
+            bundles,
+            people,
+            control_predictions.failed,
+            bundles=bundles,
+            n_sections=n_sections,
+            work=work,
+        )
+        counting = Counting(bundles=bundles, places=places, edges_mm=edges)
+        look = Look(predicted=find_predictions(predictions), readers={"counts": counting})
+        (made,) = read_cases(patients, [look], work, bundles=bundles)
+        counts = counting.collect(made["counts"], bundles, patients, predictions.failed), healthy
+    if len(counts[1].participants) < 2:
         raise DataError(
             f"Healthy error rates need at least 2 controls with predictions; {controls.name} has "
-            f"{len(healthy.participants)}. Predict more controls that the model has not seen."
+            f"{len(counts[1].participants)}. Predict more controls that the model has not seen."
         )
-    counts = count_errors(predictions, patients, edges_mm=edges, **count)
-    names = (predictions.model, predictions.modality)
-    return estimate(counts, healthy, edges, plateau_mm, names, inference)
+    return estimate(*counts, edges, plateau_mm, (predictions.model, predictions.modality), inference)
 
 
 def estimate(
@@ -285,7 +300,7 @@ def _check_edges(edges_mm: Sequence[float], plateau_mm: float) -> tuple[float, .
     return edges
 
 
-def _common_bundles(
+def common_bundles(
     patients: Cohort, controls: Cohort, predictions: Predictions, reference_predictions: Predictions
 ) -> tuple[Bundle, ...]:
     """Bundles that patients and at least two controls have, and that the model predicts in both."""

@@ -4,10 +4,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
 
 from shiftkit.analyses.scoring.error_maps import error_places
 from shiftkit.analyses.scoring.findings import bundle_findings
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.images import write_image
+from shiftkit.results import Finding
 from shiftkit.types import Bundle, Case, Cohort, Predictions, Volume
 
 AF = Bundle(name="AF", hemisphere="left")
@@ -92,3 +95,39 @@ def test_too_few_patients_get_no_band() -> None:
     (found,) = bundle_findings(few)[AF]
     found.plot()
     assert found.table is not None and len(found.table) == 2
+
+
+def test_sessions_of_a_participant_count_as_one() -> None:
+    """Writing every patient's row twice, as two sessions, changes neither means nor bands; five people are needed."""
+    once = scores()
+    patients = once[once["group"] == "glioma"]
+    twice = pd.concat([once, patients], ignore_index=True)
+    # A participant of many sessions does not outvote the others either.
+    often = pd.concat([once, *[patients.iloc[[0]]] * 20], ignore_index=True)
+    drawn = [bundle_findings(one)[AF][0] for one in (once, twice, often)]
+    curves = [_curve(one) for one in drawn]
+    np.testing.assert_allclose(curves[1], curves[0])
+    np.testing.assert_allclose(curves[2], curves[0])
+    assert drawn[2].claim == drawn[0].claim
+
+
+def _curve(found: Finding) -> np.ndarray:
+    """The line of the running mean, and the corners of its band."""
+    axes = found.plot()
+    line = next(one for one in axes.get_lines() if one.get_label() == "m")
+    (drawn,) = (one for one in axes.collections if isinstance(one, PolyCollection))
+    return np.concatenate([np.asarray(line.get_xydata()), drawn.get_paths()[0].vertices])
+
+
+def test_bands_are_expanded_intervals_of_the_level_that_is_asked_for() -> None:
+    """Six participants' band is that of `Inference.interval`: wider than plain percentiles, and narrower at 80 %."""
+    inference = Inference(n_bootstrap=4000, seed=3)
+    table = bundle_findings(scores(), sections(), inference=inference)[AF][1].table
+    assert table is not None
+    row = table[(table["group"] == "control") & (table["section"] == 1)].iloc[0]
+    values = 0.9 - 0.001 * np.arange(6)
+    draws = inference.weights((6,)) @ values / 6
+    assert (row["low"], row["high"]) == pytest.approx(inference.interval(draws, 6))
+    assert row["low"] < np.percentile(draws, 2.5) and row["high"] > np.percentile(draws, 97.5)
+    narrow = bundle_findings(scores(), sections(), inference=Inference(level=0.8))[AF][1].table
+    assert narrow is not None and (narrow["high"] - narrow["low"] < table["high"] - table["low"]).all()

@@ -15,8 +15,7 @@ from shiftkit.cohorts.peaks import sidecar_path, write_peaks_sidecar
 from shiftkit.errors import ConfigError
 from shiftkit.geometry import resample
 from shiftkit.images import read_image, write_image
-from shiftkit.phantoms import phantom
-from shiftkit.types import Bundle, Volume
+from shiftkit.types import Bundle, Cohort, Volume
 from shiftkit.work import Work
 
 PATIENT = "sub-g001"
@@ -24,11 +23,9 @@ AF, AF_RIGHT, ILF = (Bundle.parse(label) for label in ("AFleft", "AFright", "ILF
 
 
 @pytest.fixture(scope="session")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sound(phantoms: Callable[..., dict[str, Cohort]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small phantom cohort with two patients and nothing wrong."""
-    root = tmp_path_factory.mktemp("phantom")
-    phantom(root, n_healthy=0, n_glioma=2, spacing_mm=4.0, seed=5)
-    return root / "glioma"
+    return phantoms(tmp_path_factory.mktemp("phantom"), n_glioma=2, spacing_mm=4.0, seed=5)["glioma"].root
 
 
 @pytest.fixture

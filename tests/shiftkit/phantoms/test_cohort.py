@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,25 +27,32 @@ def truth(case: Case) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_same_bytes_whatever_the_jobs(tmp_path: Path) -> None:
-    """One process and two write the same bytes; another seed writes others."""
-    for name, options in {"one": {"work": Work(jobs=1)}, "two": {"work": Work(jobs=2)}, "other": {"seed": 1}}.items():
-        phantom(tmp_path / name, n_healthy=2, n_glioma=1, spacing_mm=5, **options)
-    assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    assert digests(tmp_path / "one") != digests(tmp_path / "other")
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two controls and a patient at 5 mm, written by one process."""
+    root = tmp_path_factory.mktemp("three")
+    phantom(root, n_healthy=2, n_glioma=1, spacing_mm=5, work=Work(jobs=1))
+    return root
 
 
-def test_a_participant_depends_on_seed_and_identifier_alone(tmp_path: Path) -> None:
-    """The first control of one is the first control of three, to the byte, tables aside."""
-    phantom(tmp_path / "few", n_healthy=1, n_glioma=0, spacing_mm=5)
-    phantom(tmp_path / "many", n_healthy=3, n_glioma=0, spacing_mm=5)
-    few, many = (digests(tmp_path / name / "healthy" / "sub-h001") for name in ("few", "many"))
+def test_same_bytes_whatever_the_jobs(three: Path, tmp_path: Path) -> None:
+    """One process and two write the same bytes."""
+    phantom(tmp_path, n_healthy=2, n_glioma=1, spacing_mm=5, work=Work(jobs=2))
+    assert digests(tmp_path) == digests(three)
+
+
+def test_a_participant_depends_on_seed_and_identifier_alone(three: Path, tmp_path: Path) -> None:
+    """The first control of one is the first control of more, to the byte, tables aside; another seed's is another."""
+    for name, seed in (("few", 0), ("other", 1)):
+        phantom(tmp_path / name, n_healthy=1, n_glioma=0, spacing_mm=5, seed=seed)
+    few, other, many = (digests(root / "healthy/sub-h001") for root in (tmp_path / "few", tmp_path / "other", three))
     assert few == many
+    assert all(few[name] != other[name] for name in few if name.endswith("T1w.nii.gz"))
 
 
-def test_what_is_complete_is_kept_and_what_is_missing_is_made(tmp_path: Path) -> None:
+def test_what_is_complete_is_kept_and_what_is_missing_is_made(three: Path, tmp_path: Path) -> None:
     """A second call keeps the first one's files, adds what was asked for since, and ends as one call would."""
-    phantom(tmp_path / "twice", n_healthy=1, n_glioma=0, spacing_mm=5)
+    shutil.copytree(three / "healthy/sub-h001", tmp_path / "twice/healthy/sub-h001")
     before = (tmp_path / "twice/healthy/sub-h001/anat/sub-h001_T1w.nii.gz").stat().st_mtime_ns
     phantom(tmp_path / "twice", n_healthy=2, n_glioma=0, spacing_mm=5)
     assert (tmp_path / "twice/healthy/sub-h001/anat/sub-h001_T1w.nii.gz").stat().st_mtime_ns == before
@@ -53,9 +61,9 @@ def test_what_is_complete_is_kept_and_what_is_missing_is_made(tmp_path: Path) ->
     assert digests(tmp_path / "twice") == digests(tmp_path / "once")
 
 
-def test_two_phantoms_do_not_mix(tmp_path: Path) -> None:
+def test_two_phantoms_do_not_mix(three: Path, tmp_path: Path) -> None:
     """A folder that holds a phantom of another seed is refused."""
-    phantom(tmp_path, n_healthy=1, n_glioma=0, spacing_mm=5)
+    shutil.copytree(three / "healthy", tmp_path / "healthy")
     with pytest.raises(ConfigError, match="another seed"):
         phantom(tmp_path, n_healthy=2, n_glioma=0, spacing_mm=5, seed=1)
 
@@ -150,8 +158,6 @@ def test_fields_lead_to_the_template(factorial: dict[str, Cohort]) -> None:
 @pytest.mark.slow
 def test_raw_diffusion_can_be_prepared(factorial: dict[str, Cohort], tmp_path: Path) -> None:
     """From the raw series, `prepare` finds the phantom's own FA contrast and the directions of a bundle."""
-    import shutil
-
     case = factorial["healthy"].cases[0]
     copy = tmp_path / "raw"
     shutil.copytree(factorial["healthy"].root, copy)

@@ -6,19 +6,17 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from makers.tubes import SHAPE, predicted, two_groups
 
-from shiftkit import cohorts
 from shiftkit.analyses.decomposition.shells.counts import ErrorCounts
 from shiftkit.analyses.decomposition.shells.findings import ShellResult
 from shiftkit.analyses.decomposition.shells.model import COMPONENTS, METRICS, ShellModel
 from shiftkit.analyses.decomposition.shells.study import EDGES_MM, estimate, shells
-from shiftkit.analyses.distance.places import Places, healthy_bundle
 from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DECOMPOSITION, SHELLS
 from shiftkit.errors import ConfigError, DataError
-from shiftkit.images import write_image
 from shiftkit.tables import parse_table
-from shiftkit.types import Bundle, Cohort, Predictions, Volume
+from shiftkit.types import Bundle, Cohort
 
 BUNDLES = tuple(Bundle(name=name, hemisphere=side) for name in ("AF", "PYT") for side in ("left", "right"))
 N_SECTIONS = 8
@@ -222,45 +220,6 @@ def test_the_finding_speaks_and_draws():
 
 # --- from images -----------------------------------------------------------------------------------------------------
 
-SHAPE = (24, 40, 24)
-AFFINE = np.array([[2.5, 0, 0, -60], [0, 2.5, 0, -50], [0, 0, 2.5, -30], [0, 0, 0, 1.0]])
-
-
-def tube(x: int, gap: slice | None = None) -> np.ndarray:
-    mask = np.zeros(SHAPE, dtype=bool)
-    mask[x : x + 3, 2:38, 10:13] = True
-    if gap is not None:
-        mask[:, gap] = False
-    return mask
-
-
-def write(root: Path, name: str, keys: list[str], masks: dict[str, np.ndarray], tumor: np.ndarray | None) -> Cohort:
-    folder = root / name
-    for key in keys:
-        for label, mask in masks.items():
-            write_image(Volume(array=mask, affine=AFFINE), cohorts.mask_path(folder, key, Bundle.parse(label)))
-        if tumor is not None:
-            write_image(Volume(array=tumor, affine=AFFINE), cohorts.tumor_path(folder, key))
-    group = "control" if keys[0].startswith("sub-h") else "glioma"
-    cohorts.write_participants(folder, pd.DataFrame({"participant_id": keys, "group": group}))
-    return cohorts.load_cohort(folder)
-
-
-def predicted(cohort: Cohort) -> Predictions:
-    return Predictions(cohort=cohort, model="m", modality="fa")
-
-
-def two_groups(root: Path, tumor: np.ndarray | None, missed: slice) -> tuple[Predictions, Cohort, Predictions, Cohort]:
-    """Perfect controls; patients whose left bundle is missed in a stretch."""
-    whole = {"AFleft": tube(4), "AFright": tube(17)}
-    sick = {"AFleft": tube(4, missed), "AFright": tube(17)}
-    patients = [f"sub-g{i}" for i in range(6)]
-    controls = [f"sub-h{i}" for i in range(4)]
-    healthy = write(root, "healthy", controls, whole, None)
-    glioma = write(root, "glioma", patients, whole, tumor)
-    made = write(root, "predicted", patients, sick, None)
-    return predicted(made), glioma, predicted(healthy), healthy
-
 
 def test_a_stretch_missed_at_the_tumor_is_the_tumors(tmp_path: Path):
     """A prediction that is perfect but for the stretch beside the tumor loses, on the Dice scale, just that stretch."""
@@ -307,26 +266,3 @@ def test_edges_are_checked(tmp_path: Path, edges: tuple[float, ...], plateau: fl
     empty = Cohort(name="none", root=tmp_path, cases=())
     with pytest.raises(ConfigError, match=r"edges|plateau"):
         shells(predicted(empty), empty, predicted(empty), empty, edges_mm=edges, plateau_mm=plateau)
-
-
-def test_places_do_not_move_when_a_bundle_is_cut(tmp_path: Path):
-    """What is left of a destroyed bundle keeps its sections, and so does a bundle that is pushed sideways."""
-    healthy = write(tmp_path, "healthy", ["sub-h0", "sub-h1"], {"AFleft": tube(4)}, None)
-    bundle = Bundle.parse("AFleft")
-    places = Places.of(healthy, [bundle], 6)
-
-    def sections(mask: np.ndarray) -> dict[int, int]:
-        voxels = np.argwhere(mask)
-        found = places.section(bundle, voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3])
-        return {int(y): int(found[voxels[:, 1] == y][0]) for y in np.unique(voxels[:, 1])}
-
-    whole, cut, pushed = sections(tube(4)), sections(tube(4, slice(10, 25))), sections(tube(6))
-    assert set(whole.values()) == set(range(6))
-    assert all(whole[y] == section for y, section in cut.items())
-    assert all(abs(whole[y] - section) <= 1 for y, section in pushed.items())
-
-
-def test_a_healthy_bundle_is_as_large_as_controls_have_it(tmp_path: Path):
-    """The healthy bundle has the controls' mean volume and lies where they agree."""
-    whole = write(tmp_path, "a", ["sub-h0", "sub-h1", "sub-h2"], {"AFleft": tube(4)}, None)
-    assert (healthy_bundle(whole, Bundle.parse("AFleft")).array == tube(4)).all()
