@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import KDTree
 
-from ...geometry import positions_along
+from ...geometry import largest_piece, positions_along
 from ...status import Status
 from ...types import Volume
 from .registration import Array, Lattice, Surface, align, redrawn
@@ -178,9 +176,7 @@ def outside_of_use(mask: Volume, usual_ml: float) -> str | None:
         return Status.EMPTY
     if n < SMALLEST_VOXELS or n * mask.voxel_volume_ml < SMALLEST_SHARE * usual_ml:
         return Status.TOO_SMALL
-    labeled: Any = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
-    largest = int(np.bincount(labeled[0][mask.array]).max())
-    return Status.DISCONNECTED if largest < LARGEST_PART * n else None
+    return Status.DISCONNECTED if largest_piece(mask.array).sum() < LARGEST_PART * n else None
 
 
 def controls_of(masks: Sequence[tuple[str, Volume]], spacing_mm: float) -> Controls:
