@@ -44,6 +44,10 @@ def told(result: DeformationResult, inference: Inference = Inference()) -> Defor
     return replace(result, claim=findings[0].claim, findings=findings)
 
 
+def _level(level: float) -> str:
+    return f"{100 * level:g} %"
+
+
 def part_of(frame: pd.DataFrame, part: str, status: str = "status") -> pd.DataFrame:
     """The rows with a number of ``control``, or of patients' ``ipsi`` or ``contra`` sides."""
     given = frame[frame[status] == Status.OK]
@@ -107,7 +111,7 @@ def draw_profiles(frame: pd.DataFrame, inference: Inference, ax: Any = None) -> 
             axes.plot(x, [one.value for one in means.values()], color=color, linestyle=style, label=text)
             band(axes, x, [one.low for one in means.values()], [one.high for one in means.values()], color)
     axes.set_xticks([index * _APART + 16.5 for index in range(len(names))], names)
-    axes.set_xlabel("32 points along each bundle (bands: 95 % intervals)")
+    axes.set_xlabel(f"32 points along each bundle (bands: {_level(inference.level)} intervals)")
     axes.set_ylabel("V-Norm [mm]")
     axes.set_ylim(bottom=0)
     legend_above(axes)
@@ -158,7 +162,7 @@ def _values(result: DeformationResult, inference: Inference) -> Finding:
         references=_REFERENCES,
         figure=lambda ax: draw_groups(result.table, inference, _TEMPLATE, ax),
         alt="Mean displacement of each participant's bundles: controls, and patients by side of the tumor; means with "
-        "95 % intervals.",
+        f"{_level(inference.level)} intervals.",
     )
 
 
@@ -249,7 +253,8 @@ def _own(result: DeformationResult, inference: Inference) -> Finding:
         "registration does not look.",
         references=_REFERENCES,
         figure=(lambda ax: draw_groups(table, inference, _OWN, ax)) if said else None,
-        alt="Mean displacement of each bundle against the participant's own baseline; means with 95 % intervals.",
+        alt="Mean displacement of each bundle against the participant's own baseline; means with "
+        f"{_level(inference.level)} intervals.",
     )
 
 
@@ -269,7 +274,7 @@ def _profiles(result: DeformationResult, inference: Inference) -> Finding:
         references=_REFERENCES[:1],
         figure=lambda ax: draw_profiles(frame, inference, ax),
         alt="Mean displacement along each bundle: the controls' 5th to 95th percentile, and the patients' mean with "
-        "its 95 % interval.",
+        f"its {_level(inference.level)} interval.",
     )
 
 
@@ -311,8 +316,8 @@ def relation_told(relation: DeformationRelation) -> DeformationRelation:
         ),
         references=("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789"),
         figure=lambda ax: draw_relation(relation, ax),
-        alt="Drop of each patient's bundle against its V-Norm, before and after fine-tuning, with lines and their 95 % "
-        "intervals over patients.",
+        alt="Drop of each patient's bundle against its V-Norm, before and after fine-tuning, with lines and their "
+        f"{_level(relation.estimates[0].level)} intervals over patients.",
     )
     return replace(relation, claim=claim, findings=(finding,))
 

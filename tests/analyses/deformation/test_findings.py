@@ -8,6 +8,7 @@ from makers.bundles import rows_of
 
 from shiftkit.analyses.deformation.findings import told
 from shiftkit.analyses.deformation.result import DeformationResult, with_healthy_range
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.results import Estimate
 from shiftkit.style import COLUMN_MM, styled
 
@@ -67,4 +68,13 @@ def test_legends_cover_no_data() -> None:
                 box = axes.get_legend().get_window_extent()
                 assert box.y0 >= axes.get_window_extent().y1 - 1
                 assert box.x1 <= figure.bbox.x1 + 1
+    plt.close("all")
+
+
+def test_a_level_that_is_asked_for_is_told() -> None:
+    """At 80 % nothing speaks of 95 % intervals, in figures and in what is said of them."""
+    rows = rows_of({"control": [1.0, 1.5, 2.0, 2.5], "glioma": [5.0, 1.2]})
+    values, profiles = told(with_healthy_range(rows, {}), Inference(level=0.8)).findings
+    assert "80 % intervals" in values.alt and "80 % interval" in profiles.alt
+    assert "80 % intervals" in profiles.plot().get_xlabel()
     plt.close("all")
