@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 
 from ...embeddings import Embeddings
 from ...status import Status
+from ..statistics.inference import EXPLORATORY_BELOW
 
 Array = NDArray[np.float64]
 CONTRASTS = ("total", "systematic", "tumor")
 SIDES = ("left", "right")
 _OTHER = {"left": "right", "right": "left"}
+FEWEST = 4
+"""Participants a side below which no number means anything."""
 _COMPLETE = 0.9  # share of the participants that must have a bundle for it to enter the pooled vector
 
 
@@ -45,7 +48,12 @@ class Cell:
     region: str
     contrast: str
     sample: Sample | None
-    status: Status = Status.OK
+    status: Status
+
+    @property
+    def people(self) -> NDArray[np.int64]:
+        """Places in `Roster.people` of those who take part."""
+        return np.empty(0, dtype=np.int64) if self.sample is None else np.unique(self.sample.person)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,17 +130,23 @@ def cells(embeddings: Embeddings, roster: Roster) -> Iterator[Cell]:
     """Every comparison that the embeddings allow, layer by layer."""
     tables = {region: _tables(embeddings.where(region=region), roster) for region in _regions(embeddings)}
     for layer in embeddings.layers:
-        yield from _bundle_cells(layer, tables, roster)
-        if "brain" in tables:
-            sample = _stack(tables["brain"][layer], [("brain", "all")], roster, roster.fold)
-            yield _cell(layer, "brain", "all", "brain", "total", sample)
-        for region in tables:
-            if region.startswith("shell"):
-                sample = _pairs(tables[region][layer], "all", roster, center=False)
-                yield _cell(layer, "all", "all", region, "tumor", sample)
+        for place, contrast, sample in _samples(layer, tables, roster):
+            bundle, hemisphere, region = place
+            status = _status(contrast, sample, roster)
+            yield Cell(
+                layer=layer,
+                bundle=bundle,
+                hemisphere=hemisphere,
+                region=region,
+                contrast=contrast,
+                sample=sample,
+                status=status,
+            )
 
 
 Place = tuple[str, str]
+Comparison = tuple[tuple[str, str, str], str, Sample | None]
+"""Bundle, hemisphere and region; the contrast; and its observations."""
 Table = Mapping[Place, Array]
 """For each bundle and hemisphere one vector a participant, shape (P, C); rows of NaN where there is none."""
 
@@ -160,9 +174,17 @@ def _tables(embeddings: Embeddings, roster: Roster) -> dict[str, dict[Place, Arr
     return made
 
 
-def _bundle_cells(layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Roster) -> Iterator[Cell]:
-    reference = tables.get("reference", {}).get(layer, {})
-    mirror = tables.get("mirror", {}).get(layer, {})
+def _samples(layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Roster) -> Iterator[Comparison]:
+    yield from _of_bundles(*(tables.get(region, {}).get(layer, {}) for region in ("reference", "mirror")), roster)
+    if "brain" in tables:
+        yield ("brain", "all", "brain"), "total", _stack(tables["brain"][layer], [("brain", "all")], roster)
+    for region in tables:
+        if region.startswith("shell"):
+            yield ("all", "all", region), "tumor", _pairs(tables[region][layer], "all", roster, center=False)
+
+
+def _of_bundles(reference: Table, mirror: Table, roster: Roster) -> Iterator[Comparison]:
+    """Each hemisphere, each bundle, and all bundles together."""
     pooled: dict[str, list[Sample | None]] = {contrast: [] for contrast in CONTRASTS}
     for bundle in sorted({bundle for bundle, _ in reference}):
         hemispheres = [hemisphere for name, hemisphere in reference if name == bundle]
@@ -173,48 +195,45 @@ def _bundle_cells(layer: str, tables: Mapping[str, Mapping[str, Table]], roster:
             table[bundle, _OTHER[hemispheres[0]]] = mirror[bundle, _OTHER[hemispheres[0]]]
         sides = [one for one in SIDES if (bundle, one) in table]
         for hemisphere in hemispheres:
-            sample = _stack(table, [(bundle, hemisphere)], roster, roster.fold)
             if hemisphere in SIDES:
-                yield _cell(layer, bundle, hemisphere, "reference", "total", sample)
-        places = [(bundle, hemisphere) for hemisphere in hemispheres]
+                yield (bundle, hemisphere, "reference"), "total", _stack(table, [(bundle, hemisphere)], roster)
         samples = {
-            "total": _stack(table, places, roster, roster.fold),
+            "total": _stack(table, [(bundle, hemisphere) for hemisphere in hemispheres], roster),
             "systematic": _opposite(table, bundle, roster) if len(sides) == 2 else None,
             "tumor": _pairs(table, bundle, roster, center=True) if len(sides) == 2 else None,
         }
         for contrast, sample in samples.items():
             pooled[contrast].append(sample)
-            yield _cell(layer, bundle, "all", "reference", contrast, sample)
+            yield (bundle, "all", "reference"), contrast, sample
     for contrast in CONTRASTS:
-        yield _cell(layer, "all", "all", "reference", contrast, _average(pooled[contrast]))
+        yield ("all", "all", "reference"), contrast, _average(pooled[contrast])
 
 
-def _cell(layer: str, bundle: str, hemisphere: str, region: str, contrast: str, sample: Sample | None) -> Cell:
-    status = Status.UNAVAILABLE
-    if sample is not None:
-        status = Status.OK
-        if not np.isfinite(sample.features).all():
-            status = Status.NOT_FINITE
-        elif not sample.features.any():
-            status = Status.CONSTANT
-    return Cell(
-        layer=layer,
-        bundle=bundle,
-        hemisphere=hemisphere,
-        region=region,
-        contrast=contrast,
-        sample=sample,
-        status=status,
-    )
+def _status(contrast: str, sample: Sample | None, roster: Roster) -> Status:
+    """Why a comparison gives no number, or only an indication."""
+    if sample is None:
+        return Status.UNAVAILABLE
+    if not np.isfinite(sample.features).all():
+        return Status.NOT_FINITE
+    if not sample.features.any():
+        return Status.CONSTANT
+    people = np.unique(sample.person)
+    patients, controls = roster.patient[people].sum(), (~roster.patient[people]).sum()
+    if patients < FEWEST or (contrast != "tumor" and controls < FEWEST):
+        return Status.TOO_FEW
+    # With tumors on one side only, the tumor's side and the hemisphere are the same thing.
+    if contrast == "tumor" and not all((roster.side[people] == side).any() for side in SIDES):
+        return Status.SPLIT_WITHHELD
+    return Status.EXPLORATORY if patients < EXPLORATORY_BELOW else Status.OK
 
 
-def _stack(table: Table, places: list[Place], roster: Roster, stratum: NDArray[np.str_]) -> Sample | None:
+def _stack(table: Table, places: list[Place], roster: Roster) -> Sample | None:
     """One vector a participant, the places side by side; participants who lack one of them are left out."""
     if not places or any(place not in table for place in places):
         return None
     vectors = np.concatenate([table[place] for place in places], axis=1)
     there = np.flatnonzero(~np.isnan(vectors).any(axis=1))
-    return Sample(features=_comparable(vectors[there], stratum[there]), person=there)
+    return Sample(features=_comparable(vectors[there], roster.fold[there]), person=there)
 
 
 def _opposite(table: Table, bundle: str, roster: Roster) -> Sample | None:

@@ -21,10 +21,7 @@ from ..work import Progress, Work
 from .inputs import Inputs, gather
 
 if TYPE_CHECKING:
-    from ..analyses.features.change import LayerChange
-    from ..analyses.features.findings import FeatureShift
-    from ..analyses.features.foresight import Foresight
-    from ..analyses.features.images import ImageShift
+    from ..analyses.features.result import FeatureShift, Foresight, ImageShift, LayerChange
     from ..segmentation.network.checkpoints import Model
 
 
@@ -58,8 +55,8 @@ class FeatureStudy:
     @property
     def verdict(self) -> str:
         """The answer of the source model, and of each fine-tuned one."""
-        later = [f"After fine-tuning ({one.embeddings.model}): {one.verdict}" for one in self.after]
-        return " ".join([self.before.verdict, *later])
+        later = [f"After fine-tuning ({one.embeddings.model}): {one.claim}" for one in self.after]
+        return " ".join([self.before.claim, *later])
 
     def to_frame(self) -> pd.DataFrame:
         """Rows of `shiftkit.catalogue.FEATURES`, of all models."""
@@ -74,11 +71,11 @@ class FeatureStudy:
         from ..analyses.features.findings import compared
 
         return (
-            *self.before.findings(),
+            *self.before.findings,
             *(compared(self.before, one) for one in self.after),
-            *(finding for change in self.changes for finding in change.findings()),
-            *self.images.findings(),
-            *self.foresight.findings(),
+            *(finding for change in self.changes for finding in change.findings),
+            *self.images.findings,
+            *self.foresight.findings,
         )
 
     def write(self, run: Run) -> None:
