@@ -181,10 +181,8 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     ----------
     there, now : mapping
         Settings by name, as JSON can hold them; mappings in mappings are compared entry by entry.
-    folder : Path
-        Where it is, for the message.
-    what : str
-        What it is, for the message.
+    folder, what
+        Where it is and what it is, for the message.
 
     Raises
     ------

@@ -81,13 +81,8 @@ GRID = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 def choose_thresholds(model: Model, samples: Sequence[Sample]) -> dict[Bundle, float]:
     """The threshold with the highest mean Dice of each bundle; of equally good ones, the nearest to 0.5.
 
-    Parameters
-    ----------
-    model : Model
-        With its network on any device.
-    samples : sequence of Sample
-        Validation participants: neither trained on nor tested on. Without any, or for a bundle that none of
-        them has, the threshold stays what it was.
+    The samples are validation participants: neither trained on nor tested on. Without any, or for a bundle that none of
+    them has, the threshold stays what it was.
     """
     dice = np.full((len(samples), len(model.bundles), len(GRID)), np.nan)
     for row, sample in enumerate(samples):
@@ -111,7 +106,7 @@ def choose_thresholds(model: Model, samples: Sequence[Sample]) -> dict[Bundle, f
 def measure_overconfidence(model: Model, samples: Sequence[Sample]) -> float:
     """Mean of expected less true Dice over validation participants and bundles; 0 without any.
 
-    Networks trained with a Dice loss are surer than they are right; see `confidence.confidence`.
+    Networks trained with a Dice loss are surer than they are right; see `confidence`.
     """
     excess: list[float] = []
     for sample in samples:

@@ -14,17 +14,10 @@ from ..samples.samples import COORDINATE_CHANNELS, Sample, channels_of
 
 
 def add_bundles(model: Model, bundles: Sequence[Bundle]) -> Model:
-    """A model that predicts further bundles too.
+    """A model that predicts further bundles too; those it predicts already are skipped.
 
     Heads are matched by bundle name. Every bundle the source predicts is predicted as before, to rounding:
     new channels feed nothing into old ones. A new bundle starts from the mean of the existing heads.
-
-    Parameters
-    ----------
-    model : Model
-        The source model; is not changed.
-    bundles : sequence of Bundle
-        Those it predicts already are skipped.
     """
     new = [bundle for bundle in dict.fromkeys(bundles) if bundle not in model.bundles]
     if not new:
@@ -78,22 +71,7 @@ def add_inputs(model: Model, modality: str) -> Model:
 def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
     """Replace the running statistics of batch normalization by those of other images; labels are not used.
 
-    Parameters
-    ----------
-    network : Module
-        Changed in place.
-    samples : sequence of Sample
-        Images of the target population.
-
-    Returns
-    -------
-    int
-        Layers that were refreshed.
-
-    Raises
-    ------
-    ConfigError
-        If the network has no running statistics.
+    Returns the number of layers that were refreshed; see `normalizations` for networks without any.
 
     References
     ----------
