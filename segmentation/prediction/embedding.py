@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from ...embeddings import Array, Embeddings, read_note
 from ...errors import ConfigError
-from ...geometry import resample
-from ...images import read_mask
 from ...types import Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model
-from ..samples.samples import COORDINATE_CHANNELS, Sample, load_sample
-from .inference import each_case
+from ..samples.samples import Sample, load_sample, mask_on_grid
+from .inference import as_batch, each_case
 
 Place = tuple[str, str, str]
 """Region, bundle and hemisphere."""
@@ -178,8 +176,8 @@ def _embed_case(
 ) -> Embeddings:
     sample = load_sample(case, model.modality, model.spacing_mm, model.shape, model.bundles)
     device = next(model.network.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
-    maps, output = capture(model.network, image.to(memory_format=torch.channels_last_3d), layers)
+    image = as_batch(sample.image).to(device, memory_format=torch.channels_last_3d)
+    maps, output = capture(model.network, image, layers)
     regions = [*_mask_regions(sample), *_shell_regions(sample, case, model, shells_mm)]
     probabilities = torch.sigmoid(output[0]).float().cpu().numpy()
     regions += [
@@ -238,9 +236,7 @@ def _shell_regions(
     side = case.attributes.get("tumor_side", "n/a")
     if case.tumor is None or side not in ("left", "right") or sample.target is None:
         return []
-    mask = read_mask(case.tumor)
-    as_numbers = mask.with_array(mask.array.astype(np.float32))
-    tumor = resample(as_numbers, sample.affine, model.shape).array > 0.5
+    tumor = mask_on_grid(case.tumor, sample.affine, model.shape)
     if not tumor.any():
         return []
     # From voxel edge to voxel edge, as tumor distances are measured everywhere.
@@ -271,13 +267,9 @@ def encoder_layers(network: nn.Module) -> dict[str, nn.Module]:
 def feature_means(network: nn.Module, sample: Sample) -> dict[str, NDArray[np.float64]]:
     """Mean of each channel over the brain, for each encoder block."""
     device = next(network.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
-    kept, _ = capture(network, image, encoder_layers(network))
-    brain = image[:, :-COORDINATE_CHANNELS].abs().amax(dim=1, keepdim=True).gt(0).float()
-    means: dict[str, NDArray[np.float64]] = {}
-    for name, output in kept.items():
-        means[name] = pool(output, brain[0])[0].cpu().numpy()
-    return means
+    kept, _ = capture(network, as_batch(sample.image).to(device), encoder_layers(network))
+    brain = torch.from_numpy(sample.brain)[None].to(device)
+    return {name: pool(output, brain)[0].cpu().numpy() for name, output in kept.items()}
 
 
 def feature_statistics(network: nn.Module, samples: Sequence[Sample]) -> Mapping[str, Any]:

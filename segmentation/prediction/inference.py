@@ -62,10 +62,15 @@ def infer(
     for model in models:
         for image, flipped in views:
             with torch.inference_mode():
-                batch = torch.from_numpy(np.ascontiguousarray(image))[None]
-                output: Tensor = torch.sigmoid(logits(model.network, batch, window or model.patch))[0].cpu()
+                answer = logits(model.network, as_batch(image), window or model.patch)
+                output: Tensor = torch.sigmoid(answer)[0].cpu()
             total += output[order].flip(1) if flipped else output
     return (total / (len(models) * len(views))).numpy()
+
+
+def as_batch(image: NDArray[np.float32]) -> Tensor:
+    """A sample's image as a batch of one, shape (1, C, X, Y, Z)."""
+    return torch.from_numpy(np.ascontiguousarray(image))[None]
 
 
 def each_case(
@@ -158,6 +163,7 @@ def logits(network: nn.Module, image: Tensor, window: Size | None = None) -> Ten
     def answer(part: Tensor) -> Tensor:
         return network(part.contiguous(memory_format=torch.channels_last_3d)).float()
 
+    # Predictions near a window's edge lack what lies beyond it, so they count less than those of its neighbors.
     made = sliding_window_inference(
         image, window, 1, answer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
     )

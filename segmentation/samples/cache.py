@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import overload
 
 from ...errors import ConfigError
@@ -90,16 +91,16 @@ class SampleCache(Sequence[Sample]):
         return part
 
 
+@dataclass
 class _Store:
     """What the slices of a cache share."""
 
-    def __init__(self, keys: list[str], load: Callable[[int], Sample], bound: int) -> None:
-        self.keys = keys
-        self.load = load
-        self.bound = bound
-        self.nbytes = 0
-        self.loads = 0
-        self.kept: OrderedDict[int, Sample] = OrderedDict()
+    keys: list[str]
+    load: Callable[[int], Sample]
+    bound: int
+    nbytes: int = 0
+    loads: int = 0
+    kept: OrderedDict[int, Sample] = field(default_factory=OrderedDict[int, Sample])
 
     def get(self, position: int) -> Sample:
         if position in self.kept:

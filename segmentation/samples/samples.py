@@ -7,6 +7,7 @@ whatever the patch.
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -248,9 +249,12 @@ def _coordinates(spacing_mm: float, shape: tuple[int, int, int]) -> Array:
 def _load_target(
     case: Case, bundle: Bundle, affine: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> NDArray[np.bool_]:
-    if bundle not in case.masks:
-        return np.zeros(shape, dtype=bool)
-    mask = read_mask(case.masks[bundle])
+    return mask_on_grid(case.masks[bundle], affine, shape) if bundle in case.masks else np.zeros(shape, dtype=bool)
+
+
+def mask_on_grid(path: Path, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Where more than half of a voxel of a grid lies in a mask, by linear interpolation."""
+    mask = read_mask(path)
     return np.asarray(resample(mask.with_array(mask.array.astype(np.float32)), affine, shape).array > 0.5)
 
 

@@ -28,6 +28,7 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """
     from monai.losses.dice import DiceLoss
 
+    # Dice alone says little where a bundle is a few voxels, cross-entropy alone where it is a thousandth of the box.
     dice = DiceLoss(sigmoid=True, reduction="none")(logits, target).flatten(2).mean(-1)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(2).mean(-1)
     weight = known.to(logits.dtype)

@@ -22,17 +22,11 @@ def add_bundles(model: Model, bundles: Sequence[Bundle]) -> Model:
     new = [bundle for bundle in dict.fromkeys(bundles) if bundle not in model.bundles]
     if not new:
         return model
-    architecture = dataclasses.replace(model.architecture, out_channels=len(model.bundles) + len(new))
-    network = build_network(architecture)
-    network.load_state_dict(_grown(model.network, network))
     order = (*model.bundles, *new)
-    return dataclasses.replace(
-        model,
-        network=network.eval(),
-        architecture=architecture,
-        bundles=order,
-        thresholds={bundle: model.thresholds.get(bundle, 0.5) for bundle in order},
-    )
+    thresholds = {bundle: model.thresholds.get(bundle, 0.5) for bundle in order}
+    wider = _with_room(model, out_channels=len(order))
+    wider.network.load_state_dict(_grown(model.network, wider.network))
+    return dataclasses.replace(wider, bundles=order, thresholds=thresholds)
 
 
 def add_inputs(model: Model, modality: str) -> Model:
@@ -53,9 +47,8 @@ def add_inputs(model: Model, modality: str) -> Model:
             f"{modality}. Write the stack as {model.modality}+…, or train a new model."
         )
     own, wanted = channels_of(model.modality), channels_of(modality)
-    architecture = dataclasses.replace(model.architecture, in_channels=wanted + COORDINATE_CHANNELS)
-    network = build_network(architecture)
-    state = network.state_dict()
+    wider = _with_room(model, in_channels=wanted + COORDINATE_CHANNELS)
+    state = wider.network.state_dict()
     for name, tensor in model.network.state_dict().items():
         if tensor.shape == state[name].shape:
             state[name] = tensor.clone()
@@ -64,8 +57,8 @@ def add_inputs(model: Model, modality: str) -> Model:
             wide[:, :own] = tensor[:, :own]
             wide[:, wanted:] = tensor[:, own:]
             state[name] = wide
-    network.load_state_dict(state)
-    return dataclasses.replace(model, network=network.eval(), architecture=architecture, modality=modality)
+    wider.network.load_state_dict(state)
+    return dataclasses.replace(wider, modality=modality)
 
 
 def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
@@ -107,6 +100,11 @@ def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
             "each image's own statistics already. Train a source model with batch for `normalization`, or use norm."
         )
     return layers
+
+
+def _with_room(model: Model, **channels: int) -> Model:
+    architecture = dataclasses.replace(model.architecture, **channels)
+    return dataclasses.replace(model, network=build_network(architecture).eval(), architecture=architecture)
 
 
 def _grown(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:

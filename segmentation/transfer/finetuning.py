@@ -38,22 +38,12 @@ class Transfer:
 
     Parameters
     ----------
-    strategy : str
-        A name in `strategies.STRATEGIES`.
-    folds : int
-        Folds over participants.
+    strategy, folds, modality, bundles, epochs, device
+        As in `shiftkit.finetune`; see `strategies.STRATEGIES` for names.
     shots : int, optional
         Use only so many patients a fold, those that choose the epoch included.
     draw : int
         Which random choice of them; the same draw of fewer shots is a subset.
-    modality : str, optional
-        A wider input than the model's, such as ``t1w+fa``.
-    bundles : sequence of str
-        Labels of bundles to add to the model's; the patients need reference masks of them.
-    epochs : int, optional
-        Instead of the strategy's own number.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
     seed : int
         Of folds, order and augmentation.
     """
