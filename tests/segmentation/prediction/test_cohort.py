@@ -24,6 +24,7 @@ from shiftkit.segmentation.prediction.inference import infer, predict_probabilit
 from shiftkit.segmentation.samples.samples import canonical_peaks, load_sample, to_own_grid
 from shiftkit.segmentation.samples.warping import mirror
 from shiftkit.types import Bundle, Case, Cohort, Volume
+from shiftkit.work import Work
 
 MakeModel = Callable[..., Model]
 
@@ -186,7 +187,7 @@ def test_interrupted_prediction_resumes_to_the_same_bytes(
 
     predict(make_model(), controls, out=tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        predict(make_model(), controls, out=tmp_path / "parts", device="cpu", progress=stop)
+        predict(make_model(), controls, out=tmp_path / "parts", device="cpu", work=Work(progress=stop))
     with pytest.raises(ConfigError, match="resume"):
         predict(make_model(), controls, out=tmp_path / "parts", device="cpu")
     with pytest.raises(ConfigError, match="made otherwise"):

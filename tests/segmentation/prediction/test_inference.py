@@ -152,7 +152,7 @@ def test_the_window_is_part_of_a_predictions_record(controls: Cohort, make_model
         asked, own = (read_image(each.cohort.cases[0].probabilities[bundle]).array for each in (made, plain))
         assert np.array_equal(asked, own)
     for window, words in (((10, 8, 8), "multiples of 4"), ((32, 8, 8), "within the model's box")):
-        with pytest.raises(ConfigError, match=f"window must .*{words}"):
+        with pytest.raises(ConfigError, match=f"`window` must .*{words}"):
             predict(model, one, out=tmp_path / "r", window=window, device="cpu")
     assert not (tmp_path / "r").exists()
 

@@ -11,10 +11,11 @@ from shiftkit.images import read_image
 from shiftkit.segmentation.network.checkpoints import Model, save_model
 from shiftkit.segmentation.prediction.cohort import predict
 from shiftkit.segmentation.prediction.inference import predict_probabilities
-from shiftkit.segmentation.prediction.routing import Folds, fold_folders, open_models, predict_with
+from shiftkit.segmentation.prediction.routing import Folds, fold_folders, open_models
 from shiftkit.segmentation.training.recipes import digests
-from shiftkit.segmentation.transfer.finetuning import finetune
+from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
 from shiftkit.types import Cohort
+from shiftkit.work import Work
 
 MakeModel = Callable[..., Model]
 
@@ -34,7 +35,7 @@ def test_each_participant_gets_the_models_that_never_saw_them(folds: Path, patie
     """Masks are those of the unseen fold, or of the mean of several; the table of routes says which they were."""
     models = open_models([folds])
     assert isinstance(models, Folds) and models.name == "src×3"
-    made = predict_with(models, patients, out=tmp_path / "p", device="cpu")
+    made = predict(models, patients, out=tmp_path / "p", device="cpu")
     routes = pd.read_csv(tmp_path / "p" / "tables" / "routes.tsv", sep="\t", keep_default_na=False)
     assert routes["folds"].tolist() == ["fold-1", "fold-2", "n/a", *["fold-1 fold-2 fold-3"] * 3]
     for index, route in ((0, ["fold-1"]), (1, ["fold-2"]), (4, ["fold-1", "fold-2", "fold-3"])):
@@ -48,13 +49,13 @@ def test_each_participant_gets_the_models_that_never_saw_them(folds: Path, patie
 def test_whom_every_fold_has_seen_fails_with_a_reason(folds: Path, patients: Cohort, tmp_path: Path) -> None:
     """The others are segmented; a cohort of nobody else is an error and leaves no folder."""
     models = open_models([folds])
-    made = predict_with(models, patients, out=tmp_path / "p", device="cpu")
+    made = predict(models, patients, out=tmp_path / "p", device="cpu")
     seen = patients.cases[2].key
     assert set(made.failed) == {seen} and "every fold of src×3 was trained or tuned on" in made.failed[seen]
     assert len(made.cohort) == len(patients) - 1
     alone = patients.where(lambda case: case.key == seen)
     with pytest.raises(DataError, match="have seen all 1 cases of patients"):
-        predict_with(models, alone, out=tmp_path / "q")
+        predict(models, alone, out=tmp_path / "q")
     assert not (tmp_path / "q").exists()
 
 
@@ -84,12 +85,12 @@ def test_an_interrupted_prediction_resumes_to_the_same_bytes(folds: Path, patien
 
     models = open_models([folds])
     options = {"device": "cpu", "probabilities": False}
-    predict_with(models, patients, out=tmp_path / "whole", **options)
+    predict(models, patients, out=tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
-        predict_with(models, patients, out=tmp_path / "parts", progress=stop, **options)
+        predict(models, patients, out=tmp_path / "parts", work=Work(progress=stop), **options)
     with pytest.raises(ConfigError, match="made otherwise"):
-        predict_with(models, patients, out=tmp_path / "parts", resume=True, mirrored=True, **options)
-    predict_with(models, patients, out=tmp_path / "parts", resume=True, **options)
+        predict(models, patients, out=tmp_path / "parts", resume=True, mirrored=True, **options)
+    predict(models, patients, out=tmp_path / "parts", resume=True, **options)
     files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
     assert len(files) > 15 and not any("probseg.nii" in file.name for file in files)
     for file in files:
@@ -107,7 +108,7 @@ def test_what_is_named_decides_how_it_is_used(folds: Path, patients: Cohort, tmp
         open_models([folds, paths[0]])
     one = patients.where(lambda case: case is patients.cases[4])
     averaged = predict(several, one, out=tmp_path / "a", device="cpu")
-    routed = predict_with(open_models([folds]), one, out=tmp_path / "b", device="cpu")
+    routed = predict(open_models([folds]), one, out=tmp_path / "b", device="cpu")
     for bundle, path in averaged.cohort.cases[0].masks.items():
         assert np.array_equal(read_image(path).array, read_image(routed.cohort.cases[0].masks[bundle]).array)
 
@@ -116,10 +117,10 @@ def test_the_patients_of_a_finetuning_get_their_out_of_fold_masks_again(
     patients: Cohort, make_model: MakeModel, tmp_path: Path
 ) -> None:
     """Routed through the folds that fine-tuning left, every mask is the byte-identical out-of-fold one."""
-    tuned = finetune(make_model(), patients, out=tmp_path / "t", folds=3, epochs=1, device="cpu")
+    tuned = finetune(make_model(), patients, out=tmp_path / "t", transfer=Transfer(folds=3, epochs=1, device="cpu"))
     models = open_models([tmp_path / "t"])
     assert isinstance(models, Folds) and models.name == tuned.model == "small+decoder"
-    again = predict_with(models, patients, out=tmp_path / "p", device="cpu")
+    again = predict(models, patients, out=tmp_path / "p", device="cpu")
     for one, two in zip(tuned.cohort, again.cohort, strict=True):
         for bundle, path in one.probabilities.items():
             assert path.read_bytes() == two.probabilities[bundle].read_bytes()

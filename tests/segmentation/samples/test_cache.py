@@ -14,8 +14,10 @@ from shiftkit.segmentation.samples.cache import SampleCache, load_samples, sampl
 from shiftkit.segmentation.samples.samples import Sample, load_sample
 from shiftkit.segmentation.training.epochs import Schedule
 from shiftkit.segmentation.training.fitting import fit
+from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
 from shiftkit.types import Cohort
+from shiftkit.work import Work
 
 GIB = 2**30
 
@@ -75,7 +77,13 @@ def test_cached_samples_are_the_loaded_ones(controls: Cohort) -> None:
     """To the bit, before and after they gave way to others; everyone is loaded once at the start."""
     calls: list[tuple[int, int, str]] = []
     cache = load_samples(
-        controls.cases, "fa", BUNDLES, 2.5, SHAPE, lambda *call: calls.append(call), memory_gib=100_000 / GIB
+        controls.cases,
+        "fa",
+        BUNDLES,
+        2.5,
+        SHAPE,
+        memory_gib=100_000 / GIB,
+        work=Work(progress=lambda *call: calls.append(call)),
     )
     assert cache.loads == len(controls) and calls[-1] == (6, 6, "Loading images")
     for case, sample in zip(controls, cache, strict=True):
@@ -108,7 +116,7 @@ def test_a_bound_on_memory_changes_no_weights(controls: Cohort, room: float) -> 
             schedule,
             seed=0,
             device="cpu",
-            progress=lambda *call: held.append(cache.nbytes),
+            work=Work(progress=lambda *call: held.append(cache.nbytes)),
         )
         networks.append(network.state_dict())
     assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
@@ -121,7 +129,11 @@ def test_a_bound_on_memory_changes_no_weights(controls: Cohort, room: float) -> 
 def test_source_models_do_not_depend_on_the_memory(controls: Cohort, tmp_path: Path) -> None:
     """A checkpoint is the same whether participants are kept in memory or loaded again each time."""
     for name, memory in (("a", 4.0), ("b", 0.0)):
-        train(controls, out=tmp_path / name, modality="fa", epochs=2, memory_gib=memory, device="cpu", **GRID)
+        train(
+            controls,
+            out=tmp_path / name,
+            recipe=Recipe(modality="fa", epochs=2, memory_gib=memory, device="cpu", **GRID),
+        )
     assert same_weights(tmp_path / "a", tmp_path / "b")
     metadata = Path("configs") / "metadata.json"
     assert (tmp_path / "a" / metadata).read_text().replace('"a"', '"b"') == (tmp_path / "b" / metadata).read_text()

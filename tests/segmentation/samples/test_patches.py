@@ -17,6 +17,7 @@ from shiftkit.segmentation.samples.patches import crop, draw_corner, draw_patch
 from shiftkit.segmentation.samples.samples import COORDINATE_CHANNELS, Sample, load_sample
 from shiftkit.segmentation.training.epochs import Schedule
 from shiftkit.segmentation.training.fitting import fit
+from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
 from shiftkit.types import Cohort
 
@@ -143,9 +144,9 @@ def test_patches_that_do_not_fit_are_refused(controls: Cohort, tmp_path: Path) -
     """Before anything is loaded, the message names the size, what it must be, and the box."""
     for patch, words in (((10, 8, 8), "multiples of 4"), ((4, 4, 4), "larger than 4"), ((32, 8, 8), "24 × 24 × 16")):
         with pytest.raises(ConfigError, match=words):
-            train(controls, out=tmp_path / "m", modality="fa", patch=patch, **GRID)
-    with pytest.raises(ConfigError, match="shape must be"):
-        train(controls, out=tmp_path / "m", modality="fa", **{**GRID, "shape": (24, 24, 18)})
+            train(controls, out=tmp_path / "m", recipe=Recipe(modality="fa", patch=patch, **GRID))
+    with pytest.raises(ConfigError, match="`shape` must be"):
+        train(controls, out=tmp_path / "m", recipe=Recipe(modality="fa", **{**GRID, "shape": (24, 24, 18)}))
     assert not (tmp_path / "m").exists()
 
 
@@ -165,7 +166,9 @@ def test_training_on_patches_is_seen_by_the_network(controls: Cohort) -> None:
 
 def test_a_model_of_patches_learns_and_remembers_its_patch(controls: Cohort, tmp_path: Path) -> None:
     """Trained on patches alone, and predicting in windows, a model learns left from right, and says so on disk."""
-    model = train(controls, out=tmp_path / "m", modality="fa", epochs=70, patch=PATCH, device="cpu", **GRID)
+    model = train(
+        controls, out=tmp_path / "m", recipe=Recipe(modality="fa", epochs=70, patch=PATCH, device="cpu", **GRID)
+    )
     assert model.training["validation_dice"] > 0.8
     again = load_model(tmp_path / "m")
     assert again.patch == PATCH and "16 × 12 × 8" in (tmp_path / "m" / "docs" / "README.md").read_text()

@@ -13,9 +13,11 @@ from shiftkit.segmentation.samples.samples import load_sample
 from shiftkit.segmentation.training.epochs import Schedule
 from shiftkit.segmentation.training.fitting import fit, validate
 from shiftkit.segmentation.training.losses import dice_bce, head_weights, supervised_loss
+from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
 from shiftkit.segmentation.transfer.strategies import STRATEGIES, freeze
 from shiftkit.types import Cohort
+from shiftkit.work import Work
 
 DEEP = Architecture(name="dynunet", in_channels=4, out_channels=2, channels=(4, 8, 8, 8, 16), deep_supervision=True)
 SHALLOW = Architecture(name="dynunet", in_channels=4, out_channels=2, channels=(8, 16, 32), deep_supervision=True)
@@ -92,7 +94,7 @@ def test_a_trained_network_can_be_copied() -> None:
 def test_supervision_is_kept_on_disk(controls: Cohort, tmp_path: Path) -> None:
     """A checkpoint comes back with its heads, checks out, exports one output, and resumes to the bit."""
     options = {**GRID, "modality": "fa", "network": "dynunet", "deep_supervision": True, "patch": (16, 16, 8)}
-    model = train(controls, out=tmp_path / "m", epochs=2, device="cpu", **options)
+    model = train(controls, out=tmp_path / "m", recipe=Recipe(epochs=2, device="cpu", **options))
     again = load_model(tmp_path / "m")
     assert again.architecture.deep_supervision and again.digest == model.digest
     assert verify_model(tmp_path / "m").sound
@@ -106,8 +108,10 @@ def test_supervision_is_kept_on_disk(controls: Cohort, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(controls, out=tmp_path / "parts", epochs=2, device="cpu", progress=stop, **options)
-    train(controls, out=tmp_path / "parts", epochs=2, device="cpu", resume=True, **options)
+        train(
+            controls, out=tmp_path / "parts", work=Work(progress=stop), recipe=Recipe(epochs=2, device="cpu", **options)
+        )
+    train(controls, out=tmp_path / "parts", resume=True, recipe=Recipe(epochs=2, device="cpu", **options))
     assert same_weights(tmp_path / "m", tmp_path / "parts")
 
 

@@ -8,10 +8,12 @@ from shiftkit.errors import ConfigError, DataError
 from shiftkit.segmentation.network.networks import NETWORKS, Architecture, build_network
 from shiftkit.segmentation.samples.samples import load_sample
 from shiftkit.segmentation.training.epochs import Schedule
-from shiftkit.segmentation.training.fitting import draw_curve, fit, save_curve, validate
+from shiftkit.segmentation.training.fitting import draw_curve, fit, save_log, validate
 from shiftkit.segmentation.training.losses import dice_bce
+from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
 from shiftkit.types import Cohort
+from shiftkit.work import Work
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -74,11 +76,8 @@ def test_training_learns_left_from_right(controls: Cohort, tmp_path: Path) -> No
     model = train(
         controls,
         out=tmp_path / "m",
-        modality="fa",
-        epochs=70,
-        device="cpu",
-        progress=lambda *call: calls.append(call),
-        **GRID,
+        work=Work(progress=lambda *call: calls.append(call)),
+        recipe=Recipe(modality="fa", epochs=70, device="cpu", **GRID),
     )
     assert model.training["validation_dice"] > 0.9
     assert set(model.participants) == {case.key for case in controls}
@@ -91,7 +90,7 @@ def test_training_learns_left_from_right(controls: Cohort, tmp_path: Path) -> No
 def test_the_same_seed_gives_the_same_weights(controls: Cohort, tmp_path: Path) -> None:
     """Weights depend on data, settings and seed alone."""
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(controls, out=tmp_path / name, modality="fa", epochs=2, seed=seed, device="cpu", **GRID)
+        train(controls, out=tmp_path / name, recipe=Recipe(modality="fa", epochs=2, seed=seed, device="cpu", **GRID))
     assert same_weights(tmp_path / "a", tmp_path / "b")
     assert not same_weights(tmp_path / "a", tmp_path / "c")
 
@@ -109,7 +108,7 @@ def test_early_stopping_ends_with_the_best_weights(controls: Cohort) -> None:
 
 def test_folds_predict_every_control_unseen(controls: Cohort, tmp_path: Path) -> None:
     """With folds every control is predicted, by a model that has not seen it."""
-    made = train(controls, out=tmp_path / "m", modality="fa", folds=3, epochs=1, device="cpu", **GRID)
+    made = train(controls, out=tmp_path / "m", folds=3, recipe=Recipe(modality="fa", epochs=1, device="cpu", **GRID))
     assert [case.key for case in made.predictions.cohort] == [case.key for case in controls]
     for case in controls:
         assert sum(not model.has_seen(case) for model in made.models) == 1
@@ -120,15 +119,15 @@ def test_folds_predict_every_control_unseen(controls: Cohort, tmp_path: Path) ->
 def test_bad_requests_are_refused(controls: Cohort, tmp_path: Path) -> None:
     """Missing bundles, modalities, participants and devices end with one clear error."""
     with pytest.raises(DataError, match="not \\['XYZ'\\]"):
-        train(controls, out=tmp_path / "a", modality="fa", bundles=["XYZ"])
+        train(controls, out=tmp_path / "a", recipe=Recipe(modality="fa", bundles=["XYZ"]))
     with pytest.raises(DataError, match="t1w"):
-        train(controls, out=tmp_path / "b", modality="t1w", **GRID)
+        train(controls, out=tmp_path / "b", recipe=Recipe(modality="t1w", **GRID))
     with pytest.raises(DataError, match="split 'train'"):
-        train(controls.where(split="val"), out=tmp_path / "c", modality="fa")
+        train(controls.where(split="val"), out=tmp_path / "c", recipe=Recipe(modality="fa"))
     with pytest.raises(ConfigError, match="auto, cpu or cuda"):
-        train(controls, out=tmp_path / "d", modality="fa", device="tpu", **GRID)
-    with pytest.raises(ConfigError, match="Augmentation is one of"):
-        train(controls, out=tmp_path / "e", modality="fa", augmentation="weird")
+        train(controls, out=tmp_path / "d", recipe=Recipe(modality="fa", device="tpu", **GRID))
+    with pytest.raises(ConfigError, match="`augmentation` must be one of none, light"):
+        train(controls, out=tmp_path / "e", recipe=Recipe(modality="fa", augmentation="weird"))
 
 
 def test_the_learning_curve_shows_the_log(tmp_path: Path) -> None:
@@ -138,6 +137,6 @@ def test_the_learning_curve_shows_the_log(tmp_path: Path) -> None:
     assert axes.lines[0].get_ydata().tolist() == [0.9, 0.5, 0.4]
     (right,) = [other for other in axes.figure.axes if other is not axes]
     assert right.lines[0].get_xydata().tolist() == [[2, 0.4]]
-    for name in ("a.svg", "b.svg"):
-        save_curve(log, tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    for name in ("a", "b"):
+        save_log(log, tmp_path / name)
+    assert (tmp_path / "a" / "training.svg").read_bytes() == (tmp_path / "b" / "training.svg").read_bytes()

@@ -12,14 +12,16 @@ import torch
 from makers.segmentation import BUNDLES, GRID, SHAPE, same_weights
 
 from shiftkit.errors import ConfigError
-from shiftkit.segmentation.network.checkpoints import Model
+from shiftkit.segmentation.network.checkpoints import Model, require_same
 from shiftkit.segmentation.samples.samples import load_sample
-from shiftkit.segmentation.training.epochs import Anchor, Schedule
+from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule
 from shiftkit.segmentation.training.fitting import fit
+from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
-from shiftkit.segmentation.training.states import require_same
+from shiftkit.segmentation.training.states import StateFolder
 from shiftkit.segmentation.transfer.strategies import STRATEGIES, freeze
 from shiftkit.types import Cohort
+from shiftkit.work import Work
 
 PATCH = (16, 12, 8)
 OPTIONS = {"modality": "fa", "epochs": 4, "device": "cpu", **GRID}
@@ -30,7 +32,9 @@ import numpy as np, torch
 from pathlib import Path
 from shiftkit.cohorts.folder import load_cohort
 from shiftkit.segmentation.training import states
+from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
+from shiftkit.work import Work
 import accelerate, monai.inferers.utils, monai.losses.dice, monai.networks.nets.unet
 torch.set_num_threads(1)
 cohort, folder = load_cohort(Path(sys.argv[1])), Path(sys.argv[2])
@@ -66,8 +70,10 @@ def arm(moment, count):
 def run(name, *plan):
     child = os.fork()
     if child == 0:
-        train(cohort, out=folder / name, modality="fa", epochs=12, patience=50, patch=(16, 12, 8), resume=True,
-              device="cpu", progress=arm(*plan) if plan else None, channels=(4, 8, 16), shape=(24, 24, 16))
+        recipe = Recipe(modality="fa", epochs=12, patience=50, patch=(16, 12, 8), device="cpu", channels=(4, 8, 16),
+                        shape=(24, 24, 16))
+        work = Work(progress=arm(*plan) if plan else None)
+        train(cohort, out=folder / name, recipe=recipe, resume=True, work=work)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -105,12 +111,18 @@ def test_interrupted_at_every_epoch_resumes_to_the_same_weights(
 ) -> None:
     """Stopping in the middle of every epoch in turn changes nothing."""
     options = {**OPTIONS, "patch": patch}
-    train(controls, out=tmp_path / "whole", **options)
+    train(controls, out=tmp_path / "whole", recipe=Recipe(**options))
     steps = sum(case.attributes["split"] == "train" for case in controls)
     for epoch in range(4):
         with pytest.raises(KeyboardInterrupt):
-            train(controls, out=tmp_path / "parts", resume=True, progress=stop_at(epoch * steps + 2), **options)
-    train(controls, out=tmp_path / "parts", resume=True, **options)
+            train(
+                controls,
+                out=tmp_path / "parts",
+                resume=True,
+                work=Work(progress=stop_at(epoch * steps + 2)),
+                recipe=Recipe(**options),
+            )
+    train(controls, out=tmp_path / "parts", resume=True, recipe=Recipe(**options))
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -126,15 +138,15 @@ def test_unfinished_or_finished_folders_are_not_overwritten(controls: Cohort, tm
     """A folder with a checkpoint or a state is kept unless resume says to use it; no state outlives its training."""
     options = {**OPTIONS, "epochs": 2}
     with pytest.raises(KeyboardInterrupt):
-        train(controls, out=tmp_path / "m", progress=stop_at(6), **options)
+        train(controls, out=tmp_path / "m", work=Work(progress=stop_at(6)), recipe=Recipe(**options))
     with pytest.raises(ConfigError, match="unfinished training"):
-        train(controls, out=tmp_path / "m", **options)
+        train(controls, out=tmp_path / "m", recipe=Recipe(**options))
     shutil.copytree(tmp_path / "m" / "state", tmp_path / "state")
-    train(controls, out=tmp_path / "m", resume=True, **options)
+    train(controls, out=tmp_path / "m", resume=True, recipe=Recipe(**options))
     with pytest.raises(ConfigError, match="checkpoint already"):
-        train(controls, out=tmp_path / "m", **options)
+        train(controls, out=tmp_path / "m", recipe=Recipe(**options))
     shutil.copytree(tmp_path / "state", tmp_path / "m" / "state")  # killed between the last two steps
-    assert train(controls, out=tmp_path / "m", resume=True, **options).name == "m"
+    assert train(controls, out=tmp_path / "m", resume=True, recipe=Recipe(**options)).name == "m"
     assert not (tmp_path / "m" / "state").exists()
 
 
@@ -156,7 +168,7 @@ def halted(controls: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training that was stopped in its second epoch."""
     out = tmp_path_factory.mktemp("halted") / "m"
     with pytest.raises(KeyboardInterrupt):
-        train(controls, out=out, progress=stop_at(7), **OPTIONS)
+        train(controls, out=out, work=Work(progress=stop_at(7)), recipe=Recipe(**OPTIONS))
     return out
 
 
@@ -164,7 +176,7 @@ def halted(controls: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(controls: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training that came to its end."""
     out = tmp_path_factory.mktemp("finished") / "m"
-    train(controls, out=out, **OPTIONS)
+    train(controls, out=out, recipe=Recipe(**OPTIONS))
     return out
 
 
@@ -178,7 +190,7 @@ def test_other_settings_are_not_mixed_in(
         shutil.copytree(source, out)
         before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
         with pytest.raises(ConfigError, match=words):
-            train(controls, out=out, resume=True, **{**OPTIONS, **OTHER[words]})
+            train(controls, out=out, resume=True, recipe=Recipe(**{**OPTIONS, **OTHER[words]}))
         assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
@@ -189,11 +201,11 @@ def test_other_participants_are_not_mixed_in(controls: Cohort, halted: Path, fin
     swapped = tuple(dataclasses.replace(case, images=other) for case, other in zip(controls, images, strict=True))
     shutil.copytree(halted, tmp_path / "m")
     with pytest.raises(ConfigError, match=r"participants.sub-c00 is [0-9a-f]{64} there, nothing now"):
-        train(fewer, out=tmp_path / "m", resume=True, **OPTIONS)
+        train(fewer, out=tmp_path / "m", resume=True, recipe=Recipe(**OPTIONS))
     with pytest.raises(ConfigError, match=r"participants.sub-c00 is .* and 1 more"):
-        train(dataclasses.replace(controls, cases=swapped), out=tmp_path / "m", resume=True, **OPTIONS)
+        train(dataclasses.replace(controls, cases=swapped), out=tmp_path / "m", resume=True, recipe=Recipe(**OPTIONS))
     with pytest.raises(ConfigError, match=r"participants is .*sub-c00"):
-        train(fewer, out=finished, resume=True, **OPTIONS)
+        train(fewer, out=finished, resume=True, recipe=Recipe(**OPTIONS))
 
 
 def test_states_of_other_networks_or_anchors_are_refused(
@@ -210,7 +222,16 @@ def test_states_of_other_networks_or_anchors_are_refused(
             weights={name: one.detach().clone() for name, one in network.named_parameters()}, strength=strength
         )
         settings = {"further": further}
-        fit(network, samples, [], schedule, seed=0, device="cpu", anchor=anchor, state=tmp_path, settings=settings)
+        fit(
+            network,
+            samples,
+            [],
+            schedule,
+            seed=0,
+            device="cpu",
+            state=StateFolder(tmp_path, settings),
+            restraint=Restraint(anchor=anchor),
+        )
 
     tune()
     tune()
@@ -231,7 +252,7 @@ def test_a_state_without_settings_is_refused(controls: Cohort, halted: Path, tmp
     record = json.loads(log.read_text())
     log.write_text(json.dumps({name: record[name] for name in ("log", "best")}))
     with pytest.raises(ConfigError, match="is nothing there, "):
-        train(controls, out=tmp_path / "m", resume=True, **OPTIONS)
+        train(controls, out=tmp_path / "m", resume=True, recipe=Recipe(**OPTIONS))
 
 
 def test_long_differences_are_cut_short() -> None:

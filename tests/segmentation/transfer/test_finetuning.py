@@ -15,15 +15,16 @@ from shiftkit.errors import ConfigError, DataError, ModelMismatchError
 from shiftkit.segmentation.network.checkpoints import Model, load_model
 from shiftkit.segmentation.network.networks import Architecture, build_network, level_of, levels, part_of
 from shiftkit.segmentation.samples.samples import load_sample
-from shiftkit.segmentation.training.epochs import Anchor, Schedule
+from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule
 from shiftkit.segmentation.training.fitting import fit
 from shiftkit.segmentation.training.folds import fold_members, split_fold
 from shiftkit.segmentation.transfer.adaptation import add_bundles, add_inputs, refresh_statistics
-from shiftkit.segmentation.transfer.finetuning import finetune
+from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
 from shiftkit.segmentation.transfer.plan import TransferPlan, plan_transfer
 from shiftkit.segmentation.transfer.shots import finetune_shots
 from shiftkit.segmentation.transfer.strategies import STRATEGIES, freeze
 from shiftkit.types import Bundle, Case, Cohort
+from shiftkit.work import Work
 
 MakeModel = Callable[..., Model]
 TRAINING = [name for name, one in STRATEGIES.items() if one.keeps_source and name not in ("none", "adabn")]
@@ -38,7 +39,7 @@ def logits(model: Model, image: torch.Tensor) -> torch.Tensor:
 def test_frozen_tensors_stay_bit_identical(name: str, patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """What a strategy freezes is the source's to the bit after training; everything else has moved."""
     model = make_model()
-    finetune(model, patients, out=tmp_path / "t", strategy=name, folds=2, epochs=1, device="cpu")
+    finetune(model, patients, out=tmp_path / "t", transfer=Transfer(strategy=name, folds=2, epochs=1, device="cpu"))
     tuned = load_model(tmp_path / "t" / "fold-1")
     trains = STRATEGIES[name].trains
     before, after = dict(model.network.named_parameters()), dict(tuned.network.named_parameters())
@@ -54,7 +55,7 @@ def test_frozen_tensors_stay_bit_identical(name: str, patients: Cohort, make_mod
 def test_zero_shot_predicts_as_the_source(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """Strategy none changes nothing: weights and thresholds are the source's."""
     model = make_model()
-    finetune(model, patients, out=tmp_path / "t", strategy="none", folds=2, device="cpu")
+    finetune(model, patients, out=tmp_path / "t", transfer=Transfer(strategy="none", folds=2, device="cpu"))
     tuned = load_model(tmp_path / "t" / "fold-2")
     assert tuned.digest == model.digest and tuned.thresholds == model.thresholds
 
@@ -63,7 +64,12 @@ def test_scratch_forgets_the_source(patients: Cohort, make_model: MakeModel, tmp
     """Training from scratch starts from the same random weights, whatever the source, and has seen no source image."""
     for seed in (0, 1):
         model = dataclasses.replace(make_model(seed=seed), participants={"sub-x": "digest"})
-        finetune(model, patients, out=tmp_path / str(seed), strategy="scratch", folds=2, epochs=1, device="cpu")
+        finetune(
+            model,
+            patients,
+            out=tmp_path / str(seed),
+            transfer=Transfer(strategy="scratch", folds=2, epochs=1, device="cpu"),
+        )
     one, two = (load_model(tmp_path / str(seed) / "fold-1") for seed in (0, 1))
     assert one.digest == two.digest and "sub-x" not in one.participants
 
@@ -73,7 +79,9 @@ def test_each_patient_is_predicted_by_the_model_that_never_saw_it(
 ) -> None:
     """Every patient has one unseen fold model, and the out-of-fold masks are that model's."""
     out = tmp_path / "t"
-    made = finetune(make_model(), patients, out=out, folds=3, epochs=1, controls=controls, device="cpu")
+    made = finetune(
+        make_model(), patients, out=out, controls=controls, transfer=Transfer(folds=3, epochs=1, device="cpu")
+    )
     models = [load_model(out / f"fold-{number}") for number in (1, 2, 3)]
     assert [case.key for case in made.cohort] == [case.key for case in patients]
     assert made.model == "small+decoder"
@@ -96,12 +104,12 @@ def test_interrupted_finetuning_resumes_to_the_same_bytes(
             raise KeyboardInterrupt
 
     options = {"folds": 2, "epochs": 2, "device": "cpu"}
-    finetune(make_model(), patients, out=tmp_path / "whole", **options)
+    finetune(make_model(), patients, out=tmp_path / "whole", transfer=Transfer(**options))
     with pytest.raises(KeyboardInterrupt):
-        finetune(make_model(), patients, out=tmp_path / "parts", progress=stop, **options)
+        finetune(make_model(), patients, out=tmp_path / "parts", work=Work(progress=stop), transfer=Transfer(**options))
     with pytest.raises(ConfigError, match="resume"):
-        finetune(make_model(), patients, out=tmp_path / "parts", **options)
-    finetune(make_model(), patients, out=tmp_path / "parts", resume=True, **options)
+        finetune(make_model(), patients, out=tmp_path / "parts", transfer=Transfer(**options))
+    finetune(make_model(), patients, out=tmp_path / "parts", resume=True, transfer=Transfer(**options))
     files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
     assert len(files) > 30
     for file in files:
@@ -134,13 +142,15 @@ def test_fewer_shots_are_a_subset_of_more() -> None:
     assert chosen(2) < chosen(4) < chosen(8)
     assert len(chosen(8)) == 8 and chosen(8).isdisjoint(members)
     assert chosen(4) != chosen(4, draw=1)
-    with pytest.raises(ConfigError, match="--shots must be between 1 and the 15"):
+    with pytest.raises(ConfigError, match="`shots` must be between 1 and the 15"):
         chosen(16)
 
 
 def test_learning_curves_cover_every_combination(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """Each strategy meets each number of patients in each draw, on the same patients as its control."""
-    made = finetune_shots(make_model(), patients, out=tmp_path, shots=(1, 2), draws=2, folds=2, epochs=1, device="cpu")
+    made = finetune_shots(
+        make_model(), patients, out=tmp_path, shots=(1, 2), draws=2, transfer=Transfer(folds=2, epochs=1, device="cpu")
+    )
     assert set(made) == {(s, n, d) for s in ("decoder", "scratch") for n in (1, 2) for d in (0, 1)}
     for count in (1, 2):
         seen = [
@@ -156,17 +166,21 @@ def test_more_shots_than_patients_are_refused_before_anything_is_trained(
     """Of 2, 3 and 9 patients, four outside a fold allow the first two: nothing is loaded, trained or written."""
     for shots, draws, told in (((2, 3, 9), 1, "the 4 patients outside a fold; got 9"), ((2,), 0, "at least one draw")):
         with pytest.raises(ConfigError, match=told):
-            finetune_shots(make_model(), patients, out=tmp_path / "t", shots=shots, draws=draws, folds=3)
+            finetune_shots(
+                make_model(), patients, out=tmp_path / "t", shots=shots, draws=draws, transfer=Transfer(folds=3)
+            )
     with pytest.raises(ConfigError, match="the 4 patients outside a fold; got 5, 0"):
-        finetune_shots(make_model(), patients, out=tmp_path / "t", shots=(5, 0), folds=3)
-    with pytest.raises(ConfigError, match="--strategy is one of"):
+        finetune_shots(make_model(), patients, out=tmp_path / "t", shots=(5, 0), transfer=Transfer(folds=3))
+    with pytest.raises(ConfigError, match="`strategy` must be one of"):
         finetune_shots(make_model(), patients, out=tmp_path / "t", shots=(2,), strategies=("magic",))
     assert not (tmp_path / "t").exists()
 
 
 def announced(model: Model, cohort: Cohort, out: Path, **options: object) -> TransferPlan:
     told: list[TransferPlan] = []
-    finetune(model, cohort, out=out, folds=2, epochs=1, device="cpu", announce=told.append, **options)
+    finetune(
+        model, cohort, out=out, announce=told.append, transfer=Transfer(folds=2, epochs=1, device="cpu", **options)
+    )
     (plan,) = told
     return plan
 
@@ -221,8 +235,8 @@ def test_adabn_says_what_it_estimates(patients: Cohort, make_model: MakeModel, t
     plan = announced(make_model(normalization="batch"), patients, tmp_path / "t", strategy="adabn")
     assert plan.trained == () and len(plan.estimated) > 6 and all("running_" in key for key in plan.estimated)
     assert f"estimated on the patients: {len(plan.estimated)} tensors" in str(plan)
-    with pytest.raises(ConfigError, match="--normalization batch"):
-        finetune(make_model(), patients, out=tmp_path / "u", strategy="adabn", folds=2)
+    with pytest.raises(ConfigError, match="batch for `normalization`"):
+        finetune(make_model(), patients, out=tmp_path / "u", transfer=Transfer(strategy="adabn", folds=2))
     assert not (tmp_path / "u").exists()
 
 
@@ -289,7 +303,7 @@ def test_a_rate_of_zero_keeps_a_parameter_to_the_bit(patients: Cohort, make_mode
         Schedule(epochs=1, learning_rate=1e-2),
         seed=0,
         device="cpu",
-        rate=lambda name, share: float(part_of(name) == "head"),
+        restraint=Restraint(rate=lambda name, share: float(part_of(name) == "head")),
     )
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter, before[name]) == (part_of(name) != "head"), name
@@ -323,7 +337,7 @@ def test_a_strong_anchor_holds_the_weights(patients: Cohort, make_model: MakeMod
         source = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
         anchor = Anchor(weights=source, strength=strength)
         schedule = Schedule(epochs=6, learning_rate=1e-3, weight_decay=0)
-        fit(network, samples, [], schedule, seed=0, device="cpu", anchor=anchor)
+        fit(network, samples, [], schedule, seed=0, device="cpu", restraint=Restraint(anchor=anchor))
         now = {name: parameter.detach() for name, parameter in network.named_parameters()}
         distance = sum(float(((now[name] - source[name]) ** 2).sum()) for name in now)
         penalty = float(Anchor(weights=source, strength=3.0).penalty(network).detach())
@@ -334,16 +348,16 @@ def test_a_strong_anchor_holds_the_weights(patients: Cohort, make_model: MakeMod
 
 def test_bad_requests_are_refused(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """Unknown strategies, impossible folds and models for other bundles end with one clear error."""
-    with pytest.raises(ConfigError, match="--strategy is one of none, scratch"):
-        finetune(make_model(), patients, out=tmp_path / "a", strategy="magic")
-    with pytest.raises(ConfigError, match="--folds"):
-        finetune(make_model(), patients, out=tmp_path / "b", folds=7)
+    with pytest.raises(ConfigError, match="`strategy` must be one of none, scratch"):
+        finetune(make_model(), patients, out=tmp_path / "a", transfer=Transfer(strategy="magic"))
+    with pytest.raises(ConfigError, match="`folds`"):
+        finetune(make_model(), patients, out=tmp_path / "b", transfer=Transfer(folds=7))
     with pytest.raises(ModelMismatchError, match="predicts CC, cohort patients has AFleft AFright"):
         finetune(make_model(bundles=(Bundle.parse("CC"),)), patients, out=tmp_path / "c")
     with pytest.raises(DataError, match="t1w"):
-        finetune(make_model(), patients, out=tmp_path / "d", folds=2, modality="fa+t1w")
+        finetune(make_model(), patients, out=tmp_path / "d", transfer=Transfer(folds=2, modality="fa+t1w"))
     with pytest.raises(DataError, match=r"asks for CC AF, cohort patients has masks of AFleft AFright"):
-        finetune(make_model(), patients, out=tmp_path / "e", folds=2, bundles=["CC", "AF", "AFleft"])
+        finetune(make_model(), patients, out=tmp_path / "e", transfer=Transfer(folds=2, bundles=["CC", "AF", "AFleft"]))
     assert list(tmp_path.iterdir()) == []
 
 
