@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from ...embeddings import shell_distance
 from ...results import Finding, Result, in_percent
 from ...status import Status
 from ...style import GRAY, ORANGE, RULE, VERMILION, beside, intervals, legend, look, name_columns, name_rows, new_axes
@@ -150,11 +151,11 @@ def _heatmap(table: pd.DataFrame, ax: Any) -> Any:
 
 
 def _by_distance(rows: pd.DataFrame) -> Finding | None:
-    table = rows[rows["region"].str.startswith("shell") & (rows["statistic"] == "mmd2")].reset_index(drop=True)
+    table = rows[rows["region"].map(shell_distance).ne("") & (rows["statistic"] == "mmd2")].reset_index(drop=True)
     given = table[table["status"].isin(_GIVEN)]
     if not len(given):
         return None
-    where = ", ".join(dict.fromkeys(given.loc[given["p_adjusted"] <= _SHOWN, "region"].str.removeprefix("shell ")))
+    where = ", ".join(dict.fromkeys(map(shell_distance, given.loc[given["p_adjusted"] <= _SHOWN, "region"])))
     return Finding(
         key="features-shells",
         title="How far from the tumor do features change?",
@@ -182,7 +183,7 @@ def _shell_lines(table: pd.DataFrame, ax: Any) -> Any:
         x = np.arange(len(regions)) + beside(place, len(layers), 0.8 / len(layers))
         style: Any = {"fmt": look(place).marker, "color": look(place).color, "markersize": 3.5, "linewidth": 0.9}
         intervals(axes, x, rows["value"], rows["low"], rows["high"], label=layer, **style)
-    name_columns(axes, [region.removeprefix("shell ") for region in regions])
+    name_columns(axes, list(map(shell_distance, regions)))
     axes.set_xlabel("distance to the tumor")
     axes.set_ylabel("MMD² to the mirrored place")
     legend(axes, fontsize=6, ncols=2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ...embeddings import Embeddings
+from ...embeddings import Embeddings, shell_distance
 from ...status import Status
 from ..statistics.inference import EXPLORATORY_BELOW
 
@@ -153,7 +153,7 @@ Table = Mapping[Place, Array]
 
 def _regions(embeddings: Embeddings) -> list[str]:
     found = list(dict.fromkeys(embeddings.rows["region"]))
-    return [one for one in found if one in ("reference", "mirror", "brain") or one.startswith("shell")]
+    return [one for one in found if one in ("reference", "mirror", "brain") or shell_distance(one)]
 
 
 def _tables(embeddings: Embeddings, roster: Roster) -> dict[str, dict[Place, Array]]:
@@ -179,7 +179,7 @@ def _samples(layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Rost
     if "brain" in tables:
         yield ("brain", "all", "brain"), "total", _stack(tables["brain"][layer], [("brain", "all")], roster)
     for region in tables:
-        if region.startswith("shell"):
+        if shell_distance(region):
             yield ("all", "all", region), "tumor", _pairs(tables[region][layer], "all", roster, center=False)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
-from ...embeddings import Array, Embeddings, read_note
+from ...distances import edge_distance_map
+from ...embeddings import Array, Embeddings, read_note, shell_region
 from ...errors import ConfigError
 from ...types import Case, Cohort
 from ...work import Work
@@ -239,9 +239,7 @@ def _shell_regions(
     tumor = mask_on_grid(case.tumor, sample.affine, model.shape)
     if not tumor.any():
         return []
-    # From voxel edge to voxel edge, as tumor distances are measured everywhere.
-    grown = np.asarray(ndimage.binary_dilation(tumor, np.ones((3, 3, 3))), dtype=bool)
-    distance: NDArray[Any] = np.asarray(ndimage.distance_transform_edt(~grown, sampling=model.spacing_mm))
+    distance = edge_distance_map(tumor, (model.spacing_mm,) * 3)
     half = np.zeros(model.shape, dtype=bool)
     middle = model.shape[0] // 2
     half[:middle] = side == "left"  # the first axis of the model's grid runs from left to right
@@ -253,7 +251,7 @@ def _shell_regions(
     for low, high in pairwise(shells_mm):
         shell = bundles & (distance >= low) & (distance < high)
         if shell.any():
-            name = f"shell {low:g}-{high:g} mm" if np.isfinite(high) else f"shell >{low:g} mm"
+            name = shell_region(low, high)
             regions += [((name, "all", side), shell), ((name, "all", other), shell[::-1])]
     return regions
 
