@@ -1,5 +1,6 @@
 """A picture of feature space: two principal components, and beside them UMAP; neither is evidence."""
 
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
@@ -30,11 +31,12 @@ def picture(embeddings: Embeddings) -> Finding | None:
     controls = (rows.rows["group"] == "control").to_numpy()
     if layer is None or controls.sum() < 3 or not np.isfinite(rows.layers[layer]).all():
         return None
-    scores = control_components(rows.layers[layer].astype(float), controls)
-    panels = {"PCA": lambda: scores[:, :2]}
+    # Made when first drawn, and once: a figure is drawn in several widths, in many simulated cohorts never.
+    scores = cache(partial(control_components, rows.layers[layer].astype(float), controls))
+    panels: dict[str, Callable[[], Array]] = {"PCA": lambda: scores()[:, :2]}
     text = "Components fitted on controls."
-    if find_spec("umap") is not None and len(scores) >= _FEWEST:
-        panels["UMAP"] = cache(partial(umap, scores))  # a figure is drawn in several widths
+    if find_spec("umap") is not None and len(controls) >= _FEWEST:
+        panels["UMAP"] = cache(lambda: umap(scores()))
         text = "PCA: components fitted on controls. UMAP: of ten such components, with a fixed seed."
     names = " and ".join(panels)
     return Finding(
@@ -83,7 +85,7 @@ def _kinds(embeddings: Embeddings) -> NDArray[np.int64]:
     return kind
 
 
-def _draw(panels: Any, kinds: NDArray[np.int64], layer: str, ax: Any) -> Any:
+def _draw(panels: Mapping[str, Callable[[], Array]], kinds: NDArray[np.int64], layer: str, ax: Any) -> Any:
     """A panel a method, inside the one pair of axes that every figure is given."""
     axes = new_axes(ax)
     axes.set_axis_off()
