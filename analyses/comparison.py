@@ -14,6 +14,7 @@ from ..errors import DataError
 from ..results import Estimate, Finding
 from ..status import Status
 from ..tables import read_table
+from .statistics.inference import Inference
 
 _DRAWS = 4999
 _KEYS = ["modality", "bundle", "hemisphere", "metric", "method", "component"]
@@ -141,14 +142,14 @@ class Comparison:
 _ENDS = ("first", "second")
 
 
-def compare(first: Path, second: Path, *, seed: int = 0) -> Comparison:
+def compare(first: Path, second: Path, *, inference: Inference = Inference()) -> Comparison:
     """Compare two runs on disk.
 
     Parameters
     ----------
     first, second : Path
         Folders of finished runs.
-    seed : int
+    inference : Inference
         Of bootstrap and sign flips.
 
     Returns
@@ -174,7 +175,7 @@ def compare(first: Path, second: Path, *, seed: int = 0) -> Comparison:
         verdicts=(str(records[0].get("verdict", "")), str(records[1].get("verdict", ""))),
         settings=_settings(*records),
         components=_components(*tables),
-        difference=_paired(scores[0], scores[1], np.random.default_rng(seed)),
+        difference=_paired(scores[0], scores[1], inference),
     )
 
 
@@ -224,7 +225,7 @@ def _components(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     return joined.drop(columns=["place", "model_first", "model_second", "bundle", "hemisphere"])
 
 
-def _paired(first: pd.DataFrame, second: pd.DataFrame, generator: np.random.Generator) -> Estimate:
+def _paired(first: pd.DataFrame, second: pd.DataFrame, inference: Inference) -> Estimate:
     """Mean difference of the source models' scores over patients in both runs."""
     parts = [_source(table) for table in (first, second)]
     joined = (
@@ -242,9 +243,8 @@ def _paired(first: pd.DataFrame, second: pd.DataFrame, generator: np.random.Gene
     if n < 2:
         return Estimate(name="paired difference", value=float("nan"), n=n, unit=unit, status=Status.TOO_FEW)
     mean = float(changes.mean())
-    counts = generator.multinomial(n, np.full(n, 1 / n), size=_DRAWS)
-    low, high = np.percentile(counts @ changes / n, [2.5, 97.5]).tolist()
-    signs = generator.choice([-1.0, 1.0], size=(_DRAWS, n))
+    low, high = inference.interval(inference.weights((n,)) @ changes / n, n)
+    signs = inference.generator(1).choice([-1.0, 1.0], size=(inference.n_permutations, n))
     # Flipping all signs alike must count as extreme, whatever rounding does.
     extreme = np.abs(signs @ changes / n) >= abs(mean) - 1e-12
     return Estimate(
@@ -254,7 +254,7 @@ def _paired(first: pd.DataFrame, second: pd.DataFrame, generator: np.random.Gene
         high=high,
         unit=unit,
         n=n,
-        p_value=float((extreme.sum() + 1) / (_DRAWS + 1)),
+        p_value=float((extreme.sum() + 1) / (inference.n_permutations + 1)),
         status=Status.EXPLORATORY if n < 20 else Status.OK,
     )
 

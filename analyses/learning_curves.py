@@ -13,7 +13,7 @@ from ..errors import ConfigError, DataError
 from ..results import Estimate, Finding
 from ..status import Status
 from .scoring.table import ScoreTable
-from .statistics.inference import EXPLORATORY_BELOW, draw_weights, interval
+from .statistics.inference import EXPLORATORY_BELOW, Inference
 
 ZERO_SHOT = "none"
 SCRATCH = "scratch"
@@ -185,9 +185,7 @@ def learning_curves(
     runs: Mapping[Key, ScoreTable],
     *,
     zero_shot: ScoreTable,
-    n_bootstrap: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    inference: Inference = Inference(),
 ) -> LearningCurves:
     """Dice against the number of patients trained on, with intervals over participants.
 
@@ -201,12 +199,8 @@ def learning_curves(
         `shiftkit.segmentation.transfer.shots.finetune_shots` makes their predictions.
     zero_shot : ScoreTable
         Scores of the source model as it is, on the same participants.
-    n_bootstrap : int
-        Bootstrap draws.
-    level : float
-        Coverage of the intervals.
-    seed : int
-        Of the bootstrap.
+    inference : Inference
+        Of the bootstrap and its intervals.
 
     Returns
     -------
@@ -227,7 +221,8 @@ def learning_curves(
     ...     rows = [{**row, "participant_id": f"sub-{i}", "value": dice + 0.01 * i} for i in range(6)]
     ...     return ScoreTable(frame=pd.DataFrame(rows))
     >>> runs = {("decoder", 4, 0): scored(0.7), ("scratch", 4, 0): scored(0.5)}
-    >>> print(learning_curves(runs, zero_shot=scored(0.6), n_bootstrap=200).claim)  # doctest: +ELLIPSIS
+    >>> found = learning_curves(runs, zero_shot=scored(0.6), inference=Inference(n_bootstrap=200))
+    >>> print(found.claim)  # doctest: +ELLIPSIS
     With 4 patients, decoder reaches a Dice of 0.725 [..., ...]: +0.100 [0.100, 0.100] over the source model as it ...
     """
     if not runs:
@@ -238,8 +233,7 @@ def learning_curves(
     people = _complete(values)
     everyone = values["participant_id"].nunique()
     table = _by_participant(values, people)
-    rng = np.random.default_rng(seed)
-    weights = draw_weights([len(people)], n_bootstrap, rng) / len(people)
+    weights = inference.weights([len(people)]) / len(people)
     draws = values.groupby(["strategy", "shots"])["draw"].nunique()
     rows: list[dict[str, Any]] = []
     for (strategy, shots), column in table.items():  # pyright: ignore[reportGeneralTypeIssues]
@@ -250,13 +244,13 @@ def learning_curves(
             against["gain_over_scratch"] = table[SCRATCH, shots]
         for quantity, other in against.items():
             difference = np.asarray(column - other, dtype=np.float64)
-            estimate = _estimate(difference, weights, level)
+            estimate = _estimate(difference, weights, inference)
             rows.append({"strategy": strategy, "shots": shots, "quantity": quantity, **estimate})
             rows[-1]["n_draws"] = int(draws[strategy, shots])
     return LearningCurves(
         runs=_by_bundle(values),
         curves=pd.DataFrame(rows)[list(CURVES.columns)],
-        level=level,
+        level=inference.level,
         left_out=everyone - len(people),
     )
 
@@ -292,9 +286,9 @@ def _by_participant(values: pd.DataFrame, people: list[str]) -> pd.DataFrame:
     return mean.unstack(["strategy", "shots"]).loc[people]  # pyright: ignore[reportReturnType]
 
 
-def _estimate(values: Array, weights: Array, level: float) -> dict[str, Any]:
+def _estimate(values: Array, weights: Array, inference: Inference) -> dict[str, Any]:
     n = len(values)
-    low, high = interval(weights @ values, level, n) if n >= FEWEST else (float("nan"), float("nan"))
+    low, high = inference.interval(weights @ values, n) if n >= FEWEST else (float("nan"), float("nan"))
     status = Status.TOO_FEW if n < FEWEST else Status.EXPLORATORY if n < EXPLORATORY_BELOW else Status.OK
     return {"value": float(values.mean()), "low": low, "high": high, "n_patients": n, "status": str(status)}
 

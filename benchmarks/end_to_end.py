@@ -40,6 +40,7 @@ from shiftkit.phantoms.people import Person, draw_person, generator
 from shiftkit.phantoms.render import render
 from shiftkit.tables import read_table, write_table
 from shiftkit.types import Cohort, Predictions
+from shiftkit.work import Work
 
 TARGET = 0.02  # Dice
 TARGET_N, TARGET_SEEDS = 100, (1, 2, 3)
@@ -176,19 +177,23 @@ def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) ->
     """Score every rendering, and decompose what the estimators may see."""
     from shiftkit.analyses.decomposition.shells.study import shells
     from shiftkit.analyses.decomposition.study import decompose
+    from shiftkit.analyses.statistics.inference import Inference
 
     numbers = range(1, participants + 1)
     made = {name: (_cohort(root, name, numbers), _predict(root, name, model, numbers)) for name in CONDITIONS}
     tables = root / f"n-{participants}"
     for name, (cohort, predictions) in made.items():
         if not (tables / f"scores-{name}.tsv").is_file():
-            score(predictions, cohort, metrics=("dice",), jobs=jobs).save(tables / f"scores-{name}.tsv")
+            score(predictions, cohort, metrics=("dice",), work=Work(jobs=jobs)).save(tables / f"scores-{name}.tsv")
     if not (tables / "shells.tsv").is_file():
         (patients, patient_masks), (controls, control_masks) = made["both"], made["healthy"]
-        found = shells(patient_masks, patients, control_masks, controls, seed=seed, jobs=jobs)
+        inference, work = Inference(seed=seed), Work(jobs=jobs)
+        found = shells(patient_masks, patients, control_masks, controls, inference=inference, work=work)
         write_table(found.components, DECOMPOSITION, tables / "shell-components.tsv")
         write_table(found.to_frame(), SHELLS, tables / "shells.tsv")
-    result = decompose(_scores(tables, "both"), reference=_scores(tables, "healthy"), sensitivity=False, seed=seed)
+    inference = Inference(seed=seed)
+    healthy = _scores(tables, "healthy")
+    result = decompose(_scores(tables, "both"), reference=healthy, sensitivity=False, inference=inference)
     estimated = pd.concat([result.to_frame(), read_table(tables / "shell-components.tsv", DECOMPOSITION)])
     write_table(estimated, DECOMPOSITION, tables / "estimates.tsv")
     table = _compare(tables, seed, participants)

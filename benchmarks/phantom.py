@@ -141,6 +141,7 @@ def shifts(options: argparse.Namespace) -> list[str]:
     from shiftkit.analyses.scoring.study import score
     from shiftkit.segmentation.network.checkpoints import load_model
     from shiftkit.segmentation.prediction.cohort import predict
+    from shiftkit.work import Work
 
     torch.set_num_threads(options.jobs)
     made = phantom(
@@ -149,7 +150,7 @@ def shifts(options: argparse.Namespace) -> list[str]:
         n_glioma=options.participants,
         factorial=True,
         seed=options.seed,
-        jobs=options.jobs,
+        work=Work(jobs=options.jobs),
     )
     model = load_model(find_model(options.model))
     dice: dict[str, pd.Series] = {}

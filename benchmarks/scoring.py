@@ -31,6 +31,7 @@ from shiftkit.cohorts.folder import (
 )
 from shiftkit.images import write_image
 from shiftkit.types import Bundle, Volume
+from shiftkit.work import Work
 
 FOUR = ("dice", "hd95", "assd", "nsd")
 TOLERANCE_MM = 1.0
@@ -214,7 +215,7 @@ def whole_table(seed: int, n: int) -> list[str]:
 
 
 def write(root: Path, cohort: object, metrics: tuple[str, ...]) -> int:
-    table = score(root / "predictions", cohort, metrics=metrics, jobs=2)  # type: ignore[arg-type]
+    table = score(root / "predictions", cohort, metrics=metrics, work=Work(jobs=2))  # type: ignore[arg-type]
     table.save(root / "scores.tsv")
     return len(table)
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from shiftkit.analyses.validation.simulation import SPREADS
 from shiftkit.analyses.validation.study import Validation, validate
+from shiftkit.work import Work
 
 HERE = Path(__file__).parent
 READING = """How to read the misses:
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "validation.md")
     options = parser.parse_args()
     start = time.perf_counter()
-    found = validate(options.replicates, seed=options.seed, jobs=options.jobs, progress=_tell)
+    found = validate(options.replicates, seed=options.seed, work=Work(jobs=options.jobs, progress=_tell))
     options.out.write_text(_page(found, options, (time.perf_counter() - start) / 60), encoding="utf-8")
     found.table.to_csv(options.out.with_suffix(".tsv"), sep="\t", index=False, float_format="%.5g")
     print(found)

@@ -1,36 +1,67 @@
-"""The public functions: one a verb, taking names, paths or objects alike."""
+"""The public functions: one a verb, taking names, paths or objects alike.
+
+Their signatures declare every option: the command line reads its flags from them, ``shiftkit.toml`` its keys, and both
+share bounds, defaults and help with Python. What a result means stands where it is made; each function says where.
+Options that the signature explains are not explained again. Everything heavy is imported inside a function, so that
+reading the signatures costs nothing.
+"""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, overload
 
-import pandas as pd
-
-from .names import find_cohort, find_model
-from .results import Finding
-from .types import Cohort, Predictions
+from .errors import ConfigError
+from .options import Input, Option, checked, settings_of
 from .work import Progress, Work
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .analyses.comparison import Comparison
     from .analyses.decomposition.result import Decomposition
     from .analyses.deformation.result import DeformationResult
-    from .analyses.learning_curves import LearningCurves
     from .analyses.scoring.table import ScoreTable
     from .analyses.validation.study import Validation
     from .checks import CheckReport
-    from .pipeline.features import FeatureStudy
-    from .reports import Report
+    from .cohorts.layout import Filters
+    from .cohorts.preparation import Prepared
+    from .reports import CohortSummary, Report
+    from .results import Finding, Result
+    from .runs import Outcome
     from .segmentation.network.checkpoints import Model
+    from .segmentation.network.exporting import Verdict
     from .segmentation.training.source import FoldModels
+    from .types import Cohort, Predictions
 
-CohortLike = str | Path | Cohort
+Place = Annotated["str | Path", Input("Folder to write to; it must be new or empty.", required=True)]
+CohortName = Annotated["str | Path | Cohort", Input("Path, registered name, or built-in: healthy, glioma.")]
+ModelName = Annotated["str | Path", Input("Checkpoint folder, registered name, or built-in: reference.")]
+Checkpoint = Annotated["str | Path", Input("Checkpoint folder, registered name, or reference.", metavar="CKPT")]
+RunFolder = Annotated["str | Path", Input("Folder of a run.", metavar="RUN")]
+Controls = Annotated["str | Path | Cohort | None", Input("Cohort that holds the controls.")]
+FilterFile = Annotated[
+    "str | Path | Filters | None",
+    Input("JSON file: which entities (space, desc, res, ses, …) files must carry.", flag="--bids-filter-file"),
+]
+Bundles = Annotated[Sequence[str], Option("Only these; all by default.")]
+Hemispheres = Annotated[Sequence[str], Option("left, right, none.")]
+Device = Annotated[str, Option("auto, cpu or cuda.")]
+Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
+Seed = Annotated[int, Option("Seed of everything random.", min=0)]
+Resume = Annotated[bool, Input("Continue an interrupted run in --out.")]
+Draws = Annotated[int, Option("Bootstrap draws.", min=100, flag="--bootstrap")]
+Permutations = Annotated[int, Option("Permutations.", min=99, flag="--permutations")]
+Level = Annotated[float, Option("Coverage of the intervals.", min=0.5, max=0.9999)]
+Size = tuple[int, int, int]
+Say = Callable[[str], None]
 
 
-def load_cohort(cohort: CohortLike) -> Cohort:
+def load_cohort(cohort: "str | Path | Cohort", *, filters: "str | Path | Filters | None" = None) -> "Cohort":
     """Index a cohort by path, registered name or built-in name; see `shiftkit.names.find_cohort`."""
-    return find_cohort(cohort)
+    from .names import find_cohort
+
+    return find_cohort(cohort, filters=filters)
 
 
 def load_model(model: "str | Path | Model") -> "Model":
@@ -41,6 +72,7 @@ def load_model(model: "str | Path | Model") -> "Model":
     DataError
         If there is no such checkpoint, or it is damaged or of another kind.
     """
+    from .names import find_model
     from .segmentation.network.checkpoints import load_model as load
 
     return load(find_model(model)) if isinstance(model, str | Path) else model
@@ -53,196 +85,738 @@ def load_scores(path: str | Path) -> "ScoreTable":
     return ScoreTable.load(Path(path))
 
 
-def phantom(out: str | Path, **options: Any) -> dict[str, Cohort]:
-    """Write the digital phantom; see `shiftkit.phantoms.phantom`."""
+@checked
+def demo(
+    out: Annotated["str | Path", Input("Folder to write to; it must be new or empty.")] = "shiftkit-demo",
+    *,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    resume: Resume = False,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> "Outcome":
+    """The whole story on the phantom: segment, fine-tune, decompose, report.
+
+    ``settings`` are further options of `decompose`, by name.
+    """
+    from .pipeline.demo import tune
+
+    given = {**(settings or {}), "device": device, "jobs": jobs, "seed": seed, "resume": True, "progress": progress}
+    work = Work(jobs=jobs, progress=progress)
+    tuned = tune(Path(out), device=device, seed=seed, resume=resume, work=work)
+    return decompose(out=out, model="reference", cohort="glioma", reference="healthy", finetuned=[tuned], **given)
+
+
+@checked
+def phantom(
+    out: Annotated["str | Path", Input("Folder that the cohorts are written into.", metavar="OUT")],
+    *,
+    n_healthy: Annotated[int, Option("Controls.", min=0)] = 60,
+    n_glioma: Annotated[int, Option("Patients.", min=0)] = 24,
+    spacing_mm: Annotated[float, Option("Voxel size in mm.", min=1, max=5, flag="--spacing")] = 2.5,
+    seed: Annotated[int, Option("Seed; the same seed gives the same bytes.", min=0)] = 0,
+    factorial: Annotated[bool, Option("Also clean, systematic only, tumor only.")] = False,
+    fields: Annotated[bool, Option("Also the displacement fields.")] = False,
+    dwi: Annotated[bool, Option("Also a diffusion series, for shiftkit prepare.")] = False,
+    source: Annotated[str | Path, Option("Acquisition profile of the controls: a name or a TOML file.")] = "source",
+    target: Annotated[str | Path, Option("Acquisition profile of the patients: a name or a TOML file.")] = "target",
+    jobs: Jobs = 0,
+    progress: Progress | None = None,
+) -> "dict[str, Cohort]":
+    """Write the digital phantom: cohorts healthy and glioma, with the truth beside them.
+
+    See `shiftkit.phantoms.phantom`.
+    """
     from .phantoms import phantom as write
 
-    return write(Path(out), **options)
+    source, target = (Path(one) if str(one).endswith(".toml") else one for one in (source, target))
+    return write(
+        Path(out),
+        n_healthy=n_healthy,
+        n_glioma=n_glioma,
+        spacing_mm=spacing_mm,
+        seed=seed,
+        factorial=factorial,
+        source=source,
+        target=target,
+        fields=fields,
+        dwi=dwi,
+        work=Work(jobs=jobs, progress=progress),
+    )
 
 
-def import_cohort(format_: str, source: str | Path, out: str | Path, **options: Any) -> Cohort:
-    """Turn a public data set's own layout into a cohort; see `shiftkit.importers.import_cohort`."""
+@checked
+def import_cohort(
+    format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg or brats.", metavar="FORMAT")],
+    source: Annotated["str | Path", Input("Folder in that data set's own layout.", metavar="SRC")],
+    out: Annotated["str | Path", Input("Folder of the new cohort.", metavar="OUT")],
+    *,
+    group: Annotated[str, Option("control, glioma or target_control.")] = "control",
+    tumor_labels: Annotated[Sequence[int] | None, Option("For brats: labels of the tumor, such as 1,4.")] = None,
+    progress: Progress | None = None,
+) -> "Cohort":
+    """Turn a public data set's own layout into a cohort.
+
+    See `shiftkit.importers.import_cohort`.
+    """
     from .importers import import_cohort as convert
 
-    return convert(format_, Path(source), Path(out), **options)
+    labels = None if tumor_labels is None else tuple(tumor_labels)
+    work = Work(progress=progress)
+    return convert(format_, Path(source), Path(out), group=group, tumor_labels=labels, work=work)
 
 
-def check(cohort: CohortLike, **options: Any) -> "CheckReport":
-    """Look for what would pass for domain shift; see `shiftkit.checks.check`."""
-    from .checks import check as examine
-
-    return examine(find_cohort(cohort), **options)
-
-
-def prepare(cohort: CohortLike, **options: Any) -> Any:
-    """Make FA, AP and peaks from raw diffusion images; see `shiftkit.cohorts.preparation.prepare`."""
-    from .cohorts.preparation import prepare as make
-
-    return make(find_cohort(cohort), **options)
-
-
-def train(
-    cohort: CohortLike,
+@checked
+def prepare(
+    cohort: Annotated[
+        "str | Path | Cohort", Input("Path or name of a cohort with raw diffusion images.", metavar="COHORT")
+    ],
     *,
-    out: str | Path,
-    folds: int = 1,
-    resume: bool = False,
+    maps: Annotated[Sequence[str], Option("fa, ap, peaks; all by default.")] = (),
+    filters: FilterFile = None,
+    jobs: Jobs = 0,
     progress: Progress | None = None,
-    **options: Any,
+) -> "Prepared":
+    """Make FA, AP and peaks from raw diffusion images; what is there is kept.
+
+    See `shiftkit.cohorts.preparation.prepare`.
+    """
+    from .cohorts.preparation import MAPS
+    from .cohorts.preparation import prepare as make
+    from .names import find_cohort
+
+    work = Work(jobs=jobs, progress=progress)
+    return make(find_cohort(cohort, filters=filters, work=work), maps=tuple(maps) or MAPS, work=work)
+
+
+@checked
+def train(
+    cohort: CohortName,
+    *,
+    out: Place,
+    modality: Annotated[str, Option("t1w, ap, fa, peaks, or a stack such as t1w+fa.")] = "peaks",
+    bundles: Annotated[Sequence[str], Option("Bundle labels; all by default.")] = (),
+    folds: Annotated[int, Option("Models, so that each control is scored unseen.", min=1)] = 1,
+    network: Annotated[str, Option("unet, segresnet or dynunet.")] = "unet",
+    normalization: Annotated[str, Option("instance, or batch: unet only, for the strategy adabn.")] = "instance",
+    deep_supervision: Annotated[bool, Option("Coarser levels answer too, in training: dynunet only.")] = False,
+    spacing_mm: Annotated[
+        float, Option("Voxel size of the model's grid in mm.", min=0.5, max=5, flag="--spacing")
+    ] = 2.5,
+    patch: Annotated[
+        Size | None, Option("Train on patches of so many voxels, such as 48,48,48; whole brains by default.", min=1)
+    ] = None,
+    epochs: Annotated[int | None, Option("Passes over the participants; 30 by default.", min=1)] = None,
+    batch_size: Annotated[int, Option("Participants a step, over all processes together.", min=1)] = 1,
+    patience: Annotated[int | None, Option("Stop after so many validations without a better one.", min=1)] = None,
+    augmentation: Annotated[str, Option("none, light, strong or acquisition.")] = "light",
+    device: Device = "auto",
+    deterministic: Annotated[
+        bool, Option("On a GPU: the same bits each time, or faster.", flag="--deterministic/--fast")
+    ] = True,
+    memory_gib: Annotated[
+        float, Option("GiB of memory for images; others are read again.", min=0, flag="--memory")
+    ] = 4.0,
+    seed: Seed = 0,
+    filters: FilterFile = None,
+    resume: Resume = False,
+    progress: Progress | None = None,
 ) -> "Model | FoldModels":
-    """Train a source model; see `shiftkit.segmentation.training.recipes.Recipe` for the options."""
+    """Train a source model, or K of them.
+
+    Participants with split 'train' in participants.tsv are trained on, those
+    with 'val' choose the epoch, those with 'test' are never looked at. With
+    --folds the column is not used: each control is predicted by the model that
+    never saw it, into OUT/predictions.
+
+    See `shiftkit.segmentation.training.source.train`.
+    """
+    settings = settings_of(train, locals())
+    from .names import find_cohort
     from .segmentation.training.recipes import Recipe
     from .segmentation.training.source import train as fit
 
-    recipe = Recipe(**{name: value for name, value in options.items() if name != "epochs" or value is not None})
     work = Work(progress=progress)
-    return fit(find_cohort(cohort), out=Path(out), recipe=recipe, folds=folds, resume=resume, work=work)
+    recipe = {name: value for name, value in settings.items() if name != "folds" and value is not None}
+    return fit(
+        find_cohort(cohort, filters=filters, work=work),
+        out=Path(out),
+        recipe=Recipe(**{**recipe, "bundles": tuple(bundles)}),
+        folds=folds,
+        resume=resume,
+        work=work,
+    )
 
 
+@checked
 def finetune(
-    model: "str | Path", cohort: CohortLike, *, out: str | Path, **options: Any
-) -> "Predictions | LearningCurves":
-    """Adapt a model to patients in folds, or with ``shots=(2, 4)`` see how many it takes.
+    model: ModelName,
+    cohort: CohortName,
+    *,
+    out: Place,
+    strategy: Annotated[str, Option("What is trained: one of the strategies above.")] = "decoder",
+    folds: Annotated[int, Option("Folds over participants.", min=2)] = 4,
+    shots: Annotated[
+        Sequence[int], Option("Numbers of patients, such as 2,4,8: learning curves, beside scratch.")
+    ] = (),
+    draws: Annotated[int, Option("Random choices of patients for each number.", min=1)] = 3,
+    modality: Annotated[str | None, Option("A wider input that begins with the model's own, such as t1w+fa.")] = None,
+    bundles: Annotated[Sequence[str], Option("Bundles to add to the model's, such as CC or ORleft.")] = (),
+    epochs: Annotated[int | None, Option("Instead of the strategy's own number.", min=1)] = None,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    reference: Annotated[
+        "str | Path | Cohort | None", Input("Controls to predict too, to measure forgetting; not with --shots.")
+    ] = None,
+    filters: FilterFile = None,
+    resume: Resume = False,
+    announce: Say | None = None,
+    progress: Progress | None = None,
+) -> "Predictions | Outcome":
+    """Adapt a model to patients in K folds; each patient is predicted by the model that never saw it.
+
+    Strategies:
+
+    \b
+    none       Zero-shot: nothing is trained.
+    scratch    Patients only, from random weights.
+    full       Everything is trained.
+    decoder    The encoder is frozen, decoder and head are trained (the published study's choice).
+    encoder    The encoder is trained, decoder and head are frozen.
+    head       Only the last unit is trained.
+    norm       Only the affine parameters of normalization layers are trained.
+    adabn      Nothing is trained; batch normalization gets the patients' statistics.
+    gradual    Everything is trained in the end; blocks are unfrozen one by one from the output.
+    layerwise  Everything is trained, each block at 0.7 times the rate of the one nearer to the output.
+    l2sp       Everything is trained, with a pull towards the source weights.
+
+    With --shots every number of patients is tried in several random draws,
+    beside training from scratch on the same patients, and scored out of fold:
+    OUT/tables/shots.tsv, OUT/tables/learning_curves.tsv, OUT/figures/shots.svg.
 
     Parameters
     ----------
-    model, cohort : str, Path or Cohort
-        Path, name or cohort.
-    out : str or Path
-        Folder for the fold models and their out-of-fold predictions.
-    **options
-        Settings of `shiftkit.config.Finetune`, and what `shiftkit.pipeline.finetune_cohort` takes besides.
+    announce : callable, optional
+        Told what will be loaded, trained and frozen, before anything is trained.
 
     Returns
     -------
-    Predictions or LearningCurves
+    Predictions or Outcome
         Out-of-fold predictions; with ``shots`` the learning curves made from those of every run.
-    """
-    from .pipeline import finetune_cohort
+    """  # noqa: D301  # \b keeps the lines of the list apart
+    settings = settings_of(finetune, locals())
+    from .pipeline.finetune import finetune_cohort, learn
+    from .runs import Run
+    from .segmentation.transfer.finetuning import Transfer
 
-    made = finetune_cohort(model, cohort, out=Path(out), **options)
-    return made if isinstance(made, Predictions) else made.curves
+    transfer = Transfer(**{name: one for name, one in settings.items() if name not in ("shots", "draws", "jobs")})
+    shared: dict[str, Any] = {
+        "transfer": transfer,
+        "filters": filters,
+        "announce": None if announce is None else lambda plan: [announce(line) for line in plan.lines()],
+        "work": Work(jobs=jobs, progress=progress),
+    }
+    if shots:
+        run = Run(root=Path(out), verb="finetune", settings=settings, resume=resume)
+        return learn(run, model, cohort, shots=tuple(shots), draws=draws, **shared)
+    return finetune_cohort(model, cohort, out=Path(out), reference=reference, resume=resume, **shared)
 
 
+@checked
 def predict(
-    model: "str | Path | Model | Sequence[str | Path]",
-    cohort: CohortLike,
+    model: Annotated[
+        "str | Path | Model | Sequence[str | Path]",
+        Input(
+            "Checkpoint folder, registered name, or reference; give several to average them. A folder with "
+            "fold-1, fold-2, … segments each participant with the models that never saw them.",
+            many=True,
+        ),
+    ],
+    cohort: CohortName,
     *,
-    out: str | Path | None = None,
+    out: Annotated["str | Path | None", Input("Folder to write to; it must be new or empty.", required=True)] = None,
+    mirrored: Annotated[bool, Option("Average with the prediction for the mirror image; twice the time.")] = False,
+    window: Annotated[
+        Size | None,
+        Option(
+            "Go through each brain in windows of so many voxels, such as 48,48,48: less memory. By default the size "
+            "of the model's patches, or the whole brain.",
+            min=1,
+        ),
+    ] = None,
+    probabilities: Annotated[bool, Option("Write voxel-wise probabilities too.")] = True,
+    device: Device = "auto",
+    filters: FilterFile = None,
+    resume: Resume = False,
     progress: Progress | None = None,
-    **options: Any,
-) -> Predictions:
-    """Segment a cohort; without ``out`` the masks go into a temporary folder of this process.
+) -> "Predictions":
+    """Segment a cohort: masks and probabilities on each participant's own grid.
 
-    Parameters
-    ----------
-    model : str, Path, Model or sequence
-        Path, name or loaded model; several paths or names to average them. A folder of folds segments each
-        participant with the folds that never saw them; see `shiftkit.segmentation.prediction.cohort.predict`.
-    cohort : str, Path or Cohort
-        Path, name or cohort.
-    out : str or Path, optional
-        Folder for masks and probabilities, each on its participant's own grid.
-    **options
-        Passed to `shiftkit.segmentation.prediction.cohort.predict`.
+    Without ``out`` they go into a temporary folder of this process. See `shiftkit.segmentation.prediction.cohort`.
     """
+    from .names import find_cohort, find_model
     from .segmentation.network.checkpoints import Model
     from .segmentation.prediction.cohort import predict as segment
     from .segmentation.prediction.routing import open_models
 
-    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-"))
-    if isinstance(model, Model):
-        models = model
-    else:
-        named = [model] if isinstance(model, str | Path) else model
-        models = open_models([find_model(one) for one in named])
-    return segment(models, find_cohort(cohort), out=folder, work=Work(progress=progress), **options)
-
-
-def score(predictions: Predictions | str | Path, cohort: CohortLike, **options: Any) -> "ScoreTable":
-    """Score predicted masks against reference masks; see `shiftkit.analyses.scoring.study.score`."""
-    from .analyses.scoring.study import score as compare
-
-    source = Path(predictions) if isinstance(predictions, str | Path) else predictions
-    return compare(source, find_cohort(cohort), **options)
-
-
-def features(
-    model: "str | Path", cohort: CohortLike, *, out: str | Path, reference: CohortLike | None = None, **options: Any
-) -> "FeatureStudy":
-    """Measure the shift in feature space; see `shiftkit.pipeline.features.features_cohort`.
-
-    Parameters
-    ----------
-    model, cohort, reference : str, Path or Cohort
-        Path, name or cohort.
-    out : str or Path
-        Folder for embeddings, tables and the report.
-    **options
-        Settings of `shiftkit.config.Features`, and ``finetuned``, ``scores``, ``resume`` and ``progress``.
-    """
-    from .config import Features
-    from .pipeline.features import features_cohort
-
-    settings = {name: options.pop(name) for name in list(options) if name in Features.__dataclass_fields__}
-    outcome = features_cohort(
-        out=Path(out), options=Features(**settings), model=model, cohort=cohort, reference=reference, **options
+    work = Work(progress=progress)
+    named = [model] if isinstance(model, str | Path | Model) else model
+    return segment(
+        model if isinstance(model, Model) else open_models([find_model(one) for one in named]),  # pyright: ignore
+        find_cohort(cohort, filters=filters, work=work),
+        out=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-")),
+        probabilities=probabilities,
+        mirrored=mirrored,
+        window=window,
+        device=device,
+        resume=resume,
+        work=work,
     )
-    return outcome.study
 
 
-def deform(
-    cohort: CohortLike,
+@checked
+def score(
+    predictions: Annotated["Predictions | str | Path", Input("Folder of predicted masks.")],
+    cohort: CohortName,
     *,
-    reference: CohortLike | None = None,
-    baseline: CohortLike | None = None,
-    **options: Any,
-) -> "DeformationResult":
-    """Measure how far bundles are from healthy ones; without ``reference`` the controls are the cohort's own.
+    out: Annotated["str | Path | None", Input("The table to write, such as scores.tsv.", required=True)] = None,
+    metrics: Annotated[Sequence[str], Option("Metrics; all by default.", flag="--metric")] = (),
+    resample: Annotated[bool, Option("Bring predictions onto the cohort's grid.")] = False,
+    tolerance_mm: Annotated[float, Option("Tolerance of NSD in mm.", min=0, flag="--tolerance")] = 3.0,
+    penalty_mm: Annotated[float, Option("HD95 and ASSD of a missed bundle in mm.", min=0, flag="--penalty")] = 100.0,
+    threshold: Annotated[float | None, Option("Threshold on probabilities.", min=0, max=1)] = None,
+    error_maps: Annotated["str | Path | None", Input("Folder for maps of hits and misses.")] = None,
+    sections: Annotated["str | Path | None", Input("Also a table of sections along bundles.")] = None,
+    n_sections: Annotated[int, Option("Sections of each bundle.", min=2)] = 10,
+    filters: FilterFile = None,
+    exclude: Annotated["str | Path | None", Input("Ratings from a report: cases rated bad are left out.")] = None,
+    jobs: Jobs = 0,
+    announce: Say | None = None,
+    progress: Progress | None = None,
+) -> "ScoreTable":
+    """Score predicted masks against a cohort's reference masks, also masks that another tool made.
+
+    See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides.
+    """
+    from .analyses.scoring.metrics import DEFAULT_METRICS
+    from .analyses.scoring.study import score as compare_masks
+    from .names import find_cohort
+
+    work = Work(jobs=jobs, progress=progress)
+    source = Path(predictions) if isinstance(predictions, str) else predictions
+    found = find_cohort(cohort, filters=filters, work=work)
+    scores = compare_masks(
+        source,
+        found,
+        metrics=tuple(metrics) or DEFAULT_METRICS,
+        tolerance_mm=tolerance_mm,
+        penalty_mm=penalty_mm,
+        threshold=threshold,
+        resample=resample,
+        error_maps=None if error_maps is None else Path(error_maps),
+        work=work,
+    )
+    say = announce or str
+    if exclude is not None:
+        from .analyses.scoring.table import without_bad
+
+        scores, n_bad = without_bad(scores, Path(exclude))
+        say(f"Left out as rated bad in {Path(exclude).name}: {n_bad} case{'s' * (n_bad != 1)}.")
+    if out is not None:
+        scores.save(Path(out))
+    if sections is not None:
+        from .analyses.scoring.sections import score_sections
+        from .catalogue import SECTIONS
+        from .tables import write_table
+
+        table = score_sections(source, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
+        write_table(table, SECTIONS, Path(sections))
+        say(f"Sections: {sections}")
+    return scores
+
+
+@checked
+def check(
+    cohort: Annotated["str | Path | Cohort", Input("Path or name of a cohort.", metavar="COHORT")],
+    *,
+    allow: Annotated[Sequence[str], Option("Checks whose errors do not count.")] = (),
+    filters: FilterFile = None,
+    jobs: Jobs = 0,
+    progress: Progress | None = None,
+) -> "CheckReport":
+    """Look for what would pass for domain shift: flips, swaps, grids, peaks, masks; exit 3 on errors.
+
+    See `shiftkit.checks.check`.
+    """
+    from .checks import check as examine
+    from .names import find_cohort
+
+    work = Work(jobs=jobs, progress=progress)
+    return examine(find_cohort(cohort, filters=filters, work=work), allow=tuple(allow), work=work)
+
+
+@overload
+def deform(cohort: "str | Path | Cohort", *, out: None = None, **options: Any) -> "DeformationResult": ...
+@overload
+def deform(cohort: "str | Path | Cohort", *, out: str | Path, **options: Any) -> "Outcome": ...
+@checked
+def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say what depends on `out`, not all options again
+    cohort: CohortName,
+    *,
+    out: Annotated["str | Path | None", Input("Folder to write to; it must be new or empty.", required=True)] = None,
+    reference: Controls = None,
+    baseline: Annotated[
+        "str | Path | Cohort | None", Input("Cohort of the same participants earlier, or without the tumor.")
+    ] = None,
+    bundles: Bundles = (),
+    hemispheres: Hemispheres = (),
+    spacing_mm: Annotated[float, Option("Working lattice in mm.", min=1, max=4, flag="--spacing")] = 2.0,
+    image: Annotated[bool, Option("Also register T1w images, without the tumor.")] = False,
+    n_bootstrap: Draws = 2000,
+    level: Level = 0.95,
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    resume: Resume = False,
+    progress: Progress | None = None,
+) -> "DeformationResult | Outcome":
+    """Measure V-Norm: what it takes to bring each bundle onto the healthy one, against the healthy range.
+
+    Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``. See
+    `shiftkit.analyses.deformation.study.deform`; with ``out`` a run is written, and how it ended is returned.
+    """
+    settings = settings_of(deform, locals())
+    from .analyses.deformation.study import deform as measure
+    from .analyses.statistics.inference import Inference
+    from .names import find_cohort
+    from .pipeline.deform import deform_cohort
+    from .pipeline.inputs import find_controls
+    from .runs import Run
+
+    work = Work(jobs=jobs, progress=progress)
+    found = find_cohort(cohort, work=work)
+    controls = find_controls(found, reference, work=work)
+    measured: dict[str, Any] = {
+        "baseline": None if baseline is None else find_cohort(baseline, work=work),
+        "bundles": tuple(bundles),
+        "hemispheres": tuple(hemispheres),
+        "spacing_mm": spacing_mm,
+        "inference": Inference(n_bootstrap=n_bootstrap, level=level, seed=seed),
+        "work": work,
+    }
+    if out is not None:
+        run = Run(root=Path(out), verb="deform", settings=settings, resume=resume)
+        return deform_cohort(run, found, controls, image=image, **measured)
+    if image:
+        raise ConfigError("`image` needs `out`, a folder for what is registered.")
+    return measure(found, controls, **measured)
+
+
+@checked
+def features(
+    model: ModelName,
+    cohort: CohortName,
+    *,
+    out: Place,
+    reference: Controls = None,
+    finetuned: Annotated["Sequence[str | Path]", Input("Folder made by finetune.", many=True)] = (),
+    scores: Annotated["str | Path | None", Input("Score table of the model, if there is one.")] = None,
+    layers: Annotated[Sequence[str], Option("Depths, such as encoder-4; all by default.")] = (),
+    n_permutations: Permutations = 1000,
+    level: Level = 0.95,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    resume: Resume = False,
+    progress: Progress | None = None,
+) -> "Outcome":
+    """Where in the network controls and patients part, which part is the tumor's, and what differs in the images.
+
+    See `shiftkit.pipeline.features`; ``outcome.result`` is a `shiftkit.pipeline.features.FeatureStudy`.
+    """
+    settings = settings_of(features, locals())
+    from .analyses.statistics.inference import Inference
+    from .pipeline.features import features_cohort
+    from .pipeline.inputs import gather
+    from .runs import Run
+
+    work = Work(jobs=jobs, progress=progress)
+    return features_cohort(
+        Run(root=Path(out), verb="features", settings=settings, resume=resume),
+        gather(model, cohort, reference, work=work),
+        layers=tuple(layers),
+        device=device,
+        finetuned=tuple(Path(one) for one in finetuned),
+        scores=None if scores is None else Path(scores),
+        inference=Inference(n_permutations=n_permutations, level=level, seed=seed),
+        work=work,
+    )
+
+
+@overload
+def decompose(
+    scores: "ScoreTable | pd.DataFrame | str | Path", *, out: None = None, **options: Any
+) -> "Decomposition": ...
+@overload
+def decompose(scores: str | Path | None = None, *, out: str | Path, **options: Any) -> "Outcome": ...
+@checked
+def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform`
+    scores: Annotated["ScoreTable | pd.DataFrame | str | Path | None", Input("Score table instead of images.")] = None,
+    *,
+    out: Annotated["str | Path | None", Input("Folder to write to; it must be new or empty.", required=True)] = None,
+    model: Annotated["str | Path | None", Input("Checkpoint folder or name; with --scores, the source's.")] = None,
+    cohort: Annotated["str | Path | Cohort | None", Input("The patients: path or name.")] = None,
+    reference: Annotated[
+        "str | Path | Cohort | ScoreTable | pd.DataFrame | None", Input("Cohort that holds the controls.")
+    ] = None,
+    target_controls: Annotated[
+        "str | Path | Cohort | None", Input("Cohort of healthy people scanned like the patients.")
+    ] = None,
+    finetuned: Annotated[
+        "Sequence[str | Path] | Mapping[str, ScoreTable | pd.DataFrame]", Input("Folder made by finetune.", many=True)
+    ] = (),
+    metric: Annotated[str, Option("Primary metric.")] = "dice",
+    bundles: Annotated[Sequence[str], Option("Keep only these.")] = (),
+    hemispheres: Hemispheres = (),
+    covariates: Annotated[Sequence[str], Option("Columns to adjust for, within cohort.")] = (),
+    n_bootstrap: Draws = 2000,
+    n_permutations: Permutations = 2000,
+    level: Level = 0.95,
+    equivalence_margin: Annotated[
+        float, Option("A systematic part smaller than this, in units of the metric, counts as none.", min=0)
+    ] = 0.02,
+    sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
+    include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
+    allow: Annotated[Sequence[str], Option("Data check whose errors do not stop.")] = (),
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    filters: FilterFile = None,
+    resume: Resume = False,
+    dry_run: Annotated[bool, Input("Say what would be done, and stop.")] = False,
+    replay: str | Path | None = None,
+    progress: Progress | None = None,
+) -> "Decomposition | Outcome":
+    """The main job: every stage that is missing, then the decomposition and the report.
+
+    From Python it also takes score tables alone, and returns the decomposition without writing anything.
 
     Parameters
     ----------
-    cohort, reference : str, Path or Cohort
-        Participants, and where the controls are; those of the cohort named ``healthy`` where there are none.
-    baseline : str, Path or Cohort, optional
-        The same participants at another time, or without the tumor.
-    **options
-        Passed to `shiftkit.analyses.deformation.study.deform`.
+    scores : ScoreTable, DataFrame or path, optional
+        Scores of patients, and of controls unless ``reference`` holds them; instead of ``model`` and ``cohort``.
+    out : path, optional
+        Folder of the run; needed for everything that starts from images.
+    reference : str, Path, Cohort, ScoreTable or DataFrame, optional
+        Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
+    finetuned : sequence of path, or mapping of str to ScoreTable or DataFrame
+        Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
+    replay : path, optional
+        ``run.json`` of an earlier run; other inputs than it had are refused.
+
+    Returns
+    -------
+    Decomposition or Outcome
+        The second with ``out``; its ``result`` is the first. See `shiftkit.analyses.decomposition.study.decompose`.
     """
-    from .analyses.deformation.study import deform as measure
-    from .pipeline.inputs import find_controls
+    settings = settings_of(decompose, locals())
+    from .analyses.statistics.inference import Inference
+    from .pipeline.decompose import decompose_cohort, decompose_table, split
+    from .pipeline.inputs import Design, gather
+    from .pipeline.studies import require_known
+    from .runs import Run
 
-    found = find_cohort(cohort)
-    earlier = None if baseline is None else find_cohort(baseline)
-    return measure(found, find_controls(found, reference), baseline=earlier, **options)
+    design = Design(
+        inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
+        **{name: value for name, value in settings.items() if name in Design.__dataclass_fields__},
+    )
+    if out is None:
+        if scores is None or model is not None or cohort is not None or include:
+            raise ConfigError("Without `out` only `scores` are decomposed; to work on images give `out`, a folder.")
+        table = load_scores(scores) if isinstance(scores, str | Path) else scores
+        return split(table, finetuned if isinstance(finetuned, Mapping) else {}, design, reference)
+    run = Run(root=Path(out), verb="decompose", settings=settings, resume=resume)
+    shared: dict[str, Any] = {
+        "dry_run": dry_run,
+        "replay": None if replay is None else Path(replay),
+        "work": Work(jobs=jobs, progress=progress),
+    }
+    if scores is not None:
+        if not isinstance(scores, str | Path):
+            raise ConfigError("With `out`, `scores` is the path of a table, whose digest the run keeps.")
+        return decompose_table(run, Path(scores), design, source=None if model is None else str(model), **shared)
+    require_known(design.include)
+    if model is None or cohort is None:
+        raise ConfigError("A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other.")
+    inputs = gather(model, cohort, reference, target_controls, filters=filters, work=shared["work"])  # pyright: ignore
+    return decompose_cohort(run, inputs, design, finetuned=[Path(one) for one in finetuned], **shared)
 
 
-def decompose(
-    scores: "ScoreTable | pd.DataFrame", *, reference: "ScoreTable | pd.DataFrame | None" = None, **options: Any
-) -> "Decomposition":
-    """Split the drop in performance into its parts; see `shiftkit.analyses.decomposition.study.decompose`."""
-    from .analyses.decomposition.study import decompose as split
+@checked
+def report(
+    result: Annotated["Result | str | Path", Input("Folder that decompose or demo wrote.", metavar="RUN")],
+    *,
+    cohort: Annotated["str | Path | Cohort | None", Input("The patients, if they were moved.")] = None,
+    linked: Annotated[
+        bool | None,
+        Input("Volumes beside the pages or in them; by size if not given.", flag="--linked/--embedded"),
+    ] = None,
+    jobs: Jobs = 0,
+    title: str = "Domain shift of bundle segmentation",
+    findings: "Sequence[Finding]" = (),
+    cohorts: "Sequence[CohortSummary]" = (),
+    notes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> "Report":
+    """Write a run's report again from its data, drawings and images; nothing is estimated again.
 
-    return split(scores, reference=reference, **options)
+    Or turn a result, such as a decomposition, and further findings into a report, which ``.save(path)`` writes.
+    """
+    if isinstance(result, str | Path):
+        from .pipeline.story import report_again
 
-
-def validate(replicates: int = 200, **options: Any) -> "Validation":
-    """Run the recovery study of the estimators; see `shiftkit.analyses.validation.study.validate`."""
-    from .analyses.validation.study import validate as examine
-
-    return examine(replicates, **options)
-
-
-def report(result: "Decomposition", *, findings: Sequence[Finding] = (), **options: Any) -> "Report":
-    """Turn a decomposition and further findings into a report; ``.save(path)`` writes it."""
+        return report_again(Path(result), cohort=cohort, linked=linked, work=Work(jobs=jobs, progress=progress))
+    from .pipeline.legacy import answer
     from .reports import report as build
 
-    details: Mapping[str, Any] = {"title": "Domain shift of bundle segmentation", **options}
-    return build((*result.findings(), *findings), verdict=result.verdict, **details)
+    result = answer(result)
+    shown = (*result.findings, *findings)
+    return build(shown, title=title, verdict=result.claim, cohorts=cohorts, notes=notes)
 
 
-def compare(first: str | Path, second: str | Path, **options: Any) -> "Comparison":
-    """Say what differs between two runs on disk; see `shiftkit.analyses.comparison.compare`."""
+@checked
+def compare(
+    first: RunFolder,
+    second: Annotated["str | Path", Input("Folder of another.", metavar="RUN")],
+    *,
+    out: Annotated["str | Path | None", Input("HTML page to write, such as comparison.html.")] = None,
+    n_bootstrap: Draws = 2000,
+    level: Level = 0.95,
+    seed: Seed = 0,
+) -> "Comparison":
+    """Say what differs between two runs: settings, input, components, and the same patients' scores.
+
+    See `shiftkit.analyses.comparison.compare`.
+    """
     from .analyses.comparison import compare as set_side_by_side
+    from .analyses.statistics.inference import Inference
 
-    return set_side_by_side(Path(first), Path(second), **options)
+    inference = Inference(n_bootstrap=n_bootstrap, level=level, seed=seed)
+    found = set_side_by_side(Path(first), Path(second), inference=inference)
+    if out is not None:
+        from .files import write_text
+        from .reports import report as build
+
+        write_text(Path(out), build(found.findings, title=found.title, verdict=found.claim).html)
+    return found
+
+
+@checked
+def cite(
+    run: Annotated["str | Path | None", Input("Folder of a run; without it, shiftkit.", metavar="[RUN]")] = None,
+    *,
+    bib: Annotated[bool, Input("Only the BibTeX entries.")] = False,
+) -> str:
+    """Print a methods paragraph with a run's own numbers, and BibTeX entries."""
+    from .reports import citation_bibtex, citation_markdown, restore
+    from .reports import report as build
+
+    page = build([], title="shiftkit", verdict="") if run is None else restore(Path(run))
+    entries = citation_bibtex(page)
+    return entries if bib else f"{citation_markdown(page)}\n{entries}"
+
+
+@checked
+def validate(
+    replicates: Annotated[int, Option("Simulated cohorts a cell.", min=10)] = 200,
+    *,
+    cell: Annotated[str | None, Option("Only cells whose name holds this, such as 'recovery'.")] = None,
+    out: Annotated["str | Path | None", Input("Folder for tables/validation.tsv.")] = None,
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    progress: Progress | None = None,
+) -> "Validation":
+    """Simulate cohorts with known effects and tell how well the decomposition finds them.
+
+    See `shiftkit.analyses.validation.study.validate`.
+    """
+    from .analyses.validation.cells import standard_cells
+    from .analyses.validation.study import validate as examine
+
+    cells = [one for one in standard_cells() if cell is None or cell in one.name]
+    if not cells:
+        names = ", ".join(sorted({one.name for one in standard_cells()}))
+        raise ConfigError(f"`cell` must be part of a cell's name ({names}); got {cell!r}.")
+    found = examine(replicates, seed=seed, cells=cells, work=Work(jobs=jobs, progress=progress))
+    if out is not None:
+        from .catalogue import VALIDATION
+        from .tables import write_table
+
+        write_table(found.to_frame(), VALIDATION, Path(out) / "tables" / "validation.tsv")
+    return found
+
+
+@checked
+def model_card(checkpoint: Checkpoint) -> str:
+    """Print the model card."""
+    from .names import find_model
+    from .segmentation.network.checkpoints import load_model as load
+
+    path = find_model(checkpoint)
+    card = path / "docs" / "README.md"
+    return "\n".join([str(load(path)), *([card.read_text(encoding="utf-8")] if card.is_file() else [])])
+
+
+@checked
+def verify_model(checkpoint: Checkpoint) -> "Verdict":
+    """Check digests, shapes and output; exit 3 if something is wrong."""
+    from .names import find_model
+    from .segmentation.network.exporting import verify_model as verify
+
+    return verify(find_model(checkpoint))
+
+
+@checked
+def export_model(
+    checkpoint: Checkpoint,
+    *,
+    out: Annotated["str | Path", Input("The file to write.")],
+    onnx: Annotated[bool, Input("ONNX instead of TorchScript.")] = False,
+    torchscript: Annotated[bool, Input("TorchScript, the default.")] = False,
+) -> Path:
+    """Write the network for other programs."""
+    from .segmentation.network.exporting import export_model as export
+
+    if onnx and torchscript:
+        raise ConfigError("Give `onnx` or `torchscript`, not both.")
+    return export(load_model(checkpoint), Path(out), "onnx" if onnx else "torchscript")
+
+
+VERBS: Mapping[str, Callable[..., Any]] = {
+    **{
+        one.__name__: one
+        for one in (
+            demo,
+            decompose,
+            phantom,
+            prepare,
+            train,
+            finetune,
+            predict,
+            score,
+            check,
+            deform,
+            features,
+            report,
+            compare,
+            cite,
+            validate,
+        )
+    },
+    "import": import_cohort,
+    "model info": model_card,
+    "model verify": verify_model,
+    "model export": export_model,
+}
+"""The verbs of the command line."""

@@ -1,147 +1,66 @@
-"""What others call the bundles, and what shiftkit calls them: one table."""
+"""What others call the bundles, and what shiftkit calls them: one table, and the one way to read a name."""
 
 import re
 
-from .types import Bundle
+from .types import Bundle, Hemisphere
 
-BUNDLE_NAMES: dict[str, str] = {
-    # name in a data set, hemisphere taken off, case ignored: name here
-    "AF": "AF",
-    "ARCUATE": "AF",
-    "FAT": "FAT",
-    "IFO": "IFOF",
-    "IOFF": "IFOF",
-    "IFOF": "IFOF",
-    "ILF": "ILF",
-    "CST": "PYT",
-    "PT": "PYT",
-    "PYT": "PYT",
-    "OR": "OR",
-    "OPTICRADIATION": "OR",
-    "UF": "UF",
-    "CG": "CG",
-    "CINGULUM": "CG",
-    "CGH": "CGH",
-    "MDLF": "MLF",
-    "MLF": "MLF",
+_ALIASES = {
+    # name here: other names, without hemisphere and punctuation
+    "AF": "ARCUATE ARCUATEFASCICULUS",
+    "FAT": "FRONTALASLANT FRONTALASLANTTRACT",
+    "IFOF": "IFO IOFF INFERIORFRONTOOCCIPITALFASCICULUS",
+    "ILF": "INFERIORLONGITUDINALFASCICULUS",
+    "PYT": "PT CST PYRAMIDALTRACT CORTICOSPINALTRACT",
+    "OR": "OPTICRADIATION",
+    "UF": "UNCINATE UNCINATEFASCICULUS",
+    "CG": "CINGULUM",
+    "CGH": "",
+    "MLF": "MDLF MIDDLELONGITUDINALFASCICULUS",
 }
+
+BUNDLE_NAMES: dict[str, str] = {name: own for own, others in _ALIASES.items() for name in (own, *others.split())}
 """Names that differ between data sets, and those they share. Any other name is kept, without punctuation."""
 
-TRACTSEG_ORDER: tuple[str, ...] = (
-    "AF_left",
-    "AF_right",
-    "ATR_left",
-    "ATR_right",
-    "CA",
-    "CC_1",
-    "CC_2",
-    "CC_3",
-    "CC_4",
-    "CC_5",
-    "CC_6",
-    "CC_7",
-    "CG_left",
-    "CG_right",
-    "CST_left",
-    "CST_right",
-    "MLF_left",
-    "MLF_right",
-    "FPT_left",
-    "FPT_right",
-    "FX_left",
-    "FX_right",
-    "ICP_left",
-    "ICP_right",
-    "IFO_left",
-    "IFO_right",
-    "ILF_left",
-    "ILF_right",
-    "MCP",
-    "OR_left",
-    "OR_right",
-    "POPT_left",
-    "POPT_right",
-    "SCP_left",
-    "SCP_right",
-    "SLF_I_left",
-    "SLF_I_right",
-    "SLF_II_left",
-    "SLF_II_right",
-    "SLF_III_left",
-    "SLF_III_right",
-    "STR_left",
-    "STR_right",
-    "UF_left",
-    "UF_right",
-    "CC",
-    "T_PREF_left",
-    "T_PREF_right",
-    "T_PREM_left",
-    "T_PREM_right",
-    "T_PREC_left",
-    "T_PREC_right",
-    "T_POSTC_left",
-    "T_POSTC_right",
-    "T_PAR_left",
-    "T_PAR_right",
-    "T_OCC_left",
-    "T_OCC_right",
-    "ST_FO_left",
-    "ST_FO_right",
-    "ST_PREF_left",
-    "ST_PREF_right",
-    "ST_PREM_left",
-    "ST_PREM_right",
-    "ST_PREC_left",
-    "ST_PREC_right",
-    "ST_POSTC_left",
-    "ST_POSTC_right",
-    "ST_PAR_left",
-    "ST_PAR_right",
-    "ST_OCC_left",
-    "ST_OCC_right",
+_TRACTSEG = """AF± ATR± CA CC_1 CC_2 CC_3 CC_4 CC_5 CC_6 CC_7 CG± CST± MLF± FPT± FX± ICP± IFO± ILF± MCP OR± POPT± SCP±
+SLF_I± SLF_II± SLF_III± STR± UF± CC T_PREF± T_PREM± T_PREC± T_POSTC± T_PAR± T_OCC±
+ST_FO± ST_PREF± ST_PREM± ST_PREC± ST_POSTC± ST_PAR± ST_OCC±"""
+
+TRACTSEG_ORDER: tuple[str, ...] = tuple(
+    f"{name.removesuffix('±')}{side}"
+    for name in _TRACTSEG.split()
+    for side in (("_left", "_right") if name.endswith("±") else ("",))
 )
 """Order of the channels in TractSeg's one-file output (doi 10.1016/j.neuroimage.2018.07.070)."""
 
-_SIDES = {"left": "left", "l": "left", "lh": "left", "right": "right", "r": "right", "rh": "right"}
+_SIDES: dict[str, Hemisphere] = {
+    "left": "left", "l": "left", "lh": "left", "right": "right", "r": "right", "rh": "right",
+}  # fmt: skip
+_SIDE = "left|right|lh|rh|l|r"
+# A dot is read only between name and side: a name with other dots is a hidden file or of another tool.
+_BEFORE = re.compile(rf"(?i:({_SIDE})[_\-. ]+|(left|right))(?=[A-Z0-9])")
+_AFTER = re.compile(rf"(?i:[_\-. ]+({_SIDE})|(left|right))$")
 
 
-def bundle_from_name(name: str) -> Bundle | None:
-    """The bundle that a data set's own name stands for; None if the name holds no letters.
+def bundle_named(name: str) -> Bundle | None:
+    """The bundle that a tool's or data set's own name stands for; None for what is no name.
 
-    Examples
-    --------
-    >>> [bundle_from_name(name).label for name in ("CST_left", "IFO_R", "SLF_III_right", "CC_1", "left_AF")]
-    ['PYTleft', 'IFOFright', 'SLFIIIright', 'CC1', 'AFleft']
-    """
-    words = [word for word in re.split(r"[^A-Za-z0-9]+", name) if word]
-    hemisphere = "none"
-    for place in (-1, 0):
-        if len(words) > 1 and words[place].lower() in _SIDES:
-            hemisphere = _SIDES[words.pop(place).lower()]
-            break
-    joined = "".join(words)
-    if not re.search("[A-Za-z]", joined):
-        return None
-    known = BUNDLE_NAMES.get(joined.upper(), joined)
-    return Bundle(name=known, hemisphere=hemisphere)  # type: ignore[arg-type]
-
-
-_SYNONYMS = {"CST": "PYT", "IFO": "IFOF"}
-"""TractSeg's names of bundles that are called otherwise here."""
-
-
-def parse_bundle(name: str) -> Bundle | None:
-    """Read a bundle's name as tools write it; None for what is not one.
+    The side may stand before or after the name, as a word or a letter, or be glued to it as ``left`` or ``right``;
+    underscores, hyphens and blanks are dropped, and names of ``BUNDLE_NAMES`` are replaced, whatever their case.
 
     Examples
     --------
-    >>> [str(parse_bundle(name)) for name in ("AF_left", "CST-right", "IFOFleft", "CC")]
-    ['AFleft', 'PYTright', 'IFOFleft', 'CC']
+    >>> names = ("CST_left", "lh.IFO", "AF_R", "left_AF", "IFOFleft", "SLF_III_right", "CC_1")
+    >>> [str(bundle_named(name)) for name in names]
+    ['PYTleft', 'IFOFleft', 'AFright', 'AFleft', 'IFOFleft', 'SLFIIIright', 'CC1']
     """
-    label = re.sub(r"[_\- ]", "", name)
-    label = re.sub(r"(?i)(left|right)$", lambda side: side[0].lower(), label)
-    if not re.fullmatch(r"[A-Za-z0-9]+", label) or label in ("left", "right"):
+    hemisphere: Hemisphere = "none"
+    if side := _AFTER.search(name):
+        name = name[: side.start()]
+    elif side := _BEFORE.match(name):
+        name = name[side.end() :]
+    if side:
+        hemisphere = _SIDES[(side[1] or side[2]).lower()]
+    joined = re.sub(r"[_\- ]", "", name)
+    if not re.fullmatch(r"[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*", joined) or joined.lower() in _SIDES:
         return None
-    bundle = Bundle.parse(label)
-    return Bundle(name=_SYNONYMS.get(bundle.name, bundle.name), hemisphere=bundle.hemisphere)
+    return Bundle(name=BUNDLE_NAMES.get(joined.upper(), joined), hemisphere=hemisphere)

@@ -1,330 +1,324 @@
-"""The tables that shiftkit publishes, one definition a table."""
+"""The tables that shiftkit publishes, one definition a table, one line a column; what several share stands once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 from .status import Status
 from .tables import Column, Table
 
-
-def _text(description: str, required: bool = True) -> Column:
-    return Column(description, required=required)
-
-
-def _number(description: str, unit: str = "1", required: bool = True) -> Column:
-    return Column(description, kind="number", unit=unit, required=required)
+TABLES: dict[str, Table] = {}
+"""Every table by its name."""
 
 
-_PARTICIPANT = {"participant_id": _text("Participant, with the prefix sub-.")}
-_MODEL = {"model": _text("Name of the model."), "modality": _text("Input of the model.")}
-_BUNDLE = {
-    "bundle": _text("Bundle name; 'all' on pooled rows."),
-    "hemisphere": _text("left, right or none; 'all' on pooled rows."),
-}
-_STATUS = {"status": _text("Why a value is or is not given: one of " + ", ".join(Status) + ".")}
-_INTERVAL = {"low": _number("Lower end of the interval."), "high": _number("Upper end of the interval.")}
-_TESTED = {
+Columns = Mapping[str, str | Column]
+"""Columns by their names; a bare description is that of a column of text."""
+
+
+def _number(description: str, unit: str = "1") -> Column:
+    return Column(description, kind="number", unit=unit)
+
+
+_SHARED: Columns = {
+    "participant_id": "Participant, with the prefix sub-.",
+    "cohort": "Cohort the participant belongs to.",
+    "group": "control, glioma or target_control.",
+    "side": "ipsi, contra or bilateral, relative to the tumor; n/a for controls.",
+    "model": "Name of the model.",
+    "modality": "Input of the model.",
+    "layer": "Layer of the network.",
+    "bundle": "Bundle name; 'all' on pooled rows.",
+    "hemisphere": "left, right or none; 'all' on pooled rows.",
+    "metric": "Name of the metric.",
+    "strategy": "Transfer strategy; 'none' is the source model as it is.",
+    "low": _number("Lower end of the interval."),
+    "high": _number("Upper end of the interval."),
     "p_value": _number("Permutation p-value, (b+1)/(B+1)."),
     "p_adjusted": _number("p-value adjusted over bundles."),
+    "n_patients": _number("Patients behind the estimate."),
+    "status": "Why a value is or is not given: one of " + ", ".join(Status) + ".",
+    "percentile": _number("Percentile in the healthy range."),
+    "z": _number("z-score in the healthy range."),
+    "range_status": "Why percentile and z are given or not: constant where controls do not vary.",
+    "n_controls": _number("Controls behind percentile and z."),
+    "unit": "Unit of the value.",
 }
+"""Columns that mean the same in several tables."""
 
-SCORES = Table(
+
+def _shared(names: str) -> Columns:
+    return {name: _SHARED[name] for name in names.split()}
+
+
+def _optional(columns: Columns) -> Columns:
+    return {name: replace(_column(column), required=False) for name, column in columns.items()}
+
+
+def _percentiles(prefix: str, of: str) -> Columns:
+    return {
+        f"{prefix}_p{q:02}_mm": _number(f"{q}th percentile of that {of} over the bundle's voxels.", "mm")
+        for q in (5, 25, 50, 75, 95)
+    }
+
+
+def _column(column: str | Column) -> Column:
+    return Column(column) if isinstance(column, str) else column
+
+
+def _table(name: str, description: str, columns: Columns) -> Table:
+    TABLES[name] = Table(name, description, {key: _column(column) for key, column in columns.items()})
+    return TABLES[name]
+
+
+SCORES = _table(
     "scores",
     "One row a participant, bundle, hemisphere and metric.",
     {
-        **_PARTICIPANT,
-        "cohort": _text("Cohort the participant belongs to."),
-        "group": _text("control, glioma or target_control."),
-        **_MODEL,
-        **_BUNDLE,
-        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
-        "metric": _text("Name of the metric."),
+        **_shared("participant_id cohort group model modality bundle hemisphere side metric"),
         "value": _number("Value of the metric; n/a where status says why."),
-        "unit": _text("Unit of the value."),
-        **_STATUS,
+        **_shared("unit status"),
         "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to reference bundle mask.", "mm"),
-        "session": _text("Session, n/a where there is one only.", False),
-        "tolerance_mm": _number("Tolerance of nsd; n/a for other metrics.", "mm", False),
-        "penalty_mm": _number("What a distance is for a missed bundle; n/a for other metrics.", "mm", False),
-        "tumor_distance_mean_mm": _number("Mean distance to the tumor over the bundle's voxels.", "mm", False),
-        **{
-            f"tumor_distance_p{q:02}_mm": _number(
-                f"{q}th percentile of that distance over the bundle's voxels.", "mm", False
-            )
-            for q in (5, 25, 50, 75, 95)
-        },
-        "tumor_core_distance_mm": _number("Edge-to-edge distance from the tumor core.", "mm", False),
-        "tumor_overlap_ml": _number("Part of the reference bundle inside the tumor mask.", "ml", False),
-        "tumor_volume_ml": _number("Volume of the tumor mask.", "ml", False),
-        "tumor_side": _text("left, right or bilateral.", False),
-        "age": _number("Age.", "years", False),
-        "sex": _text("Sex.", False),
-        "site": _text("Site.", False),
-        "scanner": _text("Scanner.", False),
-        "seen": _text("yes if the model was trained or tuned on this participant, else no.", False),
+        **_optional(
+            {
+                "session": "Session, n/a where there is one only.",
+                "tolerance_mm": _number("Tolerance of nsd; n/a for other metrics.", "mm"),
+                "penalty_mm": _number("What a distance is for a missed bundle; n/a for other metrics.", "mm"),
+                "tumor_distance_mean_mm": _number("Mean distance to the tumor over the bundle's voxels.", "mm"),
+                **_percentiles("tumor_distance", "distance"),
+                "tumor_core_distance_mm": _number("Edge-to-edge distance from the tumor core.", "mm"),
+                "tumor_overlap_ml": _number("Part of the reference bundle inside the tumor mask.", "ml"),
+                "tumor_volume_ml": _number("Volume of the tumor mask.", "ml"),
+                "tumor_side": "left, right or bilateral.",
+                "age": _number("Age.", "years"),
+                "sex": "Sex.",
+                "site": "Site.",
+                "scanner": "Scanner.",
+                "seen": "yes if the model was trained or tuned on this participant, else no.",
+            }
+        ),
     },
 )
-DECOMPOSITION = Table(
+DECOMPOSITION = _table(
     "decomposition",
     "The drop in performance of patients and its parts; positive means worse in patients.",
     {
-        **_MODEL,
-        **_BUNDLE,
-        "metric": _text("Name of the metric."),
-        "method": _text("regression, hemispheric or shell."),
-        "component": _text("total, systematic, tumor, interaction, residual or raw."),
+        **_shared("model modality bundle hemisphere metric"),
+        "method": "regression, hemispheric or shell.",
+        "component": "total, systematic, tumor, interaction, residual or raw.",
         "estimate": _number("Point estimate on the metric's own scale."),
-        **_INTERVAL,
-        **_TESTED,
-        "n_patients": _number("Patients behind the estimate."),
+        **_shared("low high p_value p_adjusted n_patients"),
         "n_controls": _number("Controls behind the estimate."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-RECOVERY = Table(
+RECOVERY = _table(
     "recovery",
     "What fine-tuning repairs of each component.",
     {
-        "model": _text("Name of the fine-tuned model."),
-        "strategy": _text("Transfer strategy."),
-        "modality": _text("Input of the model."),
-        "bundle": _text("Bundle name; 'all' on pooled rows."),
-        "metric": _text("Name of the metric."),
-        "component": _text("total, systematic, tumor or forgetting."),
+        "model": "Name of the fine-tuned model.",
+        "strategy": "Transfer strategy.",
+        **_shared("modality bundle metric"),
+        "component": "total, systematic, tumor or forgetting.",
         "before": _number("Component of the source model."),
         "after": _number("Component of the fine-tuned model."),
         "recovered": _number("(before - after) / before; n/a where the interval of before includes 0."),
-        **_INTERVAL,
-        **_STATUS,
+        **_shared("low high status"),
     },
 )
-SHOTS = Table(
+SHOTS = _table(
     "shots",
     "Out-of-fold Dice of every fine-tuning with so many patients.",
     {
-        "strategy": _text("Transfer strategy; 'none' is the source model as it is."),
+        **_shared("strategy"),
         "shots": _number("Patients trained on in each fold, those that choose the epoch included; 0 for 'none'."),
         "draw": _number("Which random choice of them, from 0."),
-        **_BUNDLE,
+        **_shared("bundle hemisphere"),
         "dice": _number("Mean Dice over patients; on pooled rows of each patient's mean over bundles."),
         "n_patients": _number("Patients behind the mean."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-CURVES = Table(
+CURVES = _table(
     "learning_curves",
     "Dice against the number of patients trained on, with intervals over the patients that were scored.",
     {
-        "strategy": _text("Transfer strategy; 'none' is the source model as it is."),
+        **_shared("strategy"),
         "shots": _number("Patients trained on in each fold; 0 for 'none'."),
-        "quantity": _text(
-            "dice; gain_over_zero_shot: less the source model's; gain_over_scratch: less that of training from random "
-            "weights on the same patients."
-        ),
+        "quantity": "dice; gain_over_zero_shot: less the source model's; gain_over_scratch: less that of training from "
+        "random weights on the same patients.",
         "value": _number("Mean over patients, each averaged over bundles and draws."),
-        **_INTERVAL,
+        **_shared("low high"),
         "n_patients": _number("Patients behind the mean."),
         "n_draws": _number("Random choices of training patients that were averaged."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-FEATURES = Table(
+FEATURES = _table(
     "features",
     "Shift between feature distributions, by layer and region.",
     {
-        **_MODEL,
-        "layer": _text("Layer of the network."),
-        **_BUNDLE,
-        "contrast": _text("total, systematic or tumor."),
-        "region": _text("reference, brain, or a tumor-distance shell in mm.", False),
-        "statistic": _text("mmd2, energy, sliced_wasserstein, frechet, auc or proxy_a_distance."),
+        **_shared("model modality layer bundle hemisphere"),
+        "contrast": "total, systematic or tumor.",
+        **_optional({"region": "reference, brain, or a tumor-distance shell in mm."}),
+        "statistic": "mmd2, energy, sliced_wasserstein, frechet, auc or proxy_a_distance.",
         "value": _number("Value of the statistic."),
-        "by_chance": _number("Mean of the statistic over permutations: what there is without a shift.", "1", False),
-        **_INTERVAL,
-        **_TESTED,
+        **_optional({"by_chance": _number("Mean of the statistic over permutations: what there is without a shift.")}),
+        **_shared("low high p_value p_adjusted"),
         "n_source": _number("Participants on the source side."),
         "n_target": _number("Participants on the target side."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-DIRECTIONS = Table(
+DIRECTIONS = _table(
     "directions",
     "The channels that carry the systematic and the tumor contrast, all bundles together.",
     {
-        **_MODEL,
-        "layer": _text("Layer of the network."),
-        "contrast": _text("systematic or tumor."),
+        **_shared("model modality layer"),
+        "contrast": "systematic or tumor.",
         "channel": _number("Channel of the layer, from 1."),
         "difference": _number("Difference of means in units of the channel's spread."),
         "share": _number("Its part of the squared length of all channels' differences."),
         "p_adjusted": _number("p-value adjusted over the layer's channels."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-CKA = Table(
+CKA = _table(
     "cka",
     "How much fine-tuning changed each layer, on the same participants.",
     {
-        "source": _text("Name of the source model."),
-        **_MODEL,
-        "layer": _text("Layer of the network."),
+        "source": "Name of the source model.",
+        **_shared("model modality layer"),
         "cka": _number("Unbiased linear CKA of the two models' features; 1 is unchanged up to rotation and scale."),
-        **_INTERVAL,
+        **_shared("low high"),
         "n": _number("Participants."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-FORESIGHT = Table(
+FORESIGHT = _table(
     "foresight",
     "Feature shift of each patient and bundle, taken without labels, and the drop in performance.",
     {
-        **_PARTICIPANT,
-        **_MODEL,
-        **_BUNDLE,
-        "side": _text("ipsi, contra or bilateral, relative to the tumor."),
+        **_shared("participant_id model modality bundle hemisphere"),
+        "side": "ipsi, contra or bilateral, relative to the tumor.",
         "shift": _number("Mean over layers of the log Mahalanobis distance from the controls."),
         "observed": _number("Controls' mean less the patient's value."),
         "predicted": _number("That drop as predicted by a regression fitted to other patients."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-IMAGES = Table(
+IMAGES = _table(
     "images",
     "What differs between the images themselves, more than 20 mm from the tumor.",
     {
-        "modality": _text("Modality."),
-        "channel": _text("Channel of the modality, from 1."),
-        "property": _text("spacing, intensity, contrast, noise, sharpness or histogram."),
-        "unit": _text("Unit of the two means."),
+        "modality": "Modality.",
+        "channel": "Channel of the modality, from 1.",
+        "property": "spacing, intensity, contrast, noise, sharpness or histogram.",
+        "unit": "Unit of the two means.",
         "controls": _number("Mean over controls."),
         "patients": _number("Mean over patients."),
         "difference": _number("patients - controls in units of the pooled standard deviation (Hedges' g)."),
-        **_INTERVAL,
-        "p_value": _number("Permutation p-value, (b+1)/(B+1)."),
+        **_shared("low high p_value"),
         "p_adjusted": _number("p-value adjusted over modalities, channels and properties."),
         "n_source": _number("Controls."),
         "n_target": _number("Patients."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-DEFORMATION = Table(
+DEFORMATION = _table(
     "deformation",
     "How far each bundle is from the healthy template.",
     {
-        **_PARTICIPANT,
-        **_BUNDLE,
-        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        **_shared("participant_id bundle hemisphere side"),
         "v_norm_mm": _number("Mean norm of the displacement over the bundle's voxels.", "mm"),
-        "percentile": _number("Percentile in the healthy range."),
-        "z": _number("z-score in the healthy range."),
+        **_shared("percentile z"),
         "dice_before": _number("Dice with the template after rigid alignment."),
         "dice_after": _number("Dice with the template after SyN."),
         "jacobian_mean": _number("Mean Jacobian determinant over the bundle's voxels."),
-        **_STATUS,
-        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
-        "n_controls": _number("Controls behind percentile and z.", required=False),
-        "v_norm_own_mm": _number(
-            "The same mean norm against the participant's own bundle in the baseline.", "mm", False
+        **_shared("status"),
+        **_optional(
+            {
+                **_shared("range_status n_controls"),
+                "v_norm_own_mm": _number(
+                    "The same mean norm against the participant's own bundle in the baseline.", "mm"
+                ),
+                "dice_own_after": _number("Dice with the own bundle in the baseline after SyN."),
+                "own_status": "Why that is given or not; unavailable where the baseline lacks the bundle or it cannot "
+                "be used.",
+                **_shared("cohort group"),
+                **_percentiles("v_norm", "norm"),
+                "jacobian_min": _number("Smallest Jacobian determinant; under 1 is contraction."),
+                "jacobian_max": _number("Largest Jacobian determinant; above 1 is expansion."),
+                "translation_mm": _number("Length of the rigid part's translation.", "mm"),
+                "rotation_deg": _number("Angle of the rigid part's rotation.", "degree"),
+            }
         ),
-        "dice_own_after": _number("Dice with the own bundle in the baseline after SyN.", required=False),
-        "own_status": _text(
-            "Why that is given or not; unavailable where the baseline lacks the bundle or it cannot be used.", False
-        ),
-        "cohort": _text("Cohort the participant belongs to.", False),
-        "group": _text("control, glioma or target_control.", False),
-        **{
-            f"v_norm_p{q:02}_mm": _number(f"{q}th percentile of that norm over the bundle's voxels.", "mm", False)
-            for q in (5, 25, 50, 75, 95)
-        },
-        "jacobian_min": _number("Smallest Jacobian determinant; under 1 is contraction.", required=False),
-        "jacobian_max": _number("Largest Jacobian determinant; above 1 is expansion.", required=False),
-        "translation_mm": _number("Length of the rigid part's translation.", "mm", False),
-        "rotation_deg": _number("Angle of the rigid part's rotation.", "degree", False),
     },
 )
-DEFORMATION_PROFILES = Table(
+DEFORMATION_PROFILES = _table(
     "deformation_profiles",
     "V-Norm along each bundle.",
     {
-        **_PARTICIPANT,
-        "cohort": _text("Cohort the participant belongs to."),
-        "group": _text("control, glioma or target_control."),
-        **_BUNDLE,
-        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        **_shared("participant_id cohort group bundle hemisphere side"),
         "point": _number("Point of the template's skeleton, from 1 at the posterior, inferior or lateral end."),
         "v_norm_mm": _number("Mean norm of the displacement over the voxels nearest the point.", "mm"),
         "percentile": _number("Percentile in the healthy range at this point."),
         "z": _number("z-score in the healthy range at this point."),
-        **_STATUS,
-        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary.", False),
-        "n_controls": _number("Controls behind percentile and z.", required=False),
+        **_shared("status"),
+        **_optional(_shared("range_status n_controls")),
     },
 )
-IMAGE_DEFORMATION = Table(
+DEFORMATION_RELATION = _table(
+    "deformation_relation",
+    "Whether a network loses more, and fine-tuning helps less, where a bundle is deformed more.",
+    {
+        "model": "Name of the model; n/a where none is concerned.",
+        "metric": "Name of the metric; n/a where none is concerned.",
+        "quantity": "slope: drop a mm of V-Norm within bundles; slope_change: after less before fine-tuning; distance: "
+        "rank correlation of V-Norm with the distance to the tumor.",
+        **_optional({"measure": "template: V-Norm against the healthy template; own: against the own baseline."}),
+        "value": _number("Point estimate."),
+        **_shared("low high unit n_patients status"),
+    },
+)
+IMAGE_DEFORMATION = _table(
     "image_deformation",
     "How far the T1w image at each bundle is from the healthy template, outside of the tumor.",
     {
-        **_PARTICIPANT,
-        "cohort": _text("Cohort the participant belongs to."),
-        "group": _text("control, glioma or target_control."),
-        "bundle": _text("Bundle name; 'all' for the whole brain."),
-        "hemisphere": _text("left, right, n/a; 'all' for the whole brain."),
-        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        **_shared("participant_id cohort group"),
+        "bundle": "Bundle name; 'all' for the whole brain.",
+        "hemisphere": "left, right, n/a; 'all' for the whole brain.",
+        **_shared("side"),
         "v_norm_mm": _number("Mean norm of the displacement, after the affine part, outside of the tumor.", "mm"),
-        "percentile": _number("Percentile in the healthy range."),
-        "z": _number("z-score in the healthy range."),
-        "range_status": _text("Why percentile and z are given or not: constant where controls do not vary."),
-        "n_controls": _number("Controls behind percentile and z.", required=False),
+        **_shared("percentile z range_status"),
+        **_optional(_shared("n_controls")),
         "seen_share": _number("Share of the bundle, or brain, that lies outside of the tumor."),
         "jacobian_mean": _number("Mean volume in the participant over that in the template, after the affine part."),
         "translation_mm": _number("Length of the affine part's translation.", "mm"),
         "rotation_deg": _number("Angle of the affine part's rotation.", "degree"),
         "size": _number("Volume of the brain over the template's, by the affine part."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-DEFORMATION_RELATION = Table(
-    "deformation_relation",
-    "Whether a network loses more, and fine-tuning helps less, where a bundle is deformed more.",
-    {
-        "model": _text("Name of the model; n/a where none is concerned."),
-        "metric": _text("Name of the metric; n/a where none is concerned."),
-        "quantity": _text(
-            "slope: drop a mm of V-Norm within bundles; slope_change: after less before fine-tuning; distance: rank "
-            "correlation of V-Norm with the distance to the tumor."
-        ),
-        "measure": _text("template: V-Norm against the healthy template; own: against the own baseline.", False),
-        "value": _number("Point estimate."),
-        **_INTERVAL,
-        "unit": _text("Unit of the value."),
-        "n_patients": _number("Patients behind the estimate."),
-        **_STATUS,
-    },
-)
-SHELLS = Table(
+SHELLS = _table(
     "shells",
     "Voxel-wise error rates by distance to the tumor.",
     {
-        **_MODEL,
-        "bundle": _text("Bundle name; 'all' on pooled rows."),
+        **_shared("model modality bundle"),
         "shell_low_mm": _number("Inner edge of the shell.", "mm"),
         "shell_high_mm": _number("Outer edge of the shell.", "mm"),
-        "rate": _text("fn: missed share of the reference; fp: false share of the prediction."),
+        "rate": "fn: missed share of the reference; fp: false share of the prediction.",
         "observed": _number("Rate in patients."),
         "baseline": _number("Rate of controls at the same places."),
         "excess": _number("observed - baseline."),
-        **_INTERVAL,
+        **_shared("low high"),
         "n_patients": _number("Patients with voxels in the shell."),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-SECTIONS = Table(
+SECTIONS = _table(
     "sections",
     "Errors in sections along each bundle.",
     {
-        **_PARTICIPANT,
-        "cohort": _text("Cohort the participant belongs to."),
-        "group": _text("control, glioma or target_control."),
-        **_MODEL,
-        **_BUNDLE,
-        "side": _text("ipsi, contra or bilateral, relative to the tumor; n/a for controls."),
+        **_shared("participant_id cohort group model modality bundle hemisphere side"),
         "section": _number("Section, from 1 at the posterior, inferior or lateral end."),
         "dice": _number("Dice in the section."),
         "false_negative_rate": _number("Missed share of the reference in the section."),
@@ -332,62 +326,37 @@ SECTIONS = Table(
         "reference_ml": _number("Volume of the reference in the section.", "ml"),
         "prediction_ml": _number("Volume of the prediction in the section.", "ml"),
         "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to the section.", "mm"),
-        **_STATUS,
+        **_shared("status"),
     },
 )
-SENSITIVITY = Table(
+SENSITIVITY = _table(
     "sensitivity",
     "The decomposition under other reasonable choices.",
     {
-        **_MODEL,
-        "metric": _text("Name of the metric."),
-        "analysis": _text("What was changed."),
-        "component": _text("Component."),
+        **_shared("model modality metric"),
+        "analysis": "What was changed.",
+        "component": "Component.",
         "estimate": _number("Point estimate."),
-        **_INTERVAL,
+        **_shared("low high"),
         "p_value": _number("Permutation p-value, where the analysis is a test."),
-        "n_patients": _number("Patients behind the estimate."),
-        **_STATUS,
+        **_shared("n_patients status"),
     },
 )
-VALIDATION = Table(
+VALIDATION = _table(
     "validation",
     "Whether the decomposition finds what was simulated.",
     {
-        "cell": _text("What was simulated."),
+        "cell": "What was simulated.",
         "n_patients": _number("Simulated patients."),
         "n_controls": _number("Simulated controls."),
         "decay_mm": _number("Simulated decay length.", "mm"),
-        "spread": _text("How much participants and rows differ."),
-        "property": _text("What is measured."),
+        "spread": "How much participants and rows differ.",
+        "property": "What is measured.",
         "value": _number("Measured value."),
         "low": _number("Lower end of the 95 % interval for the finite number of replicates."),
         "high": _number("Upper end of that interval."),
-        "target": _text("Where the value should lie; n/a where it is only reported."),
-        "met": _text("yes, no, or n/a."),
+        "target": "Where the value should lie; n/a where it is only reported.",
+        "met": "yes, no, or n/a.",
         "n_replicates": _number("Replicates behind the value."),
     },
 )
-TABLES = {
-    table.name: table
-    for table in (
-        SCORES,
-        DECOMPOSITION,
-        RECOVERY,
-        SHOTS,
-        CURVES,
-        FEATURES,
-        DIRECTIONS,
-        CKA,
-        FORESIGHT,
-        IMAGES,
-        DEFORMATION,
-        DEFORMATION_PROFILES,
-        DEFORMATION_RELATION,
-        IMAGE_DEFORMATION,
-        SHELLS,
-        SECTIONS,
-        SENSITIVITY,
-        VALIDATION,
-    )
-}

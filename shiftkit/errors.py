@@ -36,6 +36,12 @@ class ModelMismatchError(ShiftkitError, ValueError):
     exit_code = 5
 
 
+class Unfinished(ShiftkitError):
+    """The work is done, but not for everybody who was asked for (exit code 4)."""
+
+    exit_code = 4
+
+
 def raise_all(problems: Sequence[str], where: str, error: type[ShiftkitError] = DataError) -> None:
     """Raise one error that lists every problem found in ``where``; do nothing without any.
 

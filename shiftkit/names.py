@@ -84,10 +84,8 @@ def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
     if not done.is_file():
         from .phantoms import phantom
 
-        if name == "healthy":
-            phantom(root, n_glioma=0, jobs=0, progress=work.progress)
-        else:
-            phantom(root, n_healthy=0, jobs=0, progress=work.progress)
+        n_healthy, n_glioma = (60, 0) if name == "healthy" else (0, 24)
+        phantom(root, n_healthy=n_healthy, n_glioma=n_glioma, work=work)
         write_text(done, "")
     return load_cohort(root / name, name=name)
 

@@ -1,10 +1,22 @@
 """What an option is: declared once, in the signature of the public function that takes it.
 
 ``metric: Annotated[str, Option("Primary metric.")] = "dice"`` in `shiftkit.api` is all there is to say; flags, keys of
-``shiftkit.toml``, bounds and help are read from it.
+``shiftkit.toml``, bounds and help are read from it, and values are checked alike wherever they come from.
 """
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, ForwardRef, ParamSpec, TypeVar, Union, get_args, get_origin
+
+from .errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -16,11 +28,15 @@ class Option:
     help : str
         One line, as ``--help`` shows it.
     min, max : float or None
-        Bounds, both allowed.
+        Bounds, both allowed; of each item where there are several.
     flag : str
         The flag, where it is not the name with dashes: ``--bootstrap`` of ``n_bootstrap``.
     metavar : str
-        What stands for the value in ``--help``; an argument that has no flag where it is in capitals.
+        In capitals, the name of an argument that has no flag.
+    required : bool
+        Whether the command line cannot do without it, though Python can.
+    many : bool
+        Whether the flag can be given several times, for one path or name each.
     """
 
     help: str
@@ -28,3 +44,140 @@ class Option:
     max: float | None = None
     flag: str = ""
     metavar: str = ""
+    required: bool = False
+    many: bool = False
+
+
+class Input(Option):
+    """An option of one call, such as a folder: no setting, so no configuration file has it and no record keeps it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """One parameter of a public function.
+
+    Parameters
+    ----------
+    name : str
+        As in Python and in ``shiftkit.toml``.
+    option : Option
+        What is said about it.
+    kind : type or ForwardRef
+        Type of its values, without None; a forward reference stands for something that a path or a name can name.
+    default : object
+        ``inspect.Parameter.empty`` where there is none.
+    """
+
+    name: str
+    option: Option
+    kind: Any
+    default: Any
+
+    @property
+    def flag(self) -> str:
+        """How the command line calls it; empty for an argument."""
+        if self.option.metavar:
+            return ""
+        name = self.name.replace("_", "-")
+        return self.option.flag or (f"--{name}/--no-{name}" if self.default is True else f"--{name}")
+
+    @property
+    def spoken(self) -> str:
+        """How a message of the command line calls it."""
+        return self.option.metavar or self.flag.partition("/")[0]
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value; None if nothing is."""
+        if value is self.default:
+            return None
+        if not _fits(value, self.kind):
+            return f"must be {_words(self.kind)}; got {value!r}"
+        low, high = self.option.min, self.option.max
+        numbers = [one for one in (value if isinstance(value, Sequence) else [value]) if isinstance(one, Real)]
+        if any((low is not None and one < low) or (high is not None and one > high) for one in numbers):  # pyright: ignore
+            bounds = [f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None)
+            return f"must be {' and '.join(bounds)}; got {value!r}"
+        return None
+
+
+@functools.cache
+def options_of(function: Callable[..., Any]) -> Mapping[str, Declared]:
+    """The options of a public function, in the order of its signature.
+
+    Examples
+    --------
+    >>> def cut(cake: Annotated[str, Input("Which.")], *, n_parts: Annotated[int, Option("Parts.", min=2)] = 8): ...
+    >>> [(one.flag, one.default) for one in options_of(cut).values()][1]
+    ('--n-parts', 8)
+    >>> options_of(cut)["n_parts"].problem(1)
+    'must be at least 2; got 1'
+    """
+    found: dict[str, Declared] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if get_origin(parameter.annotation) is not Annotated:
+            continue
+        kind, option = get_args(parameter.annotation)[:2]
+        found[name] = Declared(name=name, option=option, kind=_without_none(kind), default=parameter.default)
+    return found
+
+
+def settings_of(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these values those that are settings of a function, in the order of its signature."""
+    return {
+        name: tuple(value) if isinstance(value := values[name], list) else value
+        for name, one in options_of(function).items()
+        if name in values and not isinstance(one.option, Input)
+    }
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that refuses values of another type than declared, or out of bounds.
+
+    Raises
+    ------
+    ConfigError
+        Naming every such option.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs).arguments
+        found = {name: one.problem(given[name]) for name, one in options_of(function).items() if name in given}
+        problems = [f"`{name}` {problem}" for name, problem in found.items() if problem]
+        if problems:
+            raise ConfigError("; ".join(problems) + ".")
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    parts = [part for part in get_args(kind) if part is not type(None)]
+    return parts[0] if len(parts) == 1 else kind
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(kind, ForwardRef | str):
+        return True
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) in (tuple, Sequence):
+        parts = [part for part in get_args(kind) if part is not Ellipsis]
+        several = isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
+        return several and (len(parts) == 1 or len(value) == len(parts))
+    if kind is Path:
+        return isinstance(value, str | Path)
+    number = {int: Integral, float: Real}.get(kind, kind)
+    return isinstance(value, number) and (kind is bool or not isinstance(value, bool))
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(dict.fromkeys(map(_words, get_args(kind))))
+    if get_origin(kind) in (tuple, Sequence):
+        parts = [part for part in get_args(kind) if part is not Ellipsis]
+        return f"a list{f' of {len(parts)}' * (len(parts) > 1)}, each item {_words(parts[0])}"
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]

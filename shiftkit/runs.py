@@ -1,4 +1,4 @@
-"""A run on disk: its folder, what is written into it, and where every number came from."""
+"""A run on disk: its folder, what is written into it, how it ended, and where every number came from."""
 
 import dataclasses
 import json
@@ -13,6 +13,7 @@ import pandas as pd
 
 from .errors import ConfigError
 from .files import file_digest, write_text
+from .results import Result
 from .tables import Table, write_table
 from .types import Cohort
 from .version import __version__
@@ -22,21 +23,29 @@ _PACKAGES = ("torch", "monai", "accelerate", "nibabel", "numpy", "scipy", "panda
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """The folder of one run.
+    """The folder of one run, and what it was asked to do.
 
     Parameters
     ----------
     root : Path
         The folder.
+    verb : str
+        The verb, by which ``config.toml`` and the seeds are filed.
+    settings : mapping
+        Every setting as it was resolved.
+    resume : bool
+        Whether a folder that holds something is continued.
     started : datetime
         When the run began, in UTC.
     """
 
     root: Path
-    started: datetime
+    verb: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    resume: bool = False
+    started: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
 
-    @classmethod
-    def open(cls, root: Path, resume: bool) -> "Run":
+    def open(self) -> "Run":
         """Make the folder, or continue in it.
 
         Raises
@@ -44,15 +53,15 @@ class Run:
         ConfigError
             If the folder holds something and ``resume`` was not asked for: nothing is ever overwritten.
         """
-        if root.exists() and not root.is_dir():
-            raise ConfigError(f"A run needs a folder of its own; {root} is a file. Give another --out.")
-        if root.is_dir() and any(root.iterdir()) and not resume:
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"A run needs a folder of its own; {self.root} is a file. Give another `out`.")
+        if self.root.is_dir() and any(self.root.iterdir()) and not self.resume:
             raise ConfigError(
-                f"A run needs an empty folder; {root} holds files already. Give --resume to continue that run, "
-                "or another --out."
+                f"A run needs an empty folder; {self.root} holds files already. Give `resume` to continue that run, "
+                "or another `out`."
             )
-        root.mkdir(parents=True, exist_ok=True)
-        return cls(root=root, started=datetime.now(UTC))
+        self.root.mkdir(parents=True, exist_ok=True)
+        return self
 
     def write_table(self, frame: pd.DataFrame, table: Table) -> None:
         """Write one of the published tables under ``tables/``."""
@@ -63,24 +72,23 @@ class Run:
         frame = pd.DataFrame(sorted(failed.items()), columns=["participant_id", "reason"])
         write_text(self.root / "logs" / "failed.tsv", frame.to_csv(sep="\t", index=False, lineterminator="\n"))
 
-    def write_configuration(self, stages: Mapping[str, Any]) -> None:
-        """Write ``config.toml``: every setting of every stage, as it was resolved."""
+    def write_configuration(self) -> None:
+        """Write ``config.toml``: every setting, as it was resolved."""
         import tomli_w
 
-        content = {
-            name: {key: value for key, value in dataclasses.asdict(stage).items() if value is not None}
-            for name, stage in stages.items()
-        }
-        write_text(self.root / "config.toml", tomli_w.dumps(content))
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        write_text(self.root / "config.toml", tomli_w.dumps({self.verb: given}))
 
     def record(self, **content: Any) -> dict[str, Any]:
-        """Version, packages and times, and what the caller adds: what ``run.json`` and the report tell."""
+        """Version, packages, times, settings and what the caller adds: what ``run.json`` and the report tell."""
         return {
             "shiftkit": __version__,
             "python": platform.python_version(),
             "packages": package_versions(),
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "configuration": dict(self.settings),
+            "seeds": {self.verb: self.settings["seed"]} if "seed" in self.settings else {},
             **content,
         }
 
@@ -88,6 +96,45 @@ class Run:
         """Write ``run.json``, last of all: its presence says that the run is complete."""
         text = json.dumps(self.record(**content), indent=2, ensure_ascii=False)
         write_text(self.root / "run.json", text + "\n")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome(Result):
+    """What a run ended with: the answer as any result gives it, and where everything lies.
+
+    Parameters
+    ----------
+    root : Path
+        The run's folder; ``report.html`` and ``tables/`` are in it.
+    failed : mapping of str to str
+        Participants without a result, with the reason.
+    result : object
+        The study's own result; None where nothing was computed.
+    said : tuple of str
+        What the command line prints, where it is not the claim alone.
+    facts : mapping
+        What it gives to machines besides claim and failures.
+    """
+
+    root: Path
+    failed: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    result: Any = None
+    said: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+
+    @property
+    def verdict(self) -> str:
+        """The answer in words."""
+        return self.claim
+
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        report = self.root / "report.html"
+        return [*(self.said or (self.claim,)), *([f"Report: {report}"] if report.is_file() else [])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {"verdict": self.claim, "report": "report.html", "failed": dict(self.failed), **self.facts}
 
 
 def keep(path: Path, digest: str, content: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Work on participants in several processes, and how it says how far it is."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -43,7 +42,8 @@ class Work:
         from joblib import delayed
 
         tasks = (delayed(function)(item) for item in items)
-        for done, made in enumerate(in_parallel(tasks, self.jobs), start=1):
+        jobs = self.jobs if len(items) > 1 else 1  # starting processes takes longer than most single items
+        for done, made in enumerate(in_parallel(tasks, jobs), start=1):
             self.report(done, len(items), stage)
             yield made
 
@@ -60,8 +60,10 @@ class Work:
 
 
 def n_processes(jobs: int) -> int:
-    """Turn a ``--jobs`` value into a number of processes: 0 uses every core."""
-    return jobs or os.cpu_count() or 1
+    """A number of processes: as many as asked for, or for 0 one for every core that this process may use."""
+    from joblib import cpu_count
+
+    return jobs or cpu_count()  # heeds containers, affinity and LOKY_MAX_CPU_COUNT, which os.cpu_count does not
 
 
 def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Tests run side by side already: work in every core means work in one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -54,18 +54,20 @@ def reach_of(part: Split, settings: Settings) -> tuple[float, float, float]:
     large = np.abs(drops - far) >= settings.margin
     last = np.where(large.any(axis=1), large.shape[1] - np.argmax(large[:, ::-1], axis=1), 0)
     reach = np.append(_FINE_MM, np.inf)[last]
-    low, high = np.quantile(reach[1:], [(1 - settings.level) / 2, (1 + settings.level) / 2], method="nearest")
+    low, high = np.quantile(
+        reach[1:], [(1 - settings.inference.level) / 2, (1 + settings.inference.level) / 2], method="nearest"
+    )
     return float(reach[0]), float(low), float(high)
 
 
 def _bands(part: Split, found: Regression, shape: Decay, settings: Settings) -> dict[str, Array]:
     drops = _drops(found, shape, CURVE_MM, part.rows.sign, part.rows.logit)
     n = min(part.rows.n_patients, part.rows.n_controls)
-    low, high = np.array([interval(column, settings.level, n) for column in drops[1:].T]).T
+    low, high = np.array([interval(column, settings.inference.level, n) for column in drops[1:].T]).T
     spread = drops[1:].std(axis=0, ddof=1) + 1e-12
     largest = (np.abs(drops[1:] - drops[0]) / spread).max(axis=1)
     # Too short in small samples as a pointwise interval is, and by about the same factor.
-    reach = np.quantile(largest, settings.level) * spread * expansion(n, settings.level)
+    reach = np.quantile(largest, settings.inference.level) * spread * expansion(n, settings.inference.level)
     return {
         "distance_mm": CURVE_MM,
         "drop": drops[0],

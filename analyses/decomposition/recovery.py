@@ -81,7 +81,7 @@ def _record(before: Split, after: Split, name: str, component: str, settings: Se
     with np.errstate(divide="ignore", invalid="ignore"):
         fractions = (draws_b - draws_a) / draws_b
     n = min(before.rows.n_patients, before.rows.n_controls)
-    low, high = interval(fractions, settings.level, n)
+    low, high = interval(fractions, settings.inference.level, n)
     # A fraction of something that may be nothing means nothing.
     shown = component != "tumor" or before.status != Status.NO_TUMOR_EFFECT_SHOWN
     given = np.isfinite(b.value) and np.isfinite(a.value) and b.low > 0 and shown
@@ -133,7 +133,7 @@ def _forgetting(rows: Rows, weights: Array, table: pd.DataFrame, name: str, sett
     mass = weights[:, index]
     totals = mass.sum(axis=1)
     draws = np.divide(mass @ difference, totals, out=np.full(len(mass), np.nan), where=totals > 0)
-    low, high = interval(draws, settings.level, len(means))
+    low, high = interval(draws, settings.inference.level, len(means))
     status = Status.OK if len(means) >= 3 else Status.TOO_FEW
     return {
         **base,

@@ -193,7 +193,7 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
 
 def _metric(name: str) -> Metric:
     if name not in METRICS:
-        raise ConfigError(f"--metric is one of {', '.join(METRICS)}; got {name!r}.")
+        raise ConfigError(f"`metric` is one of {', '.join(METRICS)}; got {name!r}.")
     return METRICS[name]
 
 
@@ -220,7 +220,7 @@ def covariate_columns(rows: Rows, names: tuple[str, ...]) -> tuple[Array, tuple[
     labels: list[str] = []
     for name in names:
         if name not in rows.frame:
-            raise ConfigError(f"--covariates must name columns of the score table; {name!r} is none.")
+            raise ConfigError(f"`covariates` must name columns of the score table; {name!r} is none.")
         for label, column in _coded(rows.frame[name], name):
             centered = column.astype(float)
             for group in np.unique(rows.cohort):

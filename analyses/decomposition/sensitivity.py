@@ -90,7 +90,7 @@ def _record(
 ) -> dict[str, Any]:
     n = len(set(rows.person[rows.patient]))
     given = status not in (Status.NOT_CONVERGED, Status.TOO_FEW, Status.SPLIT_WITHHELD)
-    low, high = interval(draws, settings.level, min(n, rows.n_controls)) if given else (np.nan, np.nan)
+    low, high = interval(draws, settings.inference.level, min(n, rows.n_controls)) if given else (np.nan, np.nan)
     first = rows.frame.iloc[0]
     return {
         "model": first["model"],
@@ -207,7 +207,7 @@ def _in_controls(rows: Rows, settings: Settings) -> list[dict[str, Any]]:
     """Patients' tumors laid into controls: half of them, at random, play the patients."""
     if rows.n_controls < 6:
         return []
-    rng = settings.generator(4)
+    rng = settings.inference.generator(4)
     controls = np.arange(rows.n_patients, rows.n_patients + rows.n_controls)
     played = rng.permutation(controls)[: rows.n_controls // 2]
     table = distance_table(rows)[rng.integers(rows.n_patients, size=len(rows.people))]
@@ -231,7 +231,7 @@ def _placebo(name: str, rows: Rows, settings: Settings, purpose: int) -> dict[st
     """The tumor's part and its test where there is no tumor; there is nothing to find."""
     columns, _ = covariate_columns(rows, settings.covariates)
     found = regress(rows, columns, np.zeros((0, len(rows.people))), exponential(settings.grid_mm))
-    permutations, rng = min(settings.n_permutations, 999), settings.generator(purpose)
+    permutations, rng = min(settings.inference.n_permutations, 999), settings.inference.generator(purpose)
     p_value = tumor_test(rows, columns, settings.grid_mm, permutations, rng)
     value = found.component("tumor")[0]
     return {**_record(name, "tumor", value, np.full(1, np.nan), rows, Status.OK, settings), "p_value": p_value}

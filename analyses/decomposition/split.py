@@ -12,7 +12,7 @@ from ...errors import DataError
 from ...results import Estimate
 from ...status import Status
 from ..scoring.metrics import METRICS
-from ..statistics.inference import EXPLORATORY_BELOW, holm, interval
+from ..statistics.inference import EXPLORATORY_BELOW, Inference, holm, interval
 from .hemispheric import COMPONENTS as HEMISPHERIC
 from .hemispheric import hemispheric
 from .permutation import cohort_test, tumor_test
@@ -29,16 +29,9 @@ class Settings:
 
     metric: str
     covariates: tuple[str, ...]
-    n_bootstrap: int
-    n_permutations: int
     grid_mm: Array
     margin: float
-    level: float
-    seed: int
-
-    def generator(self, purpose: int) -> np.random.Generator:
-        """An independent generator for each purpose, so that one analysis does not shift another's draws."""
-        return np.random.default_rng([self.seed, purpose])
+    inference: Inference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +64,11 @@ class Pooled:
 def pool(rows: Rows, columns: Array, weights: Array, settings: Settings) -> Pooled:
     """Fit, resample and test the primary model; what ``shiftkit validate`` examines."""
     found = regress(rows, columns, weights, exponential(settings.grid_mm))
-    p_tumor = tumor_test(rows, columns, settings.grid_mm, settings.n_permutations, settings.generator(1))
+    p_tumor = tumor_test(
+        rows, columns, settings.grid_mm, settings.inference.n_permutations, settings.inference.generator(1)
+    )
     decay = found.decay_mm if np.isfinite(found.decay_mm) else float(settings.grid_mm[0])
-    low, high = interval(found.decay_draws_mm, settings.level, 10_000)
+    low, high = interval(found.decay_draws_mm, settings.inference.level, 10_000)
     return Pooled(
         regression=found,
         p_values={"tumor": p_tumor, **_cohort_tests(rows, columns, decay, settings, 2)},
@@ -113,7 +108,11 @@ def _cohort_tests(rows: Rows, columns: Array, decay_mm: float, settings: Setting
         pairs |= {"acquisition": ~rows.patient, "disease": ~rows.control}
     return {
         name: cohort_test(
-            rows.take(keep), columns[keep], decay_mm, settings.n_permutations, settings.generator(purpose)
+            rows.take(keep),
+            columns[keep],
+            decay_mm,
+            settings.inference.n_permutations,
+            settings.inference.generator(purpose),
         )
         for name, keep in pairs.items()
     }
@@ -126,7 +125,7 @@ def _status(rows: Rows, pooled: Regression, p_tumor: float, decay_high: float, s
         return Status.NOT_CONVERGED
     if rows.n_patients < 3 or rows.n_controls < 3:
         return Status.TOO_FEW
-    if p_tumor > 1 - settings.level:
+    if p_tumor > 1 - settings.inference.level:
         return Status.NO_TUMOR_EFFECT_SHOWN
     far = np.mean(rows.distance_mm[rows.patient] > 2 * pooled.decay_mm)
     if decay_high >= settings.grid_mm[-1] * 0.999 or far < FAR_FIELD_SHARE:
@@ -154,7 +153,9 @@ def _by_bundle(
             continue
         fitted = regress(part, own_columns, weights, exponential(settings.grid_mm), pooled.chosen)
         grid = np.array([pooled.decay_mm])
-        p_tumor = tumor_test(part, own_columns, grid, settings.n_permutations, settings.generator(100 + number))
+        p_tumor = tumor_test(
+            part, own_columns, grid, settings.inference.n_permutations, settings.inference.generator(100 + number)
+        )
         tested = {"tumor": p_tumor, **_cohort_tests(part, own_columns, pooled.decay_mm, settings, 200 + number)}
         n = len(set(part.person[part.patient]))
         own = Status.NOT_CONVERGED if not fitted.converged else status if status in _WITHHOLDING else _few(n)
@@ -193,7 +194,7 @@ def _records(
     first = rows.frame.iloc[0]
     records: list[dict[str, Any]] = []
     for column, name in enumerate(names):
-        low, high = interval(draws[:, column], settings.level, min(n for n in rows.sizes if n))
+        low, high = interval(draws[:, column], settings.inference.level, min(n for n in rows.sizes if n))
         given = status not in (Status.NOT_CONVERGED, Status.TOO_FEW) and not (
             status == Status.SPLIT_WITHHELD and name in _PARTS
         )
@@ -229,7 +230,7 @@ def _estimates(
             value=row["estimate"],
             low=row["low"],
             high=row["high"],
-            level=settings.level,
+            level=settings.inference.level,
             unit=unit_of(settings.metric),
             n=rows.n_patients,
             p_value=row["p_value"],
@@ -245,7 +246,7 @@ def _estimates(
             value=value,
             low=low,
             high=high,
-            level=settings.level,
+            level=settings.inference.level,
             unit="mm",
             n=rows.n_patients,
             status=str(status),

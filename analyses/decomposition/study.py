@@ -11,7 +11,7 @@ from ...errors import ConfigError, DataError
 from ...results import Estimate
 from ...status import Status
 from ..scoring.table import as_frame
-from ..statistics.inference import draw_weights
+from ..statistics.inference import Inference
 from .curve import curve_of, reach_of
 from .findings import notes_of, shape_note, verdict_of
 from .recovery import recovery
@@ -30,13 +30,10 @@ def decompose(
     finetuned: Mapping[str, Any] | None = None,
     metric: str = "dice",
     covariates: Sequence[str] = (),
-    n_bootstrap: int = 2000,
-    n_permutations: int = 2000,
     lambda_grid_mm: Sequence[float] = LAMBDA_GRID_MM,
     equivalence_margin: float = 0.02,
-    level: float = 0.95,
     sensitivity: bool = True,
-    seed: int = 0,
+    inference: Inference = Inference(),
 ) -> Decomposition:
     """Split the drop in performance of patients into a systematic and a tumor part.
 
@@ -53,18 +50,14 @@ def decompose(
         Primary metric.
     covariates : sequence of str
         Columns to adjust for, within cohort.
-    n_bootstrap, n_permutations : int
-        Resampled cohorts and permutations.
     lambda_grid_mm : sequence of float
         Candidates for the decay length.
     equivalence_margin : float
         A systematic part smaller than this counts as none.
-    level : float
-        Coverage of the intervals.
     sensitivity : bool
         Also compute the split under other choices.
-    seed : int
-        Of resampling and permutation.
+    inference : Inference
+        Resampling, permutation and intervals.
 
     Returns
     -------
@@ -88,17 +81,14 @@ def decompose(
     settings = Settings(
         metric=metric,
         covariates=tuple(covariates),
-        n_bootstrap=n_bootstrap,
-        n_permutations=n_permutations,
         grid_mm=np.sort(np.asarray(lambda_grid_mm, dtype=float)),
         margin=equivalence_margin,
-        level=level,
-        seed=seed,
+        inference=inference,
     )
     _require_settings(settings)
     frame = _one_model(pd.concat([as_frame(one) for one in (scores, reference) if one is not None], ignore_index=True))
     rows = build_rows(_unseen(frame), metric)
-    weights = draw_weights(rows.sizes, n_bootstrap, settings.generator(0))
+    weights = inference.weights(rows.sizes, 0)
     before = split(rows, weights, settings)
     tuned = {name: as_frame(table) for name, table in (finetuned or {}).items()}
     repaired, after = recovery(rows, weights, before, tuned, settings)
@@ -129,7 +119,7 @@ def _reach(before: Split, settings: Settings) -> Estimate:
         value=value,
         low=low,
         high=high,
-        level=settings.level,
+        level=settings.inference.level,
         unit="mm",
         n=before.rows.n_patients,
         status=str(before.status),
@@ -163,9 +153,9 @@ def _unseen(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _require_settings(settings: Settings) -> None:
-    if settings.n_bootstrap < 100 or settings.n_permutations < 99:
+    if settings.inference.n_bootstrap < 100 or settings.inference.n_permutations < 99:
         raise ConfigError("A decomposition needs at least 100 bootstrap draws and 99 permutations.")
-    if not 0.5 < settings.level < 1 or not settings.margin > 0:
+    if not 0.5 < settings.inference.level < 1 or not settings.margin > 0:
         raise ConfigError("The level lies between 0.5 and 1, and the equivalence margin above 0.")
     if settings.grid_mm.size < 2 or not (settings.grid_mm > 0).all():
         raise ConfigError("The grid of decay lengths needs at least two positive values.")

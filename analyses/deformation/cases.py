@@ -20,7 +20,7 @@ from ...status import Status
 from ...tables import parse_table
 from ...types import Bundle, Case, Cohort, Volume
 from ...version import __version__
-from ...work import Progress, in_parallel
+from ...work import Work, in_parallel
 from ..distance.tumor import side_of
 from .brain import SETTINGS as IMAGE_SETTINGS
 from .brain import ImageDeformation, brain_of, deform_image, load_template
@@ -482,8 +482,7 @@ def deform_images(
     *,
     bundles: Sequence[Bundle],
     out: Path | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> ImageDeformationResult:
     """Measure how far each participant's T1w image is from the healthy template, outside of the tumor.
 
@@ -495,10 +494,8 @@ def deform_images(
         Where it is averaged, besides the whole brain.
     out : Path, optional
         Folder for maps, and what is needed to continue after an interruption.
-    jobs : int
-        Processes; 0 uses every core.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        See `shiftkit.work.Work`.
 
     Returns
     -------
@@ -509,10 +506,9 @@ def deform_images(
     people = everyone(cohort, controls)
     tasks = (delayed(_Task(cohort=name, case=case, bundles=tuple(bundles), out=out))() for name, case, _ in people)
     rows: list[dict[str, Any]] = []
-    for done, made in enumerate(in_parallel(tasks, jobs), start=1):
+    for done, made in enumerate(in_parallel(tasks, work.jobs), start=1):
         rows += made
-        if progress is not None:
-            progress(done, len(people), "Registering images")
+        work.report(done, len(people), "Registering images")
     frame = pd.DataFrame([{key: row.get(key, np.nan) for key in IMAGE_DEFORMATION.columns} for row in rows])
     keys = ["bundle", "hemisphere"]
     frame = frame.sort_values([*keys, "cohort", "participant_id"], kind="stable").reset_index(drop=True)

@@ -14,13 +14,12 @@ import numpy as np
 
 from ...results import Estimate
 from ...status import Status
-from ..statistics.inference import draw_weights, interval
+from ..statistics.inference import Inference
 from .registration import Array
 
 NAME = "tumors' mean push"
 _FEWEST = 5
 _ENOUGH = 20
-_DRAWS = 2000
 _FADING = 2.0
 """Around a growing ball an incompressible medium moves by the inverse square of the distance."""
 
@@ -83,7 +82,7 @@ class Push:
             controls=np.array(controls, dtype=np.float64).reshape(len(made), len(names)),
         )
 
-    def estimate(self, level: float = 0.95, seed: int = 0) -> Estimate:
+    def estimate(self, inference: Inference = Inference()) -> Estimate:
         """Mean length of the pattern over patients, times how much of it they have more than controls.
 
         One amplitude is fitted to all patients by least squares; expanded percentile bootstrap over patients and
@@ -92,8 +91,8 @@ class Push:
         people = sorted(set(self.who))
         n, m = len(people), self.controls.shape[1]
         if min(n, m) < _FEWEST:
-            return Estimate(name=NAME, value=float("nan"), unit="mm", n=n, level=level, status=Status.TOO_FEW)
-        drawn = np.concatenate([np.ones((1, n + m)), draw_weights((n, m), _DRAWS, np.random.default_rng(seed))])
+            return Estimate(name=NAME, value=float("nan"), unit="mm", n=n, level=inference.level, status=Status.TOO_FEW)
+        drawn = np.concatenate([np.ones((1, n + m)), inference.weights((n, m))])
         there = np.isfinite(self.controls)
         total = np.maximum(drawn[:, n:] @ there.T, 1e-12)
         more = self.patients - drawn[:, n:] @ np.nan_to_num(self.controls).T / total
@@ -101,10 +100,10 @@ class Push:
         amplitude = (weight * more).sum(axis=1) / np.maximum(weight @ self.squared, 1e-12)
         count = np.array([self.who.count(name) for name in self.who])
         pushed = amplitude * (weight @ (self.pattern_mm / count)) / n
-        low, high = interval(pushed[1:], level, min(n, m))
+        low, high = inference.interval(pushed[1:], min(n, m))
         status = Status.OK if n >= _ENOUGH else Status.EXPLORATORY
         return Estimate(
-            name=NAME, value=float(pushed[0]), low=low, high=high, unit="mm", n=n, level=level, status=status
+            name=NAME, value=float(pushed[0]), low=low, high=high, unit="mm", n=n, level=inference.level, status=status
         )
 
 

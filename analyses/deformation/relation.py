@@ -14,6 +14,7 @@ from ...style import legend_above, new_axes
 from ...tables import parse_table
 from ..scoring.metrics import METRICS
 from ..scoring.table import as_frame
+from ..statistics.inference import Inference
 from ..statistics.people import Slopes
 from .result import DeformationResult
 
@@ -182,9 +183,7 @@ def relate(
     scores: Any,
     *,
     metric: str = "dice",
-    n_bootstrap: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    inference: Inference = Inference(),
 ) -> DeformationRelation:
     """Relate V-Norm to the drop in performance and to the distance from the tumor.
 
@@ -197,7 +196,7 @@ def relate(
         whose controls are the reference of all.
     metric : str
         Any of `shiftkit.analyses.scoring.metrics.METRICS`; a drop is a change for the worse.
-    n_bootstrap, level, seed
+    inference : Inference
         Of the intervals, over participants.
 
     Returns
@@ -224,7 +223,7 @@ def relate(
     tables: list[pd.DataFrame] = []
     lines = pd.DataFrame()
     for measure, (column, _) in MEASURES.items():
-        part = Slopes.of(rows[rows[column].notna()], column, models, n_bootstrap, level, seed)
+        part = Slopes.of(rows[rows[column].notna()], column, models, inference)
         if measure == "template":
             lines = part.lines()
         if len(part.x):

@@ -6,7 +6,8 @@ from typing import Any
 
 from ...errors import ConfigError, DataError
 from ...types import Bundle, Cohort
-from ...work import Progress, in_parallel
+from ...work import Work, in_parallel
+from ..statistics.inference import Inference
 from .cases import FEWEST_CONTROLS, Plan, Task, require_baseline
 from .push import Push
 from .result import DeformationResult, with_healthy_range
@@ -21,8 +22,8 @@ def deform(
     hemispheres: Sequence[str] = (),
     spacing_mm: float = 2.0,
     out: Path | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
+    inference: Inference = Inference(),
+    work: Work = Work(),
 ) -> DeformationResult:
     """Measure how far each participant's bundles are from the healthy ones.
 
@@ -42,10 +43,10 @@ def deform(
         Of the lattice on which masks are compared.
     out : Path, optional
         Folder for templates, maps, and what is needed to continue after an interruption.
-    jobs : int
-        Processes; 0 uses every core.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    inference : Inference
+        How sure the means and the push are; see `shiftkit.analyses.statistics.inference.Inference`.
+    work : Work
+        See `shiftkit.work.Work`.
 
     Returns
     -------
@@ -74,22 +75,21 @@ def deform(
     total = len(plan.measured) * len(chosen)
     rows: list[dict[str, Any]] = []
 
-    def work(tasks: Iterable[Task]) -> None:
-        for row in in_parallel((delayed(task)() for task in tasks), jobs):
+    def measure(tasks: Iterable[Task]) -> None:
+        for row in in_parallel((delayed(task)() for task in tasks), work.jobs):
             rows.append(row)
-            if progress is not None:
-                progress(len(rows), total, "Measuring deformation")
+            work.report(len(rows), total, "Measuring deformation")
 
-    work(plan.tasks())
+    measure(plan.tasks())
     if not rows:
         counts = ", ".join(f"{bundle} {n}" for bundle, n in plan.short.items())
         raise DataError(
             f"A healthy range needs at least {FEWEST_CONTROLS} controls whose mask of a bundle is whole; "
             f"{controls.name} has {counts}. Name a larger cohort with --reference."
         )
-    work(plan.tasks_without_template())
+    measure(plan.tasks_without_template())
     skeletons = {(bundle.name, str(bundle.hemisphere)): points for bundle, points in plan.skeletons_mm.items()}
-    return with_healthy_range(rows, _failures(rows), Push.of(rows, skeletons).estimate())
+    return with_healthy_range(rows, _failures(rows), Push.of(rows, skeletons).estimate(inference))
 
 
 def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemispheres: Sequence[str]) -> tuple[Bundle, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...files import write_text
 from ...images import read_image, write_image
 from ...types import Bundle, Case, Cohort, Predictions, Volume
-from ...work import in_parallel
+from ...work import Work
 from .predictions import PredictedMasks, find_predictions
 from .surfaces import Mask
 
@@ -92,7 +92,7 @@ class ErrorPlaces:
         )
 
 
-def error_places(predictions: Predictions, cohort: Cohort, *, jobs: int = 1) -> dict[Bundle, ErrorPlaces]:
+def error_places(predictions: Predictions, cohort: Cohort, *, work: Work = Work()) -> dict[Bundle, ErrorPlaces]:
     """Count errors over a cohort, each participant brought into MNI152 space by the extent of the brain.
 
     Participants are moved and scaled along the three axes so that the box around their brain meets the box around the
@@ -102,20 +102,18 @@ def error_places(predictions: Predictions, cohort: Cohort, *, jobs: int = 1) -> 
     ----------
     predictions, cohort : Predictions, Cohort
         Predicted masks, and the cases with reference masks and images.
-    jobs : int
-        Processes; 0 uses every core.
+    work : Work
+        Processes and progress.
 
     Returns
     -------
     dict of Bundle to ErrorPlaces
         Bundles of which at least one case has reference and prediction.
     """
-    from joblib import delayed
-
     found = find_predictions(predictions)
     affine, shape, _ = _template()
     counts: dict[Bundle, ErrorPlaces] = {}
-    for places in in_parallel((delayed(_of_case)(case, found) for case in cohort), jobs):
+    for places in work.map(partial(_of_case, predicted=found), cohort.cases, f"Finding errors in {cohort.name}"):
         for bundle, where in places.items():
             if bundle not in counts:
                 missed, false = np.zeros(shape, dtype=int), np.zeros(shape, dtype=int)

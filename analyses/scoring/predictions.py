@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...bundles import parse_bundle
+from ...bundles import bundle_named
 from ...cohorts.folder import load_cohort
 from ...errors import DataError
 from ...geometry import resample as resample_onto
@@ -192,7 +192,7 @@ def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks
             ``BUNDLE/CASE.nii.gz``: one folder a bundle, as from one nnU-Net a bundle.
 
         ``CASE`` is ``sub-01`` or ``01``, with ``_ses-01`` or in a subfolder ``ses-01`` where there are sessions.
-        ``BUNDLE`` is ``AFleft`` or ``AF_left``; ``CST`` is read as ``PYT`` and ``IFO`` as ``IFOF``.
+        ``BUNDLE`` is ``AFleft``, ``AF_L``, ``lh.AF``, …; see `shiftkit.bundles.bundle_named`.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def _of_label_map(path: Path, labels: Mapping[str, tuple[int, ...]]) -> dict[Bun
     is_region = any(len(values) > 1 for values in labels.values())
     sources: dict[Bundle, Source] = {}
     for place, (name, values) in enumerate(labels.items()):
-        bundle = parse_bundle(name)
+        bundle = bundle_named(name)
         if bundle is not None:
             index = place if is_region else values[0]
             channel = Channel(path=array, label_map=path, index=index, is_region=is_region)
@@ -289,14 +289,14 @@ def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
 
 
 def _bundle_files(folder: Path) -> dict[Bundle, Source]:
-    named = {parse_bundle(path.name.removesuffix(_SUFFIX)): path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
+    named = {bundle_named(path.name.removesuffix(_SUFFIX)): path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
     return {bundle: Source(mask=path) for bundle, path in named.items() if bundle is not None}
 
 
 def _one_folder_a_bundle(root: Path) -> dict[str, dict[Bundle, Source]]:
     cases: dict[str, dict[Bundle, Source]] = {}
     for path in sorted(root.glob(f"*/*{_SUFFIX}")):
-        bundle = parse_bundle(path.parent.name)
+        bundle = bundle_named(path.parent.name)
         if bundle is not None:
             cases.setdefault(path.name.removesuffix(_SUFFIX), {})[bundle] = Source(mask=path)
     return cases

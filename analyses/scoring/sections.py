@@ -16,7 +16,7 @@ from ...geometry import positions_along
 from ...status import Status
 from ...tables import parse_table
 from ...types import Bundle, Case, Cohort, Predictions, Volume
-from ...work import Progress
+from ...work import Work
 from ..distance.case import Anatomy
 from .predictions import PredictedMasks, find_predictions
 from .study import for_each_case, identify
@@ -29,14 +29,13 @@ def score_sections(
     n_sections: int = 10,
     threshold: float | None = None,
     resample: bool = False,
-    jobs: int = 1,
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> pd.DataFrame:
     """Score predicted masks in sections along each bundle.
 
     Parameters
     ----------
-    predictions, cohort, threshold, resample, jobs, progress
+    predictions, cohort, threshold, resample, work
         As in `shiftkit.analyses.scoring.study.score`.
     n_sections : int
         Sections of equal length; see `positions_along`. Each voxel of the prediction belongs to the section of the
@@ -67,7 +66,7 @@ def score_sections(
         threshold=threshold,
         resample=resample,
     )
-    rows = for_each_case(worker, cohort, found, jobs, progress)
+    rows = for_each_case(worker, cohort, found, work)
     if not rows:
         raise DataError(f"Sections need reference masks with voxels; cohort {cohort.name} has none.")
     return parse_table(pd.DataFrame(rows), SECTIONS, "The table of sections")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from ...errors import ConfigError, DataError, raise_all
 from ...status import Status
 from ...types import Bundle, Case, Cohort, Predictions, Volume
-from ...work import Progress, in_parallel
+from ...work import Work
 from ..distance.case import Anatomy
 from .error_maps import write_error_map
 from .metrics import DEFAULT_METRICS, METRICS, PENALIZED, PROBABILISTIC, compare, compare_probability
@@ -33,9 +34,8 @@ def score(
     penalty_mm: float = 100.0,
     threshold: float | None = None,
     resample: bool = False,
-    jobs: int = 1,
     error_maps: Path | None = None,
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> ScoreTable:
     """Score predicted masks against a cohort's reference masks.
 
@@ -58,12 +58,10 @@ def score(
         are only probabilities.
     resample : bool
         Bring predictions that lie on another grid onto the reference's (linear, 0.5); otherwise they are an error.
-    jobs : int
-        Processes; 0 uses every core.
     error_maps : Path, optional
         A folder for one image a bundle: 1 hit, 2 missed, 3 false.
-    progress : callable, optional
-        Called with participants done, participants in all, and a text.
+    work : Work
+        Processes and progress.
 
     Returns
     -------
@@ -129,7 +127,7 @@ def score(
         resample=resample,
         error_maps=error_maps,
     )
-    return ScoreTable(frame=pd.DataFrame(for_each_case(scorer, cohort, found, jobs, progress)))
+    return ScoreTable(frame=pd.DataFrame(for_each_case(scorer, cohort, found, work)))
 
 
 def identify(case: Case, bundle: Bundle, cohort: str, predicted: PredictedMasks) -> _Row:
@@ -147,11 +145,7 @@ def identify(case: Case, bundle: Bundle, cohort: str, predicted: PredictedMasks)
 
 
 def for_each_case(
-    work: Callable[[Case], list[_Row]],
-    cohort: Cohort,
-    predicted: PredictedMasks,
-    jobs: int,
-    progress: Progress | None = None,
+    score_case: Callable[[Case], list[_Row]], cohort: Cohort, predicted: PredictedMasks, work: Work
 ) -> list[_Row]:
     """The rows of all cases in order; every case is looked at before problems are raised.
 
@@ -168,27 +162,22 @@ def for_each_case(
             f"({', '.join(list(predicted.cases)[:3]) or 'no case'}) is in {cohort.name} "
             f"({', '.join(case.key for case in cohort.cases[:3])}). Check both names."
         )
-    from joblib import delayed
-
     rows: list[_Row] = []
     problems: list[DataError] = []
-    results = in_parallel((delayed(_attempt)(work, case) for case in cohort), jobs)
-    for done, result in enumerate(results, start=1):
+    for result in work.map(partial(_attempt, score_case), cohort.cases, f"Scoring {cohort.name}"):
         if isinstance(result, DataError):
             problems.append(result)
         else:
             rows += result
-        if progress is not None:
-            progress(done, len(cohort), f"Scoring {cohort.name}")
     if len(problems) == 1:
         raise problems[0]
     raise_all([str(problem) for problem in problems], f"{len(problems)} of {len(cohort)} cases")
     return rows
 
 
-def _attempt(work: Callable[[Case], list[_Row]], case: Case) -> list[_Row] | DataError:
+def _attempt(score_case: Callable[[Case], list[_Row]], case: Case) -> list[_Row] | DataError:
     try:
-        return work(case)
+        return score_case(case)
     except DataError as error:
         return DataError(f"{case.key}: {error}")
 

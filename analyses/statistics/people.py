@@ -11,14 +11,12 @@ from scipy import stats
 
 from ...results import Estimate
 from ...status import Status
-from .inference import draw_weights, expansion, interval
-
-_DRAWS = 2000
-_FEWEST = 5
-"""Draws from fewer participants do not reach beyond those there are: no interval."""
+from .inference import FEWEST, Inference, expansion
 
 
-def mean_over_participants(rows: pd.DataFrame, column: str, name: str = "mean", level: float = 0.95) -> Estimate:
+def mean_over_participants(
+    rows: pd.DataFrame, column: str, name: str = "mean", *, inference: Inference = Inference()
+) -> Estimate:
     """Mean of a column, each participant's rows averaged first.
 
     Parameters
@@ -29,8 +27,8 @@ def mean_over_participants(rows: pd.DataFrame, column: str, name: str = "mean", 
         The values, in mm.
     name : str
         Of the estimate.
-    level : float
-        Of the expanded percentile interval over participants, 2,000 draws of a fixed seed; NaN under five participants.
+    inference : Inference
+        Of the expanded percentile interval over participants; NaN under five of them.
 
     Examples
     --------
@@ -41,15 +39,13 @@ def mean_over_participants(rows: pd.DataFrame, column: str, name: str = "mean", 
     own = _own_means(rows, column)
     n = own.size
     if not n:
-        return Estimate(name=name, value=float("nan"), unit="mm", level=level, status=Status.TOO_FEW)
-    low, high = float("nan"), float("nan")
-    if n >= _FEWEST:
-        weights = draw_weights((n,), _DRAWS, np.random.default_rng(0))
-        low, high = interval(weights @ own / n, level, n)
-    return Estimate(name=name, value=float(own.mean()), low=low, high=high, level=level, unit="mm", n=n)
+        return Estimate(name=name, value=float("nan"), unit="mm", level=inference.level, status=Status.TOO_FEW)
+    return inference.estimate(name, float(own.mean()), inference.weights((n,)) @ own / n, n, "mm")
 
 
-def share_over_participants(rows: pd.DataFrame, column: str, name: str = "share", level: float = 0.95) -> Estimate:
+def share_over_participants(
+    rows: pd.DataFrame, column: str, name: str = "share", *, inference: Inference = Inference()
+) -> Estimate:
     r"""Mean share of a participant's rows for which a column is true.
 
     The interval is Wilson's with the effective number of rows :math:`p (1 - p) / s^2`, where :math:`s` is the standard
@@ -68,7 +64,7 @@ def share_over_participants(rows: pd.DataFrame, column: str, name: str = "share"
     >>> found.value, bool(found.high > 0.25)
     (0.0, True)
     """
-    own = _own_means(rows, column)
+    own, level = _own_means(rows, column), inference.level
     n = own.size
     if not n:
         return Estimate(name=name, value=float("nan"), level=level, status=Status.TOO_FEW)
@@ -89,9 +85,6 @@ def _own_means(rows: pd.DataFrame, column: str) -> Any:
     return given[column].astype(float).groupby(given["participant_id"]).mean().to_numpy()
 
 
-_ENOUGH = 20
-
-
 @dataclass(frozen=True, kw_only=True)
 class Slopes:
     """One regression a model on one column of V-Norm; made with `of`.
@@ -108,8 +101,8 @@ class Slopes:
         The first row is the sample itself, the others are bootstrap draws.
     n : int
         Participants.
-    level : float
-        Coverage of intervals.
+    inference : Inference
+        Of intervals.
     """
 
     x: NDArray[np.float64]
@@ -119,15 +112,13 @@ class Slopes:
     who: NDArray[np.intp]
     weights: NDArray[np.float64]
     n: int
-    level: float
+    inference: Inference
 
     @classmethod
-    def of(
-        cls, rows: pd.DataFrame, column: str, models: tuple[str, ...], n_bootstrap: int, level: float, seed: int
-    ) -> "Slopes":
+    def of(cls, rows: pd.DataFrame, column: str, models: tuple[str, ...], inference: Inference) -> "Slopes":
         """Take rows with ``participant_id bundle hemisphere tumor_distance_mm``, a column, and ``drop:<model>``."""
         people = sorted(set(rows["participant_id"]))
-        drawn = draw_weights((len(people),), n_bootstrap, np.random.default_rng(seed)) if people else np.ones((1, 0))
+        drawn = inference.weights((len(people),)) if people else np.ones((1, 0))
         return cls(
             x=rows[column].to_numpy(dtype=float),
             near=rows["tumor_distance_mm"].to_numpy(dtype=float),
@@ -136,7 +127,7 @@ class Slopes:
             who=np.array([people.index(name) for name in rows["participant_id"]], dtype=np.intp),
             weights=np.concatenate([np.ones((1, len(people))), drawn]),
             n=len(people),
-            level=level,
+            inference=inference,
         )
 
     @cached_property
@@ -157,18 +148,15 @@ class Slopes:
         return pd.DataFrame(made)
 
     def _row(self, draws: NDArray[np.float64]) -> dict[str, Any]:
-        if self.n < _FEWEST or not np.isfinite(draws[0]):
-            nothing = dict.fromkeys(("value", "low", "high"), float("nan"))
-            return {**nothing, "n_patients": self.n, "status": Status.TOO_FEW}
-        low, high = interval(draws[1:], self.level, self.n)
-        status = Status.OK if self.n >= _ENOUGH else Status.EXPLORATORY
-        return {"value": draws[0], "low": low, "high": high, "n_patients": self.n, "status": status}
+        value = draws[0] if self.n >= FEWEST else float("nan")
+        one = self.inference.estimate("slope", value, draws[1:], self.n)
+        return {"value": one.value, "low": one.low, "high": one.high, "n_patients": self.n, "status": one.status}
 
     def lines(self) -> pd.DataFrame:
         """Each model's line through the mean of all bundles, with its interval at 25 places."""
         made: list[dict[str, Any]] = []
         for model, y in self.drops.items():
-            there = np.isfinite(y) & (self.n >= _FEWEST)
+            there = np.isfinite(y) & (self.n >= FEWEST)
             if not there.any() or not np.isfinite(self.slopes[model][0]):
                 continue
             weight = np.where(there, self.weights[:, self.who], 0.0)
@@ -176,7 +164,7 @@ class Slopes:
             middle, height = weight @ self.x / total, weight @ np.nan_to_num(y) / total
             for place in np.linspace(self.x[there].min(), self.x[there].max(), 25):
                 draws = height + self.slopes[model] * (place - middle)
-                low, high = interval(draws[1:], self.level, self.n)
+                low, high = self.inference.interval(draws[1:], self.n)
                 made.append({"model": model, "v_norm_mm": place, "drop": draws[0], "low": low, "high": high})
         return pd.DataFrame(made, columns=["model", "v_norm_mm", "drop", "low", "high"])
 
@@ -193,9 +181,22 @@ def _slopes(x: NDArray[Any], y: NDArray[Any], group: NDArray[Any], weights: NDAr
     return np.where(spread > 1e-12, (weights * a * b).sum(axis=1) / np.maximum(spread, 1e-12), np.nan)
 
 
+def rank_correlation(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Spearman's correlation; NaN where a side does not vary.
+
+    Examples
+    --------
+    >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([10.0, 1000.0, 100.0]))
+    0.5
+    """
+    a, b = (stats.rankdata(one) - (len(one) + 1) / 2 for one in (x, y))
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size > 0 else float("nan")
+
+
 def _spearman(x: NDArray[Any], y: NDArray[Any], weight: NDArray[Any]) -> float:
     """Rank correlation of rows repeated by integer weights; rows without a distance do not count."""
     index = np.repeat(np.arange(len(x)), np.where(np.isfinite(y), weight, 0).astype(int))
     if len(np.unique(x[index])) < 3 or len(np.unique(y[index])) < 3:
         return float("nan")
-    return float(np.corrcoef(stats.rankdata(x[index]), stats.rankdata(y[index]))[0, 1])
+    return rank_correlation(x[index], y[index])

@@ -1,22 +1,22 @@
 """Does the decomposition find what was simulated? Bias, coverage, type I error, power, refusals."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import delayed
 from numpy.typing import NDArray
 
 from ...catalogue import VALIDATION
 from ...errors import ConfigError
 from ...status import Status
-from ...work import in_parallel
+from ...work import Work
 from ..decomposition.rows import build_rows
 from ..decomposition.split import Settings, pool
 from ..decomposition.study import LAMBDA_GRID_MM
-from ..statistics.inference import draw_weights, interval
+from ..statistics.inference import Inference, draw_weights, interval
 from .cells import Cell, Measured, Replicates, standard_cells
 from .simulation import simulate, truth
 
@@ -67,7 +67,7 @@ class Validation:
 
 
 def validate(
-    replicates: int = 200, *, seed: int = 0, jobs: int = 0, cells: Iterable[Cell] | None = None, progress: Any = None
+    replicates: int = 200, *, seed: int = 0, cells: Iterable[Cell] | None = None, work: Work = Work()
 ) -> Validation:
     """Run the recovery study.
 
@@ -81,12 +81,10 @@ def validate(
         Simulated cohorts a cell; ``benchmarks/validation.md`` has 2,000.
     seed : int
         Of everything.
-    jobs : int
-        Processes; 0 uses every core.
     cells : iterable of Cell, optional
         What to simulate; all of `standard_cells` by default.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        In how many processes, and whom to tell.
 
     Raises
     ------
@@ -94,26 +92,25 @@ def validate(
         If there are too few replicates for a rate to mean anything.
     """
     if replicates < 10:
-        raise ConfigError(f"--replicates must be at least 10 for rates to mean anything; got {replicates}.")
+        raise ConfigError(f"`replicates` must be at least 10 for rates to mean anything; got {replicates}.")
     chosen = tuple(standard_cells() if cells is None else cells)
     tasks = [
         (number, first, min(first + _CHUNK, cell.times * replicates))
         for number, cell in enumerate(chosen)
         for first in range(0, cell.times * replicates, _CHUNK)
     ]
-    calls = (delayed(_replicate)(chosen[number], [seed, number], first, last) for number, first, last in tasks)
+    parts = work.map(partial(_replicates, chosen, seed), tasks, "Simulating")
     found: list[list[Array]] = [[] for _ in chosen]
-    for done, ((number, *_), values) in enumerate(zip(tasks, in_parallel(calls, jobs), strict=True), start=1):
+    for (number, *_), values in zip(tasks, parts, strict=True):
         found[number].append(values)
-        if progress is not None:
-            progress(done, len(tasks), f"validate: {chosen[number].name}")
     rows = [row for cell, parts in zip(chosen, found, strict=True) for row in _rows(cell, np.concatenate(parts), seed)]
     return Validation(table=pd.DataFrame(rows, columns=list(VALIDATION.columns)))
 
 
-def _replicate(cell: Cell, seed: list[int], first: int, last: int) -> Array:
-    """Replicates ``first`` to ``last`` of one cell, shape (last − first, fields)."""
-    return np.stack([_one(cell, np.random.default_rng([*seed, number])) for number in range(first, last)])
+def _replicates(cells: Sequence[Cell], seed: int, task: tuple[int, int, int]) -> Array:
+    """Some replicates of one cell, from the second to before the third number, shape (replicates, fields)."""
+    cell, first, last = task
+    return np.stack([_one(cells[cell], np.random.default_rng([seed, cell, number])) for number in range(first, last)])
 
 
 def _one(cell: Cell, rng: np.random.Generator) -> Array:
@@ -121,12 +118,9 @@ def _one(cell: Cell, rng: np.random.Generator) -> Array:
     settings = Settings(
         metric="dice",
         covariates=(),
-        n_bootstrap=cell.n_bootstrap,
-        n_permutations=199,
         grid_mm=np.array(LAMBDA_GRID_MM),
         margin=0.02,
-        level=0.95,
-        seed=int(rng.integers(2**31)),
+        inference=Inference(n_bootstrap=cell.n_bootstrap, n_permutations=199, seed=int(rng.integers(2**31))),
     )
     weights = draw_weights(rows.sizes, cell.n_bootstrap, rng)
     found = pool(rows, np.zeros((len(rows.outcome), 0)), weights, settings)

@@ -1,13 +1,12 @@
 """Catch what would pass for domain shift: flips, swaps, wrong grids, wrong frames, damaged files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-
-from joblib import delayed
 
 from ..errors import ConfigError
 from ..types import Case, Cohort
-from ..work import in_parallel
+from ..work import Work
 from . import directions, duplicates, flips, grids, masks, sides, table, values
 from .subject import read_subject
 from .verdict import CHECKS, CheckReport, Problem
@@ -17,25 +16,17 @@ __all__ = ["CHECKS", "CheckReport", "Problem", "check"]
 _FAMILIES = (grids.find, values.find, flips.find, sides.find, directions.find, masks.find)
 
 
-def check(
-    cohort: Cohort,
-    *,
-    jobs: int = 1,
-    allow: Sequence[str] = (),
-    progress: Callable[[int, int, str], None] | None = None,
-) -> CheckReport:
+def check(cohort: Cohort, *, allow: Sequence[str] = (), work: Work = Work()) -> CheckReport:
     """Look at every file of a cohort and say, per participant, what is wrong and how to mend it.
 
     Parameters
     ----------
     cohort : Cohort
         What to look at; files are only read.
-    jobs : int
-        Processes; 0 uses every core.
     allow : sequence of str
         Checks (keys of ``CHECKS``) whose errors do not count; they are still listed.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        In how many processes, and whom to tell how far it is.
 
     Returns
     -------
@@ -49,15 +40,13 @@ def check(
     """
     unknown = [name for name in allow if name not in CHECKS]
     if unknown:
-        raise ConfigError(f"The checks are {', '.join(CHECKS)}; --allow got {', '.join(unknown)}.")
+        raise ConfigError(f"The checks are {', '.join(CHECKS)}; `allow` got {', '.join(unknown)}.")
     problems = list(table.find(cohort))
     files: list[tuple[str, duplicates.Digests]] = []
-    tasks = (delayed(examine)(case, cohort.root) for case in cohort)
-    for done, (case, (found, own)) in enumerate(zip(cohort, in_parallel(tasks, jobs), strict=True), start=1):
+    examined = work.map(partial(examine, root=cohort.root), cohort.cases, "Checking")
+    for case, (found, own) in zip(cohort, examined, strict=True):
         problems += found
         files.append((case.key, own))
-        if progress is not None:
-            progress(done, len(cohort), "Checking")
     problems += duplicates.find(files)
     return CheckReport(
         cohort=cohort.name,

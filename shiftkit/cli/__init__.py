@@ -6,15 +6,11 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from ..errors import ShiftkitError
+from ..errors import ShiftkitError, Unfinished
 
 VERBOSE = ("-v", "--verbose")
 QUIET = ("-q", "--quiet")
 INTERRUPTED = 130
-
-
-class Unfinished(Exception):
-    """The work is done, but some participants failed (exit code 4)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words, quiet)
     except Unfinished as error:
-        return _end(4, f"Done, but some participants failed: {error}")
+        return _end(error.exit_code, f"Done, but some participants failed: {error}")
     except KeyboardInterrupt:
         return _end(INTERRUPTED, "Interrupted; what was finished is kept, and --resume continues from there.")
     except Exception as error:
@@ -49,8 +45,8 @@ def entry() -> None:
 
 
 def _run(words: list[str], quiet: bool) -> int:
-    from .app import app  # here, so that an interruption while importing is handled too
-    from .options import progress
+    from .bars import progress  # here, so that an interruption while importing is handled too
+    from .commands import app
 
     progress.quiet = quiet
     from typer import Abort

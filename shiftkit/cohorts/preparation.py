@@ -2,13 +2,13 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from joblib import delayed
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, ShiftkitError
@@ -16,7 +16,7 @@ from ..files import write_text
 from ..geometry import same_grid
 from ..images import read_image, read_mask, write_image
 from ..types import Case, Cohort, Volume
-from ..work import in_parallel
+from ..work import Work
 from .folder import image_path, load_cohort
 from .peaks import frame_rotation, sidecar_path, write_peaks_sidecar
 
@@ -66,13 +66,7 @@ class _Diffusion:
         return gradients, self.data[..., keep]
 
 
-def prepare(
-    cohort: Cohort,
-    *,
-    maps: Sequence[str] = MAPS,
-    jobs: int = 1,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> Prepared:
+def prepare(cohort: Cohort, *, maps: Sequence[str] = MAPS, work: Work = Work()) -> Prepared:
     """Make the missing maps of every participant that has raw diffusion images.
 
     Beside each ``dwi/*_dwi.nii.gz`` lie ``.bval`` and ``.bvec`` in FSL's convention, as BIDS asks, and a brain
@@ -86,10 +80,8 @@ def prepare(
     maps : sequence of str
         Of ``fa`` (weighted least squares tensor up to b = 1500), ``ap`` (anisotropic power, spherical harmonics of
         the largest shell) and ``peaks`` (three largest of constrained spherical deconvolution, same shell).
-    jobs : int
-        Processes; 0 uses every core.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        In how many processes, and whom to tell how far it is.
 
     Raises
     ------
@@ -113,14 +105,12 @@ def prepare(
             f"Raw diffusion images are files dwi/*_dwi.nii.gz with .bval and .bvec beside them; cohort {cohort.name} "
             "has none. Copy them into the participants' dwi folders."
         )
-    tasks = (delayed(_prepare_case)(cohort.root, case.key, raw, tuple(maps)) for case, raw in todo)
     written, failed = 0, dict[str, str]()
-    for done, (key, made, reason) in enumerate(in_parallel(tasks, jobs), start=1):
+    prepared = work.map(partial(_prepare_case, cohort.root, tuple(maps)), todo, "Preparing")
+    for (case, _), (made, reason) in zip(todo, prepared, strict=True):
         written += made
         if reason:
-            failed[key] = reason
-        if progress is not None:
-            progress(done, len(todo), "Preparing")
+            failed[case.key] = reason
     return Prepared(cohort=load_cohort(cohort.root, cohort.name), written=written, failed=failed)
 
 
@@ -131,10 +121,12 @@ def raw_path(root: Path, case: Case) -> Path | None:
     return found[0] if found else None
 
 
-def _prepare_case(root: Path, key: str, raw: Path, maps: tuple[str, ...]) -> tuple[str, int, str]:
+def _prepare_case(root: Path, maps: tuple[str, ...], source: tuple[Case, Path]) -> tuple[int, str]:
+    """How many maps were made of a case's raw image, and why none could be."""
+    key, raw = source[0].key, source[1]
     missing = [name for name in maps if not image_path(root, key, name).is_file()]
     if not missing:
-        return key, 0, ""
+        return 0, ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # DIPY warns of defaults that are set here on purpose
@@ -143,10 +135,10 @@ def _prepare_case(root: Path, key: str, raw: Path, maps: tuple[str, ...]) -> tup
             for name in missing:
                 _write(root, key, name, diffusion.grid.with_array(makers[name](diffusion)), raw)
     except ShiftkitError as error:
-        return key, 0, str(error)
+        return 0, str(error)
     except (ValueError, np.linalg.LinAlgError, MemoryError) as error:
-        return key, 0, f"{raw.name}: {type(error).__name__}: {error}"
-    return key, len(missing), ""
+        return 0, f"{raw.name}: {type(error).__name__}: {error}"
+    return len(missing), ""
 
 
 def _write(root: Path, key: str, name: str, volume: Volume, raw: Path) -> None:

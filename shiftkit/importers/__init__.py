@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..bundles import BUNDLE_NAMES, bundle_from_name
 from ..cohorts.folder import load_cohort
 from ..errors import ConfigError, DataError
 from ..types import Cohort
+from ..work import Work
 from . import brainptm, brats, hcp105, tractoinferno, tractseg
 from .sources import Found
 from .writing import write_cohort
 
-__all__ = ["BUNDLE_NAMES", "FORMATS", "bundle_from_name", "import_cohort"]
+__all__ = ["FORMATS", "import_cohort"]
 
 FORMATS: dict[str, Callable[..., list[Found]]] = {
     "tractoinferno": tractoinferno.find,
@@ -34,12 +34,12 @@ def import_cohort(
     *,
     group: str = "control",
     tumor_labels: tuple[int, ...] | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    work: Work = Work(),
 ) -> Cohort:
     """Turn a public data set's own layout into a cohort.
 
-    Bundles get the names of ``BUNDLE_NAMES``, streamlines become masks by exact voxel traversal, images keep
-    their grid; what a data set does not have is absent.
+    Bundles get the names of `shiftkit.bundles.bundle_named`, streamlines become masks by exact voxel traversal, images
+    keep their grid; what a data set does not have is absent.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def import_cohort(
         ``control``, ``glioma`` or ``target_control``, for every participant.
     tumor_labels : tuple of int, optional
         For ``brats``: labels that make up the tumor; all by default.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        Whom to tell how far it is.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def import_cohort(
     # Written beside the target and moved at the end: a failure leaves no half of a cohort.
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
     try:
-        write_cohort(part, format, found, group, progress)
+        write_cohort(part, format, found, group, work)
         part.chmod(0o755)
         if target.exists():
             target.rmdir()

@@ -1,12 +1,13 @@
 """What an importer found for one participant, before anything is read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from ..bundles import bundle_named
 from ..errors import DataError
 from ..images import read_image
 from ..types import Bundle, Volume
@@ -111,6 +112,11 @@ def folders(source: Path) -> list[Path]:
     return sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
+def subjects(source: Path, is_subject: Callable[[Path], bool]) -> list[Path]:
+    """The folder itself where it is a subject's, else those in it that are."""
+    return [source] if is_subject(source) else [folder for folder in folders(source) if is_subject(folder)]
+
+
 def image_in(folder: Path, *names: str) -> Path | None:
     """The first of ``folder/name.nii.gz`` and ``folder/name.nii`` that exists, in the order of the names."""
     for name in names:
@@ -118,6 +124,21 @@ def image_in(folder: Path, *names: str) -> Path | None:
             if (folder / f"{name}{ending}").is_file():
                 return folder / f"{name}{ending}"
     return None
+
+
+def first_in(folder: Path, patterns: Mapping[str, str]) -> dict[str, Path]:
+    """The first file, in the order of names, of each pattern; those that match none are left out."""
+    found = {name: sorted(folder.glob(pattern)) for name, pattern in patterns.items()}
+    return {name: paths[0] for name, paths in found.items() if paths}
+
+
+def masks_of(paths: Iterable[Path]) -> dict[Bundle, MaskSource]:
+    """Files that are named after the bundle they hold, after a double underscore where there is one."""
+    named = {path: bundle_named(_SUFFIX.sub("", path.name).rsplit("__", 1)[-1]) for path in sorted(paths)}
+    return {bundle: MaskSource(path=path) for path, bundle in named.items() if bundle is not None}
+
+
+_SUFFIX = re.compile(r"\.(nii|trk|tck)(\.gz)?$")
 
 
 def images_in(folder: Path, names: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:

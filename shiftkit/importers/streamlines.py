@@ -130,11 +130,10 @@ def streamline_mask(
     >>> streamline_mask(line, np.array([2]), np.eye(4), (5, 1, 1)).array.ravel().tolist()
     [True, True, True, True, False]
     """
-    inverse = np.linalg.inv(affine)
-    voxels = np.ascontiguousarray(points @ inverse[:3, :3].T + inverse[:3, 3] + 0.5)  # voxel i covers [i, i + 1)
-    mask = np.zeros(shape, dtype=np.bool_)
-    _traverse(voxels, np.asarray(lengths, dtype=np.int64), mask)
-    return Volume(array=mask, affine=affine)
+    mask = Volume(array=np.zeros(shape, dtype=np.bool_), affine=affine)
+    voxels = np.ascontiguousarray(mask.voxels(points) + 0.5)  # voxel i covers [i, i + 1)
+    _traverse(voxels, np.asarray(lengths, dtype=np.int64), mask.array)
+    return mask
 
 
 @numba.njit(cache=True)

@@ -7,10 +7,10 @@ set are left out: their number and frame vary, so make them with ``shiftkit prep
 
 from pathlib import Path
 
-from ..bundles import bundle_from_name
-from ..types import Bundle
-from .sources import Found, MaskSource, folders, participant_id
+from .sources import Found, first_in, folders, masks_of, participant_id
 
+_IMAGES = {"t1w": "anat/*T1w*.nii*", "fa": "dti/*fa.nii*", "ap": "dti/*_ap.nii*"}
+_RAW = {"dwi": "dwi/*dwi.nii.gz", "bval": "dwi/*.bval", "bvec": "dwi/*.bvec"}
 _SPLITS = {"trainset": "train", "validset": "val", "testset": "test"}
 
 
@@ -27,26 +27,11 @@ def find(source: Path) -> list[Found]:
 
 
 def _subject(folder: Path, split: str) -> Found:
-    wanted = {"t1w": ("anat", "*T1w*.nii*"), "fa": ("dti", "*fa.nii*"), "ap": ("dti", "*_ap.nii*")}
-    found = {modality: sorted((folder / place).glob(pattern)) for modality, (place, pattern) in wanted.items()}
-    dwi = {name: sorted((folder / "dwi").glob(f"*{ending}")) for name, ending in _RAW.items()}
     return Found(
         participant_id=participant_id(folder.name),
-        images={modality: paths[0] for modality, paths in found.items() if paths},
-        masks=_masks(folder / "tractography"),
-        raw={name: paths[0] for name, paths in dwi.items() if paths},
-        brain=next(iter(sorted((folder / "mask").glob("*.nii*"))), None),
+        images=first_in(folder, _IMAGES),
+        masks=masks_of(path for ending in ("trk", "tck") for path in folder.glob(f"tractography/*.{ending}")),
+        raw=first_in(folder, _RAW),
+        brain=first_in(folder, {"brain": "mask/*.nii*"}).get("brain"),
         split=split,
     )
-
-
-_RAW = {"dwi": "dwi.nii.gz", "bval": ".bval", "bvec": ".bvec"}
-
-
-def _masks(folder: Path) -> dict[Bundle, MaskSource]:
-    masks: dict[Bundle, MaskSource] = {}
-    for path in sorted((*folder.glob("*.trk"), *folder.glob("*.tck"))):
-        bundle = bundle_from_name(path.stem.rsplit("__", 1)[-1])
-        if bundle is not None:
-            masks[bundle] = MaskSource(path=path)
-    return masks

@@ -6,9 +6,9 @@ follow TractSeg's order; both also below ``tractseg_output/``. Peaks are those o
 
 from pathlib import Path
 
-from ..bundles import TRACTSEG_ORDER, bundle_from_name
+from ..bundles import TRACTSEG_ORDER, bundle_named
 from ..types import Bundle
-from .sources import Found, MaskSource, folders, image_in, images_in, participant_id
+from .sources import Found, MaskSource, image_in, images_in, masks_of, participant_id, subjects
 
 _IMAGES = {
     "peaks": ("peaks", "tractseg_output/peaks"),
@@ -20,9 +20,7 @@ _MASKS = ("bundle_segmentations", "tractseg_output/bundle_segmentations")
 
 def find(source: Path) -> list[Found]:
     """The subjects in a folder of TractSeg output, or the one subject whose folder it is."""
-    return [
-        _subject(folder) for folder in ([source] if _is_subject(source) else folders(source)) if _is_subject(folder)
-    ]
+    return [_subject(folder) for folder in subjects(source, _is_subject)]
 
 
 def _is_subject(folder: Path) -> bool:
@@ -41,10 +39,9 @@ def _subject(folder: Path) -> Found:
 def _masks(folder: Path) -> dict[Bundle, MaskSource]:
     for name in _MASKS:
         if (folder / name).is_dir():
-            found = {path: bundle_from_name(path.name.split(".")[0]) for path in sorted((folder / name).glob("*.nii*"))}
-            return {bundle: MaskSource(path=path) for path, bundle in found.items() if bundle is not None}
+            return masks_of((folder / name).glob("*.nii*"))
     stacked = image_in(folder, *_MASKS)
     if stacked is None:
         return {}
-    named = enumerate(bundle_from_name(name) for name in TRACTSEG_ORDER)
+    named = enumerate(bundle_named(name) for name in TRACTSEG_ORDER)
     return {bundle: MaskSource(path=stacked, channel=i) for i, bundle in named if bundle is not None}

@@ -1,7 +1,7 @@
 """Writing what an importer found as a cohort."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..errors import DataError
 from ..files import write_text
 from ..images import read_image, write_image
 from ..types import Bundle, Volume
+from ..work import Work
 from .hcp105 import GRID_AFFINE, GRID_SHAPE
 from .sources import Found, MaskSource
 from .streamlines import header_grid, is_legacy, read_streamlines, streamline_mask
@@ -26,9 +27,7 @@ _MOST_OUTSIDE = 0.05
 Grid = tuple[NDArray[np.float64], tuple[int, int, int]]
 
 
-def write_cohort(
-    root: Path, name: str, found: Sequence[Found], group: str, progress: Callable[[int, int, str], None] | None = None
-) -> None:
+def write_cohort(root: Path, name: str, found: Sequence[Found], group: str, work: Work) -> None:
     """Write participants, tables and description below ``root``.
 
     Raises
@@ -36,10 +35,8 @@ def write_cohort(
     DataError
         If a file is damaged, or streamlines come without any grid.
     """
-    for done, one in enumerate(found, start=1):
+    for one in work.each(found, "Importing"):
         _write_participant(root, one)
-        if progress is not None:
-            progress(done, len(found), "Importing")
     rows = pd.DataFrame({"participant_id": [one.participant_id for one in found], "group": group})
     if any(one.split != "n/a" for one in found):
         rows["split"] = [one.split for one in found]
@@ -81,7 +78,7 @@ def _mask(source: MaskSource, grid: Grid | None) -> Volume:
     points, lengths = read_streamlines(source.path, GRID_AFFINE)
     affine, shape = grid
     volume = streamline_mask(points, lengths, affine, shape)
-    voxels = (points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    voxels = volume.voxels(points)
     outside = ((voxels < -0.5) | (voxels > np.array(shape) - 0.5)).any(axis=1)
     if len(points) and outside.mean() > _MOST_OUTSIDE:
         raise DataError(

@@ -1,15 +1,16 @@
 """Phantom cohorts on disk: who is in them, and everything that was drawn, written beside the images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from joblib import delayed
 
 from .. import cohorts
 from ..errors import ConfigError
 from ..types import Cohort
-from ..work import Progress, in_parallel
+from ..work import Work
 from .acquisition import Profile, load_profile
 from .people import draw_person, generator
 from .record import Files
@@ -36,8 +37,7 @@ def phantom(
     target: str | Path = "target",
     fields: bool = False,
     dwi: bool = False,
-    jobs: int = 1,
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> dict[str, Cohort]:
     """Write the phantom's cohorts; what is there already is kept.
 
@@ -50,7 +50,7 @@ def phantom(
     spacing_mm : float
         Voxel size, 1–5 mm.
     seed : int
-        The same seed gives the same bytes, whatever ``jobs``; a participant depends on the seed and its
+        The same seed gives the same bytes, however ``work`` is done; a participant depends on the seed and its
         own identifier only.
     factorial : bool
         Also write ``glioma_clean``, ``glioma_systematic`` and ``glioma_tumor``: the same patients without
@@ -61,10 +61,8 @@ def phantom(
         Also write each participant's displacement to the template, and a patient's mass effect.
     dwi : bool
         Also write raw diffusion series with ``.bval``, ``.bvec`` and a brain mask.
-    jobs : int
-        Processes; 0 uses every core.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        In how many processes, and whom to tell how far it is.
 
     Returns
     -------
@@ -96,16 +94,11 @@ def phantom(
         plan |= {name: [f"sub-g{i:03d}" for i in range(1, n_glioma + 1)] for name in names}
     people = sorted({one for names in plan.values() for one in names})
     order = _Order(out=out, spacing_mm=spacing_mm, seed=seed, profiles=profiles, fields=fields, dwi=dwi)
-    tasks = (
-        delayed(_write_participant)(order, one, [name for name, members in plan.items() if one in members])
-        for one in people
-    )
+    tasks = [(one, [name for name, members in plan.items() if one in members]) for one in people]
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in plan}
-    for done, made in enumerate(in_parallel(tasks, jobs), start=1):
+    for made in work.map(partial(_write_participant, order), tasks, "Rendering the phantom"):
         for name, row in made.items():
             rows[name].append(row)
-        if progress is not None:
-            progress(done, len(people), "Rendering the phantom")
     for name, members in plan.items():
         _write_tables(out / name, name, rows[name], len(members), seed, spacing_mm)
     return {name: cohorts.load_cohort(out / name) for name in plan}
@@ -121,8 +114,9 @@ class _Order:
     dwi: bool
 
 
-def _write_participant(order: _Order, participant_id: str, names: list[str]) -> dict[str, dict[str, object]]:
+def _write_participant(order: _Order, task: tuple[str, Sequence[str]]) -> dict[str, dict[str, object]]:
     """Render one participant for every cohort that it belongs to; what is complete is kept."""
+    participant_id, names = task
     files = {name: Files(root=order.out / name, key=participant_id) for name in names}
     settings = {name: _settings(order, _FACTORIAL.get(name, ("source", False))[0]) for name in names}
     todo = [name for name in names if not files[name].complete(settings[name], order.fields, order.dwi)]

@@ -1,43 +1,27 @@
-"""The whole story on the phantom."""
+"""What the demonstration does before its decomposition: the built-in glioma cohort, fine-tuned in folds."""
 
 from pathlib import Path
 
-from ..config import Decompose, Finetune
 from ..names import BUILT_IN_MODELS, built_in_cohort
-from ..work import Progress, Work
-from .decompose import Outcome, decompose_cohort
-from .finetune import finetune_cohort
+from ..runs import Run
+from ..work import Work
 
 
-def demo(out: Path, *, options: Decompose, resume: bool = False, progress: Progress | None = None) -> Outcome:
-    """Segment, fine-tune, decompose and report the built-in glioma cohort.
+def tune(out: Path, *, device: str, seed: int, resume: bool, work: Work) -> Path:
+    """Fine-tune the reference model to the built-in patients, into ``finetuned/`` of a run that only begins.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the run; the fold models are kept in ``finetuned/`` in it.
-    options : Decompose
-        Settings of the decomposition.
-    resume : bool
-        Continue an interrupted demo.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    Returns
+    -------
+    Path
+        The folder of fold models and predictions.
     """
-    from ..runs import Run
+    from ..segmentation.transfer.finetuning import Transfer
+    from .finetune import finetune_cohort
 
-    Run.open(out, resume)
+    Run(root=out, verb="demo", resume=resume).open()
     tuned = out / "finetuned" / "decoder"
-    settings = Finetune(device=options.device, seed=options.seed)
+    patients, controls = (built_in_cohort(name, work) for name in ("glioma", "healthy"))
+    transfer = Transfer(device=device, seed=seed)
     model = BUILT_IN_MODELS["reference"]
-    patients, controls = (built_in_cohort(name, work=Work(progress=progress)) for name in ("glioma", "healthy"))
-    finetune_cohort(model, patients, out=tuned, reference=controls, progress=progress, resume=True, **vars(settings))
-    return decompose_cohort(
-        out=out,
-        model=model,
-        cohort=patients,
-        reference=controls,
-        finetuned=(tuned,),
-        options=options,
-        resume=True,
-        progress=progress,
-    )
+    finetune_cohort(model, patients, reference=controls, out=tuned, transfer=transfer, resume=True, work=work)
+    return tuned

@@ -1,53 +1,31 @@
 """Fine-tuning as the command line does it: the patients of a cohort, and the controls for forgetting."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import CURVES, SCORES, SHOTS
-from ..config import Finetune
 from ..errors import ConfigError, ModelMismatchError
-from ..files import write_text
 from ..names import find_cohort, find_model
-from ..runs import Run, cohort_digest
+from ..runs import Outcome, Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
-from ..work import Progress, Work
+from ..work import Work
 from .inputs import find_patients, gather
+from .story import Ending, end
 
 if TYPE_CHECKING:
-    from ..analyses.learning_curves import LearningCurves
     from ..analyses.scoring.table import ScoreTable
+    from ..cohorts.layout import Filters
     from ..segmentation.network.checkpoints import Model
+    from ..segmentation.transfer.finetuning import Transfer
     from ..segmentation.transfer.plan import TransferPlan
 
 SOURCE_FOLDER = "none"
 """Where learning curves keep what the source model predicts as it is; named for the strategy that trains nothing."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Learned:
-    """What learning curves ended with.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of the run.
-    curves : LearningCurves
-        The numbers.
-    failed : mapping of str to str
-        Participants that could not be segmented, with the reason.
-    """
-
-    root: Path
-    curves: "LearningCurves"
-    failed: Mapping[str, str]
-
-    def lines(self) -> tuple[str, ...]:
-        """What the command line prints."""
-        return str(self.curves), f"Tables: {self.root / 'tables'}", f"Figure: {self.root / 'figures' / 'shots.svg'}"
+Announce = Callable[["TransferPlan"], Any]
 
 
 def finetune_cohort(
@@ -55,166 +33,151 @@ def finetune_cohort(
     cohort: str | Path | Cohort,
     *,
     out: Path,
+    transfer: "Transfer",
     reference: str | Path | Cohort | None = None,
+    filters: "Filters | str | Path | None" = None,
     resume: bool = False,
-    announce: "Callable[[TransferPlan], None] | None" = None,
-    progress: Progress | None = None,
-    **options: Any,
-) -> Predictions | Learned:
+    announce: Announce | None = None,
+    work: Work = Work(),
+) -> Predictions:
     """Adapt a model to the patients of a cohort in folds, and predict each patient out of fold.
 
-    Unseen controls are predicted by the fold models too, so that forgetting can be told from repair. With ``shots``
-    the same is done with few patients and in repeated draws, beside training from scratch, and scored.
+    Unseen controls are predicted by the fold models too, so that forgetting can be told from repair.
 
     Parameters
     ----------
-    model, cohort : str or Path
-        Path or name.
+    model, cohort, reference, filters
+        See `shiftkit.pipeline.inputs.gather`.
     out : Path
-        Gets one checkpoint a fold and the folder ``predictions``; with ``shots`` one such folder a run under
-        ``<strategy>/shots-<n>/draw-<d>``, and ``tables`` and ``figures``.
-    reference : str or Path, optional
-        Where the controls are; see `shiftkit.pipeline.gather`. Not used with ``shots``.
+        Gets one checkpoint a fold and the folder ``predictions``.
+    transfer : Transfer
+        What is trained, and how.
     resume : bool
         Continue an interrupted run in ``out``.
     announce : callable, optional
         Called with what will be loaded, trained and frozen, before anything is trained.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
-    **options
-        Settings of `shiftkit.config.Finetune`; what most of them mean stands at
-        `shiftkit.segmentation.transfer.finetuning.finetune`.
-
-    Returns
-    -------
-    Predictions or Learned
-        The second with ``shots``.
+    work : Work
+        Whom it tells how far it is.
 
     Raises
     ------
     ConfigError
-        If an option is unknown or cannot be met, or ``out`` is in use.
+        If an option cannot be met, or ``out`` is in use.
     DataError, ModelMismatchError
         If model and cohort cannot be used together.
     """
+    from ..segmentation.transfer.finetuning import finetune
     from ..segmentation.transfer.strategies import find_strategy
 
-    settings = Finetune(**options)
-    find_strategy(settings.strategy)  # before a cohort is looked up, which can mean that the phantom is made
-    if settings.shots:
-        return _finetune_shots(model, find_cohort(cohort, progress), out, settings, resume, announce, progress)
-    from ..segmentation.transfer.finetuning import Transfer, finetune
-
-    inputs = gather(model, cohort, reference, progress=progress, bundles=settings.bundles)
+    find_strategy(transfer.strategy)  # before a cohort is looked up, which can mean that the phantom is made
+    inputs = gather(model, cohort, reference, bundles=transfer.bundles, filters=filters, work=work)
     return finetune(
         inputs.model,
         inputs.patients,
         controls=inputs.controls,
         out=out,
-        transfer=Transfer(strategy=settings.strategy, **_shared(settings)),
-        resume=resume,
-        announce=announce,
-        work=Work(progress=progress),
-    )
-
-
-def _shared(settings: Finetune) -> dict[str, Any]:
-    """Settings that mean the same with all patients and with few."""
-    return {name: getattr(settings, name) for name in ("folds", "modality", "bundles", "epochs", "device", "seed")}
-
-
-def _finetune_shots(
-    model: str | Path,
-    cohort: Cohort,
-    out: Path,
-    settings: Finetune,
-    resume: bool,
-    announce: "Callable[[TransferPlan], None] | None",
-    progress: Progress | None,
-) -> Learned:
-    from ..analyses.learning_curves import learning_curves
-    from ..segmentation.network.checkpoints import load_model
-    from ..segmentation.prediction.cohort import predict
-    from ..segmentation.transfer.finetuning import Transfer
-    from ..segmentation.transfer.shots import finetune_shots
-
-    source, patients = load_model(find_model(model)), find_patients(cohort)
-    strategies = tuple(dict.fromkeys((settings.strategy, "scratch")))
-    _require_curves(source, patients, strategies, settings)
-    run, work = Run.open(out, resume), Work(progress=progress)
-    made = finetune_shots(
-        source,
-        patients,
-        out=out,
-        shots=settings.shots,
-        draws=settings.draws,
-        strategies=strategies,
-        transfer=Transfer(**_shared(settings)),
+        transfer=transfer,
         resume=resume,
         announce=announce,
         work=work,
     )
-    untouched = predict(source, patients, out=out / SOURCE_FOLDER, device=settings.device, resume=resume, work=work)
-    scored = partial(_scored, source, patients, settings.jobs, progress)
-    curves = learning_curves(
-        {key: scored(predictions, predictions.cohort.root.parent) for key, predictions in made.items()},
-        zero_shot=scored(untouched, out / SOURCE_FOLDER),
-        seed=settings.seed,
-    )
-    failed = {key: why for predictions in (untouched, *made.values()) for key, why in predictions.failed.items()}
-    _write(run, curves, failed, settings, {"model": source.digest, "cohort": cohort_digest(patients)})
-    return Learned(root=out, curves=curves, failed=failed)
 
 
-def _require_curves(source: "Model", patients: Cohort, strategies: Sequence[str], settings: Finetune) -> None:
-    """Refuse learning curves that cannot be made, before anything is trained.
+def learn(
+    run: Run,
+    model: str | Path,
+    cohort: str | Path | Cohort,
+    *,
+    shots: Sequence[int],
+    draws: int,
+    transfer: "Transfer",
+    filters: "Filters | str | Path | None" = None,
+    announce: Announce | None = None,
+    work: Work = Work(),
+) -> Outcome:
+    """Adapt a model to few patients in repeated draws, beside training from scratch, and score: learning curves.
 
-    Raises
-    ------
-    ConfigError
-        If the strategy uses no patients, or there are too few of them.
-    ModelMismatchError
-        If the cohort has none of the bundles that the source model predicts.
+    Parameters
+    ----------
+    run : Run
+        Gets what `finetune_cohort` writes under ``<strategy>/shots-<n>/draw-<d>``, and tables and report.
+    shots : sequence of int
+        Numbers of patients.
+    draws : int
+        Random choices of patients for each number.
+    model, cohort, transfer, filters, announce, work
+        As in `finetune_cohort`.
     """
+    from ..analyses.learning_curves import learning_curves
+    from ..analyses.statistics.inference import Inference
+    from ..segmentation.network.checkpoints import load_model
+    from ..segmentation.prediction.cohort import predict
+    from ..segmentation.transfer.shots import finetune_shots
+    from ..segmentation.transfer.strategies import find_strategy
+
+    find_strategy(transfer.strategy)
+    patients = find_patients(find_cohort(cohort, filters=filters, work=work))
+    source = load_model(find_model(model))
+    strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))
+    _require_curves(source, patients, shots, draws, transfer, strategies)
+    run.open()
+    options: dict[str, Any] = {"resume": run.resume, "work": work}
+    made = finetune_shots(
+        source,
+        patients,
+        out=run.root,
+        shots=shots,
+        draws=draws,
+        strategies=strategies,
+        transfer=transfer,
+        announce=announce,
+        **options,
+    )
+    untouched = predict(source, patients, out=run.root / SOURCE_FOLDER, device=transfer.device, **options)
+    curves = learning_curves(
+        {key: _scored(source, patients, one, one.cohort.root.parent, work) for key, one in made.items()},
+        zero_shot=_scored(source, patients, untouched, run.root / SOURCE_FOLDER, work),
+        inference=Inference(seed=transfer.seed),
+    )
+    ending = Ending(
+        result=curves,
+        title="Learning curves of fine-tuning",
+        tables=((curves.runs, SHOTS), (curves.curves, CURVES)),
+        digests={"model": source.digest, "cohort": cohort_digest(patients)},
+        failed={key: why for predictions in (untouched, *made.values()) for key, why in predictions.failed.items()},
+        cohorts={"patients": (patients, {})},
+        said=(str(curves), f"Tables: {run.root / 'tables'}", f"Figure: {run.root / 'figures' / 'shots.svg'}"),
+    )
+    return end(run, ending, work)
+
+
+def _require_curves(
+    source: "Model", patients: Cohort, shots: Sequence[int], draws: int, transfer: "Transfer", strategies: Sequence[str]
+) -> None:
+    """Refuse learning curves that cannot be made, before anything is trained."""
     from ..segmentation.transfer.shots import check_shots
 
-    if settings.strategy == SOURCE_FOLDER:
+    if transfer.strategy == SOURCE_FOLDER:
         raise ConfigError(
-            "--shots needs a strategy that uses patients; none uses nobody. Name another: the source model as it is, "
+            "`shots` needs a strategy that uses patients; none uses nobody. Name another: the source model as it is, "
             "is drawn beside it in any case."
         )
-    check_shots(patients, settings.shots, settings.draws, strategies, settings.folds, settings.seed)
+    check_shots(patients, shots, draws, strategies, transfer.folds, transfer.seed)
     if not set(source.bundles) & set(patients.bundles):
         raise ModelMismatchError(
             f"Learning curves compare with the source model as it is, on bundles that it predicts; {source.name} "
             f"predicts {' '.join(map(str, source.bundles))}, cohort {patients.name} has reference masks of "
             f"{' '.join(map(str, patients.bundles)) or 'no bundle'}. Name a model for these bundles, or fine-tune "
-            "without --shots."
+            "without `shots`."
         )
 
 
-def _scored(
-    source: "Model", patients: Cohort, jobs: int, progress: Progress | None, predictions: Predictions, folder: Path
-) -> "ScoreTable":
+def _scored(source: "Model", patients: Cohort, predictions: Predictions, folder: Path, work: Work) -> "ScoreTable":
     """Score one run, keep its table, return what the source predicts too: an added bundle has no zero-shot Dice."""
     from ..analyses.scoring.study import score
 
     known = {(bundle.name, str(bundle.hemisphere)) for bundle in source.bundles}
-    table = score(predictions, patients, metrics=("dice",), jobs=jobs, progress=progress)
+    table = score(predictions, patients, metrics=("dice",), work=work)
     write_table(table.frame, SCORES, folder / "tables" / "scores.tsv")
     keep = [pair in known for pair in zip(table.frame["bundle"], table.frame["hemisphere"], strict=True)]
     return dataclasses.replace(table, frame=table.frame[keep])
-
-
-def _write(
-    run: Run, curves: "LearningCurves", failed: Mapping[str, str], settings: Finetune, inputs: dict[str, str]
-) -> None:
-    from ..reports.figures import draw
-
-    run.write_table(curves.runs, SHOTS)
-    run.write_table(curves.curves, CURVES)
-    finding = curves.finding()
-    write_text(run.root / "figures" / f"{finding.key}.svg", draw(finding, "page", finding.key).standalone)
-    run.write_failures(failed)
-    run.write_configuration({"finetune": settings})
-    run.write_record(verdict=finding.claim, configuration=dataclasses.asdict(settings), inputs=inputs)

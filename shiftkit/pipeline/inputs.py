@@ -1,4 +1,4 @@
-"""Who and what enters a decomposition, after names were turned into things."""
+"""Who and what enters a run, after names were turned into things."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from ..errors import DataError, ModelMismatchError
 from ..names import find_cohort, find_model
 from ..types import Cohort
-from ..work import Progress, Work
+from ..work import Work
 
 if TYPE_CHECKING:
+    from ..analyses.statistics.inference import Inference
+    from ..cohorts.layout import Filters
     from ..segmentation.network.checkpoints import Model
 
 
@@ -43,19 +45,38 @@ class Inputs:
         return {name: cohort for name, cohort in parts.items() if cohort is not None}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Design:
+    """What a decomposition is asked; every field but the last is an option of `shiftkit.api.decompose`."""
+
+    metric: str
+    bundles: tuple[str, ...]
+    hemispheres: tuple[str, ...]
+    covariates: tuple[str, ...]
+    equivalence_margin: float
+    sensitivity: bool
+    include: tuple[str, ...]
+    allow: tuple[str, ...]
+    device: str
+    inference: "Inference"
+
+
 def gather(
     model: str | Path,
     cohort: str | Path | Cohort,
     reference: str | Path | Cohort | None = None,
     target_controls: str | Path | Cohort | None = None,
-    progress: Progress | None = None,
+    *,
     bundles: Sequence[str] = (),
+    filters: "Filters | str | Path | None" = None,
+    work: Work = Work(),
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
 
     Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``. Without
     ``target_controls`` they are the cohort's own of group ``target_control``, if it has any. ``bundles`` are labels
-    that the model is going to learn: patients may have masks of these alone.
+    that the model is going to learn: patients may have masks of these alone. ``filters`` say which files serve where
+    several could; see `shiftkit.names.find_cohort`.
 
     Raises
     ------
@@ -67,10 +88,15 @@ def gather(
     from ..segmentation.network.checkpoints import load_model
 
     loaded = load_model(find_model(model))
-    found = find_cohort(cohort, work=Work(progress=progress))
+    found = find_cohort(cohort, filters=filters, work=work)
+    if filters is not None:
+        reference, target_controls = (
+            None if one is None else find_cohort(one, filters=filters, work=work)
+            for one in (reference, target_controls)
+        )
     patients = find_patients(found)
-    controls, seen = unseen_controls(loaded, found, reference, progress)
-    targets, seen_targets = _target_controls(loaded, found, target_controls, progress)
+    controls, seen = unseen_controls(loaded, found, reference, work)
+    targets, seen_targets = _target_controls(loaded, found, target_controls, work)
     inputs = Inputs(
         model=loaded, patients=patients, controls=controls, seen=(*seen, *seen_targets), target_controls=targets
     )
@@ -98,7 +124,7 @@ def find_patients(cohort: Cohort) -> Cohort:
 
 
 def _target_controls(
-    model: "Model", cohort: Cohort, given: str | Path | Cohort | None, progress: Progress | None
+    model: "Model", cohort: Cohort, given: str | Path | Cohort | None, work: Work
 ) -> tuple[Cohort | None, tuple[str, ...]]:
     """Healthy people scanned like the patients, and those of them that the model has seen."""
     if given is None:
@@ -106,22 +132,18 @@ def _target_controls(
         if not len(pool):
             return None, ()
     else:
-        pool = find_cohort(given, work=Work(progress=progress)).where(
-            lambda case: case.group in ("control", "target_control")
-        )
+        pool = find_cohort(given, work=work).where(lambda case: case.group in ("control", "target_control"))
     seen = tuple(case.key for case in pool if model.has_seen(case))
     unseen = pool.where(lambda case: case.key not in seen)
     if not len(unseen):
         raise DataError(
-            f"--target-controls must hold healthy participants that the model has not seen; {pool.name} has "
+            f"`target_controls` must hold healthy participants that the model has not seen; {pool.name} has "
             f"{len(pool)} of group 'control' or 'target_control', and the model was trained on {len(seen)} of them."
         )
     return unseen, seen
 
 
-def find_controls(
-    cohort: Cohort, reference: str | Path | Cohort | None = None, progress: Progress | None = None
-) -> Cohort:
+def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, work: Work = Work()) -> Cohort:
     """The controls of the reference or, without one, the cohort's own, else those of the cohort named ``healthy``.
 
     Raises
@@ -130,24 +152,18 @@ def find_controls(
         If there are none.
     """
     own = cohort.where(group="control")
-    pool = (
-        find_cohort(reference, work=Work(progress=progress))
-        if reference
-        else own
-        if len(own)
-        else find_cohort("healthy", work=Work(progress=progress))
-    )
+    pool = find_cohort(reference, work=work) if reference else own if len(own) else find_cohort("healthy", work=work)
     controls = pool.where(group="control")
     if not len(controls):
         raise DataError(
             f"The reference must hold controls; {pool.name} has no participant with group 'control' in "
-            "participants.tsv. Fill in the group column, or name another cohort with --reference."
+            "participants.tsv. Fill in the group column, or name another cohort with `reference`."
         )
     return controls
 
 
 def unseen_controls(
-    model: "Model", cohort: Cohort, reference: str | Path | Cohort | None = None, progress: Progress | None = None
+    model: "Model", cohort: Cohort, reference: str | Path | Cohort | None = None, work: Work = Work()
 ) -> tuple[Cohort, tuple[str, ...]]:
     """The controls the model has not seen, and the keys of those it has.
 
@@ -156,13 +172,13 @@ def unseen_controls(
     DataError
         If there is no control, or none that is unseen.
     """
-    controls = find_controls(cohort, reference, progress)
+    controls = find_controls(cohort, reference, work)
     seen = tuple(case.key for case in controls if model.has_seen(case))
     unseen = controls.where(lambda case: case.key not in seen)
     if not len(unseen):
         raise DataError(
             f"A control must be one that the model has not seen; model {model.name} was trained or tuned on all "
-            f"{len(controls)} controls of {controls.name}. Name other controls with --reference, or train with --folds."
+            f"{len(controls)} controls of {controls.name}. Name other controls with `reference`, or train with `folds`."
         )
     return unseen, seen
 

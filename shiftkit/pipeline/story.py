@@ -1,4 +1,4 @@
-"""What of a run goes into its report: cohorts, cases, findings, provenance."""
+"""How a run ends, whatever was studied: tables, failures, settings, report, record; and a report made again."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,84 +8,110 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..catalogue import SECTIONS
 from ..names import find_cohort
-from ..results import Finding
-from ..runs import Run
+from ..results import Finding, Result
+from ..runs import Outcome, Run
+from ..tables import Table
 from ..types import Bundle, Cohort, Predictions
-from ..work import Progress, Work
-from .inputs import Inputs
+from ..work import Work
 
 if TYPE_CHECKING:
-    from ..analyses.decomposition.result import Decomposition
-    from ..reports import CasePicture, CohortSummary, Report
+    from ..reports import CasePicture, Report
+
+Reasons = Mapping[str, str]
+"""Participants left out, each with the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Story:
-    """What the report tells besides the findings.
+class Ending:
+    """What a run leaves behind.
 
     Parameters
     ----------
-    inputs : Inputs or None
-        None when the scores came as a table.
-    source, tuned : Predictions or None
-        Of the patients, before and after fine-tuning, for the pictures.
+    result : Result
+        The study's own: claim, estimates, findings.
+    title : str
+        Of the report.
+    tables : tuple of (DataFrame, Table)
+        What goes under ``tables/``.
+    digests : mapping of str to str
+        What tells the input from others.
+    findings : tuple of Finding
+        Of further studies.
+    failed : mapping of str to str
+        Participants without a result, with the reason.
+    cohorts : mapping of str to (Cohort, mapping)
+        Who took part, by role, and who of them was left out.
+    cases : sequence of CasePicture
+        Images to look at.
     notes : tuple of str
         Sentences about this run.
-    failed : mapping of str to str
-        Participants without a prediction, with the reason.
-    controls : Predictions or None
-        Of the controls, for what the bundles' pages compare patients with.
-    jobs : int
-        Processes; 0 uses every core.
-    progress : callable or None
-        Called as ``progress(done, total, text)``.
+    components : DataFrame or None
+        What the report prints by bundle.
+    bundle_findings : mapping of Bundle to sequence of Finding
+        What the bundles' pages tell.
+    said, facts
+        See `shiftkit.runs.Outcome`.
     """
 
-    inputs: Inputs | None = None
-    source: Predictions | None = None
-    tuned: Predictions | None = None
+    result: Result
+    title: str
+    tables: tuple[tuple[pd.DataFrame, Table], ...]
+    digests: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+    failed: Reasons = dataclasses.field(default_factory=dict[str, str])
+    cohorts: Mapping[str, tuple[Cohort, Reasons]] = dataclasses.field(default_factory=dict[str, tuple[Cohort, Reasons]])
+    cases: "Sequence[CasePicture]" = ()
     notes: tuple[str, ...] = ()
-    failed: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-    controls: Predictions | None = None
-    jobs: int = 1
-    progress: Progress | None = None
+    components: pd.DataFrame | None = None
+    bundle_findings: Mapping[Bundle, Sequence[Finding]] = dataclasses.field(
+        default_factory=dict[Bundle, Sequence[Finding]]
+    )
+    said: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
 
-def write_report(
-    run: Run,
-    findings: Sequence[Finding],
-    result: "Decomposition",
-    components: pd.DataFrame,
-    story: Story,
-    record: Mapping[str, Any],
-) -> None:
-    """Write ``report.html``, the pages of bundles and participants, the figures of a run, and the report as data."""
-    from ..reports import report, store
+def end(run: Run, ending: Ending, work: Work) -> Outcome:
+    """Write everything that a run leaves behind; its record comes last, and says that the run is complete."""
+    from ..reports import CohortSummary, report, store
+    from .legacy import answer
 
+    result: Any = answer(ending.result)
+    findings = (*result.findings, *ending.findings)
+    for frame, table in ending.tables:
+        run.write_table(frame, table)
+    run.write_failures(ending.failed)
+    run.write_configuration()
     page = report(
         findings,
-        title="Domain shift of white-matter bundle segmentation",
-        verdict=result.verdict,
-        cases=_cases(result.scores, story),
-        cohorts=_cohorts(story),
-        provenance={key: record[key] for key in record if key not in ("verdict", "estimates")},
-        table=components,
-        notes=(*story.notes, *result.notes),
-        bundle_findings=_bundles(run, result.scores, story),
+        title=ending.title,
+        verdict=result.claim,
+        cases=ending.cases,
+        cohorts=[CohortSummary.of(cohort, role, reasons) for role, (cohort, reasons) in ending.cohorts.items()],
+        provenance=run.record(inputs=dict(ending.digests)),
+        table=ending.components,
+        notes=ending.notes,
+        bundle_findings=ending.bundle_findings,
     )
-    page.save(run.root / "report.html", work=Work(jobs=story.jobs, progress=story.progress))
+    page.save(run.root / "report.html", work=work)
     store(page, run.root)
+    estimates = [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates]
+    run.write_record(verdict=result.claim, inputs=dict(ending.digests), estimates=estimates)
+    return Outcome(
+        table=result.table,
+        claim=result.claim,
+        estimates=result.estimates,
+        findings=findings,
+        root=run.root,
+        failed=ending.failed,
+        result=ending.result,
+        said=ending.said,
+        facts=ending.facts,
+    )
 
 
 def report_again(
-    folder: Path,
-    *,
-    cohort: str | Path | Cohort | None = None,
-    linked: bool | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
+    folder: Path, *, cohort: str | Path | Cohort | None = None, linked: bool | None = None, work: Work = Work()
 ) -> "Report":
     """Write the report of a finished run again, from its data, drawings and images; see ``shiftkit report``.
 
@@ -97,7 +123,7 @@ def report_again(
         The run.
     cohort : str, Path or Cohort, optional
         Where the patients' cohort is now, if it was moved.
-    linked, jobs, progress
+    linked, work
         See `shiftkit.reports.Report.save`.
 
     Raises
@@ -107,82 +133,52 @@ def report_again(
     """
     from ..reports import restore
 
-    root = find_cohort(cohort, work=Work(progress=progress)).root if cohort is not None else None
+    root = find_cohort(cohort, work=work).root if cohort is not None else None
     page = restore(folder, root)
-    page.save(folder / "report.html", linked=linked, work=Work(jobs=jobs, progress=progress))
+    page.save(folder / "report.html", linked=linked, work=work)
     return page
 
 
-def _bundles(run: Run, scores: pd.DataFrame, story: Story) -> "dict[Bundle, tuple[Finding, ...]]":
-    """What the bundles' pages tell; along the bundle and in the brain where there are images."""
-    from ..analyses.scoring.error_maps import error_places
-    from ..analyses.scoring.findings import bundle_findings
-    from ..analyses.scoring.sections import score_sections
+def pictures(
+    scores: pd.DataFrame, patients: Cohort, source: Predictions, tuned: Predictions | None
+) -> "list[CasePicture]":
+    """Every case of the patients that has a prediction and an image to look at.
 
-    if story.inputs is None or story.source is None:
-        return bundle_findings(scores)
-    pairs = [(story.source, story.inputs.patients)]
-    if story.controls is not None:
-        pairs.append((story.controls, story.inputs.controls))
-    parts = [
-        score_sections(predicted, _predicted(cohort, predicted), jobs=story.jobs, progress=story.progress)
-        for predicted, cohort in pairs
-    ]
-    sections = pd.concat(parts, ignore_index=True)
-    run.write_table(sections, SECTIONS)
-    patients = _predicted(story.inputs.patients, story.source)
-    return bundle_findings(scores, sections, error_places(story.source, patients, jobs=story.jobs))
-
-
-def _predicted(cohort: Cohort, predictions: Predictions) -> Cohort:
-    """The cases that have predictions."""
-    keys = {case.key for case in predictions.cohort}
-    return cohort.where(lambda case: case.key in keys)
-
-
-def _cohorts(story: Story) -> "tuple[CohortSummary, ...]":
-    from ..reports import CohortSummary
-
-    if story.inputs is None:
-        return ()
-    inputs = story.inputs
-    seen = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
-    return (
-        CohortSummary.of(inputs.patients, "patients", dict(story.failed)),
-        CohortSummary.of(inputs.controls, "unseen controls", seen),
-    )
-
-
-def _cases(scores: pd.DataFrame, story: Story) -> "list[CasePicture]":
-    """Every case of the patients that has a prediction and an image to look at."""
-    if story.inputs is None or story.source is None:
-        return []
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns of `shiftkit.catalogue.SCORES`, of one metric.
+    patients : Cohort
+        Their images.
+    source, tuned : Predictions
+        Of the patients, before and after fine-tuning.
+    """
     keys = ["participant_id", "bundle", "hemisphere"]
-    patients = scores[scores["group"] == "glioma"]
-    own = patients[patients["model"] == story.source.model].drop_duplicates(keys)
-    tuned = patients[patients["model"] == story.tuned.model] if story.tuned is not None else patients.iloc[:0]
-    after = tuned.drop_duplicates(keys).set_index(keys)["value"].to_dict()
+    rows = scores[scores["group"] == "glioma"]
+    own = rows[rows["model"] == source.model].drop_duplicates(keys)
+    later = rows[rows["model"] == tuned.model] if tuned is not None else rows.iloc[:0]
+    after = later.drop_duplicates(keys).set_index(keys)["value"].to_dict()
     made = [
-        _case(row, float(after.get(tuple(row[name] for name in keys), np.nan)), story) for row in own.to_dict("records")
+        _picture(row, float(after.get(tuple(row[name] for name in keys), np.nan)), patients, source, tuned)
+        for row in own.to_dict("records")
     ]
     return [case for case in made if case is not None]
 
 
-def _case(row: Mapping[Any, Any], score_after: float, story: Story) -> "CasePicture | None":
+def _picture(
+    row: Mapping[Any, Any], score_after: float, patients: Cohort, source: Predictions, tuned: Predictions | None
+) -> "CasePicture | None":
     from ..analyses.scoring.metrics import METRICS
     from ..reports import CasePicture
 
-    if story.inputs is None or story.source is None:
-        return None
-    metric = METRICS[row["metric"]]
+    metric, key = METRICS[row["metric"]], row["participant_id"]
     bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
-    case = story.inputs.patients[row["participant_id"]]
-    predicted = story.source.cohort[row["participant_id"]].masks.get(bundle)
+    case, predicted = patients[key], source.cohort[key].masks.get(bundle)
     image = case.images.get("t1w") or next((p for name, p in sorted(case.images.items()) if name != "peaks"), None)
     if predicted is None or image is None or bundle not in case.masks:
         return None
     return CasePicture(
-        participant_id=row["participant_id"],
+        participant_id=key,
         bundle=bundle,
         score=float(row["value"]),
         distance_mm=float(row["tumor_distance_mm"]),
@@ -190,11 +186,18 @@ def _case(row: Mapping[Any, Any], score_after: float, story: Story) -> "CasePict
         reference=case.masks[bundle],
         prediction=predicted,
         tumor=case.tumor,
-        model=story.source.model,
+        model=source.model,
         status=row["status"],
-        after=story.tuned.cohort[row["participant_id"]].masks.get(bundle) if story.tuned is not None else None,
+        after=tuned.cohort[key].masks.get(bundle) if tuned is not None else None,
         score_after=score_after,
         measure=metric.title,
         unit="" if metric.unit == "1" else metric.unit,
         higher_is_better=metric.better == "higher",
     )
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """NaN is no JSON: what is not given becomes null."""
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in record.items()
+    }

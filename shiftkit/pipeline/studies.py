@@ -1,44 +1,63 @@
-"""Further studies that a decomposition's report can hold: feature shift and deformation."""
+"""Further studies that a decomposition's report can hold: one line each in `STUDIES`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES, DEFORMATION_RELATION
-from ..config import Decompose, Features
 from ..errors import ConfigError, DataError
 from ..results import Finding
 from ..runs import Run
-from ..work import Progress
+from ..work import Work
 from .features import study_features
-from .inputs import Inputs
+from .inputs import Design, Inputs
 
-if TYPE_CHECKING:
-    from ..analyses.deformation.result import DeformationResult
-
-Study = Callable[[Run, Inputs, Sequence[Path], pd.DataFrame, Decompose, Progress | None], tuple[Finding, ...]]
+FEATURE_PERMUTATIONS = 1000
+"""Fewer than of a decomposition: each costs a distance between all participants in every layer and bundle."""
 
 
-def further_findings(
-    run: Run,
-    inputs: Inputs,
-    tuned: Sequence[Path],
-    scores: pd.DataFrame,
-    options: Decompose,
-    progress: Progress | None,
-) -> tuple[Finding, ...]:
-    """Findings of the studies named in ``options.include``, whose tables and files go into the run.
+@dataclass(frozen=True, kw_only=True)
+class Occasion:
+    """A decomposition that is under way.
 
-    ``scores`` are those of the source model and of the fine-tuned ones.
+    Parameters
+    ----------
+    run : Run
+        Gets tables and files of the study.
+    inputs : Inputs
+        Model, patients and unseen controls.
+    finetuned : tuple of Path
+        Folders made by fine-tuning.
+    scores : DataFrame
+        Of the source model and of the fine-tuned ones, in the metrics that any study needs.
+    design : Design
+        What is asked.
+    work : Work
+        How it is done.
     """
-    return tuple(
-        finding for name in options.include for finding in STUDIES[name](run, inputs, tuned, scores, options, progress)
-    )
+
+    run: Run
+    inputs: Inputs
+    finetuned: tuple[Path, ...]
+    scores: pd.DataFrame
+    design: Design
+    work: Work
 
 
-def require_known(options: Decompose) -> None:
+def further_findings(occasion: Occasion) -> tuple[Finding, ...]:
+    """Findings of the studies that ``occasion.design.include`` names, whose tables and files go into the run."""
+    return tuple(finding for name in occasion.design.include for finding in STUDIES[name].findings(occasion))
+
+
+def metrics_of(design: Design) -> tuple[str, ...]:
+    """Every metric that a decomposition and its further studies need, so that cases are scored in one pass."""
+    needed = (name for study in design.include for name in STUDIES[study].metrics)
+    return tuple(dict.fromkeys((design.metric, *needed)))
+
+
+def require_known(include: tuple[str, ...]) -> None:
     """Refuse a study that does not exist.
 
     Raises
@@ -46,67 +65,62 @@ def require_known(options: Decompose) -> None:
     ConfigError
         Naming those that do.
     """
-    unknown = sorted(set(options.include) - set(STUDIES))
+    unknown = sorted(set(include) - set(STUDIES))
     if unknown:
-        raise ConfigError(f"--include takes {' and '.join(STUDIES)}; got {', '.join(unknown)}.")
+        raise ConfigError(f"`include` takes {' and '.join(STUDIES)}; got {', '.join(unknown)}.")
 
 
-def _features(
-    run: Run,
-    inputs: Inputs,
-    tuned: Sequence[Path],
-    scores: pd.DataFrame,
-    options: Decompose,
-    progress: Progress | None,
-) -> tuple[Finding, ...]:
-    settings = Features(device=options.device, jobs=options.jobs, seed=options.seed, level=options.level)
-    dice = scores[scores["model"] == inputs.model.name] if options.metric == "dice" else None
-    study = study_features(run, inputs, options=settings, finetuned=tuned, scores=dice, progress=progress)
-    study.write(run)
-    return study.findings()
+def _features(occasion: Occasion) -> tuple[Finding, ...]:
+    study = study_features(
+        occasion.run,
+        occasion.inputs,
+        device=occasion.design.device,
+        finetuned=occasion.finetuned,
+        scores=occasion.scores,
+        inference=replace(occasion.design.inference, n_permutations=FEATURE_PERMUTATIONS),
+        work=occasion.work,
+    )
+    for frame, table in study.tables():
+        occasion.run.write_table(frame, table)
+    return study.findings
 
 
-def _deformation(
-    run: Run,
-    inputs: Inputs,
-    tuned: Sequence[Path],
-    scores: pd.DataFrame,
-    options: Decompose,
-    progress: Progress | None,
-) -> tuple[Finding, ...]:
+def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
+    """Deformation, and what V-Norm has to do with the drop before and after fine-tuning."""
+    from ..analyses.deformation.relation import RELATION_TITLE, relate
     from ..analyses.deformation.study import deform
 
+    run, design = occasion.run, occasion.design
+    from .legacy import answer
+
     result = deform(
-        inputs.patients,
-        inputs.controls,
-        bundles=options.bundles,
-        hemispheres=options.hemispheres,
+        occasion.inputs.patients,
+        occasion.inputs.controls,
+        bundles=design.bundles,
+        hemispheres=design.hemispheres,
         out=run.root,
-        jobs=options.jobs,
-        progress=progress,
+        inference=design.inference,
+        work=occasion.work,
     )
     run.write_table(result.table, DEFORMATION)
     run.write_table(result.profiles, DEFORMATION_PROFILES)
-    return (*result.findings(), *_relation(run, result, scores, options))
-
-
-def _relation(run: Run, result: "DeformationResult", scores: pd.DataFrame, options: Decompose) -> tuple[Finding, ...]:
-    """What V-Norm has to do with the drop before and after fine-tuning."""
-    from ..analyses.deformation.relation import RELATION_TITLE, relate
-
     try:
-        relation = relate(
-            result,
-            scores,
-            metric=options.metric,
-            n_bootstrap=options.n_bootstrap,
-            level=options.level,
-            seed=options.seed,
-        )
+        relation = relate(result, occasion.scores, metric=design.metric, inference=design.inference)
     except DataError as error:  # such as no patient with both numbers: no reason to lose the rest of the run
-        return (Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)),)
+        return (*answer(result).findings, Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)))
     run.write_table(relation.to_frame(), DEFORMATION_RELATION)
-    return relation.findings()
+    return (*answer(result).findings, *answer(relation).findings)
 
 
-STUDIES: Mapping[str, Study] = {"features": _features, "deformation": _deformation}
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What makes the findings, and which metrics it needs, whatever the decomposition's."""
+
+    findings: Callable[[Occasion], tuple[Finding, ...]]
+    metrics: tuple[str, ...] = ()
+
+
+STUDIES: Mapping[str, Study] = {
+    "features": Study(findings=_features, metrics=("dice",)),
+    "deformation": Study(findings=_deformation),
+}

@@ -6,6 +6,7 @@ import pytest
 
 from shiftkit.analyses.learning_curves import learning_curves
 from shiftkit.analyses.scoring.table import ScoreTable
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import CURVES, SHOTS
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.tables import read_table, write_table
@@ -35,7 +36,7 @@ def test_gains_are_paired_by_participant() -> None:
     """Where everybody gains 0.05, the gain is 0.05 to the digit, however much participants differ."""
     people = np.linspace(0.4, 0.8, 12)
     runs = {("decoder", 4, d): scored(people + 0.05) for d in (0, 1)} | {("scratch", 4, 0): scored(people - 0.2)}
-    curves = learning_curves(runs, zero_shot=scored(people), n_bootstrap=400).curves
+    curves = learning_curves(runs, zero_shot=scored(people), inference=Inference(n_bootstrap=400)).curves
     gain, control = (row(curves, "decoder", 4, f"gain_over_{name}") for name in ("zero_shot", "scratch"))
     assert (gain["value"], gain["low"], gain["high"]) == pytest.approx((0.05, 0.05, 0.05))
     assert (control["value"], control["low"]) == pytest.approx((0.25, 0.25))
@@ -51,7 +52,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     for seed in range(200):
         people = rng.normal(0.6, 0.08, 14)
         tuned = {("full", 8, 0): scored(people + rng.normal(0.03, 0.04, 14), noise=0.02, seed=seed)}
-        curves = learning_curves(tuned, zero_shot=scored(people), n_bootstrap=300, seed=seed).curves
+        curves = learning_curves(
+            tuned, zero_shot=scored(people), inference=Inference(n_bootstrap=300, seed=seed)
+        ).curves
         gain = row(curves, "full", 8, "gain_over_zero_shot")
         held += gain["low"] <= 0.03 <= gain["high"]
     assert 0.91 <= held / 200 <= 0.99

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....types import Bundle, Case, Cohort, Predictions
-from ....work import Progress, in_parallel
+from ....work import Work
 from ...distance.case import Anatomy
 from ...distance.places import Places
 from ...scoring.predictions import PredictedMasks, find_predictions
@@ -53,8 +53,7 @@ def count_errors(
     places: Places,
     *,
     edges_mm: Sequence[float] | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
+    work: Work = Work(),
 ) -> ErrorCounts:
     """Count the errors of each case of a cohort that has a prediction.
 
@@ -71,18 +70,14 @@ def count_errors(
     edges_mm : sequence of float, optional
         Edges of the shells around the tumor, from 0 to infinity; without them there is one shell, and no tumor is
         looked for.
-    jobs : int
-        Processes; 0 uses every core.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    work : Work
+        Processes and progress.
 
     Raises
     ------
     DataError
         If a mask cannot be read, or lies on another grid than its reference.
     """
-    from joblib import delayed
-
     found = find_predictions(predictions)
     count = _Counter(
         predicted=found, bundles=tuple(bundles), places=places, edges_mm=None if edges_mm is None else tuple(edges_mm)
@@ -91,15 +86,13 @@ def count_errors(
     total = np.zeros((4, len(names), *count.shape))
     skipped: dict[str, str] = {}
     counted: set[str] = set()
-    results = in_parallel((delayed(count)(case) for case in cohort), jobs)
-    for done, (case, counts) in enumerate(zip(cohort, results, strict=True)):
+    results = work.map(count, cohort.cases, f"Counting errors in {cohort.name}")
+    for case, counts in zip(cohort, results, strict=True):
         if isinstance(counts, str):
             skipped[case.key] = predictions.failed.get(case.key, counts)
         else:
             total[:, names.index(case.participant_id)] += counts
             counted.add(case.participant_id)
-        if progress is not None:
-            progress(done + 1, len(cohort), f"Counting errors in {cohort.name}")
     kept = [index for index, name in enumerate(names) if name in counted]
     return ErrorCounts(
         participants=tuple(names[index] for index in kept),

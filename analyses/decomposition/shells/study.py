@@ -12,12 +12,12 @@ from ....catalogue import DECOMPOSITION, SHELLS
 from ....errors import ConfigError, DataError
 from ....status import Status
 from ....types import Bundle, Cohort, Predictions
-from ....work import Progress
+from ....work import Work
 from ...distance.places import Places
 from ...scoring.predictions import find_predictions
-from ...statistics.inference import draw_weights, interval
+from ...statistics.inference import Inference, interval
 from .counts import ErrorCounts, count_errors
-from .findings import ShellResult
+from .findings import ShellResult, told
 from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
 
 EDGES_MM = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
@@ -29,17 +29,14 @@ _CHUNK = 50  # draws at a time: what bounds the memory
 def shells(
     predictions: Predictions,
     cohort: Cohort,
-    reference_predictions: Predictions,
-    reference: Cohort,
+    control_predictions: Predictions,
+    controls: Cohort,
     *,
     edges_mm: Sequence[float] = EDGES_MM,
     plateau_mm: float = 40.0,
     n_sections: int = 10,
-    n_bootstrap: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-    jobs: int = 1,
-    progress: Progress | None = None,
+    inference: Inference = Inference(),
+    work: Work = Work(),
 ) -> ShellResult:
     r"""Split the patients' errors by distance to the tumor.
 
@@ -47,7 +44,7 @@ def shells(
     ----------
     predictions, cohort : Predictions, Cohort
         Patients (``group`` glioma) with reference masks and tumor masks.
-    reference_predictions, reference : Predictions, Cohort
+    control_predictions, controls : Predictions, Cohort
         Controls (``group`` control) that the model has not seen.
     edges_mm : sequence of float
         Edges of the shells, in mm from the edge of the tumor mask; from 0 to infinity, increasing. The tumor's own
@@ -56,16 +53,10 @@ def shells(
         Shells that begin here or farther out make the plateau; one of the edges.
     n_sections : int
         Sections along each bundle; see `shiftkit.analyses.distance.places.Places`.
-    n_bootstrap : int
-        Draws.
-    level : float
-        Coverage of the intervals.
-    seed : int
-        Seed of the bootstrap.
-    jobs : int
-        Processes for counting; 0 uses every core.
-    progress : callable, optional
-        Called as ``progress(done, total, text)``.
+    inference : Inference
+        Draws, level and seed of the bootstrap.
+    work : Work
+        Processes and progress of counting.
 
     Returns
     -------
@@ -113,19 +104,18 @@ def shells(
     >>> result.decomposition()  # doctest: +SKIP
     """
     edges = _check_edges(edges_mm, plateau_mm)
-    patients, controls = cohort.where(group="glioma"), reference.where(group="control")
-    bundles = _common_bundles(patients, controls, predictions, reference_predictions)
-    places = Places.of(controls, bundles, n_sections)
-    count: dict[str, Any] = {"bundles": bundles, "places": places, "jobs": jobs, "progress": progress}
-    healthy = count_errors(reference_predictions, controls, **count)
+    patients, people = cohort.where(group="glioma"), controls.where(group="control")
+    bundles = _common_bundles(patients, people, predictions, control_predictions)
+    count: dict[str, Any] = {"bundles": bundles, "places": Places.of(people, bundles, n_sections), "work": work}
+    healthy = count_errors(control_predictions, people, **count)
     if len(healthy.participants) < 2:
         raise DataError(
-            f"Healthy error rates need at least 2 controls with predictions; {reference.name} has "
+            f"Healthy error rates need at least 2 controls with predictions; {controls.name} has "
             f"{len(healthy.participants)}. Predict more controls that the model has not seen."
         )
     counts = count_errors(predictions, patients, edges_mm=edges, **count)
     names = (predictions.model, predictions.modality)
-    return estimate(counts, healthy, edges, plateau_mm, names, n_bootstrap=n_bootstrap, level=level, seed=seed)
+    return estimate(counts, healthy, edges, plateau_mm, names, inference)
 
 
 def estimate(
@@ -134,10 +124,7 @@ def estimate(
     edges_mm: Sequence[float],
     plateau_mm: float,
     names: tuple[str, str],
-    *,
-    n_bootstrap: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    inference: Inference = Inference(),
 ) -> ShellResult:
     """Estimate shells and components from error counts; see `shells`.
 
@@ -151,7 +138,7 @@ def estimate(
         Where the plateau begins.
     names : tuple of str
         Model and modality.
-    n_bootstrap, level, seed
+    inference : Inference
         As in `shells`.
     """
     far = np.asarray(edges_mm[:-1]) >= plateau_mm
@@ -161,25 +148,26 @@ def estimate(
     if n[0]:
         model = ShellModel(patients=patients, controls=controls, far=far, groups=groups)
         point = model.evaluate(np.ones((1, n[0])), np.ones((1, n[1])))
-        draws = _bootstrap(model, n, n_bootstrap, np.random.default_rng(seed))
+        draws = _bootstrap(model, n, inference)
     else:
         point = draws = _nothing(len(labels), len(far))
-    made = _Table(names=names, labels=labels, groups=groups, patients=patients, n_controls=n[1], level=level)
-    return ShellResult(
-        shells=made.shells(point, draws, edges_mm),
-        components=made.components(point, draws, _is_withheld(patients, n[1], far, draws, level)),
-        level=level,
+    made = _Table(names=names, labels=labels, groups=groups, patients=patients, n_controls=n[1], level=inference.level)
+    result = ShellResult(
+        table=made.shells(point, draws, edges_mm),
+        components=made.components(point, draws, _is_withheld(patients, n[1], far, draws, inference.level)),
+        level=inference.level,
         plateau_mm=plateau_mm,
         skipped=tuple(f"{key}: {reason}" for key, reason in {**patients.skipped, **controls.skipped}.items()),
     )
+    return told(result)
 
 
-def _bootstrap(model: ShellModel, n: tuple[int, int], n_bootstrap: int, rng: np.random.Generator) -> Draws:
+def _bootstrap(model: ShellModel, n: tuple[int, int], inference: Inference) -> Draws:
     """Resample patients and controls, each within their group."""
-    weights = draw_weights(n, n_bootstrap, rng)
+    weights = inference.weights(n)
     parts = [
         model.evaluate(weights[start : start + _CHUNK, : n[0]], weights[start : start + _CHUNK, n[0] :])
-        for start in range(0, n_bootstrap, _CHUNK)
+        for start in range(0, inference.n_bootstrap, _CHUNK)
     ]
     return Draws(
         shells=np.concatenate([part.shells for part in parts]),

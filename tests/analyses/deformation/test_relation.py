@@ -4,8 +4,11 @@ import pytest
 
 from shiftkit.analyses.deformation.relation import relate
 from shiftkit.analyses.deformation.result import DeformationResult, with_healthy_range
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DEFORMATION_RELATION
 from shiftkit.errors import DataError
+
+FEW, SOME, MANY = (Inference(n_bootstrap=n) for n in (100, 200, 400))
 
 
 def simulate(
@@ -36,7 +39,7 @@ def test_slopes_are_recovered_and_fine_tuning_is_compared_pairwise() -> None:
     """Over replicates, intervals of both slopes and of their change hold the truth, and the change is unbiased."""
     held, changes = [], []
     for seed in range(40):
-        relation = relate(*simulate(seed, before=0.03, after=0.05), n_bootstrap=200, seed=seed)
+        relation = relate(*simulate(seed, before=0.03, after=0.05), inference=Inference(n_bootstrap=200, seed=seed))
         found = {one.name: one for one in relation.estimates}
         truth = {"slope source": 0.03, "slope tuned": 0.05, "slope change tuned": 0.02}
         held += [found[name].low <= value <= found[name].high for name, value in truth.items()]
@@ -47,8 +50,8 @@ def test_slopes_are_recovered_and_fine_tuning_is_compared_pairwise() -> None:
 
 def test_the_claim_says_what_is_shown() -> None:
     """A steeper slope after fine-tuning is said to help less; no change is said to be not shown."""
-    worse = relate(*simulate(1, after=0.06), n_bootstrap=200)
-    same = relate(*simulate(2), n_bootstrap=200)
+    worse = relate(*simulate(1, after=0.06), inference=SOME)
+    same = relate(*simulate(2), inference=SOME)
     assert "it helps less where V-Norm is high" in worse.findings()[0].claim
     assert "is not shown" in str(same)
     distance = next(one for one in same.estimates if one.name == "rank correlation with distance")
@@ -68,25 +71,25 @@ def test_the_unit_is_the_participant() -> None:
     more = DeformationResult(
         table=pd.concat([table for table, _ in copies], ignore_index=True), profiles=result.profiles, failed={}
     )
-    once = relate(result, scores, n_bootstrap=400).estimates[0]
-    often = relate(more, pd.concat([frame for _, frame in copies], ignore_index=True), n_bootstrap=400).estimates[0]
+    once = relate(result, scores, inference=MANY).estimates[0]
+    often = relate(more, pd.concat([frame for _, frame in copies], ignore_index=True), inference=MANY).estimates[0]
     assert often.value == pytest.approx(once.value)
     assert (often.high - often.low) == pytest.approx(once.high - once.low, rel=1e-6)
 
 
 def test_few_patients_get_a_word() -> None:
     """Four patients give no number, ten an exploratory one."""
-    few, some = (relate(*simulate(4, n=n), n_bootstrap=100).estimates[0] for n in (4, 10))
+    few, some = (relate(*simulate(4, n=n), inference=FEW).estimates[0] for n in (4, 10))
     assert (few.status, some.status) == ("too_few", "exploratory")
     assert np.isnan(few.value)
-    assert "not given" in relate(*simulate(4, n=4), n_bootstrap=100).findings()[0].claim
+    assert "not given" in relate(*simulate(4, n=4), inference=FEW).findings()[0].claim
 
 
 def test_a_metric_of_which_less_is_better_is_turned_around() -> None:
     """A distance that grows with V-Norm gives the same slopes as an overlap that falls, and the claim says rises."""
     result, scores = simulate(7, n=20)
-    overlap = relate(result, scores, n_bootstrap=100)
-    distance = relate(result, scores.assign(metric="assd", value=1 - scores["value"]), metric="assd", n_bootstrap=100)
+    overlap = relate(result, scores, inference=FEW)
+    distance = relate(result, scores.assign(metric="assd", value=1 - scores["value"]), metric="assd", inference=FEW)
     assert [one.value for one in distance.estimates] == pytest.approx([one.value for one in overlap.estimates])
     assert "ASSD rises by" in str(distance)
 
@@ -95,7 +98,7 @@ def test_lines_have_the_slopes_and_their_bands_hold_the_truth() -> None:
     """A drawn line's slope is the estimate's; over replicates its band at V-Norm 8 mm holds the mean drop there."""
     held = []
     for seed in range(40):
-        relation = relate(*simulate(seed), n_bootstrap=200, seed=seed)
+        relation = relate(*simulate(seed), inference=Inference(n_bootstrap=200, seed=seed))
         line = relation.lines[relation.lines["model"] == "source"]
         slope = np.polyfit(line["v_norm_mm"], line["drop"], 1)[0]
         assert slope == pytest.approx(relation.estimates[0].value, rel=1e-6)
@@ -111,7 +114,7 @@ def test_the_own_baseline_is_reported_beside_the_template() -> None:
     noise = np.random.default_rng(0).normal(0, 3, len(result.table))
     own = result.table.assign(v_norm_own_mm=result.table["v_norm_mm"], own_status="ok", v_norm_mm=6 + noise)
     own.loc[own["participant_id"] == "sub-g1", ["v_norm_own_mm", "own_status"]] = [np.nan, "unavailable"]
-    relation = relate(DeformationResult(table=own, profiles=result.profiles, failed={}), scores, n_bootstrap=200)
+    relation = relate(DeformationResult(table=own, profiles=result.profiles, failed={}), scores, inference=SOME)
     found = {one.name: one for one in relation.estimates}
     assert found["slope source"].low < 0.01
     assert found["slope source (own baseline)"].low < 0.03 < found["slope source (own baseline)"].high
@@ -122,7 +125,7 @@ def test_the_own_baseline_is_reported_beside_the_template() -> None:
 
 def test_the_table_fits_its_schema() -> None:
     """One row an estimate, in the published columns, readable again."""
-    frame = relate(*simulate(8, n=10), n_bootstrap=100).to_frame()
+    frame = relate(*simulate(8, n=10), inference=FEW).to_frame()
     assert list(frame.columns) == list(DEFORMATION_RELATION.columns)
     assert list(frame["quantity"]) == ["slope", "slope", "slope_change", "distance"]
     assert list(frame["model"]) == ["source", "tuned", "tuned", "n/a"]
@@ -144,7 +147,7 @@ def test_the_picture_has_a_series_a_model() -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    relation = relate(*simulate(6, n=10), n_bootstrap=100)
+    relation = relate(*simulate(6, n=10), inference=FEW)
     axes = relation.plot()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["before: source", "after: tuned"]
     assert axes.get_xlabel() == "mean V-Norm [mm]"

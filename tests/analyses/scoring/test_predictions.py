@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from shiftkit.analyses.scoring.predictions import find_predictions
 from shiftkit.analyses.scoring.study import score
-from shiftkit.bundles import parse_bundle
 from shiftkit.cohorts.folder import load_cohort, mask_path, write_description, write_participants
 from shiftkit.errors import DataError
 from shiftkit.images import write_image
@@ -234,18 +233,3 @@ def test_folders_without_a_known_layout_are_refused(cohort: Cohort, tmp_path: Pa
     (tmp_path / "empty" / "dataset.json").write_text('{"labels": ["AF"]}')
     with pytest.raises(DataError, match=r"dataset\.json must hold"):
         find_predictions(tmp_path / "empty")
-
-
-def test_names_of_bundles() -> None:
-    """Tools' spellings become the vocabulary's; what is no name is none."""
-    spellings = ("AF_left", "AFleft", "AF-Left", "CST_right", "IFO_left", "CC")
-    assert [str(parse_bundle(name)) for name in spellings] == [
-        "AFleft",
-        "AFleft",
-        "AFleft",
-        "PYTright",
-        "IFOFleft",
-        "CC",
-    ]
-    assert parse_bundle("left") is None
-    assert parse_bundle("a.b") is None

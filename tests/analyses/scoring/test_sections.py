@@ -10,6 +10,7 @@ from shiftkit.errors import ConfigError
 from shiftkit.geometry import positions_along
 from shiftkit.images import write_image
 from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.work import Work
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[0, 3] = -9.0
@@ -81,7 +82,7 @@ def test_bundles_without_prediction_are_unavailable(cohort: Cohort, predicted: P
     """Nothing is counted as missed where nobody predicted."""
     for key in ("sub-1", "sub-2"):
         mask_path(predicted, key, RIGHT).unlink()
-    table = score_sections(predicted, cohort, n_sections=3, jobs=2)
+    table = score_sections(predicted, cohort, n_sections=3, work=Work(jobs=2))
     right = table[table["hemisphere"] == "right"]
     assert set(right["status"]) == {"unavailable"}
     assert right[["dice", "prediction_ml"]].isna().all(axis=None)

@@ -20,6 +20,7 @@ from shiftkit.cohorts.folder import (
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image, write_image
 from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.work import Work
 
 SHAPE = (24, 20, 16)
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -225,7 +226,7 @@ def test_processes_change_nothing(cohort: Cohort, predicted: Path, tmp_path: Pat
     """Two processes give the same table, to the byte, and report every participant."""
     seen: list[tuple[int, int]] = []
     one = score(predicted, cohort)
-    two = score(predicted, cohort, jobs=2, progress=lambda done, total, _: seen.append((done, total)))
+    two = score(predicted, cohort, work=Work(jobs=2, progress=lambda done, total, _: seen.append((done, total))))
     one.save(tmp_path / "one.tsv")
     two.save(tmp_path / "two.tsv")
     assert (tmp_path / "one.tsv").read_bytes() == (tmp_path / "two.tsv").read_bytes()

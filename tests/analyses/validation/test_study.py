@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from shiftkit.analyses.decomposition.study import decompose
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.analyses.validation.cells import standard_cells
 from shiftkit.analyses.validation.simulation import SPREADS, Scenario, simulate, truth
 from shiftkit.analyses.validation.study import validate
 from shiftkit.catalogue import SCORES, VALIDATION
 from shiftkit.errors import ConfigError
 from shiftkit.tables import parse_table
+from shiftkit.work import Work
 
 
 def test_simulated_scores_have_the_published_columns() -> None:
@@ -48,7 +50,7 @@ def test_components_are_recovered_and_null_effects_are_not_found() -> None:
         and cell.scenario.n_patients == 40
         and (cell.name, cell.scenario.decay_mm) in (("recovery", 15.0), ("neither", 15.0))
     ]
-    found = validate(40, jobs=1, cells=cells).to_frame()
+    found = validate(40, cells=cells, work=Work(jobs=1)).to_frame()
     parse_table(found, VALIDATION, "validation")
     values = found.set_index("property")["value"]
     assert abs(values["bias of systematic"]) < 0.01
@@ -61,7 +63,7 @@ def test_components_are_recovered_and_null_effects_are_not_found() -> None:
 def test_the_study_is_the_same_on_any_number_of_processes() -> None:
     """Seeds belong to replicates, so that jobs change nothing."""
     cells = [cell for cell in standard_cells() if cell.name == "no tumor effect"][:1]
-    first, second = (validate(10, jobs=jobs, cells=cells).to_frame() for jobs in (1, 2))
+    first, second = (validate(10, cells=cells, work=Work(jobs=jobs)).to_frame() for jobs in (1, 2))
     assert first.equals(second)
 
 
@@ -72,7 +74,7 @@ def test_an_unseen_far_field_is_withheld() -> None:
         for cell in standard_cells()
         if cell.name == "far field unseen" and cell.scenario.n_patients == 100 and cell.spread == "low"
     ]
-    found = validate(20, jobs=1, cells=cells).to_frame().iloc[0]
+    found = validate(20, cells=cells, work=Work(jobs=1)).to_frame().iloc[0]
     assert found["value"] >= 0.9
 
 
@@ -83,8 +85,9 @@ def test_a_bundle_with_a_shift_of_its_own_is_not_booked_on_the_tumor() -> None:
     """
     scenario = Scenario(n_patients=400, n_controls=400, decay_mm=25.0, spread=SPREADS["high"])
     known = truth(scenario, np.random.default_rng(0))
+    quick = Inference(n_bootstrap=100, n_permutations=99)
     frames = (simulate(scenario, np.random.default_rng(seed)) for seed in range(3))
-    found = [decompose(frame, n_bootstrap=100, n_permutations=99, sensitivity=False).table for frame in frames]
+    found = [decompose(frame, inference=quick, sensitivity=False).table for frame in frames]
     pooled = [t[(t["bundle"] == "all") & (t["method"] == "regression")].set_index("component") for t in found]
     raw = [table.loc["raw", "estimate"] for table in pooled]
     assert np.mean(raw) == pytest.approx(known.systematic + known.tumor, abs=0.01)
@@ -97,7 +100,7 @@ def test_a_decay_of_another_shape_is_noticed() -> None:
     """Where the decay is no exponential, a note says that the spline splits otherwise; else there is none."""
     for shape, noticed in (("gaussian", True), ("exponential", False)):
         frame = simulate(Scenario(n_patients=100, n_controls=100, shape=shape), np.random.default_rng(3))
-        notes = decompose(frame, n_bootstrap=200, n_permutations=99).notes
+        notes = decompose(frame, inference=Inference(n_bootstrap=200, n_permutations=99)).notes
         assert any(note.startswith("The shape of the decay matters") for note in notes) == noticed
 
 

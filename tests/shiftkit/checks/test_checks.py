@@ -17,6 +17,7 @@ from shiftkit.geometry import resample
 from shiftkit.images import read_image, write_image
 from shiftkit.phantoms import phantom
 from shiftkit.types import Bundle, Volume
+from shiftkit.work import Work
 
 PATIENT = "sub-g001"
 AF, AF_RIGHT, ILF = (Bundle.parse(label) for label in ("AFleft", "AFright", "ILFleft"))
@@ -367,7 +368,7 @@ def test_report_speaks_to_machines_and_people(cohort: Path) -> None:
 def test_jobs_change_nothing(sound: Path, cohort: Path) -> None:
     """Two processes find what one finds, in the same order."""
     components((-1, 1, 1))(cohort)
-    assert check(load_cohort(cohort), jobs=2) == check(load_cohort(cohort), jobs=1)
+    assert check(load_cohort(cohort), work=Work(jobs=2)) == check(load_cohort(cohort), work=Work(jobs=1))
 
 
 def test_real_subject_is_sound(shared_data: Path, tmp_path: Path) -> None:

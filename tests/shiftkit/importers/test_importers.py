@@ -13,7 +13,7 @@ from shiftkit.bundles import TRACTSEG_ORDER
 from shiftkit.cohorts.peaks import load_peaks
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image, read_mask, write_image
-from shiftkit.importers import BUNDLE_NAMES, bundle_from_name, import_cohort
+from shiftkit.importers import import_cohort
 from shiftkit.importers.hcp105 import GRID_AFFINE, GRID_SHAPE
 from shiftkit.importers.streamlines import read_streamlines, streamline_mask
 from shiftkit.types import Bundle, Volume
@@ -78,24 +78,6 @@ def test_long_segments_leave_no_gap() -> None:
 
     assert found.sum() > 40
     assert ndimage.label(found)[1] == 1  # faces only: a traversal never jumps over an edge
-
-
-@pytest.mark.parametrize(
-    "name", sorted({"AF_left", "CST_right", "IFO_left", "IFOF_R", "ILF_L", "PYT_right", "OR_left"})
-)
-def test_names_are_mapped_by_the_table(name: str) -> None:
-    """A data set's name becomes the table's name, with its side."""
-    bundle = bundle_from_name(name)
-    assert bundle is not None
-    assert bundle.name == BUNDLE_NAMES[name.rsplit("_", 1)[0]]
-    assert bundle.hemisphere == {"l": "left", "r": "right"}[name.rsplit("_", 1)[1][0].lower()]
-
-
-def test_no_two_tractseg_bundles_share_a_name() -> None:
-    """The 72 bundles of TractSeg stay 72, with names that fit into file names."""
-    found = {bundle_from_name(name) for name in TRACTSEG_ORDER}
-    assert len(found) == 72
-    assert all(bundle is not None and Bundle.parse(bundle.label) == bundle for bundle in found)
 
 
 def test_tractseg_single_masks(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from shiftkit.errors import ConfigError
 from shiftkit.images import read_image, read_mask
 from shiftkit.phantoms import phantom
 from shiftkit.types import Bundle, Case, Cohort
+from shiftkit.work import Work
 
 FACTORIAL = ("glioma", "glioma_clean", "glioma_systematic", "glioma_tumor")
 
@@ -27,7 +28,7 @@ def truth(case: Case) -> dict:
 
 def test_same_bytes_whatever_the_jobs(tmp_path: Path) -> None:
     """One process and two write the same bytes; another seed writes others."""
-    for name, options in {"one": {"jobs": 1}, "two": {"jobs": 2}, "other": {"seed": 1}}.items():
+    for name, options in {"one": {"work": Work(jobs=1)}, "two": {"work": Work(jobs=2)}, "other": {"seed": 1}}.items():
         phantom(tmp_path / name, n_healthy=2, n_glioma=1, spacing_mm=5, **options)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     assert digests(tmp_path / "one") != digests(tmp_path / "other")

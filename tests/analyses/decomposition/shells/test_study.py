@@ -13,6 +13,7 @@ from shiftkit.analyses.decomposition.shells.findings import ShellResult
 from shiftkit.analyses.decomposition.shells.model import COMPONENTS, METRICS, ShellModel
 from shiftkit.analyses.decomposition.shells.study import EDGES_MM, estimate, shells
 from shiftkit.analyses.distance.places import Places, healthy_bundle
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DECOMPOSITION, SHELLS
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import write_image
@@ -79,7 +80,7 @@ def expected_dice(voxels: np.ndarray, rates: np.ndarray) -> float:
 
 
 def run(patients: ErrorCounts, controls: ErrorCounts, seed: int = 0) -> ShellResult:
-    return estimate(patients, controls, EDGES_MM, 40.0, ("model", "peaks"), n_bootstrap=300, seed=seed)
+    return estimate(patients, controls, EDGES_MM, 40.0, ("model", "peaks"), Inference(n_bootstrap=300, seed=seed))
 
 
 def pooled(result: ShellResult) -> pd.DataFrame:
@@ -211,7 +212,7 @@ def test_the_finding_speaks_and_draws():
     from matplotlib import pyplot as plt
 
     result = run(*simulate(19, n=25)[:2])
-    (finding,) = result.findings()
+    (finding,) = result.findings
     assert f"{finding.estimates[0].value:.3f}" in finding.claim
     assert finding.figure is not None
     axes = finding.figure(None)
@@ -265,7 +266,7 @@ def test_a_stretch_missed_at_the_tumor_is_the_tumors(tmp_path: Path):
     """A prediction that is perfect but for the stretch beside the tumor loses, on the Dice scale, just that stretch."""
     tumor = np.zeros(SHAPE, dtype=bool)
     tumor[0:4, 10:14, 10:13] = True
-    result = shells(*two_groups(tmp_path, tumor, slice(10, 14)), n_bootstrap=100)
+    result = shells(*two_groups(tmp_path, tumor, slice(10, 14)), inference=Inference(n_bootstrap=100))
     found = pooled(result)
     loss = (1 - 2 * 32 / (36 + 32)) / 2  # of two bundles
     assert found["estimate"]["tumor"] == pytest.approx(loss, abs=1e-9)
@@ -278,12 +279,12 @@ def test_a_stretch_missed_at_the_tumor_is_the_tumors(tmp_path: Path):
 
 def test_without_tumor_masks_there_is_no_number(tmp_path: Path):
     """Patients without tumor masks get the status unavailable, and the cases are named."""
-    result = shells(*two_groups(tmp_path, None, slice(10, 14)), n_bootstrap=50)
+    result = shells(*two_groups(tmp_path, None, slice(10, 14)), inference=Inference(n_bootstrap=50))
     assert set(result.components["status"]) == {"unavailable"}
     assert result.components["estimate"].isna().all()
     assert set(result.to_frame()["status"]) == {"unavailable"}
     assert len(result.skipped) == 6
-    assert "not available" in result.findings()[0].claim
+    assert "not available" in result.findings[0].claim
 
 
 def test_controls_without_predictions_are_refused(tmp_path: Path):

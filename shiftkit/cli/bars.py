@@ -69,6 +69,17 @@ class Progress:
         print(f"{stage}: {done}/{total}{left}{f' ({detail})' if detail else ''}", file=sys.stderr, flush=True)
 
 
+progress = Progress()
+"""The one of this process, whose bars stand on the terminal."""
+
+
+def say(*lines: str) -> None:
+    """Print lines on stdout, after the progress bar is gone."""
+    progress.close()
+    for line in lines:
+        print(line, flush=True)
+
+
 def _words(seconds: float) -> str:
     return (
         f"{seconds:.0f} s"

@@ -1,0 +1,146 @@
+"""The verbs, in the order in which a study needs them, and what each prints.
+
+Options and work stand in `shiftkit.api`; nothing heavy is imported here, so that ``--help`` answers at once.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import DataError
+from ..version import __version__
+from .bars import say
+from .flags import Show, add
+
+Given = Mapping[str, Any]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
+)
+model = typer.Typer(no_args_is_help=True, help="Look at a checkpoint, verify it, export it.")
+app.add_typer(model, name="model")
+
+
+@app.callback()
+def shiftkit(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Warnings and tracebacks too.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+) -> None:
+    """-v and -q are taken out before parsing, so that they work in any place."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _outcome(made: Any, given: Given) -> Iterator[str]:
+    if given["json"]:
+        yield json.dumps(made.to_dict(), indent=2, ensure_ascii=False)
+    else:
+        yield from made.lines()
+
+
+def _cohorts(made: Any, _: Given) -> Iterator[str]:
+    yield from map(str, made.values())
+
+
+def _itself(made: Any, _: Given) -> Iterator[str]:
+    yield str(made)
+
+
+def _prepared(made: Any, _: Given) -> Iterator[str]:
+    yield f"{made.written} maps written: {made.cohort}"
+
+
+def _trained(made: Any, given: Given) -> Iterator[str]:
+    yield str(made)
+    yield f"Checkpoint: {given['out']}"
+
+
+def _finetuned(made: Any, given: Given) -> Iterator[str]:
+    if given["shots"]:
+        yield from made.lines()
+        return
+    yield f"Out-of-fold predictions of {len(made.cohort)} participants: {made.cohort.root}"
+    yield f"What became of each tensor, by name: {Path(given['out']) / 'fold-1' / 'transfer.json'}"
+
+
+def _predicted(made: Any, given: Given) -> Iterator[str]:
+    what = "Masks" if given["probabilities"] is False else "Masks and probabilities"
+    yield f"{what} of {len(made.cohort)} participants: {given['out']}"
+
+
+def _scored(made: Any, given: Given) -> Iterator[str]:
+    yield str(made)
+    yield f"Table: {given['out']}"
+
+
+def _checked(made: Any, given: Given) -> Iterator[str]:
+    yield made.to_json() if given["json"] else str(made)
+    if made.exit_code:
+        raise DataError(made.summary)
+
+
+def _reported(made: Any, given: Given) -> Iterator[str]:
+    yield made.verdict
+    yield f"Report: {Path(given['result']) / 'report.html'}"
+
+
+def _compared(made: Any, given: Given) -> Iterator[str]:
+    yield str(made)
+    if given["out"] is not None:
+        yield f"Page: {given['out']}"
+
+
+def _validated(made: Any, given: Given) -> Iterator[str]:
+    yield str(made)
+    if given["out"] is not None:
+        yield f"Table: {Path(given['out']) / 'tables' / 'validation.tsv'}"
+
+
+def _verified(made: Any, given: Given) -> Iterator[str]:
+    yield from (f"{name}: {outcome}" for name, outcome in made.checks.items())
+    if not made.sound:
+        raise DataError(f"Checkpoint {given['checkpoint']} is not sound; the lines above say why. Copy it again.")
+
+
+SHOWN: Mapping[str, Show] = {
+    "demo": _outcome,
+    "decompose": _outcome,
+    "phantom": _cohorts,
+    "import": _itself,
+    "prepare": _prepared,
+    "train": _trained,
+    "finetune": _finetuned,
+    "predict": _predicted,
+    "score": _scored,
+    "check": _checked,
+    "deform": _outcome,
+    "features": _outcome,
+    "report": _reported,
+    "compare": _compared,
+    "cite": _itself,
+    "validate": _validated,
+}
+for _verb, _show in SHOWN.items():
+    add(app, _verb, _show, as_json=_show in (_outcome, _checked), table="decompose" if _verb == "demo" else "")
+for _verb, _show in {"model info": _itself, "model verify": _verified, "model export": _itself}.items():
+    add(model, _verb, _show)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what shiftkit finds on this machine, and whether it can work with it."""
+    from .doctor import examine
+
+    lines, sound = examine()
+    say(*lines)
+    if not sound:
+        raise typer.Exit(1)

@@ -1,0 +1,152 @@
+"""Flags of a verb, made from the signature of its public function, and how a verb is run with them."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+
+from ..api import VERBS
+from ..config import resolve
+from ..errors import ShiftkitError, Unfinished
+from ..options import Declared, options_of, settings_of
+from .bars import progress, say
+
+Show = Callable[[Any, Mapping[str, Any]], Iterable[str]]
+"""What a verb prints, from what its function returned and the values given to it."""
+
+_CONFIG = typer.Option("--config", help="TOML file with settings, or a run.json to replay; flags win.")
+_JSON = typer.Option("--json", help="Print the result as JSON on stdout.")
+
+
+def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table: str = "") -> None:
+    """Make a command of a verb of `shiftkit.api.VERBS`.
+
+    Parameters
+    ----------
+    app : Typer
+        Gets the command, under the last word of ``verb``.
+    verb : str
+        The verb.
+    show : callable
+        What is printed.
+    as_json : bool
+        Whether ``show`` heeds the value ``json``.
+    table : str
+        Table of ``shiftkit.toml``, where it is that of another verb.
+    """
+    function = VERBS[verb]
+    options = options_of(function)
+    takes = inspect.signature(function).parameters
+
+    def run(config: Path | None = None, json: bool = False, **words: Any) -> None:
+        given = {name: _value(options[name], word) for name, word in words.items()}
+        values = resolve(table or verb, VERBS, given, config)
+        further = {name: values.pop(name) for name in [*values] if name not in options}
+        called = {"settings": further, "progress": progress, "announce": say}
+        if config is not None and config.suffix == ".json":
+            called["replay"] = config
+        try:
+            made = function(**values, **{name: value for name, value in called.items() if name in takes})
+            for line in show(made, {**dict.fromkeys(options), **values, "json": json}):
+                say(line)
+        except ShiftkitError as error:
+            raise type(error)(in_flags(str(error), options)) from error
+        progress.close()
+        _require_all(getattr(made, "failed", None) or {})
+
+    parameters = [_parameter(one) for one in options.values()]
+    if settings_of(function, options):
+        parameters.append(_keyword("config", Path | None, _CONFIG, None))
+    if as_json:
+        parameters.append(_keyword("json", bool, _JSON, False))
+    # typer looks at annotations and signature, click at the name and the docstring.
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    run.__doc__ = _help(function)
+    app.command(verb.split()[-1])(run)
+
+
+def in_flags(message: str, options: Mapping[str, Declared]) -> str:
+    """A message of the library in the words of the command line: options in backticks become flags.
+
+    Examples
+    --------
+    >>> from shiftkit.api import decompose
+    >>> in_flags("`n_bootstrap` must be at least 100.", options_of(decompose))
+    '--bootstrap must be at least 100.'
+    """
+    return re.sub(r"`(\w+)`", lambda found: options[found[1]].spoken if found[1] in options else found[0], message)
+
+
+def _parameter(one: Declared) -> inspect.Parameter:
+    """The same option as typer wants to be told."""
+    option, kind = one.option, _raw(one)
+    needed = option.required or one.default is inspect.Parameter.empty
+    if option.metavar:
+        shown: Any = typer.Argument(metavar=option.metavar, help=option.help, show_default=False)
+    else:
+        plain = None if one.default in (None, (), inspect.Parameter.empty) or needed else one.default
+        bounds = {"min": option.min, "max": option.max} if kind in (int, float) else {}
+        # Nothing is filled in here, so that a value of the configuration file shows through: a default is only told.
+        told = str(plain) if plain is not None and not isinstance(plain, bool) else False
+        shown = typer.Option(one.flag, help=option.help, show_default=told, **bounds)
+    return _keyword(one.name, kind if needed else kind | None, shown, inspect.Parameter.empty if needed else None)
+
+
+def _keyword(name: str, kind: Any, shown: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown])
+
+
+def _raw(one: Declared) -> Any:
+    """What a value is before it is understood."""
+    if one.option.many or get_origin(one.kind) is Sequence:
+        return list[str]
+    return one.kind if one.kind in (bool, int, float) else str
+
+
+def _value(one: Declared, word: Any) -> Any:
+    """Both ``--bundles AF --bundles FAT`` and ``--bundles AF,FAT`` are understood; None is what was not given."""
+    if word is None or word == []:
+        return None
+    if one.option.many:
+        return tuple(word)
+    if get_origin(one.kind) is Sequence:
+        parts = " ".join(word).replace(",", " ").split()
+        return tuple(parts) if get_args(one.kind) == (str,) else _integers(parts, one)
+    if get_origin(one.kind) is tuple:
+        return _box(word, one)
+    return word
+
+
+def _integers(parts: Sequence[str], one: Declared) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in parts)
+    except ValueError:
+        raise typer.BadParameter(f"{one.spoken} takes whole numbers, such as 1,4; got {' '.join(parts)!r}.") from None
+
+
+def _box(text: str, one: Declared) -> tuple[int, ...]:
+    """Three numbers of voxels from ``48,48,48``; one number stands for all three."""
+    numbers = _integers(text.replace(",", " ").split(), one)
+    if len(numbers) not in (1, 3):
+        raise typer.BadParameter(
+            f"{one.spoken} takes one or three numbers of voxels, such as 48 or 48,64,48; got {text!r}."
+        )
+    return numbers if len(numbers) == 3 else numbers * 3
+
+
+def _help(function: Callable[..., Any]) -> str:
+    """The paragraphs of a docstring that speak of the command line, not of Python."""
+    text = inspect.getdoc(function) or ""
+    paragraphs = re.split(r"\n{2,}(?=\w+\n-{3,})", text)[0].split("\n\n")
+    return "\n\n".join(one for one in paragraphs if "`" not in one)
+
+
+def _require_all(failed: Mapping[str, str]) -> None:
+    """End with exit code 4 if participants failed, naming the first three."""
+    if failed:
+        listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
+        raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
