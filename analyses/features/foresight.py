@@ -1,5 +1,7 @@
 """Whether the shift of features foretells a drop in performance, without labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from ...embeddings import Embeddings
 from ...results import Estimate
 from ...status import Status
 from ..statistics.inference import EXPLORATORY_BELOW, Inference, draw_weights, p_value
+from ..statistics.people import rank_correlation
 from .findings import foresight_finding, told
 from .result import Foresight
 
@@ -60,13 +63,10 @@ def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inferenc
     means = (mean_shift, mean_observed, mean_predicted)
     draws = np.array([_figures(*means, errors, weight) for weight in weights])
     values = _figures(*means, errors, np.ones(len(people)))
-    p_values = (_permuted_rank(mean_shift, mean_observed, rng), float("nan"), float("nan"))
-    estimates: list[Estimate] = []
-    for name, value, drawn, p in zip(_NAMES, values, draws.T, p_values, strict=True):
-        low, high = inference.interval(drawn, len(people))
-        given = {"value": value, "low": low, "high": high, "p_value": p}
-        estimates.append(Estimate(name=name, **given, level=inference.level, n=len(people), status=status))
-    return _told(made, tuple(estimates))
+    p_value_of_shift = _permuted_rank(mean_shift, mean_observed, rng)
+    drawn = zip(_NAMES, values, draws.T, strict=True)
+    shift, *others = (inference.estimate(name, value, one, len(people)) for name, value, one in drawn)
+    return _told(made, (replace(shift, p_value=p_value_of_shift), *others))
 
 
 def _told(rows: pd.DataFrame, estimates: tuple[Estimate, ...]) -> Foresight:
@@ -136,18 +136,12 @@ def _figures(
     drawn = np.repeat(np.arange(len(weight)), weight.astype(int))
     error, reference = (errors @ weight).tolist()
     skill = 1 - error / reference if reference > 0 else float("nan")
-    return _rank(shift[drawn], observed[drawn]), _rank(predicted[drawn], observed[drawn]), skill
-
-
-def _rank(a: Array, b: Array) -> float:
-    """Spearman's correlation; NaN where a side does not vary."""
-    x, y = (stats.rankdata(one) - (len(one) + 1) / 2 for one in (a, b))
-    size = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / size if size > 0 else float("nan")
+    shift, predicted, observed = shift[drawn], predicted[drawn], observed[drawn]
+    return rank_correlation(shift, observed), rank_correlation(predicted, observed), skill
 
 
 def _permuted_rank(shift: Array, observed: Array, rng: np.random.Generator) -> float:
-    x = stats.rankdata(shift) - (len(shift) + 1) / 2
-    y = stats.rankdata(observed) - (len(shift) + 1) / 2
+    """Two-sided p-value of the rank correlation over patients."""
+    x, y = (stats.rankdata(one) - (len(one) + 1) / 2 for one in (shift, observed))
     permuted = rng.permuted(np.repeat(x[None], _PERMUTATIONS, axis=0), axis=1) @ y
     return p_value(float(abs(x @ y)), np.abs(permuted))

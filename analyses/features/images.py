@@ -121,22 +121,9 @@ def _away_from_tumor(case: Case, image: Volume) -> NDArray[np.bool_]:
 
 
 def measure(image: NDArray[Any], inside: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> dict[str, Any]:
-    """Properties of one channel; see `UNITS`.
+    """Properties of one channel by the voxels ``inside``: those of `UNITS`, and ``quantiles`` over their own range.
 
-    Parameters
-    ----------
-    image : ndarray, shape (X, Y, Z)
-        Voxel values.
-    inside : ndarray of bool, shape (X, Y, Z)
-        Voxels that count.
-    spacing_mm : tuple of float
-        Edge lengths of a voxel.
-
-    Returns
-    -------
-    dict
-        One number a property, and ``quantiles`` of the values scaled to their own range. NaN where fewer than a
-        hundred voxels count, or all are equal.
+    NaN where fewer than a hundred voxels count, or all are equal.
     """
     measured: dict[str, Any] = dict.fromkeys(UNITS, float("nan"))
     measured |= {"spacing": float(max(spacing_mm)), "quantiles": np.full(len(_QUANTILES), np.nan)}

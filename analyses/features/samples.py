@@ -28,7 +28,7 @@ class Sample:
     features : ndarray, shape (N, C)
         One row an observation, in units of its channel's spread; NaN where the network gave NaN.
     person : ndarray of int, shape (N,)
-        Place of the participant in `Roster.people`.
+        Place of the participant in the arrays of `Roster`.
     ipsi : ndarray of bool, shape (N,), or None
         For the tumor contrast: which of a patient's two observations lies on the tumor's side.
     """
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def people(self) -> NDArray[np.int64]:
-        """Places in `Roster.people` of those who take part."""
+        """Places in the arrays of `Roster` of those who take part."""
         return np.empty(0, dtype=np.int64) if self.sample is None else np.unique(self.sample.person)
 
 
@@ -62,8 +62,8 @@ class Roster:
 
     Parameters
     ----------
-    people : tuple of str
-        Participants.
+    place : mapping of str to int
+        Where each of the P participants stands in the arrays.
     patient : ndarray of bool, shape (P,)
         Patients; the others are controls.
     side : ndarray of str, shape (P,)
@@ -72,11 +72,10 @@ class Roster:
         Which of a fine-tuned model's networks made their vectors.
     """
 
-    people: tuple[str, ...]
+    place: Mapping[str, int] = field(repr=False)
     patient: NDArray[np.bool_]
     side: NDArray[np.str_]
     fold: NDArray[np.str_]
-    place: Mapping[str, int] = field(repr=False)
 
     @classmethod
     def of(cls, embeddings: Embeddings, rng: np.random.Generator) -> "Roster":
@@ -95,8 +94,8 @@ class Roster:
             controls = rng.permutation(np.flatnonzero(~patient & (fold == one)))
             n = round(share * len(controls))
             side[controls[:n]], side[controls[n:]] = "left", "right"
-        names = tuple(people["participant_id"].astype(str))
-        return cls(people=names, patient=patient, side=side, fold=fold, place={name: i for i, name in enumerate(names)})
+        place = {name: number for number, name in enumerate(people["participant_id"].astype(str))}
+        return cls(place=place, patient=patient, side=side, fold=fold)
 
     def strata(self, contrast: str) -> NDArray[np.int64]:
         """Within which labels may be exchanged, for each participant; −1 for those who take no part."""
@@ -109,13 +108,10 @@ class Roster:
         return codes
 
     def labels(self, contrast: str, permutations: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Labels of each participant, observed first, then permuted within strata.
+        """Labels of each participant, observed first, then permuted within strata; shape (P, permutations + 1).
 
-        Returns
-        -------
-        ndarray of bool, shape (P, permutations + 1)
-            Total and systematic: who counts as a patient. Tumor: whose two sides change places; the number of left and
-            right tumors stays, so an anatomical difference between the hemispheres is the same in every permutation.
+        Total and systematic: who counts as a patient. Tumor: whose two sides change places; the number of left and
+        right tumors stays, so an anatomical difference between the hemispheres is the same in every permutation.
         """
         strata = self.strata(contrast)
         observed = self.side == "left" if contrast == "tumor" else self.patient
@@ -131,17 +127,9 @@ def cells(embeddings: Embeddings, roster: Roster) -> Iterator[Cell]:
     tables = {region: _tables(embeddings.where(region=region), roster) for region in _regions(embeddings)}
     for layer in embeddings.layers:
         for place, contrast, sample in _samples(layer, tables, roster):
-            bundle, hemisphere, region = place
+            where = dict(zip(("bundle", "hemisphere", "region"), place, strict=True))
             status = _status(contrast, sample, roster)
-            yield Cell(
-                layer=layer,
-                bundle=bundle,
-                hemisphere=hemisphere,
-                region=region,
-                contrast=contrast,
-                sample=sample,
-                status=status,
-            )
+            yield Cell(layer=layer, **where, contrast=contrast, sample=sample, status=status)
 
 
 Place = tuple[str, str]
@@ -164,10 +152,10 @@ def _tables(embeddings: Embeddings, roster: Roster) -> dict[str, dict[Place, Arr
     who = rows["participant_id"].map(dict(roster.place)).to_numpy(dtype=int)
     for bundle, hemisphere in places.itertuples(index=False):
         here = ((rows["bundle"] == bundle) & (rows["hemisphere"] == hemisphere)).to_numpy()
-        count = np.bincount(who[here], minlength=len(roster.people)).astype(float)
+        count = np.bincount(who[here], minlength=len(roster.place)).astype(float)
         count[count == 0] = np.nan
         for layer, vectors in embeddings.layers.items():
-            total = np.zeros((len(roster.people), vectors.shape[1]))
+            total = np.zeros((len(roster.place), vectors.shape[1]))
             # NaN of a network must not be taken for a missing region: it becomes infinite here.
             np.add.at(total, who[here], np.where(np.isnan(vectors[here]), np.inf, vectors[here]))
             made[layer][bundle, hemisphere] = total / count[:, None]
@@ -284,6 +272,7 @@ def _comparable(features: Array, stratum: NDArray[np.str_]) -> Array:
     centered = features.copy()
     for one in np.unique(stratum):
         centered[stratum == one] -= features[stratum == one].mean(axis=0)
+    # What is left of a channel that does not vary is rounding: of float32 vectors, 1e-7 of their size.
     spread = np.sqrt((centered**2).mean(axis=0))
     varies = spread > 1e-6 * np.maximum(np.abs(features).max(axis=0), 1e-6)
     return np.where(varies, centered, 0.0) / np.where(varies, spread, 1.0)
@@ -300,6 +289,7 @@ def _average(samples: list[Sample | None]) -> Sample | None:
     kept = [one for one in given if len(one.person) >= _COMPLETE * n and one.features.shape[1] == width]
     if not kept:
         return None
+    # One number an observation, so that the same participant and side are found in every bundle.
     keys = [one.person * 2 + (one.ipsi if one.ipsi is not None else 0) for one in kept]
     shared = keys[0]
     for key in keys[1:]:
