@@ -51,14 +51,7 @@ def split_fold(
 
 
 def require_shots(shots: list[int], available: int) -> None:
-    """Refuse numbers of patients that a fold cannot give.
-
-    Parameters
-    ----------
-    shots : list of int
-        Numbers asked for.
-    available : int
-        Patients outside the largest fold.
+    """Refuse numbers of patients that a fold cannot give: ``available`` are outside the largest one.
 
     Raises
     ------
