@@ -1,4 +1,4 @@
-"""Grids and the world: resampling, and the way along a mask."""
+"""Grids and the world: resampling, where the brain is, pieces of a mask, and the way along it."""
 
 from typing import Any
 
@@ -9,6 +9,8 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
 
 from .types import Volume
+
+Mask = NDArray[np.bool_]
 
 
 def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-3) -> bool:
@@ -87,7 +89,91 @@ def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int
     return made
 
 
+def brain_of(image: Volume, *, above: float = 0.0, quantile: float = 1.0) -> Mask:
+    """Where an image has signal, which is where the brain is if nothing else is shown; shape (X, Y, Z).
+
+    Parameters
+    ----------
+    image : Volume
+        Of several channels the first counts; NaN is no signal.
+    above : float
+        Share of the bright value from which on there is signal: interpolation and noise leave traces outside.
+    quantile : float
+        Which of the positive values is the bright one; 1 is the largest.
+
+    Examples
+    --------
+    >>> image = Volume(array=np.array([0.0, 0.01, 2.0, np.nan]).reshape(4, 1, 1), affine=np.eye(4))
+    >>> brain_of(image, above=0.05).ravel().tolist()
+    [False, False, True, False]
+    """
+    values = np.nan_to_num(image.array if image.array.ndim == 3 else image.array[..., 0])
+    positive = values[values > 0]
+    bright = float(np.quantile(positive, quantile)) if positive.size else 0.0
+    return values > above * max(bright, 1e-12)
+
+
+def largest_piece(mask: Mask, *, corners: bool = True) -> Mask:
+    """The piece of a mask that has most voxels, the first of equals; an empty mask stays empty.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (X, Y, Z)
+        Any.
+    corners : bool
+        Whether voxels that share an edge or a corner belong together, or only those that share a face.
+
+    Examples
+    --------
+    >>> largest_piece(np.array([True, False, True, True]).reshape(4, 1, 1)).ravel().tolist()
+    [False, False, True, True]
+    """
+    labeled: Any = ndimage.label(mask, np.ones((3, 3, 3)) if corners else None)
+    sizes = np.bincount(labeled[0].ravel())
+    sizes[0] = 0  # the background
+    return labeled[0] == sizes.argmax() if sizes.any() else np.zeros_like(mask)
+
+
 _HALF = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if (x, y, z) > (0, 0, 0)])
+"""One of each pair of opposite neighbors: an edge is listed once."""
+
+
+def neighbor_graph(voxels: NDArray[np.intp], axes_mm: NDArray[np.float64]) -> sparse.csr_matrix:
+    """The ways between voxels that share a face, an edge or a corner, with their lengths in mm.
+
+    Parameters
+    ----------
+    voxels : ndarray of int, shape (N, 3)
+        Different ones, at least one.
+    axes_mm : ndarray, shape (3, 3)
+        The steps in the world from a voxel to the next along each axis, as columns: ``affine[:3, :3]``, or the
+        diagonal matrix of the edge lengths.
+
+    Returns
+    -------
+    sparse matrix, shape (N, N)
+        Each way once, in either triangle: pass ``directed=False`` to the functions of `scipy.sparse.csgraph`.
+
+    Examples
+    --------
+    >>> neighbor_graph(np.array([[0, 0, 0], [0, 1, 0], [5, 5, 5]]), np.diag([1.0, 2.0, 1.0])).todense().tolist()
+    [[0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    low = voxels.min(axis=0) - 1
+    number = np.full(voxels.max(axis=0) - low + 2, -1)
+    here = voxels - low
+    number[tuple(here.T)] = np.arange(len(voxels))
+    rows: list[NDArray[np.intp]] = []
+    columns: list[NDArray[np.intp]] = []
+    lengths: list[NDArray[np.float64]] = []
+    for step in _HALF:
+        neighbor = number[tuple((here + step).T)]
+        linked = np.flatnonzero(neighbor >= 0)
+        rows.append(linked)
+        columns.append(neighbor[linked])
+        lengths.append(np.full(linked.size, float(np.linalg.norm(axes_mm @ step))))
+    edges = (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(edges, shape=(len(voxels), len(voxels)))
 
 
 def positions_along(mask: Volume) -> NDArray[np.float64]:
@@ -117,11 +203,9 @@ def positions_along(mask: Volume) -> NDArray[np.float64]:
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     voxels = np.argwhere(mask.array)
-    components: Any = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
-    labels = components[0][mask.array]
-    inside = labels == np.bincount(labels).argmax()
+    inside = largest_piece(mask.array)[mask.array]
     main = voxels[inside]
-    graph = _neighbor_graph(main, mask.spacing_mm)
+    graph = neighbor_graph(main, np.diag(mask.spacing_mm))
     first = int(np.argmax(_geodesic(graph, 0)))
     from_first = _geodesic(graph, first)
     last = int(np.argmax(from_first))
@@ -139,31 +223,11 @@ def positions_along(mask: Volume) -> NDArray[np.float64]:
 
 
 def _runs_forward(first: NDArray[np.intp], last: NDArray[np.intp], mask: Volume) -> bool:
-    ends = np.stack([first, last]) @ mask.affine[:3, :3].T + mask.affine[:3, 3]
-    x_middle = float((np.argwhere(mask.array) @ mask.affine[0, :3] + mask.affine[0, 3]).mean())
+    ends = mask.world(np.stack([first, last]))
+    x_middle = float(mask.points_inside()[:, 0].mean())
     ends[:, 0] *= 1 if x_middle < 0 else -1  # from lateral to medial in either hemisphere
     step = ends[1] - ends[0]
     return bool(step[np.argmax(np.abs(step))] >= 0)
-
-
-def _neighbor_graph(voxels: NDArray[np.intp], spacing_mm: tuple[float, float, float]) -> sparse.csr_matrix:
-    """Edges between voxels that share a face, an edge or a corner, with their lengths in mm."""
-    low = voxels.min(axis=0) - 1
-    shape = voxels.max(axis=0) - low + 2
-    number = np.full(shape, -1)
-    here = voxels - low
-    number[tuple(here.T)] = np.arange(len(voxels))
-    rows: list[NDArray[np.intp]] = []
-    columns: list[NDArray[np.intp]] = []
-    lengths: list[NDArray[np.float64]] = []
-    for step in _HALF:
-        neighbor = number[tuple((here + step).T)]
-        linked = np.flatnonzero(neighbor >= 0)
-        rows.append(linked)
-        columns.append(neighbor[linked])
-        lengths.append(np.full(linked.size, float(np.linalg.norm(step * np.array(spacing_mm)))))
-    edges = (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_matrix(edges, shape=(len(voxels), len(voxels)))
 
 
 def _geodesic(graph: sparse.csr_matrix, start: int) -> NDArray[np.float64]:
