@@ -1,14 +1,11 @@
 """Fixtures of the segmentation room: two small cohorts and a maker of untrained models."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from makers.segmentation import BUNDLES, GRID, SHAPE, write_cohort
+from makers.segmentation import MakeModel, on_grid, small_model, write_cohort
 
-from shiftkit.segmentation.network.checkpoints import Model
-from shiftkit.segmentation.network.networks import Architecture, build_network
-from shiftkit.types import Bundle, Cohort
+from shiftkit.segmentation.samples.samples import Sample
+from shiftkit.types import Cohort
 
 
 @pytest.fixture(autouse=True)
@@ -29,28 +26,13 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return write_cohort(tmp_path_factory.mktemp("cohorts") / "patients", 6, group="glioma", prefix="p")
 
 
-@pytest.fixture
-def make_model() -> Callable[..., Model]:
+@pytest.fixture(scope="session")
+def make_model() -> MakeModel:
     """Maker of small untrained models."""
+    return small_model
 
-    def make(
-        seed: int = 0, modality: str = "fa", bundles: tuple[Bundle, ...] = BUNDLES, normalization: str = "instance"
-    ) -> Model:
-        torch.manual_seed(seed)
-        inputs = {"fa": 1, "peaks": 9}[modality] + 3
-        architecture = Architecture(
-            in_channels=inputs, out_channels=len(bundles), channels=GRID["channels"], normalization=normalization
-        )
-        return Model(
-            name="small",
-            network=build_network(architecture).eval(),
-            architecture=architecture,
-            modality=modality,
-            bundles=bundles,
-            spacing_mm=2.5,
-            shape=SHAPE,
-            thresholds=dict.fromkeys(bundles, 0.5),
-            participants={},
-        )
 
-    return make
+@pytest.fixture(scope="session")
+def samples(controls: Cohort) -> list[Sample]:
+    """The controls on the small models' grid, with their masks; nobody may change them."""
+    return on_grid(controls)

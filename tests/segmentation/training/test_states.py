@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from makers.segmentation import BUNDLES, GRID, SHAPE, same_weights
+from makers.segmentation import GRID, PATCH, on_grid, same_weights
 
 from shiftkit.errors import ConfigError
-from shiftkit.segmentation.network.checkpoints import Model, require_same
-from shiftkit.segmentation.samples.samples import load_sample
+from shiftkit.segmentation.network.checkpoints import Model
 from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule
 from shiftkit.segmentation.training.fitting import fit
 from shiftkit.segmentation.training.recipes import Recipe
@@ -22,9 +20,6 @@ from shiftkit.segmentation.training.states import StateFolder
 from shiftkit.segmentation.transfer.strategies import STRATEGIES, freeze
 from shiftkit.types import Cohort
 from shiftkit.work import Work
-
-PATCH = (16, 12, 8)
-OPTIONS = {"modality": "fa", "epochs": 4, "device": "cpu", **GRID}
 
 KILLED = """
 import os, signal, sys
@@ -105,6 +100,17 @@ def test_training_killed_ten_times_ends_with_the_same_weights(controls: Cohort, 
     assert not (tmp_path / "killed" / "state").exists()
 
 
+OPTIONS = {"modality": "fa", "epochs": 4, "device": "cpu", **GRID}
+
+
+def stop_at(moment: int) -> Callable[[int, int, str], None]:
+    def progress(done: int, total: int, text: str) -> None:
+        if text.startswith("Training") and done == moment:
+            raise KeyboardInterrupt
+
+    return progress
+
+
 @pytest.mark.parametrize("patch", [None, PATCH])
 def test_interrupted_at_every_epoch_resumes_to_the_same_weights(
     controls: Cohort, tmp_path: Path, patch: tuple[int, int, int] | None
@@ -124,14 +130,6 @@ def test_interrupted_at_every_epoch_resumes_to_the_same_weights(
             )
     train(controls, out=tmp_path / "parts", resume=True, recipe=Recipe(**options))
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
-
-
-def stop_at(moment: int) -> Callable[[int, int, str], None]:
-    def progress(done: int, total: int, text: str) -> None:
-        if text.startswith("Training") and done == moment:
-            raise KeyboardInterrupt
-
-    return progress
 
 
 def test_unfinished_or_finished_folders_are_not_overwritten(controls: Cohort, tmp_path: Path) -> None:
@@ -212,7 +210,7 @@ def test_states_of_other_networks_or_anchors_are_refused(
     controls: Cohort, make_model: Callable[..., Model], tmp_path: Path
 ) -> None:
     """A fine-tuning is not continued from another source, with other frozen layers or another pull."""
-    samples = [load_sample(case, "fa", 2.5, SHAPE, BUNDLES) for case in controls.cases[:2]]
+    samples = on_grid(controls.cases[:2])
     schedule = Schedule(epochs=2, learning_rate=1e-3)
 
     def tune(seed: int = 0, strategy: str = "full", strength: float = 0.1, further: str = "a") -> None:
@@ -253,36 +251,3 @@ def test_a_state_without_settings_is_refused(controls: Cohort, halted: Path, tmp
     log.write_text(json.dumps({name: record[name] for name in ("log", "best")}))
     with pytest.raises(ConfigError, match="is nothing there, "):
         train(controls, out=tmp_path / "m", resume=True, recipe=Recipe(**OPTIONS))
-
-
-def test_long_differences_are_cut_short() -> None:
-    """The message shows a few differences and counts the others."""
-    with pytest.raises(ConfigError, match=r"a is 1 there, 2 now; .* and 3 more. Give the same settings"):
-        require_same(dict.fromkeys("abcdefgh", 1), dict.fromkeys("abcdefgh", 2), Path("m"))
-    require_same({"a": (1, 2), "b": {"c": None}}, {"b": {"c": None}, "a": [1, 2]}, Path("m"))
-
-
-def test_a_gpu_is_told_to_be_reproducible_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the block PyTorch's switches are on, afterwards as before, also after an error; the CPU is left alone."""
-    from shiftkit.segmentation.network.devices import same_every_time
-
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    cudnn = torch.backends.cudnn
-
-    def switches() -> tuple[object, ...]:
-        return (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-            cudnn.deterministic,
-            cudnn.benchmark,
-            os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
-        )
-
-    before = switches()
-    with pytest.raises(KeyError), same_every_time(torch.device("cuda")):
-        assert switches() == (True, True, True, False, ":4096:8")
-        raise KeyError
-    assert switches() == before
-    for device, wanted in (("cpu", True), ("cuda", False)):
-        with same_every_time(torch.device(device), wanted):
-            assert switches() == before
