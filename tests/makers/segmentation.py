@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from shiftkit.images import write_image
 from shiftkit.segmentation.network.checkpoints import Model, load_model
 from shiftkit.segmentation.network.networks import Architecture, build_network
 from shiftkit.segmentation.samples.samples import Sample, canonical_peaks, load_sample
+from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.types import Bundle, Case, Cohort, Volume
 from shiftkit.work import Work
 
@@ -20,7 +22,10 @@ SHAPE = (24, 24, 16)
 BUNDLES = tuple(Bundle.parse(label) for label in ("AFleft", "AFright"))
 GRID = {"channels": (4, 8, 16), "spacing_mm": 2.5, "shape": SHAPE}
 PATCH = (16, 12, 8)
+RECIPE = Recipe(modality="fa", epochs=3, device="cpu", **GRID)
 MakeModel = Callable[..., Model]
+MakeTuned = Callable[[str], Any]
+"""Of the fixture that fine-tunes the small model once by each strategy."""
 
 
 def write_cohort(root: Path, count: int, *, group: str = "control", prefix: str = "c", bundles=BUNDLES) -> Cohort:

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers.segmentation import BUNDLES, PATCH, MakeModel
+from makers.segmentation import BUNDLES, PATCH, MakeModel, files_in, interrupted
 
 from shiftkit.cohorts.folder import read_description
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image, read_mask
 from shiftkit.segmentation.prediction.cohort import predict, read_predictions
 from shiftkit.types import Cohort
-from shiftkit.work import Work
 
 
 def test_predictions_lie_on_the_participants_own_grid(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
@@ -48,23 +47,15 @@ def test_interrupted_prediction_resumes_to_the_same_bytes(
     controls: Cohort, make_model: MakeModel, tmp_path: Path
 ) -> None:
     """Stopped half-way and resumed, every file is that of an undisturbed run; another model is refused."""
-
-    def stop(done: int, total: int, text: str) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
     predict(make_model(), controls, out=tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        predict(make_model(), controls, out=tmp_path / "parts", device="cpu", work=Work(progress=stop))
+        predict(make_model(), controls, out=tmp_path / "parts", device="cpu", work=interrupted("Segmenting", 2))
     with pytest.raises(ConfigError, match="resume"):
         predict(make_model(), controls, out=tmp_path / "parts", device="cpu")
     with pytest.raises(ConfigError, match="made otherwise"):
         predict(make_model(seed=1), controls, out=tmp_path / "parts", device="cpu", resume=True)
     predict(make_model(), controls, out=tmp_path / "parts", device="cpu", resume=True)
-    files = {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()}
-    assert files == {path.relative_to(tmp_path / "parts") for path in (tmp_path / "parts").rglob("*") if path.is_file()}
-    for file in files:
-        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+    assert files_in(tmp_path / "whole") == files_in(tmp_path / "parts")
 
 
 def test_predictions_read_back(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:

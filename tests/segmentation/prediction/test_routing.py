@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from makers.segmentation import MakeModel
+from makers.segmentation import MakeModel, files_in, interrupted
 
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image
@@ -14,7 +14,6 @@ from shiftkit.segmentation.prediction.inference import predict_probabilities
 from shiftkit.segmentation.prediction.routing import Folds, fold_folders, open_models
 from shiftkit.segmentation.training.recipes import digests
 from shiftkit.types import Cohort
-from shiftkit.work import Work
 
 
 @pytest.fixture
@@ -75,23 +74,17 @@ def test_a_participant_is_known_by_the_image_whatever_the_name_and_in_every_sess
 
 def test_an_interrupted_prediction_resumes_to_the_same_bytes(folds: Path, patients: Cohort, tmp_path: Path) -> None:
     """Stopped after two participants and resumed, the files are those of an undisturbed run; other options are not."""
-
-    def stop(done: int, total: int, text: str) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
     models = open_models([folds])
     options = {"device": "cpu", "probabilities": False}
     predict(models, patients, out=tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
-        predict(models, patients, out=tmp_path / "parts", work=Work(progress=stop), **options)
+        predict(models, patients, out=tmp_path / "parts", work=interrupted("Segmenting", 2), **options)
     with pytest.raises(ConfigError, match="made otherwise"):
         predict(models, patients, out=tmp_path / "parts", resume=True, mirrored=True, **options)
     predict(models, patients, out=tmp_path / "parts", resume=True, **options)
-    files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
-    assert len(files) > 15 and not any("probseg.nii" in file.name for file in files)
-    for file in files:
-        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+    whole = files_in(tmp_path / "whole")
+    assert len(whole) > 15 and not any("probseg.nii" in file.name for file in whole)
+    assert whole == files_in(tmp_path / "parts")
 
 
 def test_what_is_named_decides_how_it_is_used(folds: Path, patients: Cohort, tmp_path: Path) -> None:

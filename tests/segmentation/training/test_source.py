@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from makers.segmentation import BUNDLES, GRID, PATCH, SHAPE, same_weights
+from makers.segmentation import BUNDLES, GRID, PATCH, RECIPE, SHAPE, files_in, interrupted, same_weights
 
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.segmentation.network.checkpoints import load_model, save_model
@@ -13,17 +14,10 @@ from shiftkit.types import Cohort
 from shiftkit.work import Work
 
 
-def test_source_models_do_not_depend_on_the_memory(controls: Cohort, tmp_path: Path) -> None:
+def test_source_models_do_not_depend_on_the_memory(controls: Cohort, trained: Path, tmp_path: Path) -> None:
     """A checkpoint is the same whether participants are kept in memory or loaded again each time."""
-    for name, memory in (("a", 4.0), ("b", 0.0)):
-        train(
-            controls,
-            out=tmp_path / name,
-            recipe=Recipe(modality="fa", epochs=2, memory_gib=memory, device="cpu", **GRID),
-        )
-    assert same_weights(tmp_path / "a", tmp_path / "b")
-    metadata = Path("configs") / "metadata.json"
-    assert (tmp_path / "a" / metadata).read_text().replace('"a"', '"b"') == (tmp_path / "b" / metadata).read_text()
+    train(controls, out=tmp_path / "m", recipe=replace(RECIPE, memory_gib=0.0))
+    assert files_in(tmp_path / "m") == files_in(trained)
 
 
 def test_a_model_of_patches_learns_and_remembers_its_patch(controls: Cohort, tmp_path: Path) -> None:
@@ -41,8 +35,8 @@ def test_a_model_of_patches_learns_and_remembers_its_patch(controls: Cohort, tmp
 
 def test_supervision_is_kept_on_disk(controls: Cohort, tmp_path: Path) -> None:
     """A checkpoint comes back with its heads, checks out, exports one output, and resumes to the bit."""
-    options = {**GRID, "modality": "fa", "network": "dynunet", "deep_supervision": True, "patch": (16, 16, 8)}
-    model = train(controls, out=tmp_path / "m", recipe=Recipe(epochs=2, device="cpu", **options))
+    recipe = replace(RECIPE, epochs=2, network="dynunet", deep_supervision=True, patch=(16, 16, 8))
+    model = train(controls, out=tmp_path / "m", recipe=recipe)
     again = load_model(tmp_path / "m")
     assert again.architecture.deep_supervision and again.digest == model.digest
     assert verify_model(tmp_path / "m").sound
@@ -51,15 +45,9 @@ def test_supervision_is_kept_on_disk(controls: Cohort, tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(exported(image), again.network(image), atol=1e-5, rtol=1e-4)
 
-    def stop(done: int, total: int, text: str) -> None:
-        if text.startswith("Training") and done == 7:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(
-            controls, out=tmp_path / "parts", work=Work(progress=stop), recipe=Recipe(epochs=2, device="cpu", **options)
-        )
-    train(controls, out=tmp_path / "parts", resume=True, recipe=Recipe(epochs=2, device="cpu", **options))
+        train(controls, out=tmp_path / "parts", recipe=recipe, work=interrupted("Training", 7))
+    train(controls, out=tmp_path / "parts", recipe=recipe, resume=True)
     assert same_weights(tmp_path / "m", tmp_path / "parts")
 
 
@@ -80,17 +68,17 @@ def test_training_learns_left_from_right(controls: Cohort, tmp_path: Path) -> No
     assert not (tmp_path / "m" / "state").exists()
 
 
-def test_the_same_seed_gives_the_same_weights(controls: Cohort, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights(controls: Cohort, trained: Path, tmp_path: Path) -> None:
     """Weights depend on data, settings and seed alone."""
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(controls, out=tmp_path / name, recipe=Recipe(modality="fa", epochs=2, seed=seed, device="cpu", **GRID))
-    assert same_weights(tmp_path / "a", tmp_path / "b")
-    assert not same_weights(tmp_path / "a", tmp_path / "c")
+    for seed in (0, 1):
+        train(controls, out=tmp_path / str(seed), recipe=replace(RECIPE, seed=seed))
+    assert same_weights(tmp_path / "0", trained)
+    assert not same_weights(tmp_path / "1", trained)
 
 
 def test_folds_predict_every_control_unseen(controls: Cohort, tmp_path: Path) -> None:
     """With folds every control is predicted, by a model that has not seen it."""
-    made = train(controls, out=tmp_path / "m", folds=3, recipe=Recipe(modality="fa", epochs=1, device="cpu", **GRID))
+    made = train(controls, out=tmp_path / "m", folds=3, recipe=replace(RECIPE, epochs=1))
     assert [case.key for case in made.predictions.cohort] == [case.key for case in controls]
     for case in controls:
         assert sum(not model.has_seen(case) for model in made.models) == 1

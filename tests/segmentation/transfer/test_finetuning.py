@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from makers.segmentation import MakeModel
+from makers.segmentation import MakeModel, MakeTuned, files_in, interrupted
 
 from shiftkit.errors import ConfigError, DataError, ModelMismatchError
 from shiftkit.segmentation.network.checkpoints import load_model
@@ -13,18 +13,17 @@ from shiftkit.segmentation.training.folds import fold_members
 from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
 from shiftkit.segmentation.transfer.strategies import STRATEGIES
 from shiftkit.types import Bundle, Cohort
-from shiftkit.work import Work
 
 
 def test_the_patients_of_a_finetuning_get_their_out_of_fold_masks_again(
-    patients: Cohort, make_model: MakeModel, tmp_path: Path
+    tuned: MakeTuned, patients: Cohort, tmp_path: Path
 ) -> None:
     """Routed through the folds that fine-tuning left, every mask is the byte-identical out-of-fold one."""
-    tuned = finetune(make_model(), patients, out=tmp_path / "t", transfer=Transfer(folds=3, epochs=1, device="cpu"))
-    models = open_models([tmp_path / "t"])
-    assert isinstance(models, Folds) and models.name == tuned.model == "small+decoder"
+    made = tuned("decoder")
+    models = open_models([made.folder])
+    assert isinstance(models, Folds) and models.name == made.predictions.model == "small+decoder"
     again = predict(models, patients, out=tmp_path / "p", device="cpu")
-    for one, two in zip(tuned.cohort, again.cohort, strict=True):
+    for one, two in zip(made.predictions.cohort, again.cohort, strict=True):
         for bundle, path in one.probabilities.items():
             assert path.read_bytes() == two.probabilities[bundle].read_bytes()
 
@@ -33,13 +32,11 @@ TRAINING = [name for name, one in STRATEGIES.items() if one.keeps_source and nam
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_frozen_tensors_stay_bit_identical(name: str, patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+def test_frozen_tensors_stay_bit_identical(name: str, tuned: MakeTuned, make_model: MakeModel) -> None:
     """What a strategy freezes is the source's to the bit after training; everything else has moved."""
-    model = make_model()
-    finetune(model, patients, out=tmp_path / "t", transfer=Transfer(strategy=name, folds=2, epochs=1, device="cpu"))
-    tuned = load_model(tmp_path / "t" / "fold-1")
+    model = load_model(tuned(name).folder / "fold-1")
     trains = STRATEGIES[name].trains
-    before, after = dict(model.network.named_parameters()), dict(tuned.network.named_parameters())
+    before, after = dict(make_model().network.named_parameters()), dict(model.network.named_parameters())
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert {key for key in before if not trains(key)}.isdisjoint(moved)
     # Biases before instance normalization have no effect, hence no gradient, and the last blocks of a gradual
@@ -49,43 +46,32 @@ def test_frozen_tensors_stay_bit_identical(name: str, patients: Cohort, make_mod
     assert moved
 
 
-def test_zero_shot_predicts_as_the_source(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+def test_zero_shot_predicts_as_the_source(tuned: MakeTuned, make_model: MakeModel) -> None:
     """Strategy none changes nothing: weights and thresholds are the source's."""
-    model = make_model()
-    finetune(model, patients, out=tmp_path / "t", transfer=Transfer(strategy="none", folds=2, device="cpu"))
-    tuned = load_model(tmp_path / "t" / "fold-2")
-    assert tuned.digest == model.digest and tuned.thresholds == model.thresholds
+    source, model = make_model(), load_model(tuned("none").folder / "fold-2")
+    assert model.digest == source.digest and model.thresholds == source.thresholds
 
 
-def test_scratch_forgets_the_source(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+def test_scratch_forgets_the_source(tuned: MakeTuned, patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """Training from scratch starts from the same random weights, whatever the source, and has seen no source image."""
-    for seed in (0, 1):
-        model = dataclasses.replace(make_model(seed=seed), participants={"sub-x": "digest"})
-        finetune(
-            model,
-            patients,
-            out=tmp_path / str(seed),
-            transfer=Transfer(strategy="scratch", folds=2, epochs=1, device="cpu"),
-        )
-    one, two = (load_model(tmp_path / str(seed) / "fold-1") for seed in (0, 1))
-    assert one.digest == two.digest and "sub-x" not in one.participants
+    other = dataclasses.replace(make_model(seed=1), participants={"sub-x": "digest"})
+    transfer = Transfer(strategy="scratch", folds=2, epochs=1, device="cpu")
+    finetune(other, patients, out=tmp_path / "t", transfer=transfer)
+    one, two = (load_model(folder / "fold-1") for folder in (tuned("scratch").folder, tmp_path / "t"))
+    assert one.digest == two.digest and "sub-x" not in two.participants
 
 
 def test_each_patient_is_predicted_by_the_model_that_never_saw_it(
-    patients: Cohort, controls: Cohort, make_model: MakeModel, tmp_path: Path
+    tuned: MakeTuned, patients: Cohort, controls: Cohort
 ) -> None:
     """Every patient has one unseen fold model, and the out-of-fold masks are that model's."""
-    out = tmp_path / "t"
-    made = finetune(
-        make_model(), patients, out=out, controls=controls, transfer=Transfer(folds=3, epochs=1, device="cpu")
-    )
-    models = [load_model(out / f"fold-{number}") for number in (1, 2, 3)]
+    out, made = tuned("decoder").folder, tuned("decoder").predictions
+    models = [load_model(out / f"fold-{number}") for number in (1, 2)]
     assert [case.key for case in made.cohort] == [case.key for case in patients]
     assert made.model == "small+decoder"
     for case in patients:
         assert sum(not model.has_seen(case) for model in models) == 1
-    tested = [fold_members(patients, 3, 0)[number] for number in range(3)]
-    for model, members in zip(models, tested, strict=True):
+    for model, members in zip(models, fold_members(patients, 2, 0), strict=True):
         assert {case.participant_id for case in patients if not model.has_seen(case)} == members
     assert len(list((out / "controls").glob("sub-*"))) == len(controls)
     assert len((out / "predictions" / "participants.tsv").read_text().splitlines()) == 1 + len(patients)
@@ -95,22 +81,16 @@ def test_interrupted_finetuning_resumes_to_the_same_bytes(
     patients: Cohort, make_model: MakeModel, tmp_path: Path
 ) -> None:
     """Stopped in the second fold and resumed, weights and predictions are those of an undisturbed run."""
-
-    def stop(done: int, total: int, text: str) -> None:
-        if text.startswith("Fine-tuning fold 2/2") and done == 3:
-            raise KeyboardInterrupt
-
-    options = {"folds": 2, "epochs": 2, "device": "cpu"}
-    finetune(make_model(), patients, out=tmp_path / "whole", transfer=Transfer(**options))
+    transfer = Transfer(folds=2, epochs=2, device="cpu")
+    finetune(make_model(), patients, out=tmp_path / "whole", transfer=transfer)
+    stop = interrupted("Fine-tuning fold 2/2", 3)
     with pytest.raises(KeyboardInterrupt):
-        finetune(make_model(), patients, out=tmp_path / "parts", work=Work(progress=stop), transfer=Transfer(**options))
+        finetune(make_model(), patients, out=tmp_path / "parts", transfer=transfer, work=stop)
     with pytest.raises(ConfigError, match="resume"):
-        finetune(make_model(), patients, out=tmp_path / "parts", transfer=Transfer(**options))
-    finetune(make_model(), patients, out=tmp_path / "parts", resume=True, transfer=Transfer(**options))
-    files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
-    assert len(files) > 30
-    for file in files:
-        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+        finetune(make_model(), patients, out=tmp_path / "parts", transfer=transfer)
+    finetune(make_model(), patients, out=tmp_path / "parts", transfer=transfer, resume=True)
+    assert len(files_in(tmp_path / "whole")) > 30
+    assert files_in(tmp_path / "whole") == files_in(tmp_path / "parts")
 
 
 def test_bad_requests_are_refused(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:

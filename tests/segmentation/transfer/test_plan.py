@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from makers.segmentation import BUNDLES, MakeModel
+from makers.segmentation import BUNDLES, MakeModel, MakeTuned
 
 from shiftkit.errors import ConfigError
-from shiftkit.segmentation.network.checkpoints import Model, load_model
+from shiftkit.segmentation.network.checkpoints import load_model
 from shiftkit.segmentation.network.networks import build_network
 from shiftkit.segmentation.transfer.adaptation import add_bundles, add_inputs
 from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
@@ -16,21 +16,11 @@ from shiftkit.segmentation.transfer.strategies import STRATEGIES
 from shiftkit.types import Cohort
 
 
-def announced(model: Model, cohort: Cohort, out: Path, **options: object) -> TransferPlan:
-    told: list[TransferPlan] = []
-    finetune(
-        model, cohort, out=out, announce=told.append, transfer=Transfer(folds=2, epochs=1, device="cpu", **options)
-    )
-    (plan,) = told
-    return plan
-
-
 @pytest.mark.parametrize("name", ["decoder", "scratch", "none"])
-def test_the_plan_is_what_happens(name: str, patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+def test_the_plan_is_what_happens(name: str, tuned: MakeTuned, make_model: MakeModel) -> None:
     """What the plan calls frozen is the source's to the bit afterwards, what it calls skipped is not."""
-    model = make_model()
-    plan = announced(model, patients, tmp_path / "t", strategy=name)
-    before, after = model.network.state_dict(), load_model(tmp_path / "t" / "fold-2").network.state_dict()
+    model, plan, folder = make_model(), tuned(name).plan, tuned(name).folder / "fold-2"
+    before, after = model.network.state_dict(), load_model(folder).network.state_dict()
     assert sorted((*plan.loaded, *plan.skipped)) == sorted(before)
     assert sorted((*plan.trained, *plan.frozen)) == sorted(key for key, _ in model.network.named_parameters())
     weights = [key for key in before if key.endswith("conv.weight")]
@@ -41,7 +31,7 @@ def test_the_plan_is_what_happens(name: str, patients: Cohort, make_model: MakeM
     assert f"Loaded {len(plan.loaded)} tensors of small; skipped {len(plan.skipped)}" in said
     millions = sum(before[key].numel() for key in plan.frozen) / 1e6
     assert f"frozen {len(plan.frozen)} ({millions:.2f} M parameters)" in said
-    kept = json.loads((tmp_path / "t" / "fold-2" / "transfer.json").read_text())
+    kept = json.loads((folder / "transfer.json").read_text())
     assert kept["frozen"] == list(plan.frozen) and kept["skipped"] == list(plan.skipped)
 
 
@@ -56,7 +46,10 @@ def test_the_plan_says_which_heads_and_inputs_are_new(patients: Cohort, make_mod
     assert "model.2.1.conv.unit0.conv.weight" in plan.widened
     assert "Heads mapped by name: AFleft; new, from the mean of these: AFright." in str(plan)
     assert "New input: t1w, with weights that start at zero." in str(plan)
-    assert announced(model, patients, tmp_path / "t", bundles=["AFright"]).new_heads == BUNDLES[1:]
+    told: list[TransferPlan] = []
+    transfer = Transfer(folds=2, epochs=1, device="cpu", bundles=["AFright"])
+    finetune(model, patients, out=tmp_path / "t", transfer=transfer, announce=told.append)
+    assert [one.new_heads for one in told] == [BUNDLES[1:]]
     assert load_model(tmp_path / "t" / "fold-1").bundles == BUNDLES
 
 
@@ -70,9 +63,11 @@ def test_each_tensor_is_counted_once(network: str, make_model: MakeModel) -> Non
     assert len({model.network.state_dict()[name].data_ptr() for name in plan.loaded}) == len(plan.loaded)
 
 
-def test_adabn_says_what_it_estimates(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+def test_adabn_says_what_it_estimates(
+    tuned: MakeTuned, patients: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
     """The plan lists the running statistics; a network without any is refused before anything is written."""
-    plan = announced(make_model(normalization="batch"), patients, tmp_path / "t", strategy="adabn")
+    plan = tuned("adabn").plan
     assert plan.trained == () and len(plan.estimated) > 6 and all("running_" in key for key in plan.estimated)
     assert f"estimated on the patients: {len(plan.estimated)} tensors" in str(plan)
     with pytest.raises(ConfigError, match="batch for `normalization`"):
