@@ -33,8 +33,8 @@ def test_torchscript_gives_the_same_output(make_model: MakeModel, tmp_path: Path
 
 
 def with_network(model: Model, name: str, normalization: str = "instance") -> Model:
-    """The same model with another kind of network; batch statistics are moved off their start."""
-    architecture = dataclasses.replace(model.architecture, name=name, normalization=normalization)
+    """The same model with another kind of network of two levels; batch statistics are moved off their start."""
+    architecture = dataclasses.replace(model.architecture, name=name, normalization=normalization, channels=(4, 8))
     torch.manual_seed(1)
     network = build_network(architecture)
     with torch.no_grad():
