@@ -79,7 +79,7 @@ def test_an_interrupted_prediction_resumes_to_the_same_bytes(folds: Path, patien
     predict(models, patients, out=tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
         predict(models, patients, out=tmp_path / "parts", work=interrupted("Segmenting", 2), **options)
-    with pytest.raises(ConfigError, match="made otherwise"):
+    with pytest.raises(ConfigError, match="made otherwise: Mirrored is nothing there, True now"):
         predict(models, patients, out=tmp_path / "parts", resume=True, mirrored=True, **options)
     predict(models, patients, out=tmp_path / "parts", resume=True, **options)
     whole = files_in(tmp_path / "whole")

@@ -1,5 +1,5 @@
 import numpy as np
-from makers.segmentation import BUNDLES, SHAPE, on_grid
+from makers.segmentation import BUNDLES, SHAPE, on_grid, random_sample
 
 from shiftkit.images import read_mask
 from shiftkit.segmentation.samples.samples import canonical_peaks, load_sample, to_own_grid
@@ -33,3 +33,14 @@ def test_canonical_peaks_take_nan_and_empty_images() -> None:
     made = canonical_peaks(peaks)
     assert np.isfinite(made).all()
     np.testing.assert_allclose(made[0, 0, 0, :3], [-0.2, -0.1, 0.7])
+
+
+def test_the_brain_is_where_any_channel_is_not_zero() -> None:
+    """Coordinates do not count, and stay when channels change."""
+    sample = random_sample()
+    channels = sample.channels.copy()
+    channels[:, :4] = 0
+    channels[1:, 4:6] = 0
+    cut = sample.with_channels(channels)
+    assert not cut.brain[:4].any() and cut.brain[4:].all()
+    assert np.array_equal(cut.image[-3:], sample.image[-3:]) and np.array_equal(cut.channels, channels)
