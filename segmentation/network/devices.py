@@ -12,10 +12,7 @@ from ...errors import ConfigError
 def pick_device(device: str) -> torch.device:
     """Turn ``auto``, ``cpu`` or ``cuda`` into a device.
 
-    Raises
-    ------
-    ConfigError
-        If a GPU is asked for and there is none: the CPU is never taken silently instead.
+    A GPU that is asked for and is not there is refused with a `ConfigError`: the CPU is never taken silently instead.
 
     Examples
     --------

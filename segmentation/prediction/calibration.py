@@ -56,7 +56,7 @@ def confidence(probability: NDArray[Any], mask: NDArray[np.bool_], overconfidenc
     inside = float(p[mask].sum())
     expected = 2 * inside / (mask.sum() + p.sum()) - overconfidence if mask.any() else 0.0
     expected = min(max(float(expected), 0.0), 1.0)
-    unsure = p[p >= 0.05]
+    unsure = p[p >= 0.05]  # of the whole image, the certain background would hide how sure the rest is
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = -np.nan_to_num(unsure * np.log2(unsure)) - np.nan_to_num((1 - unsure) * np.log2(1 - unsure))
     return Confidence(

@@ -129,13 +129,7 @@ class Segmenter:
     device: str = "auto"
 
     def provenance(self, name: str) -> dict[str, Any]:
-        """What a folder of predictions says of how it was made.
-
-        Raises
-        ------
-        ConfigError
-            If the window does not fit a network's strides or its box.
-        """
+        """What a folder of predictions says of how it was made; refuses a window that does not fit a network."""
         made_by: dict[str, Any] = {
             "Name": name,
             "Digest": [one.digest for one in self.models],
@@ -205,13 +199,7 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
 
 def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
-    """Write the tables of a folder of predictions, or check that it was made in the same way.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds something and is not to be resumed, or was made otherwise.
-    """
+    """Write the tables of a folder of predictions, or refuse one that is in use or was made otherwise."""
     if out.is_dir() and any(out.iterdir()):
         if not resume:
             raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give `resume` or `out`.")

@@ -123,10 +123,8 @@ def embed(
 
     Parameters
     ----------
-    model : Model
-        Whose features.
-    cohort : Cohort
-        Participants with the model's modality; reference and tumor masks as far as there are any.
+    model, cohort, device, work
+        As in `cohort.predict`; reference and tumor masks as far as there are any.
     out : Path
         Folder for one npz file a participant, with its network's digest: it is read again only if model, layers and
         shells are the same.
@@ -136,10 +134,6 @@ def embed(
         Edges of the tumor-distance shells, increasing from 0.
     fold : str
         Goes into the rows: which of several networks this is.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    work : Work
-        Whom to tell how far it is.
 
     Returns
     -------

@@ -103,10 +103,7 @@ def each_case(
 def ensemble_head(models: Sequence[Model]) -> Model:
     """The first of several models that can be averaged.
 
-    Raises
-    ------
-    ModelMismatchError
-        If they differ in input, grid or bundles.
+    If they differ in input, grid or bundles, a `ModelMismatchError`.
     """
     if not models:
         raise ConfigError("Segmentation needs a model; none was given.")

@@ -109,6 +109,7 @@ class _Store:
         sample = self.load(position)
         self.loads += 1
         size = sample_bytes(sample)
+        # What is larger than all there is would only drive out the others and then not be kept either.
         if size <= self.bound:
             while self.nbytes + size > self.bound:
                 _, oldest = self.kept.popitem(last=False)

@@ -31,6 +31,7 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     # Dice alone says little where a bundle is a few voxels, cross-entropy alone where it is a thousandth of the box.
     dice = DiceLoss(sigmoid=True, reduction="none")(logits, target).flatten(2).mean(-1)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(2).mean(-1)
+    # A participant without any known bundle would divide by 0.
     weight = known.to(logits.dtype)
     return (((dice + entropy) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)).mean()
 

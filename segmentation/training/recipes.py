@@ -70,15 +70,7 @@ class Recipe:
     seed: int = 0
 
     def settled(self, cohort: Cohort) -> Self:
-        """The recipe with the cohort's bundles written out, once it is sure that all fits together.
-
-        Raises
-        ------
-        ConfigError
-            If the augmentation is unknown, or box or patch do not fit the network.
-        DataError
-            If the cohort lacks a bundle that was asked for, or has none at all.
-        """
+        """The recipe with the cohort's bundles written out, once it is sure that all fits; see `source.train`."""
         if self.augmentation not in AUGMENTATIONS:
             raise ConfigError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}; got {self.augmentation!r}.")
         if not cohort.bundles:
@@ -148,10 +140,7 @@ def train_by(
 ) -> Model:
     """Train one model by a settled recipe and save it in ``out``; with ``resume`` one that is there already is kept.
 
-    Raises
-    ------
-    ConfigError
-        If ``out`` is in use and not to be resumed, or was begun by another recipe.
+    See `source.train` for the errors.
     """
     cases = [*training, *validation]
     if is_whole(out):

@@ -84,10 +84,7 @@ class StateFolder:
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> State:
         """Bring network and optimizer to where a training was; a new `State` where nothing is saved.
 
-        Raises
-        ------
-        ConfigError
-            If what is saved was started with other settings.
+        What was started with other settings is refused; see `require_same`.
         """
         if self.folder is None or not (self.folder / "log.json").is_file():
             return State(log=[], best_epoch=0, best_dice=float("nan"), weights=_copied(network))

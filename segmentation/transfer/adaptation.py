@@ -32,12 +32,8 @@ def add_bundles(model: Model, bundles: Sequence[Bundle]) -> Model:
 def add_inputs(model: Model, modality: str) -> Model:
     """A model that reads further modalities too, such as ``t1w+fa`` from one that reads ``t1w``.
 
-    Weights of new channels are zero, so that the model starts by predicting what it did without them.
-
-    Raises
-    ------
-    ModelMismatchError
-        If the new stack does not begin with the model's own modalities.
+    Weights of new channels are zero, so that the model starts by predicting what it did without them. A stack that does
+    not begin with the model's own modalities is refused with a `ModelMismatchError`.
     """
     if modality == model.modality:
         return model
@@ -86,13 +82,7 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
 
 
 def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:  # pyright: ignore
-    """The layers that carry running statistics of the training population.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
+    """The layers that carry running statistics of the training population; a `ConfigError` if there is none."""
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore
     if not layers:
         raise ConfigError(

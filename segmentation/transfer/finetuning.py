@@ -137,15 +137,7 @@ class Finetuning:
 
     @cached_property
     def start(self) -> Model:
-        """The source model with the bundles and inputs asked for, checked against what the cohort has.
-
-        Raises
-        ------
-        DataError
-            If nobody has masks of the bundles to add.
-        ModelMismatchError
-            If the cohort has none of the model's bundles, or the input is no wider one.
-        """
+        """The source model with the bundles and inputs asked for, checked against what the cohort has."""
         model, cohort = self.model, self.cohort
         added = [Bundle.parse(label) for label in self.transfer.bundles]
         there = " ".join(map(str, cohort.bundles)) or "none"

@@ -56,7 +56,7 @@ def finetune_shots(
     Raises
     ------
     ConfigError
-        If a number of patients is larger than what is left outside the largest fold, or as in `finetune`.
+        As in `check_shots` and `finetune`.
     """
     check_shots(cohort, shots, draws, strategies, transfer.folds, transfer.seed)
     runs = [(s, n, d) for s in dict.fromkeys(strategies) for n in sorted(set(shots)) for d in range(draws)]
@@ -81,12 +81,9 @@ def finetune_shots(
 def check_shots(
     cohort: Cohort, shots: Sequence[int], draws: int, strategies: Sequence[str], folds: int, seed: int
 ) -> None:
-    """Refuse learning curves that cannot be made.
+    """Refuse learning curves that cannot be made, with a `ConfigError`.
 
-    Raises
-    ------
-    ConfigError
-        If there are fewer patients outside the largest fold than asked for, no draw, or an unknown strategy.
+    That is fewer patients outside the largest fold than asked for, no draw, or an unknown strategy.
     """
     members = fold_members(cohort, folds, seed)
     participants = {case.participant_id for case in cohort}
