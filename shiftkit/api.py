@@ -102,10 +102,18 @@ def demo(
     """
     from .pipeline.demo import tune
 
-    given = {**(settings or {}), "device": device, "jobs": jobs, "seed": seed, "resume": True, "progress": progress}
+    given: dict[str, Any] = {
+        **(settings or {}),
+        "device": device,
+        "jobs": jobs,
+        "seed": seed,
+        "resume": True,
+        "progress": progress,
+    }
     work = Work(jobs=jobs, progress=progress)
     tuned = tune(Path(out), device=device, seed=seed, resume=resume, work=work)
-    return decompose(out=out, model="reference", cohort="glioma", reference="healthy", finetuned=[tuned], **given)
+    given |= {"model": "reference", "cohort": "glioma", "reference": "healthy", "finetuned": [tuned]}
+    return decompose(out=out, **given)
 
 
 @checked
@@ -238,11 +246,11 @@ def train(
     from .segmentation.training.source import train as fit
 
     work = Work(progress=progress)
-    recipe = {name: value for name, value in settings.items() if name != "folds" and value is not None}
+    recipe: dict[str, Any] = {name: value for name, value in settings.items() if name != "folds" and value is not None}
     return fit(
         find_cohort(cohort, filters=filters, work=work),
         out=Path(out),
-        recipe=Recipe(**{**recipe, "bundles": tuple(bundles)}),
+        recipe=Recipe(**recipe),
         folds=folds,
         resume=resume,
         work=work,

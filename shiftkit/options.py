@@ -175,7 +175,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return several and (len(parts) == 1 or len(value) == len(parts))
     if kind is Path:
         return isinstance(value, str | Path)
-    number = {int: Integral, float: Real}.get(kind, kind)
+    number: Any = {int: Integral, float: Real}.get(kind, kind)
     return isinstance(value, number) and (kind is bool or not isinstance(value, bool))
 
 

@@ -45,7 +45,7 @@ def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table
         given = {name: _value(options[name], word) for name, word in words.items()}
         values = resolve(table or verb, VERBS, given, config)
         further = {name: values.pop(name) for name in [*values] if name not in options}
-        called = {"settings": further, "progress": progress, "announce": say}
+        called: dict[str, Any] = {"settings": further, "progress": progress, "announce": say}
         if config is not None and config.suffix == ".json":
             called["replay"] = config
         try:

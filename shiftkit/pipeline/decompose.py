@@ -199,7 +199,7 @@ def _find(
     own = {name: _primary(table, design) for name, (_, table) in after.items()}
     occasion = Occasion(run=run, inputs=inputs, finetuned=finetuned, scores=scored, design=design, work=work)
     result = split(_primary(before, design), own, design)
-    pairs = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
+    pairs: list[Any] = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
     shell = None if seen.counts is None else shells(*pairs, counts=seen.counts, inference=design.inference, work=work)
     return _Found(
         frame=_primary(scored, design),
