@@ -5,11 +5,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from ...results import Estimate
 from ...status import Status
-from ..statistics.inference import expansion, interval
+from ..statistics.inference import expansion
 from .regression import Decay, Regression, exponential, flat_tailed, regress
+from .result import Settings, Split, Teller
 from .rows import covariate_columns
-from .split import Settings, Split
 
 Array = NDArray[np.float64]
 CURVE_MM = np.concatenate([np.arange(0, 20, 1.0), np.arange(20, 81, 2.5)])
@@ -42,8 +43,14 @@ def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
     return pd.concat(blocks, ignore_index=True)[columns]
 
 
-def reach_of(part: Split, settings: Settings) -> tuple[float, float, float]:
-    """Distance in mm beyond which the tumor's effect is smaller than the margin: estimate, low, high.
+def reach_of(part: Split, settings: Settings) -> Estimate:
+    """How far the tumor's effect reaches; not given where none was shown or no split stands."""
+    teller = Teller(rows=part.rows, settings=settings, status=part.status, n=part.n)
+    return teller.length("tumor_reach", _reach_mm(part, settings))
+
+
+def _reach_mm(part: Split, settings: Settings) -> tuple[float, float, float]:
+    """Distance beyond which the tumor's effect is smaller than the margin: estimate, low, high.
 
     0 where it is smaller everywhere, and infinite where it is not smaller at 160 mm.
     """
@@ -62,8 +69,8 @@ def reach_of(part: Split, settings: Settings) -> tuple[float, float, float]:
 
 def _bands(part: Split, found: Regression, shape: Decay, settings: Settings) -> dict[str, Array]:
     drops = _drops(found, shape, CURVE_MM, part.rows.sign, part.rows.logit)
-    n = min(part.rows.n_patients, part.rows.n_controls)
-    low, high = np.array([interval(column, settings.inference.level, n) for column in drops[1:].T]).T
+    n = part.n
+    low, high = np.array([settings.inference.interval(column, n) for column in drops[1:].T]).T
     spread = drops[1:].std(axis=0, ddof=1) + 1e-12
     largest = (np.abs(drops[1:] - drops[0]) / spread).max(axis=1)
     # Too short in small samples as a pointwise interval is, and by about the same factor.

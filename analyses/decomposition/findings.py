@@ -1,7 +1,7 @@
 """A decomposition in words and pictures."""
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,11 +9,8 @@ import pandas as pd
 from ...results import Estimate, Finding
 from ...status import Status
 from ..scoring.metrics import METRICS, Metric
-from ..statistics.inference import interval
-from .split import Settings, Split, unit_of
-
-if TYPE_CHECKING:
-    from .result import Decomposition
+from ..statistics.inference import EXPLORATORY_BELOW, interval
+from .result import Decomposition, Settings, Split, unit_of
 
 
 def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str:
@@ -36,7 +33,7 @@ def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str
         sentence += f", which the test did not show to differ from nothing (p = {before.p_tumor:.2g})"
     parts = [_repair(name, rows) for name, rows in repaired.groupby("model", sort=False)]
     ending = "; ".join(part for part in parts if part)
-    explored = " With fewer than 20 patients this is exploratory." if before.rows.n_patients < 20 else ""
+    explored = " With fewer than 20 patients this is exploratory." if before.rows.n_patients < EXPLORATORY_BELOW else ""
     return sentence + (f"; {ending}." if ending else ".") + explored
 
 
@@ -80,7 +77,7 @@ def notes_of(before: Split, settings: Settings) -> tuple[str, ...]:
     _, draws = before.regression.component("systematic")
     if np.isfinite(far.value):
         # Two one-sided tests at 5 % are the 90 % interval against the margin.
-        low, high = interval(draws, 0.90, min(before.rows.n_patients, before.rows.n_controls))
+        low, high = interval(draws, 0.90, before.n)
         inside = -settings.margin < low and high < settings.margin
         notes.append(
             f"The systematic part is {'' if inside else 'not shown to be '}equivalent to none within "
@@ -166,7 +163,7 @@ _METHOD = (
 _REFERENCES = ("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789", "10.2202/1544-6115.1585")
 
 
-def findings(result: "Decomposition") -> tuple[Finding, ...]:
+def findings(result: Decomposition) -> tuple[Finding, ...]:
     """Findings in the order in which a reader asks."""
     made = [_components(result), _by_bundle(result), _distance(result)]
     if len(result.recovery):
@@ -184,11 +181,11 @@ def _axes(ax: Any) -> Any:
     return plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
 
 
-def _unit(result: "Decomposition") -> str:
+def _unit(result: Decomposition) -> str:
     return unit_of(result.metric)
 
 
-def _components(result: "Decomposition") -> Finding:
+def _components(result: Decomposition) -> Finding:
     pooled = result.table[(result.table["bundle"] == "all") & result.table["component"].isin(_PARTS)]
     main = pooled[pooled["method"] == "regression"]
 
@@ -199,7 +196,7 @@ def _components(result: "Decomposition") -> Finding:
         key="decomposition",
         place="lead",
         title="How the drop splits",
-        claim=result.verdict,
+        claim=result.claim,
         estimates=result.estimates,
         table=pooled.reset_index(drop=True),
         caveats=result.notes,
@@ -242,7 +239,7 @@ def _reach(rows: pd.DataFrame) -> Any:
     return np.nan_to_num(np.abs(np.stack([value - rows["low"], rows["high"] - value]).astype(float)))
 
 
-def _by_bundle(result: "Decomposition") -> Finding:
+def _by_bundle(result: Decomposition) -> Finding:
     table = result.table[(result.table["bundle"] != "all") & result.table["component"].isin(_PARTS)]
     first = table["model"].iloc[0] if len(table) else ""
     source = table[table["model"] == first].reset_index(drop=True)
@@ -290,7 +287,7 @@ def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
     return ax
 
 
-def _distance(result: "Decomposition") -> Finding:
+def _distance(result: Decomposition) -> Finding:
     decay, reach = (
         next(one for one in result.estimates if one.name == name) for name in ("decay_length", "tumor_reach")
     )
@@ -324,7 +321,7 @@ def _mm(estimate: Estimate) -> str:
     return f"{estimate.value:.1f} mm [{estimate.low:.1f}, {estimate.high:.1f}]"
 
 
-def _curves(ax: Any, result: "Decomposition", patients: pd.DataFrame) -> Any:
+def _curves(ax: Any, result: Decomposition, patients: pd.DataFrame) -> Any:
     metric = METRICS[result.metric]
     healthy = result.scores.loc[result.scores["group"] == "control", "value"].to_numpy(dtype=float)
     for position, model in enumerate(dict.fromkeys(patients["model"])):
@@ -369,7 +366,7 @@ def _worse(healthy: Any, drop: Any, metric: Metric) -> Any:
     return healthy.mean() - drop if metric.better == "higher" else healthy.mean() + drop
 
 
-def _recovery(result: "Decomposition") -> Finding:
+def _recovery(result: Decomposition) -> Finding:
     table = result.recovery
     rows = table[table["component"].isin(_PARTS)]
     given = rows[np.isfinite(rows["recovered"])]
@@ -420,7 +417,7 @@ def _recovered(ax: Any, given: pd.DataFrame) -> Any:
     return ax
 
 
-def _sensitivity(result: "Decomposition") -> Finding:
+def _sensitivity(result: Decomposition) -> Finding:
     table = result.sensitivity
 
     def figure(ax: Any) -> Any:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from ...catalogue import RECOVERY
 from ...errors import DataError
 from ...status import Status
-from ..statistics.inference import interval
+from .result import FEWEST, Settings, Split, Teller
 from .rows import Rows, build_rows
-from .split import Settings, Split, split
+from .split import split
 
 Array = NDArray[np.float64]
 
@@ -55,8 +55,8 @@ def recovery(
     for name, table in tuned.items():
         after_rows = _paired_rows(rows, table, settings.metric, name)
         after = splits[name] = split(after_rows, weights, settings)
-        records += [_record(before, after, name, part, settings) for part in ("total", "systematic", "tumor")]
-        records.append(_forgetting(rows, weights, table, name, settings))
+        records += [_repaired(before, after, name, part, settings) for part in ("total", "systematic", "tumor")]
+        records.append(_forgotten(rows, weights, table, name, settings))
     return pd.DataFrame(records, columns=list(RECOVERY.columns)), splits
 
 
@@ -75,71 +75,41 @@ def _paired_rows(rows: Rows, table: pd.DataFrame, metric: str, name: str) -> Row
     return build_rows(frame, metric)
 
 
-def _record(before: Split, after: Split, name: str, component: str, settings: Settings) -> dict[str, Any]:
+def _repaired(before: Split, after: Split, name: str, component: str, settings: Settings) -> dict[str, Any]:
     b, a = before.estimate(component), after.estimate(component)
     draws_b, draws_a = before.regression.component(component)[1], after.regression.component(component)[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         fractions = (draws_b - draws_a) / draws_b
-    n = min(before.rows.n_patients, before.rows.n_controls)
-    low, high = interval(fractions, settings.inference.level, n)
     # A fraction of something that may be nothing means nothing.
     shown = component != "tumor" or before.status != Status.NO_TUMOR_EFFECT_SHOWN
     given = np.isfinite(b.value) and np.isfinite(a.value) and b.low > 0 and shown
     status = b.status if given or not shown or not np.isfinite(b.value) else Status.UNAVAILABLE
-    return {
-        **_labels(after, name, settings),
-        "component": component,
-        "before": b.value,
-        "after": a.value,
-        "recovered": (b.value - a.value) / b.value if given else np.nan,
-        "low": low if given else np.nan,
-        "high": high if given else np.nan,
-        "status": str(status),
-    }
+    share = (b.value - a.value) / b.value if given else np.nan
+    teller = Teller(rows=after.rows, settings=settings, status=status, n=before.n)
+    return _row(teller, name, component, (b.value, a.value), share, fractions if given else np.empty(0))
 
 
-def _labels(after: Split, name: str, settings: Settings) -> dict[str, Any]:
-    return {
-        "model": name,
-        "strategy": name.rsplit("+", 1)[-1],
-        "modality": after.rows.frame["modality"].iloc[0],
-        "bundle": "all",
-        "metric": settings.metric,
-    }
+def _row(
+    teller: Teller, name: str, component: str, values: tuple[float, float], share: float, draws: Array
+) -> dict[str, Any]:
+    row = teller.row(component, share, draws, model=name, strategy=name.rsplit("+", 1)[-1])
+    return {**row, "before": values[0], "after": values[1], "recovered": row["estimate"]}
 
 
-def _forgetting(rows: Rows, weights: Array, table: pd.DataFrame, name: str, settings: Settings) -> dict[str, Any]:
+def _forgotten(rows: Rows, weights: Array, table: pd.DataFrame, name: str, settings: Settings) -> dict[str, Any]:
     """Mean performance on controls before less after, paired; positive means that the source domain lost."""
     keys = ["participant_id", "bundle", "hemisphere"]
     controls = table[(table["group"] == "control") & (table["metric"] == settings.metric)]
     source = rows.frame[~rows.patient]
-    base = {
-        "model": name,
-        "strategy": name.rsplit("+", 1)[-1],
-        "modality": source["modality"].iloc[0],
-        "bundle": "all",
-        "metric": settings.metric,
-        "component": "forgetting",
-        "recovered": np.nan,
-    }
     merged = source[[*keys, "value"]].merge(controls[[*keys, "value"]], on=keys, suffixes=("_before", "_after"))
     merged = merged.dropna(subset=["value_before", "value_after"])
-    if merged.empty:
-        missing = dict.fromkeys(("before", "after", "low", "high"), np.nan)
-        return {**base, **missing, "status": str(Status.UNAVAILABLE)}
     means = merged.groupby("participant_id")[["value_before", "value_after"]].mean()
     index = [rows.people.index(name) for name in means.index]
     difference = rows.sign * (means["value_before"] - means["value_after"]).to_numpy()
     mass = weights[:, index]
     totals = mass.sum(axis=1)
     draws = np.divide(mass @ difference, totals, out=np.full(len(mass), np.nan), where=totals > 0)
-    low, high = interval(draws, settings.inference.level, len(means))
-    status = Status.OK if len(means) >= 3 else Status.TOO_FEW
-    return {
-        **base,
-        "before": float(means["value_before"].mean()),
-        "after": float(means["value_after"].mean()),
-        "low": low,
-        "high": high,
-        "status": str(status),
-    }
+    status = Status.UNAVAILABLE if means.empty else Status.OK if len(means) >= FEWEST else Status.TOO_FEW
+    teller = Teller(rows=rows.take(~rows.patient), settings=settings, status=status, n=len(means))
+    before, after = (float(means[column].mean()) for column in means.columns)
+    return _row(teller, name, "forgetting", (before, after), np.nan, draws)

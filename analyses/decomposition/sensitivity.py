@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from ...catalogue import SENSITIVITY
 from ...status import Status
-from ..statistics.inference import interval
 from .permutation import distance_table, tumor_test
 from .regression import Decay, exponential, flat_tailed, regress
+from .result import FEWEST, Settings, Split, Teller
 from .rows import PATIENT, Rows, covariate_columns
-from .split import Settings, Split
 
 Array = NDArray[np.float64]
 _FIXED_MM = (5.0, 10.0, 20.0, 40.0)
@@ -74,7 +73,7 @@ def _refit(
     name: str, rows: Rows, weights: Array, base: Split, settings: Settings, decay: Decay
 ) -> list[dict[str, Any]]:
     n = len(set(rows.person[rows.patient]))
-    if n < 3:
+    if n < FEWEST:
         empty = np.full(1, np.nan)
         return [_record(name, part, np.nan, empty, rows, Status.TOO_FEW, settings) for part in ("systematic", "tumor")]
     columns, _ = covariate_columns(rows, settings.covariates)
@@ -89,22 +88,8 @@ def _record(
     name: str, component: str, value: float, draws: Array, rows: Rows, status: str, settings: Settings
 ) -> dict[str, Any]:
     n = len(set(rows.person[rows.patient]))
-    given = status not in (Status.NOT_CONVERGED, Status.TOO_FEW, Status.SPLIT_WITHHELD)
-    low, high = interval(draws, settings.inference.level, min(n, rows.n_controls)) if given else (np.nan, np.nan)
-    first = rows.frame.iloc[0]
-    return {
-        "model": first["model"],
-        "modality": first["modality"],
-        "metric": settings.metric,
-        "analysis": name,
-        "component": component,
-        "estimate": value if given else np.nan,
-        "low": low,
-        "high": high,
-        "p_value": np.nan,
-        "n_patients": n,
-        "status": str(status),
-    }
+    teller = Teller(rows=rows, settings=settings, status=status, n=min(n, rows.n_controls), n_patients=n)
+    return teller.row(component, value, draws, analysis=name)
 
 
 def _growing_with_volume(rows: Rows, settings: Settings) -> Decay | None:
@@ -198,7 +183,7 @@ def _mirrored(rows: Rows, settings: Settings) -> list[dict[str, Any]]:
         if distance is not None:
             mirrored[row], keep[row] = distance, True
     placebo = replace(rows, distance_mm=mirrored).take(keep)
-    if len(set(placebo.person[placebo.patient])) < 3 or np.ptp(placebo.distance_mm[placebo.patient]) < 1e-9:
+    if len(set(placebo.person[placebo.patient])) < FEWEST or np.ptp(placebo.distance_mm[placebo.patient]) < 1e-9:
         return []
     return [_placebo("placebo: tumor mirrored", placebo, settings, 3)]
 

@@ -1,6 +1,7 @@
 """How much of the drop in patients is systematic, how much is the tumor's, and what fine-tuning repairs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,15 @@ import pandas as pd
 
 from ...catalogue import DECOMPOSITION
 from ...errors import ConfigError, DataError
-from ...results import Estimate
-from ...status import Status
 from ..scoring.table import as_frame
 from ..statistics.inference import Inference
 from .curve import curve_of, reach_of
-from .findings import notes_of, shape_note, verdict_of
+from .findings import findings, notes_of, shape_note, verdict_of
 from .recovery import recovery
-from .result import Decomposition
+from .result import Decomposition, Settings
 from .rows import build_rows
 from .sensitivity import sensitivity as other_choices
-from .split import Settings, Split, split
+from .split import split
 
 LAMBDA_GRID_MM: tuple[float, ...] = tuple(np.geomspace(2.0, 80.0, 31).tolist())
 
@@ -95,35 +94,20 @@ def decompose(
     tables = [before.table, *(part.table for part in after.values())]
     curves = [curve_of(before, settings), *(curve_of(part, settings) for part in after.values())]
     choices = other_choices(rows, weights, before, settings, full=sensitivity)
-    return Decomposition(
+    result = Decomposition(
         table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
         recovery=repaired,
         sensitivity=choices,
         curve=pd.concat(curves, ignore_index=True),
-        estimates=(*before.estimates, _reach(before, settings)),
-        verdict=verdict_of(before, repaired, settings),
+        estimates=(*before.estimates, reach_of(before, settings)),
+        claim=verdict_of(before, repaired, settings),
         status=before.status,
         notes=(*notes_of(before, settings), *shape_note(before, choices, settings)),
         metric=metric,
         margin=equivalence_margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),
     )
-
-
-def _reach(before: Split, settings: Settings) -> Estimate:
-    """How far the tumor's effect reaches; not given where none was shown or no split stands."""
-    given = before.status in (Status.OK, Status.EXPLORATORY)
-    value, low, high = reach_of(before, settings) if given else (float("nan"),) * 3
-    return Estimate(
-        name="tumor_reach",
-        value=value,
-        low=low,
-        high=high,
-        level=settings.inference.level,
-        unit="mm",
-        n=before.rows.n_patients,
-        status=str(before.status),
-    )
+    return replace(result, findings=findings(result))
 
 
 def _one_model(frame: pd.DataFrame) -> pd.DataFrame:

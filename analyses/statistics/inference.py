@@ -54,13 +54,26 @@ class Inference:
         """Expanded percentile interval of a number over ``n`` participants; see `interval`."""
         return interval(draws, self.level, n)
 
-    def estimate(self, name: str, value: float, draws: Array, n: int, unit: str = "1") -> Estimate:
-        """A number with its interval, and its status: ``too_few`` under 5 participants, ``exploratory`` under 20."""
-        if n < FEWEST or not np.isfinite(value):
-            return Estimate(name=name, value=value, level=self.level, unit=unit, n=n, status=Status.TOO_FEW)
-        low, high = self.interval(draws, n)
-        status = Status.OK if n >= EXPLORATORY_BELOW else Status.EXPLORATORY
+    def estimate(
+        self, name: str, value: float, draws: Array, n: int, unit: str = "1", *, fewest: int = FEWEST
+    ) -> Estimate:
+        """A number with its status, see `status_of`, and its interval unless there are too few participants."""
+        status = status_of(n if np.isfinite(value) else 0, fewest)
+        low, high = (float("nan"),) * 2 if status == Status.TOO_FEW else self.interval(draws, n)
         return Estimate(name=name, value=value, low=low, high=high, level=self.level, unit=unit, n=n, status=status)
+
+
+def status_of(n: int, fewest: int = FEWEST) -> Status:
+    """What a number over ``n`` participants is called: ``too_few``, ``exploratory`` under 20, or ``ok``.
+
+    Examples
+    --------
+    >>> [str(status_of(n)) for n in (4, 5, 20)]
+    ['too_few', 'exploratory', 'ok']
+    """
+    if n < fewest:
+        return Status.TOO_FEW
+    return Status.EXPLORATORY if n < EXPLORATORY_BELOW else Status.OK
 
 
 def draw_weights(sizes: Sequence[int], draws: int, rng: np.random.Generator) -> Array:

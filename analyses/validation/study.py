@@ -13,8 +13,9 @@ from ...catalogue import VALIDATION
 from ...errors import ConfigError
 from ...status import Status
 from ...work import Work
+from ..decomposition.result import Settings
 from ..decomposition.rows import build_rows
-from ..decomposition.split import Settings, pool
+from ..decomposition.split import pool
 from ..decomposition.study import LAMBDA_GRID_MM
 from ..statistics.inference import Inference, draw_weights, interval
 from .cells import Cell, Measured, Replicates, standard_cells
