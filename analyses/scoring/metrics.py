@@ -28,6 +28,10 @@ class Metric:
         return self.title if self.unit == "1" else f"{self.title} ({self.unit})"
 
 
+def _distance(title: str, description: str) -> Metric:
+    return Metric(title=title, description=description, unit="mm", better="lower", bounded=False)
+
+
 METRICS: dict[str, Metric] = {
     "dice": Metric(title="Dice", description="Twice the shared volume over the sum of both volumes."),
     "sensitivity": Metric(title="sensitivity", description="Share of the reference that is predicted."),
@@ -45,31 +49,13 @@ METRICS: dict[str, Metric] = {
     "volume_similarity": Metric(
         title="volume similarity", description="1 - |difference of the volumes| / sum of the volumes."
     ),
-    "hd95": Metric(
-        title="HD95",
-        description="Larger directed 95th percentile of surface distance.",
-        unit="mm",
-        better="lower",
-        bounded=False,
-    ),
-    "assd": Metric(
-        title="ASSD",
-        description="Mean distance between the surfaces, pooled.",
-        unit="mm",
-        better="lower",
-        bounded=False,
-    ),
+    "hd95": _distance("HD95", "Larger directed 95th percentile of surface distance."),
+    "assd": _distance("ASSD", "Mean distance between the surfaces, pooled."),
     "nsd": Metric(title="NSD", description="Share of both surfaces that lies within the tolerance of the other."),
     "cldice": Metric(
         title="clDice", description="Center-line Dice: Dice of how far each skeleton lies in the other mask."
     ),
-    "adjacency": Metric(
-        title="bundle adjacency",
-        description="Bundle adjacency: mean distance to the other mask.",
-        unit="mm",
-        better="lower",
-        bounded=False,
-    ),
+    "adjacency": _distance("bundle adjacency", "Bundle adjacency: mean distance to the other mask."),
     "brier": Metric(
         title="Brier score", description="Mean squared error of the probability near the reference.", better="lower"
     ),

@@ -98,7 +98,7 @@ class Sections:
 
 def _score_one(
     reference: Volume, prediction: Volume | None, n_sections: int, distance_mm: NDArray[np.float32] | None
-) -> Sequence[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     voxels = np.argwhere(reference.array)
     section = np.minimum((positions_along(reference) * n_sections).astype(int), n_sections - 1)
     predicted = np.zeros((0, 3), dtype=int) if prediction is None else np.argwhere(prediction.array)
@@ -107,48 +107,36 @@ def _score_one(
     to_tumor = np.full(n_sections, np.inf)
     if distance_mm is not None:
         np.minimum.at(to_tumor, section, distance_mm[reference.array])
+    # A hit voxel is its own nearest reference voxel, so hits count once and in one section.
     n_reference, n_predicted, n_hit = (
         np.bincount(which, minlength=n_sections) for which in (section, of_predicted, of_predicted[hit])
     )
-    # A hit voxel is its own nearest reference voxel, so hits count once and in one section.
-    rows: list[dict[str, Any]] = []
-    for index in range(n_sections):
-        row = _rates(int(n_reference[index]), int(n_predicted[index]), int(n_hit[index]), prediction is not None)
-        rows.append(
-            {
-                "section": index + 1,
-                **row,
-                "reference_ml": n_reference[index] * reference.voxel_volume_ml,
-                "prediction_ml": n_predicted[index] * reference.voxel_volume_ml if prediction is not None else np.nan,
-                "tumor_distance_mm": to_tumor[index] if np.isfinite(to_tumor[index]) else np.nan,
-            }
-        )
-    return rows
+    available, voxel_ml = prediction is not None, reference.voxel_volume_ml
+    return [
+        {
+            "section": index + 1,
+            **_rates(int(n_reference[index]), int(n_predicted[index]), int(n_hit[index]), available),
+            "reference_ml": n_reference[index] * voxel_ml,
+            "prediction_ml": n_predicted[index] * voxel_ml if available else np.nan,
+            "tumor_distance_mm": to_tumor[index] if np.isfinite(to_tumor[index]) else np.nan,
+        }
+        for index in range(n_sections)
+    ]
 
 
 def _nearest_section(
-    predicted: NDArray[np.intp],
-    voxels: NDArray[np.intp],
-    section: NDArray[np.intp],
-    spacing_mm: tuple[float, float, float],
+    predicted: NDArray[np.intp], voxels: NDArray[np.intp], section: NDArray[np.intp], edges_mm: Sequence[float]
 ) -> NDArray[np.intp]:
     if not len(predicted):
         return np.zeros(0, dtype=np.intp)
-    edge = np.array(spacing_mm)
-    nearest = KDTree(voxels * edge).query(predicted * edge)[1]
-    return section[nearest]
+    return section[KDTree(voxels * np.array(edges_mm)).query(predicted * np.array(edges_mm))[1]]
 
 
 def _rates(n_reference: int, n_predicted: int, n_hit: int, available: bool) -> dict[str, Any]:
-    nan = float("nan")
-    if not available:
-        return {"dice": nan, "false_negative_rate": nan, "false_positive_rate": nan, "status": Status.UNAVAILABLE}
-    if not n_reference:
+    names, nan = ("dice", "false_negative_rate", "false_positive_rate"), float("nan")
+    if not available or not n_reference:
         status = Status.REFERENCE_ABSENT if n_predicted else Status.BOTH_ABSENT
-        return {"dice": nan, "false_negative_rate": nan, "false_positive_rate": nan, "status": status}
-    return {
-        "dice": 2 * n_hit / (n_reference + n_predicted),
-        "false_negative_rate": 1 - n_hit / n_reference,
-        "false_positive_rate": 1 - n_hit / n_predicted if n_predicted else nan,
-        "status": Status.OK if n_predicted else Status.MISSED,
-    }
+        return {**dict.fromkeys(names, nan), "status": status if available else Status.UNAVAILABLE}
+    dice, false = 2 * n_hit / (n_reference + n_predicted), 1 - n_hit / n_predicted if n_predicted else nan
+    status = Status.OK if n_predicted else Status.MISSED
+    return dict(zip((*names, "status"), (dice, 1 - n_hit / n_reference, false, status), strict=True))

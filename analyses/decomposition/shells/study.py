@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,15 @@ from ....types import Bundle, Cohort, Predictions
 from ....work import Work
 from ...scoring.cases import Look, read_cases
 from ...scoring.predictions import find_predictions
-from ...statistics.inference import Inference, interval
+from ...statistics.inference import EXPLORATORY_BELOW, Inference, interval
 from .counts import Counting, ErrorCounts, count_healthy, keep_masks
 from .findings import ShellResult, told
 from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
 
 EDGES_MM = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
-_EXPLORATORY = 20  # patients
+N_SECTIONS = 10
+"""Along each bundle: errors are compared where they mean the same in everybody."""
+_GIVEN = (Status.OK, Status.EXPLORATORY)
 _RISE = 0.02  # of an error rate, within the far field: what would matter
 _CHUNK = 50  # draws at a time: what bounds the memory
 
@@ -33,7 +36,7 @@ def shells(
     *,
     edges_mm: Sequence[float] = EDGES_MM,
     plateau_mm: float = 40.0,
-    n_sections: int = 10,
+    n_sections: int = N_SECTIONS,
     counts: tuple[ErrorCounts, ErrorCounts] | None = None,
     inference: Inference = Inference(),
     work: Work = Work(),
@@ -221,74 +224,56 @@ class _Table:
     n_controls: int
     level: float
 
-    def status(self, n_patients: int) -> Status:
-        if n_patients == 0:
-            return Status.UNAVAILABLE
-        if n_patients < 2:
-            return Status.TOO_FEW
-        return Status.EXPLORATORY if n_patients < _EXPLORATORY else Status.OK
-
     def shells(self, point: Draws, draws: Draws, edges_mm: Sequence[float]) -> pd.DataFrame:
+        """One row a group of bundles, rate and shell."""
         rows: list[dict[str, object]] = []
         for g, r, k in np.ndindex(len(self.labels), len(RATES), len(edges_mm) - 1):
             voxels = self.patients.of(RATES[r])[1][:, self.groups[g], k]
-            n_patients = int((voxels.sum(axis=(1, 2)) > 0).sum())
-            status = self.status(n_patients)
-            given = status in (Status.OK, Status.EXPLORATORY)
-            values = [float(value) if given else np.nan for value in point.shells[0, g, r, :, k]]
-            low, high = (
-                interval(draws.shells[:, g, r, 2, k], self.level, min(n_patients, self.n_controls))
-                if given
-                else (np.nan, np.nan)
-            )
-            rows.append(
-                {
-                    "model": self.names[0],
-                    "modality": self.names[1],
-                    "bundle": self.labels[g],
-                    "shell_low_mm": edges_mm[k],
-                    "shell_high_mm": edges_mm[k + 1],
-                    "rate": RATES[r],
-                    **dict(zip(("observed", "baseline", "excess"), values, strict=True)),
-                    "low": low,
-                    "high": high,
-                    "n_patients": n_patients,
-                    "status": status,
-                }
-            )
+            observed, baseline, _ = point.shells[0, g, r, :, k]
+            row = self._row(g, voxels, "excess", point.shells[0, g, r, 2, k], draws.shells[:, g, r, 2, k])
+            given = row["status"] in _GIVEN
+            row |= {"observed": observed if given else np.nan, "baseline": baseline if given else np.nan}
+            rows.append(row | {"rate": RATES[r], "shell_low_mm": edges_mm[k], "shell_high_mm": edges_mm[k + 1]})
         return pd.DataFrame(rows)[list(SHELLS.columns)]
 
     def components(self, point: Draws, draws: Draws, withheld: bool) -> pd.DataFrame:
+        """One row a group of bundles, metric and component."""
+        common = {"hemisphere": "all", "method": "shell", "p_value": np.nan, "p_adjusted": np.nan}
         rows: list[dict[str, object]] = []
         for g, m, c in np.ndindex(len(self.labels), len(METRICS), len(COMPONENTS)):
-            n_patients = int((self.patients.reference[:, self.groups[g]].sum(axis=(1, 2, 3)) > 0).sum())
-            low, high = interval(draws.components[:, g, m, c], self.level, min(n_patients, self.n_controls))
-            status = self.status(n_patients)
-            if withheld and COMPONENTS[c] in ("systematic", "tumor") and status != Status.UNAVAILABLE:
-                status = Status.SPLIT_WITHHELD
-            given = status in (Status.OK, Status.EXPLORATORY)
-            if status == Status.OK and COMPONENTS[c] == "tumor" and low <= 0:
-                status = Status.NO_TUMOR_EFFECT_SHOWN
-            rows.append(
-                {
-                    "model": self.names[0],
-                    "modality": self.names[1],
-                    "bundle": self.labels[g],
-                    "hemisphere": "all",
-                    "metric": METRICS[m],
-                    "method": "shell",
-                    "component": COMPONENTS[c],
-                    "estimate": float(point.components[0, g, m, c]) if given else np.nan,
-                    "low": low if given else np.nan,
-                    "high": high if given else np.nan,
-                    "p_value": np.nan,
-                    "p_adjusted": np.nan,
-                    "n_patients": n_patients,
-                    "n_controls": self.n_controls,
-                    "status": status,
-                }
-            )
+            voxels = self.patients.reference[:, self.groups[g]].sum(axis=1)
+            hidden = withheld and COMPONENTS[c] in ("systematic", "tumor")
+            value, drawn = point.components[0, g, m, c], draws.components[:, g, m, c]
+            row = self._row(g, voxels, "estimate", value, drawn, hidden)
+            if row["status"] == Status.OK and COMPONENTS[c] == "tumor" and row["low"] <= 0:
+                row["status"] = Status.NO_TUMOR_EFFECT_SHOWN
+            row |= {"metric": METRICS[m], "component": COMPONENTS[c], "n_controls": self.n_controls}
+            rows.append(row | common)
         return pd.DataFrame(rows)[list(DECOMPOSITION.columns)]
+
+    def _row(
+        self, group: int, voxels: NDArray[np.float64], name: str, value: float, draws: NDArray[np.float64],
+        withheld: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """A value with its interval, where enough patients have voxels."""
+        n_patients = int((voxels.sum(axis=(1, 2)) > 0).sum())
+        status = Status.UNAVAILABLE if not n_patients else Status.TOO_FEW if n_patients < 2 else Status.OK
+        if status == Status.OK and n_patients < EXPLORATORY_BELOW:
+            status = Status.EXPLORATORY
+        if withheld and status != Status.UNAVAILABLE:
+            status = Status.SPLIT_WITHHELD
+        given = status in _GIVEN
+        low, high = interval(draws, self.level, min(n_patients, self.n_controls)) if given else (np.nan, np.nan)
+        return {
+            "model": self.names[0],
+            "modality": self.names[1],
+            "bundle": self.labels[group],
+            name: float(value) if given else np.nan,
+            "low": low,
+            "high": high,
+            "n_patients": n_patients,
+            "status": status,
+        }
 
 
 def _check_edges(edges_mm: Sequence[float], plateau_mm: float) -> tuple[float, ...]:
