@@ -17,13 +17,14 @@ from ..tables import read_table
 from ..types import Cohort, Predictions
 from ..work import Work
 from .inputs import Design, Inputs
-from .scores import predict_cohorts, predicted, score_cohorts
+from .scores import Seen, look, predict_cohorts, score_cohorts
 from .story import Ending, end, pictures
 from .studies import Occasion, further_findings, metrics_of
 
 if TYPE_CHECKING:
     from ..analyses.decomposition.result import Decomposition
-    from ..analyses.decomposition.shells.study import ShellResult
+    from ..analyses.decomposition.shells.findings import ShellResult
+    from ..analyses.statistics.inference import Inference
 
 TITLE = "Domain shift of white-matter bundle segmentation"
 _FROM_TABLE = (
@@ -105,7 +106,9 @@ def decompose_table(
         return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
     run.open()
     result = split(before, after, design)
-    return _conclude(run, _Found(frame=frame, result=result, digests=digests, notes=(_FROM_TABLE,)), work)
+    return _conclude(
+        run, _Found(frame=frame, result=result, inference=design.inference, digests=digests, notes=(_FROM_TABLE,)), work
+    )
 
 
 def decompose_cohort(
@@ -160,12 +163,14 @@ class _Found:
 
     frame: pd.DataFrame
     result: "Decomposition"
+    inference: "Inference"
     digests: Mapping[str, str]
     notes: tuple[str, ...]
     inputs: Inputs | None = None
     source: Mapping[str, Predictions] | None = None
     tuned: Predictions | None = None
     shell: "ShellResult | None" = None
+    seen: Seen | None = None
     further: tuple[Finding, ...] = ()
 
     @property
@@ -183,23 +188,30 @@ def _find(
     digests: Mapping[str, str],
     work: Work,
 ) -> _Found:
+    from ..analyses.decomposition.shells.study import shells
+
     source = predict_cohorts(run, inputs, design.device, work)
-    before = _score(source, inputs.cohorts, design, work)
+    # The voxel-wise estimator speaks of overlap, so other metrics go without.
+    seen = look(inputs, source, metrics_of(design), count=design.metric == "dice", work=work)
+    before = _keep(seen.scores.assign(seen="no"), design)
     after = _finetuned(finetuned, inputs.cohorts, design, work)
     scored = pd.concat([before, *(table for _, table in after.values())], ignore_index=True)
     own = {name: _primary(table, design) for name, (_, table) in after.items()}
     occasion = Occasion(run=run, inputs=inputs, finetuned=finetuned, scores=scored, design=design, work=work)
     result = split(_primary(before, design), own, design)
-    shell = _shells(source, inputs.cohorts, design, work)
+    pairs = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
+    shell = None if seen.counts is None else shells(*pairs, counts=seen.counts, inference=design.inference, work=work)
     return _Found(
         frame=_primary(scored, design),
         result=result,
+        inference=design.inference,
         digests=digests,
         notes=_notes(inputs),
         inputs=inputs,
         source=source,
         tuned=next((predictions["patients"] for predictions, _ in after.values()), None),
         shell=shell,
+        seen=seen,
         further=(*further_findings(occasion), *checks),
     )
 
@@ -219,15 +231,16 @@ def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
         (result.sensitivity, SENSITIVITY),
         *([] if shell is None else [(shell.table, SHELLS)]),
     ]
-    more: dict[str, Any] = {"bundle_findings": bundle_findings(result.scores)}
-    if inputs is not None and source is not None:
-        along, places = _errors(inputs, source, work)
-        tables.append((along, SECTIONS))
-        seen = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
+    more: dict[str, Any] = {"bundle_findings": bundle_findings(result.scores, inference=found.inference)}
+    if inputs is not None and source is not None and found.seen is not None:
+        tables.append((found.seen.sections, SECTIONS))
+        known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
         more = {
-            "bundle_findings": bundle_findings(result.scores, along, places),
+            "bundle_findings": bundle_findings(
+                result.scores, found.seen.sections, found.seen.places, inference=found.inference
+            ),
             "cases": pictures(result.scores, inputs.patients, source["patients"], found.tuned),
-            "cohorts": {"patients": (inputs.patients, found.failed), "unseen controls": (inputs.controls, seen)},
+            "cohorts": {"patients": (inputs.patients, found.failed), "unseen controls": (inputs.controls, known)},
         }
     against_shell = [note for note in disagreements(components) if note not in result.notes]
     ending = Ending(
@@ -242,16 +255,6 @@ def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
         **more,
     )
     return end(run, ending, work)
-
-
-def _errors(inputs: Inputs, source: Mapping[str, Predictions], work: Work) -> tuple[pd.DataFrame, Any]:
-    """Where the errors are: along each bundle, of patients and controls, and in the brain, of patients."""
-    from ..analyses.scoring.error_maps import error_places
-    from ..analyses.scoring.sections import score_sections
-
-    pairs = [(source[name], predicted(inputs.cohorts[name], source[name])) for name in ("patients", "controls")]
-    parts = [score_sections(predictions, cohort, work=work) for predictions, cohort in pairs]
-    return pd.concat(parts, ignore_index=True), error_places(*pairs[0], work=work)
 
 
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
@@ -280,18 +283,6 @@ def _score(
     frame = score_cohorts(predictions, cohorts, metrics_of(design), work)
     # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
     return _keep(frame.assign(seen="no"), design)
-
-
-def _shells(
-    source: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], design: Design, work: Work
-) -> "ShellResult | None":
-    """The voxel-wise estimator; it speaks of overlap, so other metrics go without."""
-    from ..analyses.decomposition.shells.study import shells
-
-    if design.metric != "dice":
-        return None
-    pairs = [part for name in ("patients", "controls") for part in (source[name], cohorts[name])]
-    return shells(*pairs, inference=design.inference, work=work)
 
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
