@@ -7,9 +7,12 @@ import torch
 from makers.segmentation import MakeModel, on_grid
 
 from shiftkit import cohorts
+from shiftkit.distances import edge_distance_map
 from shiftkit.errors import ConfigError, DataError
-from shiftkit.images import write_image
+from shiftkit.geometry import resample
+from shiftkit.images import read_image, write_image
 from shiftkit.segmentation.network.networks import Architecture, build_network
+from shiftkit.segmentation.prediction import embedding
 from shiftkit.segmentation.prediction.embedding import (
     capture,
     embed,
@@ -129,6 +132,30 @@ def test_shells_lie_on_the_tumors_side_and_their_mirrors_on_the_other(
     sample = load_sample(case, "fa", 2.5, model.shape, model.bundles)
     left = sample.target.any(axis=0)[:12].sum() * 2.5**3 / 1000
     assert volumes["left"].sum() == pytest.approx(left, rel=0.05)
+
+
+def test_shells_are_measured_by_the_distance_of_all_analyses(
+    patients: Cohort, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Volumes follow from `shiftkit.distances`; if that measured twice as far, edges twice as far would cut alike."""
+    case = _with_tumor(patients.cases[0], tmp_path / "images")
+    cohort = dataclasses.replace(patients, cases=(case,))
+    model = make_model()
+
+    def volumes(name: str, edges_mm: tuple[float, ...]) -> list[float]:
+        made, _ = embed(model, cohort, out=tmp_path / name, layers=("head",), shells_mm=edges_mm)
+        here = made.rows["region"].str.startswith("shell") & (made.rows["hemisphere"] == "left")
+        return made.rows.loc[here, "volume_ml"].tolist()
+
+    sample = load_sample(case, "fa", 2.5, model.shape, model.bundles)
+    tumor = resample(read_image(case.tumor), sample.affine, model.shape).array > 0.5
+    distance = edge_distance_map(tumor, (2.5, 2.5, 2.5))
+    inside = sample.target.any(axis=0) & sample.brain & sample.brain[::-1]
+    inside[model.shape[0] // 2 :] = False  # the tumor is left
+    by_hand = [float((inside & near).sum()) * 2.5**3 / 1000 for near in (distance < 10, distance >= 10)]
+    assert volumes("once", (0, 10, float("inf"))) == pytest.approx(by_hand)
+    monkeypatch.setattr(embedding, "edge_distance_map", lambda *given: 2 * edge_distance_map(*given))
+    assert volumes("twice", (0, 20, float("inf"))) == pytest.approx(by_hand)
 
 
 def test_stored_vectors_are_used_again_unless_the_model_changed(
