@@ -141,7 +141,7 @@ def _passes(one: Candidate, filters: Filters) -> bool:
 
 
 def read_filters(path: Path) -> Filters:
-    """Read a ``--bids-filter-file``: which entities the file of a slot must carry.
+    """Read a filter file in the manner of fMRIPrep's: which entities the file of a slot must carry.
 
     A JSON object; its keys are modalities (``t1w``, ``fa``, ``peaks``, …) or ``image``, ``mask``, ``probseg``,
     ``tumor``, ``core``, or a bundle's label; each holds entities with the wanted value, a list of values, or

@@ -1,6 +1,5 @@
 """Raw diffusion images to the maps that models take: FA, anisotropic power, and peaks in world axes, by DIPY."""
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, ShiftkitError
-from ..files import write_text
+from ..files import write_json
 from ..geometry import same_grid
 from ..images import read_image, read_mask, write_image
 from ..types import Case, Cohort, Volume
@@ -148,7 +147,7 @@ def _write(root: Path, key: str, name: str, volume: Volume, raw: Path) -> None:
         write_peaks_sidecar(path)
     else:
         content = {"Sources": [f"bids::{raw.relative_to(root).as_posix()}"], "Map": name}
-        write_text(sidecar_path(path), json.dumps(content, indent=2) + "\n")
+        write_json(sidecar_path(path), content)
     write_image(volume, path)
 
 
