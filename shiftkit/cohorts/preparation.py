@@ -202,6 +202,7 @@ def _anisotropy(diffusion: _Diffusion) -> NDArray[np.float32]:
     from dipy.reconst.dti import TensorModel
 
     keep = diffusion.bvals <= _TENSOR_MAX
+    # A tensor has six unknowns: where low b-values have fewer gradients, the higher ones join in.
     if (keep & (diffusion.bvals > _B0)).sum() < 6:
         keep = np.ones(len(keep), dtype=bool)
     gradients, data = diffusion.table(keep)
@@ -211,7 +212,7 @@ def _anisotropy(diffusion: _Diffusion) -> NDArray[np.float32]:
 
 def _shell(diffusion: _Diffusion) -> tuple[NDArray[np.bool_], int]:
     """Volumes of b = 0 and of the shell with most directions, and the harmonic order they carry."""
-    shells = np.rint(diffusion.bvals / 200) * 200
+    shells = np.rint(diffusion.bvals / 200) * 200  # scanners write 995 or 1005 for a nominal 1000
     weighted = diffusion.bvals > _B0
     names, counts = np.unique(shells[weighted], return_counts=True)
     chosen = names[counts == counts.max()].max()  # the higher one of equals: it resolves angles better
