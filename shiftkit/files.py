@@ -11,8 +11,6 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from .errors import DataError
-
 
 @contextmanager
 def atomic(path: Path) -> Generator[Path]:
@@ -41,23 +39,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write plain values as a JSON file, atomically, for people to read too."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} must be a JSON file; it cannot be read: {error}. Correct it.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} must be a JSON object; it holds a {type(content).__name__}. Correct it.")
-    return content
 
 
 def file_digest(path: Path) -> str:

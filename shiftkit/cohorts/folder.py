@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from ..errors import DataError, raise_all
-from ..files import read_json, write_json, write_text
+from ..files import write_json, write_text
 from ..types import Bundle, Case, Cohort
 from ..version import __version__
-from .layout import Filters, candidates, choose, read_filters
+from .layout import Filters, candidates, choose, read_filters, read_json
 
 
 def image_path(root: Path, key: str, modality: str) -> Path:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..files import read_json, write_json
+from ..files import write_json
 from ..images import read_image
 from ..types import Case, Volume
+from .layout import read_json
 
 Reference = Literal["xyz", "ijk", "bvec"]
 """World RAS+ axes; voxel axes; FSL's gradient axes (voxel axes, the first one mirrored unless already left-handed)."""

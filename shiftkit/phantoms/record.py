@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import cohorts
+from ..cohorts.layout import read_json
 from ..cohorts.peaks import sidecar_path
 from ..errors import ConfigError
-from ..files import read_json, write_json, write_text
+from ..files import write_json, write_text
 from ..images import write_image
 from ..types import Volume
 from ..version import __version__
