@@ -84,12 +84,13 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     Examples
     --------
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "shells.tsv"
-    >>> _ = path.write_text("model\tbundle\n")
-    >>> read_table(path, SHELLS)  # doctest: +ELLIPSIS
+    >>> ages = Table("ages", "How old they are.", {"name": Column("Who."), "age": Column("Age.", "number", "years")})
+    >>> path = Path(tempfile.mkdtemp()) / "ages.tsv"
+    >>> _ = path.write_text("name\n")
+    >>> read_table(path, ages)
     Traceback (most recent call last):
     ...
-    shiftkit.errors.DataError: shells.tsv cannot be used: column 'modality' is missing; ...
+    shiftkit.errors.DataError: ages.tsv cannot be used: column 'age' is missing.
     """
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
