@@ -1,11 +1,13 @@
 """Writing files so that an interruption never leaves half of one, and digests of what they hold."""
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path
 
@@ -32,6 +34,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically."""
     with atomic(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as a JSON file, atomically, for people to read too."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def file_digest(path: Path) -> str:

@@ -4,7 +4,6 @@ Every table is a TSV file with ``n/a`` for missing values and a JSON data dictio
 Writing is atomic and repeatable: the same numbers give the same bytes.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import DataError, raise_all
-from .files import write_text
+from .files import write_json, write_text
 from .status import Status
 
 
@@ -56,7 +55,7 @@ def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
     named = [name for name in table.columns if name in frame]
     ordered = frame[named + [name for name in frame if name not in table.columns]]
     write_text(path, ordered.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.10g", lineterminator="\n"))
-    write_text(path.with_suffix(".json"), json.dumps(data_dictionary(table), indent=2, ensure_ascii=False) + "\n")
+    write_json(path.with_suffix(".json"), data_dictionary(table))
 
 
 def data_dictionary(table: Table) -> dict[str, object]:
@@ -85,12 +84,13 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     Examples
     --------
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "shells.tsv"
-    >>> _ = path.write_text("model\tbundle\n")
-    >>> read_table(path, SHELLS)  # doctest: +ELLIPSIS
+    >>> ages = Table("ages", "How old they are.", {"name": Column("Who."), "age": Column("Age.", "number", "years")})
+    >>> path = Path(tempfile.mkdtemp()) / "ages.tsv"
+    >>> _ = path.write_text("name\n")
+    >>> read_table(path, ages)
     Traceback (most recent call last):
     ...
-    shiftkit.errors.DataError: shells.tsv cannot be used: column 'modality' is missing; ...
+    shiftkit.errors.DataError: ages.tsv cannot be used: column 'age' is missing.
     """
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)

@@ -54,9 +54,11 @@ def _frame(subject: Subject, stored: Volume, reference: Reference) -> Iterator[P
     score = continued if alone else along + continued
     best = int(np.nanargmax(score))
     gain = float(score[best] - score[0])
+    # Noise makes some other frame fit as well as the stored one in sound peaks: only a clear gain counts.
     if best == 0 or gain < (_MARGIN_ALONE if alone else _MARGIN):
         return
     path = subject.case.images["peaks"]
+    # Continuity knows no masks: where it does not gain, the masks lie wrong and not the peaks.
     if continued[best] > continued[0]:
         yield subject.problem(
             "peaks",

@@ -63,6 +63,7 @@ def _ranks(array: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _better_axis(a: NDArray[np.int64], b: NDArray[np.int64]) -> int | None:
+    # Some 64 voxels along each axis are plenty for a histogram of 24 × 24 bins.
     stride = tuple(slice(None, None, max(1, n // 64)) for n in a.shape)
     now = _shared_information(a[stride], b[stride])
     flipped = [_shared_information(a[stride], np.flip(b, axis)[stride]) for axis in range(3)]
@@ -73,7 +74,7 @@ def _better_axis(a: NDArray[np.int64], b: NDArray[np.int64]) -> int | None:
 def _shared_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
     """Mutual information in nats over voxels where either image shows something."""
     counts = np.bincount((a * _BINS + b).ravel(), minlength=_BINS**2).reshape(_BINS, _BINS).astype(float)
-    counts[0, 0] = 0
+    counts[0, 0] = 0  # agreeing on what is background says nothing of the anatomy
     p = counts / counts.sum()
     outer = p.sum(axis=1, keepdims=True) * p.sum(axis=0, keepdims=True)
     filled = p > 0

@@ -44,7 +44,7 @@ def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
     if sform[1] and qform[1]:
         apart = np.abs(np.asarray(sform[0]) - np.asarray(qform[0])).max()
-        if apart > 0.1 * min(spacing):
+        if apart > 0.1 * min(spacing):  # a qform is a rotation in single precision: less is rounding
             yield subject.problem(
                 "header",
                 "warning",
@@ -74,6 +74,7 @@ def _common_grid(subject: Subject) -> Iterator[Problem]:
 
 
 def _cure(volume: Volume, grid: Volume) -> str:
+    # From the files alone it cannot be told whether affine or voxels are wrong, only that one of them is.
     flipped = _flipped_axes(volume, grid)
     if flipped:
         return (

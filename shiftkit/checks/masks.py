@@ -50,6 +50,7 @@ def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem 
         and (values[-1] == 0 or values[-1] > 0.5)
     ):
         return None
+    # What the values look like tells how the mask was made, and with it the way to mend it.
     whole = bool(np.allclose(values, np.rint(values)))
     few = ", ".join(f"{value:g}" for value in values[:5]) + (" …" if len(values) > 5 else "")
     if whole and values[0] >= 0:
@@ -99,7 +100,7 @@ def _place(subject: Subject) -> Iterator[Problem]:
         if mask is None or not same_grid(mask, brain):
             continue
         share = float((away[mask.array] > _OUTSIDE_MM).mean())
-        if share > 0.05:
+        if share > 0.05:  # a rough edge leaves a few percent outside, a shift or flip much of the mask
             sentence = f"A mask lies in the brain; {share:.0%} of the {what} lie more than {_OUTSIDE_MM:g} mm outside."
             cure = "The mask was shifted or flipped, or belongs to another participant: overlay it and write it again."
             yield subject.problem("mask-place", "error" if share > 0.2 else "warning", path, sentence, cure)
@@ -111,7 +112,7 @@ def _overlap(subject: Subject) -> Iterator[Problem]:
         return
     if brain is not None and same_grid(tumor, brain):
         share = float(tumor.array.sum() / brain.array.sum())
-        if share > 0.4:
+        if share > 0.4:  # of an adult brain that is about 500 ml, far beyond any glioma
             sentence = f"A tumor takes up a part of the brain; the mask covers {share:.0%} of it."
             cure = "This may be a brain mask under the tumor's name, or an inverted mask: write the tumor mask again."
             yield subject.problem("tumor-overlap", "error", subject.case.tumor, sentence, cure)

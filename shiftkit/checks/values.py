@@ -67,6 +67,7 @@ def _anisotropy(subject: Subject, path: Path, volume: Volume) -> Iterator[Proble
     if not len(inside):
         return
     over, under = float((inside > _FA_LIMIT).mean()), float((inside < -1e-3).mean())
+    # Single voxels at the rim of a sound map leave the range too; a scaled map leaves it with most of them.
     if over > 0.001:
         high = float(np.quantile(inside, 0.99))
         guess = next((scale for scale in (100, 255, 1000, 10000) if 0.3 < high / scale < 1.3), None)

@@ -1,6 +1,5 @@
 """Cohorts on disk: the BIDS-derivative layout, read and written."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from ..errors import DataError, raise_all
-from ..files import write_text
+from ..files import write_json, write_text
 from ..types import Bundle, Case, Cohort
 from ..version import __version__
-from .layout import Filters, candidates, choose, read_filters
+from .layout import Filters, candidates, choose, read_filters, read_json
 
 
 def image_path(root: Path, key: str, modality: str) -> Path:
@@ -61,7 +60,7 @@ def write_description(root: Path, name: str, **extra: Any) -> None:
         "GeneratedBy": [{"Name": "shiftkit", "Version": __version__}],
         **extra,
     }
-    write_text(root / "dataset_description.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json(root / "dataset_description.json", content)
 
 
 def read_description(root: Path) -> dict[str, Any]:
@@ -73,15 +72,7 @@ def read_description(root: Path) -> dict[str, Any]:
         If it is not a JSON object.
     """
     path = root / "dataset_description.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} must be a JSON file; it cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} must be a JSON object; it holds a {type(content).__name__}.")
-    return content
+    return read_json(path) if path.is_file() else {}
 
 
 def participants_frame(cohort: Cohort) -> pd.DataFrame:

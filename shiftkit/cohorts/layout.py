@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 
 _NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)\.nii(?:\.gz)?")
 _LONG = {
@@ -141,7 +141,7 @@ def _passes(one: Candidate, filters: Filters) -> bool:
 
 
 def read_filters(path: Path) -> Filters:
-    """Read a ``--bids-filter-file``: which entities the file of a slot must carry.
+    """Read a filter file in the manner of fMRIPrep's: which entities the file of a slot must carry.
 
     A JSON object; its keys are modalities (``t1w``, ``fa``, ``peaks``, …) or ``image``, ``mask``, ``probseg``,
     ``tumor``, ``core``, or a bundle's label; each holds entities with the wanted value, a list of values, or
@@ -180,3 +180,20 @@ def _wanted(value: Any, path: Path) -> tuple[str, ...] | None:
     if not all(isinstance(one, str | int) for one in values):
         raise ConfigError(f"An entity in a filter file takes a text, a list of texts or null; {path} has {value!r}.")
     return tuple(str(one) for one in values)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} must be a JSON file; it cannot be read: {error}. Correct it.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} must be a JSON object; it holds a {type(content).__name__}. Correct it.")
+    return content

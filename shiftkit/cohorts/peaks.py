@@ -1,6 +1,5 @@
 """Fiber peaks on disk: which axes their components refer to, and reading them in world RAS+."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..files import write_text
+from ..files import write_json
 from ..images import read_image
 from ..types import Case, Volume
+from .layout import read_json
 
 Reference = Literal["xyz", "ijk", "bvec"]
 """World RAS+ axes; voxel axes; FSL's gradient axes (voxel axes, the first one mirrored unless already left-handed)."""
@@ -62,13 +62,7 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     """
     content: dict[str, Any] = {}
     for sidecar in _sidecars(path):
-        try:
-            found = json.loads(sidecar.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{sidecar} must be a JSON file; it cannot be read: {error}. Correct it.") from error
-        if not isinstance(found, dict):
-            raise DataError(f"{sidecar} must be a JSON object; it holds a {type(found).__name__}. Correct it.")
-        content |= found
+        content |= read_json(sidecar)
     return content
 
 
@@ -96,7 +90,7 @@ def write_peaks_sidecar(path: Path, reference: Reference = "xyz") -> None:
     The fields are those of the BIDS proposal for diffusion derivatives (BEP016).
     """
     content = {"OrientationEncoding": {"EncodingAxis": 3, "Reference": reference, "Type": "3vector"}}
-    write_text(sidecar_path(path), json.dumps(content, indent=2) + "\n")
+    write_json(sidecar_path(path), content)
 
 
 def peaks_reference(path: Path) -> Reference:

@@ -1,6 +1,5 @@
 """Raw diffusion images to the maps that models take: FA, anisotropic power, and peaks in world axes, by DIPY."""
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, ShiftkitError
-from ..files import write_text
+from ..files import write_json
 from ..geometry import same_grid
 from ..images import read_image, read_mask, write_image
 from ..types import Case, Cohort, Volume
@@ -148,7 +147,7 @@ def _write(root: Path, key: str, name: str, volume: Volume, raw: Path) -> None:
         write_peaks_sidecar(path)
     else:
         content = {"Sources": [f"bids::{raw.relative_to(root).as_posix()}"], "Map": name}
-        write_text(sidecar_path(path), json.dumps(content, indent=2) + "\n")
+        write_json(sidecar_path(path), content)
     write_image(volume, path)
 
 
@@ -203,6 +202,7 @@ def _anisotropy(diffusion: _Diffusion) -> NDArray[np.float32]:
     from dipy.reconst.dti import TensorModel
 
     keep = diffusion.bvals <= _TENSOR_MAX
+    # A tensor has six unknowns: where low b-values have fewer gradients, the higher ones join in.
     if (keep & (diffusion.bvals > _B0)).sum() < 6:
         keep = np.ones(len(keep), dtype=bool)
     gradients, data = diffusion.table(keep)
@@ -212,7 +212,7 @@ def _anisotropy(diffusion: _Diffusion) -> NDArray[np.float32]:
 
 def _shell(diffusion: _Diffusion) -> tuple[NDArray[np.bool_], int]:
     """Volumes of b = 0 and of the shell with most directions, and the harmonic order they carry."""
-    shells = np.rint(diffusion.bvals / 200) * 200
+    shells = np.rint(diffusion.bvals / 200) * 200  # scanners write 995 or 1005 for a nominal 1000
     weighted = diffusion.bvals > _B0
     names, counts = np.unique(shells[weighted], return_counts=True)
     chosen = names[counts == counts.max()].max()  # the higher one of equals: it resolves angles better

@@ -52,6 +52,7 @@ class MaskSource:
             array = array[..., self.channel]
         if array.ndim != 3:
             raise DataError(f"{self.path} must be a mask with three axes; its shape is {array.shape}.")
+        # Label maps may be stored as floating point, with rounding errors.
         inside = array > 0.5 if self.labels is None else np.isin(np.rint(array).astype(int), self.labels)
         return volume.with_array(inside)
 

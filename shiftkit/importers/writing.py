@@ -94,7 +94,7 @@ def _grid(one: Found) -> Grid:
     The grid of the first image; else the one that the headers name; else HCP's for headers too old to name
     one; else voxels of 1.25 mm around all streamlines.
     """
-    for path in one.images.values():
+    for path in one.images.values():  # the first: all are on one grid, or the check of grids says so
         volume = read_image(path)
         return volume.affine, volume.shape
     paths = [source.path for source in one.masks.values() if source.is_streamlines]

@@ -1,6 +1,5 @@
 """The files of one phantom participant, the truth among them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import cohorts
+from ..cohorts.layout import read_json
 from ..cohorts.peaks import sidecar_path
 from ..errors import ConfigError
-from ..files import write_text
+from ..files import write_json, write_text
 from ..images import write_image
 from ..types import Volume
 from ..version import __version__
@@ -42,7 +42,7 @@ class Files:
 
     def truth(self) -> dict[str, Any]:
         """What was drawn for the participant."""
-        return json.loads(self._truth.read_text(encoding="utf-8"))
+        return read_json(self._truth)
 
     def complete(self, settings: dict[str, object], fields: bool, dwi: bool) -> bool:
         """Whether everything is there, made with the same settings.
@@ -78,7 +78,7 @@ class Files:
                 path = cohorts.tumor_path(self.root, self.key, part)
                 write_image(volume, path)
                 if not with_tumor:
-                    _write_json(sidecar_path(path), {"Virtual": True})
+                    write_json(sidecar_path(path), {"Virtual": True})
         if rendering.diffusion is not None:
             self._write_diffusion(rendering)
         if fields:
@@ -105,7 +105,7 @@ class Files:
             made = {"masseffect": (moved, _MASS_EFFECT)} | made  # the one that tells completeness comes last
         for kind, (field, meaning) in made.items():
             path = self._displacement(kind)
-            _write_json(sidecar_path(path), {"Units": "mm", "Description": meaning})
+            write_json(sidecar_path(path), {"Units": "mm", "Description": meaning})
             write_image(Volume(array=field.astype(np.float32), affine=volume.affine), path)
 
     def write_truth(
@@ -146,7 +146,7 @@ class Files:
                 "tumor_core_volume_ml": _volume_ml(rendering.core),
                 "tumor_bundle_distance_mm": distances_mm,
             }
-        _write_json(self._truth, content)
+        write_json(self._truth, content)
 
 
 _TO_TEMPLATE = "Vector (x, y, z in world RAS+) from a voxel's place in the scan to the same tissue in MNI152."
@@ -158,7 +158,3 @@ _MASS_EFFECT = (
 
 def _volume_ml(mask: Volume) -> float:
     return round(float(mask.array.sum()) * mask.voxel_volume_ml, 1)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, indent=2) + "\n")
