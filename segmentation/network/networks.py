@@ -71,6 +71,99 @@ def build_network(architecture: Architecture) -> nn.Module:
     return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
 
 
+def divisor(architecture: Architecture) -> int:
+    """What each side of the input must be a multiple of: two to the power of how often it is halved.
+
+    Examples
+    --------
+    >>> divisor(Architecture(in_channels=4, out_channels=2, channels=(8, 16, 32)))
+    4
+    """
+    return 2 ** (_SEGRESNET_HALVES if architecture.name == "segresnet" else len(architecture.channels) - 1)
+
+
+def require_fit(what: str, size: Size, architecture: Architecture, box: Size | None = None) -> None:
+    """Refuse an option ``what`` whose size in voxels the network cannot work on, or that exceeds a box.
+
+    Raises
+    ------
+    ConfigError
+        If the size is no multiple of the network's strides, or leaves a single voxel at its deepest level.
+
+    Examples
+    --------
+    >>> unet = Architecture(in_channels=4, out_channels=2, channels=(8, 16, 32))
+    >>> require_fit("patch", (16, 16, 8), unet, (24, 24, 16))
+    >>> require_fit("patch", (16, 16, 10), unet)
+    Traceback (most recent call last):
+    ...
+    shiftkit.errors.ConfigError: `patch` must be ...
+    """
+    step = divisor(architecture)
+    got = " × ".join(map(str, size))
+    if len(size) != 3 or any(n < 1 or n % step for n in size) or all(n == step for n in size):
+        raise ConfigError(
+            f"`{what}` must be three multiples of {step} voxels, at least one of them larger than {step}, for a "
+            f"{architecture.name} that halves its input {step.bit_length() - 1} times; got {got}. Choose another "
+            f"`{what}`, or a network with fewer levels."
+        )
+    if box is not None and any(n > whole for n, whole in zip(size, box, strict=True)):
+        raise ConfigError(
+            f"`{what}` must lie within the model's box of {' × '.join(map(str, box))} voxels; got {got}. Choose a "
+            f"smaller `{what}`, or leave it out to use the whole box."
+        )
+
+
+def part_of(name: str) -> str:
+    """The part of a network a parameter belongs to, by its name: ``encoder``, ``decoder`` or ``head``.
+
+    The deepest block counts as encoder; the head is the last unit, which makes the bundle channels.
+
+    Examples
+    --------
+    >>> part_of("model.1.submodule.0.conv.unit0.conv.weight")
+    'encoder'
+    >>> part_of("model.1.submodule.2.0.conv.weight"), part_of("model.2.1.conv.unit0.conv.weight")
+    ('decoder', 'head')
+    >>> part_of("up_layers.0.0.conv1.conv.weight"), part_of("output_block.conv.conv.weight")
+    ('decoder', 'head')
+    """
+    if not name.startswith("model."):
+        return next((part for start, part in _PARTS.items() if name.startswith(start)), "encoder")
+    depth, rest = _place(name)
+    if not rest.startswith("2."):
+        return "encoder"
+    return "head" if depth == 0 and rest.startswith("2.1.") else "decoder"
+
+
+def level_of(name: str) -> int:
+    """How far a parameter lies from the output, in blocks: 0 for the head, most for the first layer.
+
+    Examples
+    --------
+    >>> names = ["model.2.1.conv.unit0.conv.weight", "model.2.0.conv.weight", "model.1.submodule.2.0.conv.weight"]
+    >>> [level_of(name) for name in names]
+    [0, 1, 2]
+    >>> level_of("upsamples.2.conv.weight") < level_of("upsamples.1.conv.weight") < level_of("bottleneck.conv.weight")
+    True
+    """
+    if part_of(name) == "head":
+        return 0
+    if name.startswith("model."):
+        depth, rest = _place(name)
+        return 1 + depth if rest.startswith("2.") else _DEEPEST - depth
+    block, number = re.match(r"([A-Za-z_]+)\.?(\d*)", name).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    # Blocks are numbered in the order in which an image meets them.
+    return _FIRST[block] - int(number or 0)
+
+
+def levels(network: nn.Module) -> dict[str, int]:
+    """Rank of each parameter's `level_of`, without gaps, from 0 at the output."""
+    found = {name: level_of(name) for name, _ in network.named_parameters()}
+    rank = {level: index for index, level in enumerate(sorted(set(found.values())))}
+    return {name: rank[level] for name, level in found.items()}
+
+
 def _unet(architecture: Architecture) -> nn.Module:
     from monai.networks.nets.unet import UNet
 
@@ -123,21 +216,8 @@ _BUILDERS: Mapping[str, Callable[[Architecture], nn.Module]] = {
     "segresnet": _segresnet,
     "dynunet": _dynunet,
 }
+
 NETWORKS = tuple(_BUILDERS)
-
-
-def divisor(architecture: Architecture) -> int:
-    """What each side of the input must be a multiple of: two to the power of how often it is halved.
-
-    Examples
-    --------
-    >>> divisor(Architecture(in_channels=4, out_channels=2, channels=(8, 16, 32)))
-    4
-    """
-    return 2 ** (_SEGRESNET_HALVES if architecture.name == "segresnet" else len(architecture.channels) - 1)
-
-
-_SEGRESNET_HALVES = 3  # MONAI's default, whatever the channels
 
 
 def _forget_heads(network: Any, inputs: Any, output: Any) -> None:
@@ -148,26 +228,9 @@ def _forget_heads(network: Any, inputs: Any, output: Any) -> None:
 _NOTHING = torch.zeros(1)
 
 
-def part_of(name: str) -> str:
-    """The part of a network a parameter belongs to, by its name: ``encoder``, ``decoder`` or ``head``.
-
-    The deepest block counts as encoder; the head is the last unit, which makes the bundle channels.
-
-    Examples
-    --------
-    >>> part_of("model.1.submodule.0.conv.unit0.conv.weight")
-    'encoder'
-    >>> part_of("model.1.submodule.2.0.conv.weight"), part_of("model.2.1.conv.unit0.conv.weight")
-    ('decoder', 'head')
-    >>> part_of("up_layers.0.0.conv1.conv.weight"), part_of("output_block.conv.conv.weight")
-    ('decoder', 'head')
-    """
-    if not name.startswith("model."):
-        return next((part for start, part in _PARTS.items() if name.startswith(start)), "encoder")
-    depth, rest = _place(name)
-    if not rest.startswith("2."):
-        return "encoder"
-    return "head" if depth == 0 and rest.startswith("2.1.") else "decoder"
+def _place(name: str) -> tuple[int, str]:
+    inner = re.sub(r"^model\.", "", name)
+    return inner.count("1.submodule."), re.sub(r"^(1\.submodule\.)+", "", inner)
 
 
 _PARTS = {
@@ -178,28 +241,6 @@ _PARTS = {
     "upsamples": "decoder",
     "skip_layers": "decoder",
 }
-
-
-def level_of(name: str) -> int:
-    """How far a parameter lies from the output, in blocks: 0 for the head, most for the first layer.
-
-    Examples
-    --------
-    >>> names = ["model.2.1.conv.unit0.conv.weight", "model.2.0.conv.weight", "model.1.submodule.2.0.conv.weight"]
-    >>> [level_of(name) for name in names]
-    [0, 1, 2]
-    >>> level_of("upsamples.2.conv.weight") < level_of("upsamples.1.conv.weight") < level_of("bottleneck.conv.weight")
-    True
-    """
-    if part_of(name) == "head":
-        return 0
-    if name.startswith("model."):
-        depth, rest = _place(name)
-        return 1 + depth if rest.startswith("2.") else _DEEPEST - depth
-    block, number = re.match(r"([A-Za-z_]+)\.?(\d*)", name).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    # Blocks are numbered in the order in which an image meets them.
-    return _FIRST[block] - int(number or 0)
-
 
 _DEEPEST = 20
 """Above any decoder level; only the order of levels counts."""
@@ -212,46 +253,4 @@ _FIRST = {
 }
 """Of the first of equally named blocks of SegResNet and DynUNet."""
 
-
-def levels(network: nn.Module) -> dict[str, int]:
-    """Rank of each parameter's `level_of`, without gaps, from 0 at the output."""
-    found = {name: level_of(name) for name, _ in network.named_parameters()}
-    rank = {level: index for index, level in enumerate(sorted(set(found.values())))}
-    return {name: rank[level] for name, level in found.items()}
-
-
-def _place(name: str) -> tuple[int, str]:
-    inner = re.sub(r"^model\.", "", name)
-    return inner.count("1.submodule."), re.sub(r"^(1\.submodule\.)+", "", inner)
-
-
-def require_fit(what: str, size: Size, architecture: Architecture, box: Size | None = None) -> None:
-    """Refuse an option ``what`` whose size in voxels the network cannot work on, or that exceeds a box.
-
-    Raises
-    ------
-    ConfigError
-        If the size is no multiple of the network's strides, or leaves a single voxel at its deepest level.
-
-    Examples
-    --------
-    >>> unet = Architecture(in_channels=4, out_channels=2, channels=(8, 16, 32))
-    >>> require_fit("patch", (16, 16, 8), unet, (24, 24, 16))
-    >>> require_fit("patch", (16, 16, 10), unet)
-    Traceback (most recent call last):
-    ...
-    shiftkit.errors.ConfigError: `patch` must be ...
-    """
-    step = divisor(architecture)
-    got = " × ".join(map(str, size))
-    if len(size) != 3 or any(n < 1 or n % step for n in size) or all(n == step for n in size):
-        raise ConfigError(
-            f"`{what}` must be three multiples of {step} voxels, at least one of them larger than {step}, for a "
-            f"{architecture.name} that halves its input {step.bit_length() - 1} times; got {got}. Choose another "
-            f"`{what}`, or a network with fewer levels."
-        )
-    if box is not None and any(n > whole for n, whole in zip(size, box, strict=True)):
-        raise ConfigError(
-            f"`{what}` must lie within the model's box of {' × '.join(map(str, box))} voxels; got {got}. Choose a "
-            f"smaller `{what}`, or leave it out to use the whole box."
-        )
+_SEGRESNET_HALVES = 3  # MONAI's default, whatever the channels

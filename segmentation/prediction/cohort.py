@@ -186,7 +186,10 @@ class Segmenter:
 
 @contextmanager
 def left_as_it_was_found(out: Path) -> Generator[None]:
-    """Take back what was written into a new or empty folder if an error ends the block: nothing passes for a result."""
+    """Take back what was written into a new or empty folder if an error ends the block.
+
+    Nothing that is half there may pass for a result.
+    """
     existed, empty = out.is_dir(), not out.is_dir() or not any(out.iterdir())
     try:
         yield

@@ -231,7 +231,7 @@ def _normalize(array: Array) -> Array:
 def _model_affine(images: list[Volume], spacing_mm: float, shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """RAS grid around the brain; snapped to the image's own voxels, so that equal spacings interpolate nothing."""
     first = images[0]
-    brain = first if first.array.ndim == 3 else first.with_array(first.array.any(axis=-1))
+    brain = first if first.array.ndim == 3 else first.with_array(np.asarray(first.array.any(axis=-1)))
     # Percentiles, for a single bright voxel far outside must not move the box.
     center = np.percentile(brain.points_inside(), [1, 99], axis=0).mean(axis=0)
     # A corner half-way between voxels is rounded towards the same place in the world, however axes run.

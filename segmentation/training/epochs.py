@@ -26,10 +26,8 @@ class Schedule:
     ----------
     epochs : int
         Passes over the training participants.
-    learning_rate : float
-        At the start; it falls to zero along a half cosine.
-    weight_decay : float
-        Of AdamW.
+    learning_rate, weight_decay : float
+        Of AdamW; the rate falls to zero along a half cosine.
     validate_every : int
         Epochs between validations; the weights of the best one are kept.
     batch_size : int

@@ -86,7 +86,7 @@ def fit(
         If the batch cannot be shared out equally among the processes, or the state was started with other
         settings.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator  # takes seconds, and those who only segment do not need it
 
     target = pick_device(device)
     half = target.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -126,6 +126,23 @@ class Recipe:
             "patch": self.patch,
         }
 
+    def untrained(self, name: str, participants: Mapping[str, str]) -> Model:
+        """A model with the random weights of the seed; its network is trained in place."""
+        bundles = tuple(Bundle.parse(label) for label in self.bundles)
+        torch.manual_seed(self.seed)
+        return Model(
+            name=name,
+            network=build_network(self.architecture),
+            architecture=self.architecture,
+            modality=self.modality,
+            bundles=bundles,
+            spacing_mm=self.spacing_mm,
+            shape=self.box,
+            patch=self.patch,
+            thresholds=dict.fromkeys(bundles, 0.5),
+            participants=participants,
+        )
+
 
 def train_by(
     recipe: Recipe,
@@ -154,11 +171,9 @@ def train_by(
         cases, recipe.modality, bundles, recipe.spacing_mm, recipe.box, memory_gib=recipe.memory_gib, work=work
     )
     learned, held_out = samples[: len(training)], samples[len(training) :]
-    participants = digests(cases, recipe.modality)
-    torch.manual_seed(recipe.seed)
-    network = build_network(recipe.architecture)
+    model = recipe.untrained(out.name, digests(cases, recipe.modality))
     result = fit(
-        network,
+        model.network,
         learned,
         held_out,
         recipe.schedule,
@@ -166,21 +181,12 @@ def train_by(
         patch=recipe.patch,
         device=recipe.device,
         deterministic=recipe.deterministic,
-        state=StateFolder(out / "state", {**recipe.settings, "participants": participants}),
+        state=StateFolder(out / "state", {**recipe.settings, "participants": dict(model.participants)}),
         stage=stage,
         work=work,
     )
-    model = Model(
-        name=out.name,
-        network=network,
-        architecture=recipe.architecture,
-        modality=recipe.modality,
-        bundles=bundles,
-        spacing_mm=recipe.spacing_mm,
-        shape=recipe.box,
-        patch=recipe.patch,
-        thresholds=dict.fromkeys(bundles, 0.5),
-        participants=participants,
+    model = dataclasses.replace(
+        model,
         training={
             "cohort": cohort.name,
             "participants_trained_on": len(training),
@@ -191,7 +197,7 @@ def train_by(
             "best_epoch": result.best_epoch,
             "validation_dice": round(result.best_dice, 4),
         },
-        feature_statistics=feature_statistics(network, learned),
+        feature_statistics=feature_statistics(model.network, learned),
     )
     model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
     save_log(result.log, out)

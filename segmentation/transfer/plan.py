@@ -22,20 +22,16 @@ class TransferPlan:
         Name of the source model.
     strategy, description : str
         The transfer strategy, and what it does.
-    loaded : tuple of str
-        Tensors taken over from the source, those that were widened included.
-    widened : tuple of str
-        Of these, tensors that got room for further bundles or input channels.
+    loaded, widened : tuple of str
+        Tensors taken over from the source; of these, those that got room for further bundles or input channels.
     skipped : tuple of str
         Tensors of the source that are not used: the network starts from random weights there.
     trained, frozen : tuple of str
         Parameters, by whether training may move them.
     estimated : tuple of str
         Running statistics that are estimated anew on the patients' images.
-    heads : tuple of Bundle
-        Bundles whose head the source has: mapped by name.
-    new_heads : tuple of Bundle
-        Bundles whose head starts from the mean of the source's heads.
+    heads, new_heads : tuple of Bundle
+        Bundles whose head the source has, mapped by name; and those whose head starts from the mean of these.
     new_inputs : tuple of str
         Modalities that the source does not read; their weights start at zero.
     sizes : mapping of str to int

@@ -31,13 +31,13 @@ class Strategy:
     keeps_source : bool
         False starts from random weights.
     rate : callable, optional
-        Takes the network; returns what multiplies each parameter's learning rate, see `fitting.fit`.
+        Takes the network; returns what multiplies each parameter's learning rate, see `epochs.Restraint`.
     anchor : float
         Strength of the pull towards the source weights.
     statistics : bool
         Re-estimate the running statistics of batch normalization on the patients' images.
     references : tuple of str
-        Where the strategy comes from.
+        DOIs of where the strategy comes from.
     """
 
     description: str
