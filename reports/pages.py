@@ -225,7 +225,6 @@ class Pages:
                 self._rendered,
                 self._niivue,
                 detail=detail,
-                linked=self.linked,
                 folder=f"{folder}volumes/" if self.linked else "",
                 static=lambda case: self._static(case, folder),
             )
