@@ -292,7 +292,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "number": number,
         "svg": Markup,
         "data_uri": _data_uri,
@@ -302,6 +302,7 @@ def _environment() -> jinja2.Environment:
         "spoken": spoken,
         "breakable": _breakable,
     }
+    environment.filters.update(filters)
     return environment
 
 
