@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from ..results import Finding
+from ..results import Finding, Place
 from ..types import Bundle, Cohort
 from .naming import slug
 
 Convention = Literal["radiological", "neurological"]
+PLACES: tuple[Place, ...] = get_args(Place)
+"""Where findings stand, in the order of the first page."""
 
 LIMITATIONS = (
     "Not for clinical use. This report describes how a segmentation method behaves in a group of participants; "

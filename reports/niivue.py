@@ -46,14 +46,9 @@ class Niivue:
         """The script's text."""
         return gzip.decompress(self.packed).decode()
 
-    @property
-    def policy(self) -> str:
-        """The source expression of a content security policy that lets this script run, and no other."""
-        return script_hash(self.source)
-
 
 def script_hash(text: str) -> str:
-    """The source expression of a content security policy for an inline script."""
+    """The source expression of a content security policy that lets this inline script run, and no other."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

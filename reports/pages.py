@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from ..types import Bundle
+from ..types import Bundle, Hemisphere
 from ..version import __version__
 from ..work import Work, in_parallel
 from .cite import citation_bibtex, citation_markdown, methods_of, references_of
-from .contents import CasePicture, Contents
+from .contents import PLACES, CasePicture, Contents
 from .figures import Point
 from .naming import file_stem, page_name, participant_page_name, slug, spoken, volumes_name
 from .niivue import Niivue, bundled, script_hash
@@ -85,7 +85,7 @@ class Pages:
     def main(self) -> str:
         """The first page."""
         report = self.report
-        placed = {place: [one for one in self.findings if one.finding.place == place] for place in _PLACES}
+        placed = {place: [one for one in self.findings if one.finding.place == place] for place in PLACES}
         return self._render(
             "report.html",
             **placed,
@@ -137,7 +137,7 @@ class Pages:
         table = self.report.table
         if table is not None and {"bundle", "hemisphere"} <= set(table):
             pairs = zip(table["bundle"], table["hemisphere"], strict=True)
-            found |= {Bundle(name=str(b), hemisphere=h) for b, h in pairs if b != "all" and h in _HEMISPHERES}
+            found |= {Bundle(name=str(b), hemisphere=h) for b, h in pairs if b != "all" and h in get_args(Hemisphere)}
         return tuple(sorted(found))
 
     @cached_property
@@ -225,7 +225,6 @@ class Pages:
                 self._rendered,
                 self._niivue,
                 detail=detail,
-                linked=self.linked,
                 folder=f"{folder}volumes/" if self.linked else "",
                 static=lambda case: self._static(case, folder),
             )
@@ -268,15 +267,11 @@ class Pages:
         )
 
 
-_PLACES = ("lead", "distance", "further")
-_HEMISPHERES = ("left", "right", "none")
-
-
 def _policy(script: str, viewer: Viewer | None, niivue: Niivue | None) -> str:
     """Only the page's own script and the viewer's may run, whatever a name or a cell holds."""
     scripts = [script_hash(script)]
     if viewer is not None and niivue is not None:
-        scripts.append("file:" if viewer.folder else niivue.policy)
+        scripts.append("file:" if viewer.folder else script_hash(niivue.source))
     # niivue reads the font and the pictures that it carries within itself through data: and blob: addresses.
     own = " connect-src data: blob:;" if viewer is not None else ""
     images = "data: blob:" if viewer is not None else "data:"
@@ -297,7 +292,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {
+    filters: dict[str, Any] = {
         "number": number,
         "svg": Markup,
         "data_uri": _data_uri,
@@ -307,6 +302,7 @@ def _environment() -> jinja2.Environment:
         "spoken": spoken,
         "breakable": _breakable,
     }
+    environment.filters.update(filters)
     return environment
 
 

@@ -13,10 +13,8 @@ from ..files import write_text
 from ..results import Finding
 from ..types import Bundle
 from ..work import Work
-from .contents import LIMITATIONS, CasePicture, CohortSummary, Contents, Convention
+from .contents import LIMITATIONS, PLACES, CasePicture, CohortSummary, Contents, Convention
 from .pages import Pages
-
-_ORDER = ("lead", "distance", "further")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,7 @@ def report(
     return Report(
         title=title,
         verdict=verdict,
-        findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.place))),
+        findings=tuple(sorted(findings, key=lambda finding: PLACES.index(finding.place))),
         cases=tuple(sorted(cases, key=lambda case: case.rank)),
         cohorts=tuple(cohorts),
         provenance=dict(provenance or {}),

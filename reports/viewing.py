@@ -49,7 +49,6 @@ def viewer_of(
     niivue: Niivue,
     *,
     detail: bool,
-    linked: bool,
     folder: str,
     static: Callable[[CasePicture], str],
 ) -> Viewer | None:
@@ -63,8 +62,8 @@ def viewer_of(
         By `CasePicture.key`: the name of the volumes, and what was made of the image.
     detail : bool
         Finer volumes, for a page of one participant.
-    linked : bool
-        Leave volumes and script in side files, in ``folder`` seen from the page.
+    folder : str
+        Where side files with volumes and script are, seen from the page; empty to embed them.
     static : callable
         Where the static picture of a case stands.
     """
@@ -92,11 +91,10 @@ def viewer_of(
         }
     if not told:
         return None
-    embedded = {} if linked else packs
     return Viewer(
         cases=_json(told),
-        volumes=tuple((name, _volumes(*pack)) for name, pack in embedded.items()),
-        script="" if linked else niivue.base64,
+        volumes=tuple((name, _volumes(*pack)) for name, pack in packs.items() if not folder),
+        script="" if folder else niivue.base64,
         folder=folder,
         layers=tuple(name for name in _ORDER if any(name in one["layers"] for one in told.values())),
     )
