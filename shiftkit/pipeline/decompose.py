@@ -17,11 +17,12 @@ from ..tables import read_table
 from ..types import Cohort, Predictions
 from ..work import Work
 from .inputs import Design, Inputs
-from .scores import predict_cohorts, predicted, score_cohorts
+from .scores import predict_cohorts
 from .story import Ending, end, pictures
 from .studies import Occasion, further_findings, metrics_of
 
 if TYPE_CHECKING:
+    from ..analyses.decomposition.reading import Reading
     from ..analyses.decomposition.result import Decomposition
     from ..analyses.decomposition.shells.study import ShellResult
 
@@ -165,6 +166,7 @@ class _Found:
     inputs: Inputs | None = None
     source: Mapping[str, Predictions] | None = None
     tuned: Predictions | None = None
+    reading: "Reading | None" = None
     shell: "ShellResult | None" = None
     further: tuple[Finding, ...] = ()
 
@@ -184,13 +186,14 @@ def _find(
     work: Work,
 ) -> _Found:
     source = predict_cohorts(run, inputs, design.device, work)
-    before = _score(source, inputs.cohorts, design, work)
-    after = _finetuned(finetuned, inputs.cohorts, design, work)
-    scored = pd.concat([before, *(table for _, table in after.values())], ignore_index=True)
-    own = {name: _primary(table, design) for name, (_, table) in after.items()}
+    after = [_finetuned(folder) for folder in finetuned]
+    reading, (before, *tables) = _read([source, *after], inputs.cohorts, design, work)
+    scored = pd.concat([before, *tables], ignore_index=True)
+    names = [one["patients"].model for one in after]
+    own = {name: _primary(table, design) for name, table in zip(names, tables, strict=True)}
     occasion = Occasion(run=run, inputs=inputs, finetuned=finetuned, scores=scored, design=design, work=work)
     result = split(_primary(before, design), own, design)
-    shell = _shells(source, inputs.cohorts, design, work)
+    shell = _shells(source, inputs.cohorts, reading, design)
     return _Found(
         frame=_primary(scored, design),
         result=result,
@@ -198,7 +201,8 @@ def _find(
         notes=_notes(inputs),
         inputs=inputs,
         source=source,
-        tuned=next((predictions["patients"] for predictions, _ in after.values()), None),
+        tuned=after[0]["patients"] if after else None,
+        reading=reading,
         shell=shell,
         further=(*further_findings(occasion), *checks),
     )
@@ -220,12 +224,11 @@ def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
         *([] if shell is None else [(shell.table, SHELLS)]),
     ]
     more: dict[str, Any] = {"bundle_findings": bundle_findings(result.scores)}
-    if inputs is not None and source is not None:
-        along, places = _errors(inputs, source, work)
-        tables.append((along, SECTIONS))
+    if inputs is not None and source is not None and found.reading is not None:
+        tables.append((found.reading.sections, SECTIONS))
         seen = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
         more = {
-            "bundle_findings": bundle_findings(result.scores, along, places),
+            "bundle_findings": bundle_findings(result.scores, found.reading.sections, found.reading.places),
             "cases": pictures(result.scores, inputs.patients, source["patients"], found.tuned),
             "cohorts": {"patients": (inputs.patients, found.failed), "unseen controls": (inputs.controls, seen)},
         }
@@ -244,54 +247,50 @@ def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
     return end(run, ending, work)
 
 
-def _errors(inputs: Inputs, source: Mapping[str, Predictions], work: Work) -> tuple[pd.DataFrame, Any]:
-    """Where the errors are: along each bundle, of patients and controls, and in the brain, of patients."""
-    from ..analyses.scoring.error_maps import error_places
-    from ..analyses.scoring.sections import score_sections
-
-    pairs = [(source[name], predicted(inputs.cohorts[name], source[name])) for name in ("patients", "controls")]
-    parts = [score_sections(predictions, cohort, work=work) for predictions, cohort in pairs]
-    return pd.concat(parts, ignore_index=True), error_places(*pairs[0], work=work)
-
-
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     """The rows of the metric that is decomposed."""
     return frame[frame["metric"] == design.metric].reset_index(drop=True)
 
 
-def _finetuned(
-    folders: Sequence[Path], cohorts: Mapping[str, Cohort], design: Design, work: Work
-) -> dict[str, tuple[dict[str, Predictions], pd.DataFrame]]:
-    """Predictions and scores of each fine-tuned model: patients out of fold, and controls where there are any."""
+def _finetuned(folder: Path) -> dict[str, Predictions]:
+    """Predictions of a fine-tuned model: patients out of fold, and controls where there are any."""
     from ..segmentation.prediction.cohort import read_predictions
 
-    after: dict[str, tuple[dict[str, Predictions], pd.DataFrame]] = {}
-    for folder in folders:
-        found = {"patients": read_predictions(folder / "predictions")}
-        if (folder / "controls").is_dir():
-            found["controls"] = read_predictions(folder / "controls")
-        after[found["patients"].model] = (found, _score(found, cohorts, design, work))
-    return after
+    found = {"patients": read_predictions(folder / "predictions")}
+    if (folder / "controls").is_dir():
+        found["controls"] = read_predictions(folder / "controls")
+    return found
 
 
-def _score(
-    predictions: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], design: Design, work: Work
-) -> pd.DataFrame:
-    frame = score_cohorts(predictions, cohorts, metrics_of(design), work)
-    # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
-    return _keep(frame.assign(seen="no"), design)
+def _read(
+    models: Sequence[Mapping[str, Predictions]], cohorts: Mapping[str, Cohort], design: Design, work: Work
+) -> "tuple[Reading, list[pd.DataFrame]]":
+    """Everything from the images, each of which is opened once; and the scores of each model."""
+    from ..analyses.decomposition.reading import read_once
+
+    several = {name: [one[name] for one in models if name in one] for name in cohorts}
+    reading = read_once(several, cohorts, metrics=metrics_of(design), shells=design.metric == "dice", work=work)
+    left = {name: iter(tables) for name, tables in reading.scores.items()}
+    scored: list[pd.DataFrame] = []
+    for model in models:
+        parts = {name: next(left[name]).to_frame() for name in model}
+        if "target_controls" in parts:
+            parts["target_controls"]["group"] = "target_control"
+        # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
+        scored.append(_keep(pd.concat(parts.values(), ignore_index=True).assign(seen="no"), design))
+    return reading, scored
 
 
 def _shells(
-    source: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], design: Design, work: Work
+    source: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], reading: "Reading", design: Design
 ) -> "ShellResult | None":
     """The voxel-wise estimator; it speaks of overlap, so other metrics go without."""
     from ..analyses.decomposition.shells.study import shells
 
-    if design.metric != "dice":
+    if reading.counts is None:
         return None
     pairs = [part for name in ("patients", "controls") for part in (source[name], cohorts[name])]
-    return shells(*pairs, inference=design.inference, work=work)
+    return shells(*pairs, counts=reading.counts, inference=design.inference)
 
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
