@@ -289,8 +289,14 @@ def _shells(
 
     if reading.counts is None:
         return None
-    pairs = [part for name in ("patients", "controls") for part in (source[name], cohorts[name])]
-    return shells(*pairs, counts=reading.counts, inference=design.inference)
+    return shells(
+        source["patients"],
+        cohorts["patients"],
+        source["controls"],
+        cohorts["controls"],
+        counts=reading.counts,
+        inference=design.inference,
+    )
 
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
