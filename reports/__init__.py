@@ -2,10 +2,11 @@
 
 from ..style import styled
 from .archive import restore, store
-from .cases import CasePicture, picture, three_planes
+from .cases import picture
 from .cite import citation_bibtex, citation_markdown
-from .contents import CohortSummary
+from .contents import CasePicture, CohortSummary
 from .figures import Drawing, draw
+from .planes import three_planes
 from .report import Report, report
 
 __all__ = [

@@ -1,10 +1,15 @@
-"""A report as data: ``report.json`` beside it holds all but images and drawings, so that it can be rendered again."""
+"""A report as data: ``report.json`` beside it holds all but images and drawings, so that it can be rendered again.
+
+Dataclasses, frames and mappings are kept and made again by their fields' types: a new field needs nothing here.
+"""
 
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +18,13 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import write_text
-from ..results import Estimate, Finding
 from ..types import Bundle
-from .cases import CasePicture
-from .contents import CohortSummary
 from .report import Report
 
-_FILES = ("image", "reference", "prediction", "tumor", "after")
+# Raised only when an older file would be misread.
 _FORM = 2
+_PLACES = {"decomposition": "lead", "recovery": "lead", "bundles": "lead", "distance": "distance"}
+"""Where findings stood that were kept before they said so themselves."""
 
 
 def store(report: Report, folder: Path) -> None:
@@ -28,25 +32,9 @@ def store(report: Report, folder: Path) -> None:
 
     The first is meant to be shared and names no place on this machine; the second stays with the run.
     """
-    content = {
-        "form": _FORM,
-        **{name: getattr(report, name) for name in ("title", "verdict", "convention", "max_cases")},
-        "notes": list(report.notes),
-        "limitations": list(report.limitations),
-        "provenance": report.provenance,
-        "cohorts": [dataclasses.asdict(cohort) for cohort in report.cohorts],
-        "table": _table(report.table),
-        "findings": [_finding(finding) for finding in report.findings],
-        "bundle_findings": {
-            bundle.label: [_finding(finding) for finding in found] for bundle, found in report.bundle_findings.items()
-        },
-        "cases": [_case(case) for case in report.cases],
-    }
-    write_text(folder / "report.json", json.dumps(_plain(content), indent=1, ensure_ascii=False) + "\n")
-    places = [
-        {name: os.path.relpath(getattr(case, name), folder) for name in _FILES if getattr(case, name) is not None}
-        for case in report.cases
-    ]
+    content = {"form": _FORM, **_kept(report)}
+    write_text(folder / "report.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    places = [{name: os.path.relpath(path, folder) for name, path in case.files.items()} for case in report.cases]
     write_text(folder / "logs" / "images.json", json.dumps(places, indent=1) + "\n")
 
 
@@ -65,27 +53,18 @@ def restore(folder: Path, cohort: Path | None = None) -> Report:
     DataError
         If the folder holds no report, or a damaged one.
     """
-    content = _read(folder / "report.json", dict[str, Any])
-    places = _read(folder / "logs" / "images.json", list[Any])
+    content = _read(folder / "report.json", dict)
+    places = _read(folder / "logs" / "images.json", list)
     try:
-        if content["form"] != _FORM or len(places) != len(content["cases"]):
+        if content.pop("form") != _FORM or len(places) != len(content["cases"]):
             raise ValueError("report.json and logs/images.json do not belong together")
-        return Report(
-            **{name: content[name] for name in ("title", "verdict", "convention", "max_cases", "provenance")},
-            notes=tuple(content["notes"]),
-            limitations=tuple(content["limitations"]),
-            cohorts=tuple(CohortSummary(**one) for one in content["cohorts"]),
-            table=_frame(content["table"]),
-            findings=tuple(_found(one) for one in content["findings"]),
-            bundle_findings={
-                Bundle.parse(label): tuple(_found(one) for one in found)
-                for label, found in content["bundle_findings"].items()
-            },
-            cases=tuple(
-                _picture(one, where, folder, cohort) for one, where in zip(content["cases"], places, strict=True)
-            ),
-            figures=folder / "figures",
-        )
+        for case, files in zip(content["cases"], places, strict=True):
+            who = case["participant_id"]
+            case.update({name: _resolved(folder, place, who, cohort) for name, place in files.items()})
+        for finding in (*content["findings"], *(one for found in content["bundle_findings"].values() for one in found)):
+            kind = "distance" if finding["key"].endswith("-distance") else "further"
+            finding.setdefault("place", _PLACES.get(finding["key"], kind))
+        return _made(Report, {**content, "figures": folder / "figures"})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"report.json must be as shiftkit wrote it; the one in {folder} is damaged or of another version "
@@ -93,7 +72,7 @@ def restore(folder: Path, cohort: Path | None = None) -> Report:
         ) from error
 
 
-def _read(path: Path, kind: Any) -> Any:
+def _read(path: Path, kind: type) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -103,42 +82,13 @@ def _read(path: Path, kind: Any) -> Any:
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} must be JSON as shiftkit wrote it; it cannot be read: {error}.") from error
-    if not isinstance(content, kind.__origin__):
+    if not isinstance(content, kind):
         raise DataError(f"{path} must be JSON as shiftkit wrote it; it holds something else.")
     return content
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    content = {field.name: getattr(finding, field.name) for field in dataclasses.fields(finding)}
-    content["estimates"] = [dataclasses.asdict(one) for one in finding.estimates]
-    content["table"] = _table(finding.table)
-    del content["figure"]
-    return content
-
-
-def _found(content: Mapping[str, Any]) -> Finding:
-    estimates = tuple(Estimate(**{name: _number(value) for name, value in one.items()}) for one in content["estimates"])
-    sequences: dict[str, Any] = {name: tuple(content[name]) for name in ("caveats", "references")}
-    fields: dict[str, Any] = {**content, **sequences, "estimates": estimates, "table": _frame(content["table"])}
-    return Finding(**fields)
-
-
-def _case(case: CasePicture) -> dict[str, Any]:
-    content = {name: value for name, value in vars(case).items() if name not in _FILES}
-    return {**content, "bundle": [case.bundle.name, case.bundle.hemisphere], "facts": dict(case.facts)}
-
-
-def _picture(content: Mapping[str, Any], where: Mapping[str, str], folder: Path, cohort: Path | None) -> CasePicture:
-    name, hemisphere = content["bundle"]
-    files: dict[str, Any] = {
-        key: _resolved(folder, place, content["participant_id"], cohort) for key, place in where.items()
-    }
-    fields: dict[str, Any] = {key: _number(value) for key, value in content.items()}
-    fields.update(files, bundle=Bundle(name=name, hemisphere=hemisphere))
-    return CasePicture(**fields)
-
-
 def _resolved(folder: Path, place: str, participant: str, cohort: Path | None) -> Path:
+    """Where a file is now; of a moved cohort, the part of its path from the participant's folder on stays."""
     path = Path(os.path.normpath(folder / place))
     parts = Path(place).parts
     if cohort is None or parts[0] != os.pardir or participant not in parts:
@@ -146,39 +96,54 @@ def _resolved(folder: Path, place: str, participant: str, cohort: Path | None) -
     return cohort.joinpath(*parts[parts.index(participant) :])
 
 
-def _table(frame: pd.DataFrame | None) -> dict[str, Any] | None:
-    if frame is None:
-        return None
-    return {
-        "columns": {str(name): str(frame[name].dtype) for name in frame},
-        "rows": [list(row) for row in frame.itertuples(index=False, name=None)],
-    }
-
-
-def _frame(content: Mapping[str, Any] | None) -> pd.DataFrame | None:
-    if content is None:
-        return None
-    names = list(content["columns"])
-    columns = {name: [_number(row[place]) for row in content["rows"]] for place, name in enumerate(names)}
-    return pd.DataFrame({name: pd.Series(columns[name], dtype=kind) for name, kind in content["columns"].items()})
-
-
-def _plain(value: Any) -> Any:
-    """What JSON holds: numbers that are none become words in a mapping of their own, so that None stays None."""
+def _kept(value: Any) -> Any:
+    """What JSON holds of a value; files and what draws figures are left out."""
+    if isinstance(value, Bundle):
+        return [value.name, value.hemisphere]
+    if isinstance(value, pd.DataFrame):
+        rows = [_kept(row) for row in value.itertuples(index=False, name=None)]
+        return {"columns": {str(name): str(value[name].dtype) for name in value}, "rows": rows}
+    if dataclasses.is_dataclass(value):
+        fields = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        return {name: _kept(one) for name, one in fields.items() if not (isinstance(one, Path) or callable(one))}
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}  # pyright: ignore
+        return {str(key): _kept(one) for key, one in value.items()}  # pyright: ignore
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]  # pyright: ignore
+        return [_kept(one) for one in value]  # pyright: ignore
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no such numbers, and null stands for None.
         return {"number": repr(value)}
-    if value is None or value is pd.NA or isinstance(value, bool | int | float):
-        return None if value is pd.NA else value
-    return str(value)
+    if value is None or value is pd.NA:
+        return None
+    return value if isinstance(value, bool | int | float) else str(value)
+
+
+def _made(kind: Any, content: Any) -> Any:
+    """The value of a type that `_kept` made the content of."""
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if content is None else _made(parts[0], content)
+    if kind is Bundle:
+        return Bundle.parse(content) if isinstance(content, str) else Bundle(name=content[0], hemisphere=content[1])
+    if kind is pd.DataFrame:
+        return _frame(content)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return typing.cast(Callable[..., Any], kind)(**{name: _made(hints[name], one) for name, one in content.items()})
+    if origin is tuple:
+        return tuple(_made(parts[0], one) for one in content)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {_made(parts[0], key): _made(parts[1], one) for key, one in content.items()}
+    return _number(content)
+
+
+def _frame(content: Mapping[str, Any]) -> pd.DataFrame:
+    columns = [[_number(row[place]) for row in content["rows"]] for place in range(len(content["columns"]))]
+    kinds = content["columns"].items()
+    return pd.DataFrame({name: pd.Series(one, dtype=kind) for (name, kind), one in zip(kinds, columns, strict=True)})
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, dict) and set(value) == {"number"}:  # pyright: ignore
-        return float(value["number"])  # pyright: ignore
-    return value
+    return float(value["number"]) if isinstance(value, dict) and set(value) == {"number"} else value  # pyright: ignore

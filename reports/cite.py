@@ -2,13 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from ..results import Finding
 from ..version import __version__
-
-if TYPE_CHECKING:
-    from ..results import Finding
-    from .report import Report
+from .contents import Contents
 
 _KNOWN = {
     "10.1016/j.media.2025.103766": (
@@ -26,18 +23,17 @@ _KNOWN = {
 }
 
 
-def citation_markdown(report: "Report") -> str:
+def citation_markdown(report: Contents) -> str:
     """The methods paragraph and the verdict, ready to paste, with DOIs.
 
     Parameters
     ----------
-    report : Report
+    report : Contents
         Its findings give the methods and references, its cohorts the numbers of participants.
 
     Examples
     --------
-    >>> from shiftkit.reports import report
-    >>> "shiftkit" in citation_markdown(report([], title="t", verdict="Dice drops by 0.1."))
+    >>> "shiftkit" in citation_markdown(Contents(title="t", verdict="Dice drops by 0.1.", findings=()))
     True
     """
     people = "; ".join(
@@ -57,7 +53,7 @@ def citation_markdown(report: "Report") -> str:
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", "\n\n".join(parts)) + "\n"
 
 
-def methods_of(findings: "Sequence[Finding]") -> list[tuple[str, str]]:
+def methods_of(findings: Sequence[Finding]) -> list[tuple[str, str]]:
     """Title and method of each finding; a method that several share is told once."""
     told: dict[str, str] = {}
     for finding in findings:
@@ -66,7 +62,7 @@ def methods_of(findings: "Sequence[Finding]") -> list[tuple[str, str]]:
     return [(title, method) for method, title in told.items()]
 
 
-def citation_bibtex(report: "Report") -> str:
+def citation_bibtex(report: Contents) -> str:
     """One BibTeX entry for the software and one a reference; those not known by heart hold the DOI alone."""
     entries = [_entry("shiftkit", "software", {"title": "{shiftkit}", "version": __version__})]
     for doi in references_of(report):
@@ -75,7 +71,7 @@ def citation_bibtex(report: "Report") -> str:
     return "\n".join(entries)
 
 
-def references_of(report: "Report") -> list[str]:
+def references_of(report: Contents) -> list[str]:
     """The DOIs of all findings, each once, in order of first use."""
     found = (doi for finding in report.findings for doi in finding.references)
     return list(dict.fromkeys(plain_doi(doi) for doi in found))

@@ -1,11 +1,18 @@
-"""What a report says, as data."""
+"""What a report says, as data: nothing here draws, reads an image or knows of pages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from ..types import Cohort
+from ..results import Finding
+from ..types import Bundle, Cohort
+from .naming import slug
+
+Convention = Literal["radiological", "neurological"]
 
 LIMITATIONS = (
     "Not for clinical use. This report describes how a segmentation method behaves in a group of participants; "
@@ -58,3 +65,145 @@ class CohortSummary:
                 counts = frame[column].dropna().value_counts()
                 facts[column.replace("_", " ")] = ", ".join(f"{count} {value}" for value, count in counts.items())
         return cls(name=cohort.name, role=role, n=len(cohort), excluded=excluded or {}, facts=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CasePicture:
+    """One participant and bundle to show.
+
+    Parameters
+    ----------
+    participant_id : str
+        With its prefix.
+    bundle : Bundle
+        The bundle.
+    score : float
+        How well prediction and reference agree; NaN where ``status`` says why.
+    distance_mm : float
+        Edge-to-edge distance from the tumor to the reference mask; NaN without a tumor.
+    image : Path
+        A scalar image to look at, in any orientation.
+    reference, prediction : Path
+        Masks.
+    tumor : Path or None
+        The tumor mask.
+    model : str
+        The model that made the prediction.
+    status : str
+        One of `shiftkit.status.Status`.
+    after : Path or None
+        The prediction after fine-tuning.
+    score_after : float
+        Its score.
+    facts : mapping of str to str
+        More about the case, such as the tumor's volume, shown beside the picture.
+    measure, unit : str
+        What the score is called, and its unit; empty for a share.
+    higher_is_better : bool
+        Whether the worst case has the lowest score.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> files = {name: Path(f"{name}.nii.gz") for name in ("image", "reference", "prediction")}
+    >>> who = {"participant_id": "sub-01", "bundle": Bundle(name="AF", hemisphere="left"), "distance_mm": 4.0}
+    >>> CasePicture(**who, **files, score=0.714).spoken, CasePicture(**who, **files, score=float("nan")).spoken
+    ('Dice 0.71', 'no Dice')
+    >>> CasePicture(**who, **files, score=3.14, measure="HD95", unit="mm", higher_is_better=False).spoken
+    'HD95 3.1 mm'
+    """
+
+    participant_id: str
+    bundle: Bundle
+    score: float
+    distance_mm: float
+    image: Path
+    reference: Path
+    prediction: Path
+    tumor: Path | None = None
+    model: str = ""
+    status: str = "ok"
+    after: Path | None = None
+    score_after: float = float("nan")
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    measure: str = "Dice"
+    unit: str = ""
+    higher_is_better: bool = True
+
+    @property
+    def key(self) -> str:
+        """Its anchor: letters, digits and hyphens."""
+        return slug(f"case-{self.participant_id}-{self.bundle.label}" + (f"-{self.model}" if self.model else ""))
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The image and the masks that there are, by field."""
+        every = {name: getattr(self, name) for name in ("image", "reference", "prediction", "tumor", "after")}
+        return {name: path for name, path in every.items() if path is not None}
+
+    @property
+    def spoken(self) -> str:
+        """The score with its name."""
+        return f"{self.measure} {self.number(self.score)}" if np.isfinite(self.score) else f"no {self.measure}"
+
+    def number(self, score: float) -> str:
+        """A score with its unit."""
+        return f"{score:.1f} {self.unit}" if self.unit else f"{score:.2f}"
+
+    @property
+    def title(self) -> str:
+        """What a column of scores is called."""
+        return f"{self.measure} ({self.unit})" if self.unit else self.measure
+
+    @property
+    def rank(self) -> tuple[bool, float, str]:
+        """Sorts the worst first, and cases without a score last."""
+        return np.isnan(self.score), self.score if self.higher_is_better else -self.score, self.participant_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that a report says.
+
+    Parameters
+    ----------
+    title, verdict : str
+        What the report is about, and its answer in one sentence with numbers.
+    findings : tuple of Finding
+        In the order of the story; `Finding.place` says where on the page.
+    cases : tuple of CasePicture
+        Worst first.
+    cohorts : tuple of CohortSummary
+        Who took part and who was left out.
+    provenance : mapping
+        Version, settings, seeds, digests: nested mappings of plain values.
+    table : DataFrame or None
+        The long table of components (`shiftkit.catalogue.DECOMPOSITION`), or any other to print by bundle.
+    notes, limitations : tuple of str
+        Sentences about this run, such as how many controls the model had seen, and about every run.
+    convention : {"radiological", "neurological"}
+        Which side of the participant stands on the viewer's left.
+    max_cases : int
+        Pictures on the first page and on a bundle's page; all of them stand on the participants' pages.
+    bundle_findings : mapping of Bundle to tuple of Finding
+        What the bundles' pages tell besides their cases. Keys of findings are unique in the whole report.
+    figures : Path or None
+        Folder with drawings of an earlier report, for findings that have no figure of their own.
+    """
+
+    title: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    cases: tuple[CasePicture, ...] = ()
+    cohorts: tuple[CohortSummary, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    table: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = LIMITATIONS
+    convention: Convention = "radiological"
+    max_cases: int = 12
+    bundle_findings: Mapping[Bundle, tuple[Finding, ...]] = field(default_factory=dict[Bundle, tuple[Finding, ...]])
+    figures: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{self.verdict}\n{len(self.findings)} findings, {len(self.cases)} cases"

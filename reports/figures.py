@@ -11,8 +11,10 @@ from ..results import Finding
 from ..style import COLUMN_MM, INK, styled
 
 Place = tuple[float, float, float, float]
+# The white paper of a standalone drawing carries where its data lie, so that points can be laid over it again later.
 _PAPER = re.compile(r'<rect width="100%" height="100%" fill="#ffffff" data-place="([^"]*)"/>')
 _IDS = re.compile(r'(\bid="|xlink:href="#|url\(#)')
+# A style element inside a page would speak to the whole page, and metadata to nobody.
 _STRIP = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style[^>]*>.*?</style>", re.DOTALL)
 
 
@@ -59,10 +61,6 @@ def draw(finding: Finding, width: str, prefix: str) -> Drawing:
     prefix : str
         Letters, digits and hyphens that make the ids of this drawing unique on its page.
 
-    Returns
-    -------
-    Drawing
-
     Raises
     ------
     DataError
@@ -81,9 +79,8 @@ def drawn_before(standalone: str, prefix: str) -> Drawing:
     paper = _PAPER.search(standalone)
     numbers = [float(word) for word in paper[1].split()] if paper is not None else []
     x, x0, y, y0 = numbers if len(numbers) == 4 else (0.0, 0.0, 0.0, 0.0)
-    return Drawing(
-        standalone=standalone, inline=inline(_PAPER.sub("", standalone, count=1), prefix), place=(x, x0, y, y0)
-    )
+    bare = _PAPER.sub("", standalone, count=1)
+    return Drawing(standalone=standalone, inline=inline(bare, prefix), place=(x, x0, y, y0))
 
 
 def with_points(drawing: Drawing, points: Sequence[Point]) -> Drawing:
@@ -114,9 +111,7 @@ def inline(svg: str, prefix: str) -> str:
     bare = _STRIP.sub("", svg).strip()
     bare = _IDS.sub(lambda match: f"{match[1]}{prefix}-", bare)
     # The alternative text stands beside the figure, where it is also of use to those who see it.
-    bare = bare.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1).replace(
-        "<svg>", '<svg aria-hidden="true" focusable="false">', 1
-    )
+    bare = re.sub(r"<svg(?=[ >])", '<svg aria-hidden="true" focusable="false"', bare, count=1)
     # Matplotlib draws error bars and hatching in black unless told otherwise.
     return bare.replace(INK, "currentColor").replace("#000000", "currentColor")
 
@@ -133,13 +128,9 @@ def _svg(finding: Finding, width: str, dollars: bool) -> tuple[str, Place]:
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         finding.plot(axes)
-        return _text(figure), _place(figure, axes)
-
-
-def _text(figure: Any) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        return buffer.getvalue(), _place(figure, axes)
 
 
 def _place(figure: Any, axes: Any) -> Place:
@@ -153,9 +144,6 @@ def _place(figure: Any, axes: Any) -> Place:
 
 
 def _on_white(svg: str, place: Place) -> str:
-    opening = re.search(r"<svg[^>]*>", svg)
-    if opening is None:
-        return svg
     numbers = " ".join(repr(number) for number in place)
     paper = f'<rect width="100%" height="100%" fill="#ffffff" data-place="{numbers}"/>'
-    return f"{svg[: opening.end()]}{paper}{svg[opening.end() :]}"
+    return re.sub(r"<svg[^>]*>", lambda opening: opening[0] + paper, svg, count=1)

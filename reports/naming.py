@@ -1,14 +1,8 @@
-"""Names of pages, files and cases, in one place."""
+"""Names of pages, files and anchors, in one place."""
 
 import re
 
 from ..types import Bundle
-from .cases import CasePicture
-
-
-def case_key(case: CasePicture) -> str:
-    """A case's anchor: letters, digits and hyphens."""
-    return slug(f"case-{case.participant_id}-{case.bundle.label}" + (f"-{case.model}" if case.model else ""))
 
 
 def file_stem(key: str, width: str) -> str:
@@ -29,6 +23,11 @@ def page_name(bundle: Bundle) -> str:
 def participant_page_name(participant: str) -> str:
     """File name of a participant's page."""
     return f"participant-{slug(participant)}.html"
+
+
+def volumes_name(place: int) -> str:
+    """Name of an image's volumes: its place, which tells nothing about the participant."""
+    return f"image-{place + 1:03d}"
 
 
 def slug(text: str) -> str:

@@ -32,13 +32,7 @@ _TIMEOUT_S = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Niivue:
-    """The viewer's script.
-
-    Parameters
-    ----------
-    packed : bytes
-        Gzipped JavaScript.
-    """
+    """The viewer's script, gzipped."""
 
     packed: bytes
 
@@ -86,10 +80,7 @@ def unpack(tarball: bytes, integrity: str = INTEGRITY) -> bytes:
             "or damaged on its way: do not use it, and look at the registry npm is set up for."
         )
     with tarfile.open(fileobj=io.BytesIO(tarball)) as archive:
-        try:
-            member = archive.extractfile(_MEMBER)
-        except KeyError:
-            member = None
+        member = archive.extractfile(_MEMBER) if _MEMBER in archive.getnames() else None
         if member is None:
             raise DataError(f"niivue {VERSION} must hold {_MEMBER}; its tarball does not.")
         return gzip.compress(member.read(), mtime=0)

@@ -6,23 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .cases import CaseImages, CasePicture, Convention, window
-from .naming import case_key
+from .cases import CaseImages
+from .contents import CasePicture, Convention
+from .planes import window
 from .volumes import DETAIL_MM, OVERVIEW_MM, Packed, pack
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A case's pictures.
+    """A case's three planes before and after fine-tuning, or why there are none.
 
-    Parameters
-    ----------
-    svg, after : str or None
-        Three planes, before and after fine-tuning.
-    problem : str
-        Why there is no picture.
-    center_mm : tuple of float
-        Where the slices are cut, and where the viewer starts.
+    At ``center_mm`` the slices are cut, and there the viewer starts.
     """
 
     svg: str | None = None
@@ -38,7 +32,7 @@ class Rendered:
     Parameters
     ----------
     drawn : mapping of str to Drawn
-        By `case_key`.
+        By `CasePicture.key`.
     overview, detail : Packed or None
         Volumes for pages of many participants and for the participant's own; None where nothing could be read,
         or nobody will look at them.
@@ -66,41 +60,41 @@ def render(cases: Sequence[CasePicture], convention: Convention, *, volumes: boo
     ----------
     cases : sequence of CasePicture
         With the same ``image``.
-    convention : {"radiological", "neurological"}
-        Which side of the participant stands on the viewer's left.
+    convention
+        See `shiftkit.reports.contents.Contents`.
     volumes : bool
         Whether to pack volumes for the viewer too.
     """
     drawn: dict[str, Drawn] = {}
     read: dict[str, CaseImages] = {}
     for case in cases:
-        key = case_key(case)
         try:
             images = CaseImages.read(case)
-            x, y, z = images.center(images.box()).round(1).tolist()
-            drawn[key] = Drawn(
+            x, y, z = images.center().round(1).tolist()
+            drawn[case.key] = Drawn(
                 svg=images.draw(convention),
                 after=images.draw(convention, after=True) if images.after is not None else None,
                 center_mm=(x, y, z),
             )
-            read[key] = images
+            read[case.key] = images
         except (ValueError, OSError) as error:
-            drawn[key] = Drawn(problem=_without_places(str(error), case))
+            drawn[case.key] = Drawn(problem=_without_places(str(error), case))
     if not volumes or not read:
         return Rendered(drawn=drawn)
+    # One grid holds every case of the image, so that stepping through them moves nothing.
     boxes = np.stack([images.box() for images in read.values()])
     box = np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
     image = next(iter(read.values())).image
     layers = {key: images.layers for key, images in read.items()}
-    overview = pack(image, layers, box, window(image), OVERVIEW_MM)
+    shades = window(image)
+    overview = pack(image, layers, box, shades, OVERVIEW_MM)
     finer = min(image.spacing_mm) < OVERVIEW_MM
-    detail = pack(image, layers, box, window(image), DETAIL_MM) if finer else overview
+    detail = pack(image, layers, box, shades, DETAIL_MM) if finer else overview
     return Rendered(drawn=drawn, overview=overview, detail=detail)
 
 
 def _without_places(message: str, case: CasePicture) -> str:
     """A message that names files without where they are: reports are shared."""
-    for path in (case.image, case.reference, case.prediction, case.tumor, case.after):
-        if path is not None:
-            message = message.replace(str(path), path.name)
+    for path in case.files.values():
+        message = message.replace(str(path), path.name)
     return message

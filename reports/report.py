@@ -1,8 +1,9 @@
 """The report: findings, cases and provenance put together into pages that need nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +13,19 @@ from ..files import write_text
 from ..results import Finding
 from ..types import Bundle
 from ..work import Work
-from .cases import CasePicture, Convention, worst_first
-from .contents import LIMITATIONS, CohortSummary
+from .contents import LIMITATIONS, CasePicture, CohortSummary, Contents, Convention
+from .pages import Pages
 
-_FIRST = ("decomposition", "recovery", "bundles", "distance")
+_ORDER = ("lead", "distance", "further")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """A report in memory; made by `report`.
-
-    Parameters
-    ----------
-    title, verdict : str
-        What the report is about, and its answer in one sentence.
-    findings : tuple of Finding
-        In the order of the story.
-    cases : tuple of CasePicture
-        Worst first.
-    cohorts : tuple of CohortSummary
-    provenance : mapping
-        Nested mappings of plain values: version, settings, seeds, digests.
-    table : DataFrame or None
-        Components by bundle and hemisphere.
-    notes, limitations : tuple of str
-        Sentences about this run, and about every run.
-    convention : {"radiological", "neurological"}
-        Which side of the participant stands on the viewer's left.
-    max_cases : int
-        Pictures on the first page and on a bundle's page; all of them stand on the participants' pages.
-    bundle_findings : mapping of Bundle to tuple of Finding
-        What the bundles' pages tell.
-    figures : Path or None
-        Folder with drawings of an earlier report, for findings that have no figure of their own.
-    """
-
-    title: str
-    verdict: str
-    findings: tuple[Finding, ...]
-    cases: tuple[CasePicture, ...] = ()
-    cohorts: tuple[CohortSummary, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    table: pd.DataFrame | None = None
-    notes: tuple[str, ...] = ()
-    limitations: tuple[str, ...] = LIMITATIONS
-    convention: Convention = "radiological"
-    max_cases: int = 12
-    bundle_findings: Mapping[Bundle, tuple[Finding, ...]] = field(default_factory=dict[Bundle, tuple[Finding, ...]])
-    figures: Path | None = None
+class Report(Contents):
+    """A report in memory; made by `report`, with the fields of `shiftkit.reports.contents.Contents`."""
 
     @cached_property
     def html(self) -> str:
         """The first page, complete in itself."""
-        from .pages import Pages
-
         return Pages(self, sisters=False).main()
 
     def save(self, path: str | Path, *, linked: bool | None = None, work: Work = Work()) -> Path:
@@ -87,25 +47,18 @@ class Report:
         Path
             The first page. Unless ``linked``, it stays whole when it is moved away from the others.
         """
-        from .pages import Pages
-
         path = Path(path)
-        pages = Pages(self, sisters=True, stem=path.name, linked=linked, work=work)
+        pages = Pages(self, sisters=True, stem=path.name, asked=linked, work=work)
         if pages.linked and linked is None:
             work.report(0, 1, "Report: the viewer's volumes would make a page larger than 15 MB: they lie beside it")
         for name, text in pages.files():
             write_text(path.parent / name, text)
         return path
 
-    def __str__(self) -> str:
-        return f"{self.title}\n{self.verdict}\n{len(self.findings)} findings, {len(self.cases)} cases"
-
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         # A frame of its own keeps the page's styles and scripts apart from the notebook's.
         return (
             f'<iframe title="{escape(self.title)}" srcdoc="{escape(self.html)}" '
@@ -133,28 +86,13 @@ def report(
     Parameters
     ----------
     findings : sequence of Finding
-        In any number. Those with key ``decomposition``, ``recovery``, ``bundles`` and ``distance`` come first;
-        the rest follow after the cases, in the order given.
-    title, verdict : str
-        What the report is about, and its answer in one sentence with numbers.
+        In any number. Their `Finding.place` orders them; within a place they stay in the order given.
     cases : sequence of CasePicture
-        Shown worst first.
-    cohorts : sequence of CohortSummary
-        Who took part and who was left out.
-    provenance : mapping, optional
-        Version, settings, seeds, digests: nested mappings of plain values.
-    table : DataFrame, optional
-        The long table of components (`shiftkit.catalogue.DECOMPOSITION`), or any other to print by bundle.
-    notes : sequence of str
-        Sentences about this run, such as how many controls were left out because the model had seen them.
+        In any order; shown worst first.
     limitations : sequence of str
         More than those every report has, `LIMITATIONS`.
-    convention : {"radiological", "neurological"}
-        Which side of the participant stands on the viewer's left in pictures.
-    max_cases : int
-        Pictures on the first page and on a bundle's page.
-    bundle_findings : mapping of Bundle to sequence of Finding, optional
-        What the bundles' pages tell besides their cases. Keys of findings must be unique in the whole report.
+    title, verdict, cohorts, provenance, table, notes, convention, max_cases, bundle_findings
+        See `shiftkit.reports.contents.Contents`.
 
     Returns
     -------
@@ -168,13 +106,11 @@ def report(
     >>> "Half of the drop is systematic." in page.html
     True
     """
-    order = {key: place for place, key in enumerate(_FIRST)}
-    ordered = sorted(findings, key=lambda finding: order.get(finding.key, len(order)))
     return Report(
         title=title,
         verdict=verdict,
-        findings=tuple(ordered),
-        cases=worst_first(tuple(cases)),
+        findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.place))),
+        cases=tuple(sorted(cases, key=lambda case: case.rank)),
         cohorts=tuple(cohorts),
         provenance=dict(provenance or {}),
         table=table,

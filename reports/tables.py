@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 
 from ..catalogue import TABLES
+from ..results import Estimate
 from ..status import Status
 
 _SHOWN = ("total", "systematic", "tumor")
+_COUNTS = ("n_patients", "n_controls")
 _TITLES = {
     "participant_id": "participant",
     "p_value": "p",
@@ -19,9 +21,9 @@ _TITLES = {
     "n_controls": "controls",
     "low": "from",
     "high": "to",
-    "n": "n",
 }
 _DESCRIPTIONS = {name: column.description for table in TABLES.values() for name, column in table.columns.items()}
+_SENTENCES = {status.value: status.sentence for status in Status}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """A column's title, its description, and whether few enough different texts stand in it to choose from."""
+    """A column's title, its description, and the texts to choose from where few enough stand in it."""
 
     title: str
     description: str
@@ -57,11 +59,9 @@ class TableView:
 
     Parameters
     ----------
-    key : str
-        Letters, digits and hyphens: its anchor and file name.
-    caption : str
-        What the rows are.
-    headers, rows :
+    key, caption : str
+        Its anchor and file name, of letters, digits and hyphens; what the rows are.
+    headers, rows : tuple
         Rows hold one `Cell` a header.
     statuses : tuple of (str, str)
         Status words that occur other than ``ok``, each with its sentence.
@@ -87,7 +87,7 @@ def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | N
     ----------
     frame : DataFrame
         Any columns. Column names and texts may hold anything; templates escape them.
-    key, caption : str
+    key, caption
         See `TableView`.
     download : DataFrame, optional
         What the downloaded table holds instead, such as the long form of a wide table.
@@ -98,16 +98,22 @@ def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | N
     >>> [cell.text for cell in table.rows[0]]
     ['AF', '0.712']
     """
-    headers = tuple(_header(name, frame[name]) for name in frame)
-    rows = tuple(
-        tuple(_cell(value, str(name)) for name, value in zip(frame.columns, row, strict=True))
-        for row in frame.itertuples(index=False, name=None)
-    )
+    columns = {str(name): [_cell(value, str(name)) for value in frame[name]] for name in frame}
     words = dict.fromkeys(str(word) for word in frame["status"]) if "status" in frame else {}
-    known = {status.value: status.sentence for status in Status}
-    statuses = tuple((word, known[word]) for word in words if word in known and word != Status.OK)
     tsv = (frame if download is None else download).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
-    return TableView(key=key, caption=caption, headers=headers, rows=rows, statuses=statuses, tsv=tsv)
+    return TableView(
+        key=key,
+        caption=caption,
+        headers=tuple(_header(name, cells) for name, cells in columns.items()),
+        rows=tuple(zip(*columns.values(), strict=True)),
+        statuses=tuple((word, sentence(word)) for word in words if word in _SENTENCES and word != Status.OK),
+        tsv=tsv,
+    )
+
+
+def sentence(word: str) -> str:
+    """What a status word means; nothing for ``ok``."""
+    return _SENTENCES.get(word, word) if word != Status.OK else ""
 
 
 def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -122,15 +128,15 @@ def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     -------
     dict of str to DataFrame
         Estimator to its table, the primary one (``regression``) first. Total, systematic and tumor
-        part stand in columns as ``estimate [low, high]``; columns that say the same in every row are left out,
-        and counts of participants that do so stand in ``attrs``.
+        part stand in columns as ``estimate [low, high]``; counts of participants that are the same in every row are
+        left out and stand in ``attrs``.
     """
-    needed = {"bundle", "hemisphere", "component", "estimate", "low", "high"}
-    if not needed <= set(frame):
+    if not {"bundle", "hemisphere", "component", "estimate", "low", "high"} <= set(frame):
         return {"": frame}
-    methods = list(dict.fromkeys(frame["method"])) if "method" in frame else [""]
-    methods.sort(key=lambda method: method != "regression")
-    return {str(m): _wide(frame[frame["method"] == m] if "method" in frame else frame) for m in methods}
+    if "method" not in frame:
+        return {"": _wide(frame)}
+    methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method != "regression")
+    return {str(method): _wide(frame[frame["method"] == method]) for method in methods}
 
 
 def _wide(frame: pd.DataFrame) -> pd.DataFrame:
@@ -140,33 +146,28 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     components = [c for c in _SHOWN if c in present] or present
     rows: list[dict[str, Any]] = []
     for group, part in frame.groupby(names, sort=False):
-        row: dict[str, Any] = dict(zip(names, group, strict=True))
-        indexed = part.drop_duplicates("component").set_index("component")
-        for component in components:
-            row[component] = _interval(indexed.loc[[component]].iloc[0]) if component in indexed.index else "–"
-        for count in ("n_patients", "n_controls"):
-            if count in part:
-                row[count] = part[count].max()
-        row["status"] = _worst(part["status"]) if "status" in part else "ok"
+        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(components, "–")}
+        for one in part.drop_duplicates("component").to_dict("records"):
+            if one["component"] in components:
+                row[one["component"]] = _interval(one["estimate"], one["low"], one["high"])
+        row |= {count: part[count].max() for count in _COUNTS if count in part}
+        words = part.get("status", ())
+        # Of several words, the first that says that something is missing.
+        row["status"] = next((str(word) for word in words if word != Status.OK), str(Status.OK))
         rows.append(row)
     wide = pd.DataFrame(rows)
-    same = [name for name in ("n_patients", "n_controls") if name in wide and wide[name].nunique() == 1]
+    same = [name for name in _COUNTS if name in wide and wide[name].nunique() == 1]
     wide.attrs.update({name: wide[name].iloc[0] for name in same})
     return wide.drop(columns=same)
 
 
-def _worst(words: pd.Series) -> str:
-    """The word that says most about a row: the first that is not ``ok``."""
-    return next((str(word) for word in words if word != Status.OK), str(Status.OK))
-
-
-def _interval(row: pd.Series, unit: str = "") -> str:
+def _interval(value: float, low: float, high: float, unit: str = "") -> str:
     """Estimate and limits, all of them to the same decimals."""
-    value, low, high = (float(row[name]) for name in ("estimate", "low", "high"))
     if not math.isfinite(value):
         return "not given"
     if not math.isfinite(low):
-        return number(value, "n" if value.is_integer() else "")
+        return number(value, "n" if float(value).is_integer() else "")
+    # Three decimals of numbers above ten would be false precision.
     name = "_mm" if unit == "mm" or max(abs(value), abs(low), abs(high)) >= 10 else "_exact"
     return f"{number(value, name)} [{number(low, name)}, {number(high, name)}]"
 
@@ -182,76 +183,62 @@ def number(value: float, name: str = "") -> str:
     ('0.0', '37.9')
     """
     value = float(value)
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if name in ("p", "p_value", "p_adjusted"):
-        return "< 0.001" if value < 0.001 else f"{value:.3f}"
-    if name.endswith("_mm") or name == "_exact":
-        text = f"{value:.1f}" if name.endswith("_mm") else f"{value:.3f}"
-    elif value == int(value) and abs(value) < 1e15 and (abs(value) >= 2 or name.startswith("n")):
-        text = str(int(value))
-    elif abs(value) >= 100:
-        text = f"{value:.0f}"
-    elif abs(value) >= 10:
-        text = f"{value:.1f}"
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    if name in ("p", "p_value", "p_adjusted") and value < 0.001:
+        return "< 0.001"
+    # Ones and zeros are mostly shares, which keep their decimals, unless the column counts something.
+    whole = value.is_integer() and abs(value) < 1e15 and (abs(value) >= 2 or name.startswith("n"))
+    if name.endswith("_mm"):
+        digits = 1
+    elif name in ("p", "p_value", "p_adjusted", "_exact"):
+        digits = 3
     else:
-        text = f"{value:.3f}"
-    return text.removeprefix("-").replace("-", "−") if float(text) == 0 else text.replace("-", "−")
+        digits = 0 if whole or abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def estimates_frame(estimates: Sequence[Any]) -> pd.DataFrame:
+def estimates_frame(estimates: Sequence[Estimate]) -> pd.DataFrame:
     """Estimates for reading: value and interval in one column; columns in which nothing stands are left out."""
-    rows = [
-        {
-            "quantity": one.name.replace("_", " "),
-            f"estimate [{one.level:.0%} interval]": _interval(
-                pd.Series({"estimate": one.value, "low": one.low, "high": one.high}), one.unit
-            ),
-            "unit": one.unit if one.unit != "1" else "",
-            "participants": one.n,
-            "p_value": one.p_value,
-            "p_adjusted": one.p_adjusted,
-            "status": one.status,
-        }
-        for one in estimates
-    ]
-    frame = pd.DataFrame(rows)
-    bare = [name for name in ("p_value", "p_adjusted") if frame[name].isna().all()]
-    bare += [
-        name
-        for name, nothing in (("unit", ""), ("participants", 0), ("status", "ok"))
-        if (frame[name] == nothing).all()
-    ]
+    frame = pd.DataFrame(
+        [
+            {
+                "quantity": one.name.replace("_", " "),
+                f"estimate [{one.level:.0%} interval]": _interval(one.value, one.low, one.high, one.unit),
+                "unit": one.unit if one.unit != "1" else "",
+                "participants": one.n,
+                "p_value": one.p_value,
+                "p_adjusted": one.p_adjusted,
+                "status": one.status,
+            }
+            for one in estimates
+        ]
+    )
+    nothing = {"unit": "", "participants": 0, "status": "ok"}
+    bare = [name for name in frame if frame[name].isna().all() or (frame[name] == nothing.get(str(name))).all()]
     return frame.drop(columns=bare)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _cell(value: Any, name: str) -> Cell:
     if hasattr(value, "item"):
         value = value.item()
-    if _is_number(value):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text=number(value, name), sort="" if math.isnan(value) else repr(float(value)), numeric=True)
     text = "–" if value is None or value is pd.NA else str(value)
-    leading = text.split(" [")[0].replace("−", "-")
     try:
-        return Cell(text=text, sort=repr(float(leading)), numeric=True)
+        # "0.12 [0.10, 0.14]" sorts by its estimate.
+        return Cell(text=text, sort=repr(float(text.split(" [")[0].replace("−", "-"))), numeric=True)
     except ValueError:
         return Cell(text=text, sort=text)
 
 
-def _header(name: Any, column: pd.Series) -> Header:
-    cells = [_cell(value, str(name)) for value in column]
+def _header(name: str, cells: Sequence[Cell]) -> Header:
     numeric = any(cell.numeric for cell in cells)
     texts = tuple(dict.fromkeys(cell.text for cell in cells))
-    title = _TITLES.get(str(name), str(name).replace("_mm", " (mm)").replace("_ml", " (ml)").replace("_", " "))
     return Header(
-        title=title,
-        description=_DESCRIPTIONS.get(str(name), ""),
+        title=_TITLES.get(name, name.replace("_mm", " (mm)").replace("_ml", " (ml)").replace("_", " ")),
+        description=_DESCRIPTIONS.get(name, ""),
         numeric=numeric,
         choices=texts if not numeric and 2 <= len(texts) <= 12 else (),
     )

@@ -7,12 +7,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .cases import CasePicture
-from .naming import case_key, spoken
+from .contents import CasePicture
+from .naming import spoken, volumes_name
 from .niivue import Niivue
 from .rendering import Rendered
-from .views import numbers_of, sentence
+from .tables import sentence
+from .views import numbers_of
 from .volumes import Packed
+
+_ORDER = ("tumor", "reference", "prediction", "after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +43,6 @@ class Viewer:
     layers: tuple[str, ...]
 
 
-def volumes_name(place: int) -> str:
-    """Name of an image's volumes: its place, which tells nothing about the participant."""
-    return f"image-{place + 1:03d}"
-
-
 def viewer_of(
     cases: Sequence[CasePicture],
     rendered: Mapping[str, tuple[str, Rendered]],
@@ -62,22 +60,18 @@ def viewer_of(
     cases : sequence of CasePicture
         In the order in which the viewer steps through them.
     rendered : mapping of str to (str, Rendered)
-        By `case_key`: the name of the volumes, and what was made of the image.
-    niivue : Niivue
-        The script.
+        By `CasePicture.key`: the name of the volumes, and what was made of the image.
     detail : bool
         Finer volumes, for a page of one participant.
     linked : bool
-        Leave volumes and script in side files.
-    folder : str
-        Where the side files are, relative to the page.
+        Leave volumes and script in side files, in ``folder`` seen from the page.
     static : callable
         Where the static picture of a case stands.
     """
     told: dict[str, Any] = {}
     packs: dict[str, tuple[Packed, list[str]]] = {}
     for case in cases:
-        key = case_key(case)
+        key = case.key
         name, made = rendered[key]
         packed = made.detail if detail else made.overview
         if packed is None or key not in packed.overlays:
@@ -93,7 +87,7 @@ def viewer_of(
             "numbers": numbers_of(case).partition(": ")[2],
             "status": sentence(case.status),
             "center": made.drawn[key].center_mm,
-            "layers": _layers(case),
+            "layers": [name for name in _ORDER if name in case.files],
             "static": static(case),
         }
     if not told:
@@ -101,10 +95,7 @@ def viewer_of(
     embedded = {} if linked else packs
     return Viewer(
         cases=_json(told),
-        volumes=tuple(
-            (name, _json({"image": packed.image, "overlays": {key: packed.overlays[key] for key in keys}}))
-            for name, (packed, keys) in embedded.items()
-        ),
+        volumes=tuple((name, _volumes(*pack)) for name, pack in embedded.items()),
         script="" if linked else niivue.base64,
         folder=folder,
         layers=tuple(name for name in _ORDER if any(name in one["layers"] for one in told.values())),
@@ -116,20 +107,14 @@ def side_files(images: Sequence[Rendered], niivue: Niivue) -> dict[str, str]:
     files = {"niivue.js": niivue.source}
     for place, made in enumerate(images):
         if made.overview is not None:
-            name = volumes_name(place)
-            content = _json({"image": made.overview.image, "overlays": dict(made.overview.overlays)})
-            files[f"{name}.js"] = (
-                f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}] = {content};\n"
-            )
+            name, content = volumes_name(place), _volumes(made.overview, list(made.overview.overlays))
+            into = f"(window.shiftkitVolumes = window.shiftkitVolumes || {{}})[{_json(name)}]"
+            files[f"{name}.js"] = f"{into} = {content};\n"
     return files
 
 
-_ORDER = ("tumor", "reference", "prediction", "after")
-
-
-def _layers(case: CasePicture) -> list[str]:
-    there = {"tumor": case.tumor, "reference": case.reference, "prediction": case.prediction, "after": case.after}
-    return [name for name in _ORDER if there[name] is not None]
+def _volumes(packed: Packed, keys: Sequence[str]) -> Markup:
+    return _json({"image": packed.image, "overlays": {key: packed.overlays[key] for key in keys}})
 
 
 def _json(content: Any) -> Markup:

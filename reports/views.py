@@ -1,4 +1,4 @@
-"""What templates show: findings with their drawings, cases with their pictures, names as one says them."""
+"""What templates show: findings with their drawings, cases with their pictures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 
 from ..results import Finding
-from ..status import Status
 from ..types import Bundle
-from .cases import CasePicture, Convention
+from .contents import CasePicture, Convention
 from .figures import Drawing, Point, draw, drawn_before, with_points
-from .naming import case_key, file_stem, slug, spoken
+from .naming import file_stem, slug, spoken
 from .rendering import Drawn
-from .tables import Link, TableView, estimates_frame, view
+from .tables import Link, TableView, estimates_frame, sentence, view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +31,13 @@ class FindingView:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseView:
-    """A case with its picture made, or the reason why there is none."""
+    """A case with its pictures, what they show in words, and what its status means."""
 
-    key: str
     case: CasePicture
-    svg: str | None
-    problem: str
+    drawn: Drawn
     alt: str
+    alt_after: str
     status: str
-    after: str | None = None
-    alt_after: str = ""
 
 
 def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Sequence[Point]) -> FindingView:
@@ -60,16 +56,15 @@ def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Seq
     """
     key = slug(finding.key)
     wide, narrow = (_drawing(finding, key, width, f"{prefix}{width[0]}", folder) for width in ("page", "column"))
-    if finding.key == "distance" or finding.key.endswith("-distance"):
+    if finding.place == "distance":
         wide, narrow = (one and with_points(one, points) for one in (wide, narrow))
+    estimates = estimates_frame(finding.estimates) if finding.estimates else None
     return FindingView(
         key=key,
         finding=finding,
         wide=wide,
         narrow=narrow,
-        estimates=view(estimates_frame(finding.estimates), f"{key}-estimates", f"Estimates: {finding.title}")
-        if finding.estimates
-        else None,
+        estimates=view(estimates, f"{key}-estimates", f"Estimates: {finding.title}") if estimates is not None else None,
         table=view(finding.table, f"{key}-data", f"Data: {finding.title}") if finding.table is not None else None,
     )
 
@@ -83,22 +78,15 @@ def _drawing(finding: Finding, key: str, width: str, prefix: str, folder: Path |
 
 def case_view(case: CasePicture, drawn: Drawn, convention: Convention) -> CaseView:
     """A case as a card shows it."""
-    return CaseView(
-        key=case_key(case),
-        case=case,
-        svg=drawn.svg,
-        problem=drawn.problem,
-        alt=_describe(case, convention),
-        status=sentence(case.status),
-        after=drawn.after,
-        alt_after=_describe(replace(case, score=case.score_after), convention, "after fine-tuning "),
-    )
+    after = _describe(replace(case, score=case.score_after), convention, "after fine-tuning ")
+    alt = _describe(case, convention)
+    return CaseView(case=case, drawn=drawn, alt=alt, alt_after=after, status=sentence(case.status))
 
 
 def points_of(cases: Sequence[CasePicture]) -> list[Point]:
     """Where the cases stand in a drawing of the score against distance."""
     return [
-        Point(x=case.distance_mm, y=case.score, key=case_key(case), text=f"{case.participant_id}, {numbers_of(case)}")
+        Point(x=case.distance_mm, y=case.score, key=case.key, text=f"{case.participant_id}, {numbers_of(case)}")
         for case in cases
         if math.isfinite(case.score) and math.isfinite(case.distance_mm)
     ]
@@ -139,15 +127,13 @@ def rows_of(table: TableView, bundle: Bundle) -> TableView | None:
 
 def provenance_list(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Nested lists of (name, text) and (name, list), in the order given."""
-    nested: list[tuple[str, Any]] = []
-    for name, value in content.items():
+
+    def told(value: Any) -> Any:
         if isinstance(value, Mapping):
-            nested.append((str(name), provenance_list(value)))  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(value, list | tuple):
-            nested.append((str(name), ", ".join(str(item) for item in value) or "none"))  # pyright: ignore
-        else:
-            nested.append((str(name), str(value)))
-    return nested
+            return provenance_list(value)  # pyright: ignore[reportUnknownArgumentType]
+        return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)  # pyright: ignore
+
+    return [(str(name), told(value)) for name, value in content.items()]
 
 
 def numbers_of(case: CasePicture) -> str:
@@ -158,12 +144,6 @@ def numbers_of(case: CasePicture) -> str:
     if math.isfinite(case.distance_mm):
         parts.append("touches the tumor" if case.distance_mm <= 0 else f"{case.distance_mm:.0f} mm from the tumor")
     return f"{spoken(case.bundle)}: {', '.join(parts)}"
-
-
-def sentence(word: str) -> str:
-    """What a status word means; nothing for ``ok``."""
-    known = {status.value: status.sentence for status in Status}
-    return known.get(word, word) if word != Status.OK else ""
 
 
 def _describe(case: CasePicture, convention: str, when: str = "") -> str:

@@ -20,6 +20,7 @@ OVERVIEW_MM, DETAIL_MM = 2.5, 1.5
 """Voxels on pages of many participants and on a participant's own; coarser images keep their voxels."""
 
 _GRAY_STEP = 4
+"""Fewer shades compress better; the 64 that are left are more than the eye tells apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,8 @@ def pack(
         Any voxel order, oblique grids included.
     overlays : mapping of str to mapping of str to Volume
         By case and layer; each mask may have a grid of its own.
-    box : ndarray, shape (2, 3)
-        The part of the world to keep, mm.
-    window : tuple of float
-        Values shown black and white.
+    box, window
+        The part of the world to keep, shape (2, 3) in mm, and the values shown black and white.
     spacing_mm : float
         Edge of the voxels; images that are coarser keep their finest edge.
 
@@ -79,7 +78,6 @@ def pack(
     x, y, z = (np.ceil((box[1] - box[0]) / edge).astype(int) + 1).tolist()
     shape = (x, y, z)
     gray = (_coarsen(image, edge, affine, shape) - window[0]) / max(window[1] - window[0], 1e-9)
-    # Fewer shades compress better; 64 are more than the eye tells apart.
     shades = (np.clip(gray, 0, 1) * 255).astype(np.uint8) // _GRAY_STEP * _GRAY_STEP
     done: dict[int, NDArray[np.uint8]] = {}  # a tumor is one object shared by the cases of a participant
     packed: dict[str, str] = {}
@@ -106,15 +104,15 @@ def _corner(image: Volume, edge: float, corner: NDArray[np.float64]) -> NDArray[
     axes = image.affine[:3, :3] / edge
     if not np.allclose(np.sort(np.abs(axes), axis=None), [0] * 6 + [1] * 3, atol=1e-6):
         return corner
-    voxel = np.round(np.linalg.solve(image.affine[:3, :3], corner - image.affine[:3, 3]))
-    return image.affine[:3, :3] @ voxel + image.affine[:3, 3]
+    return image.world(np.round(image.voxels(corner)))
 
 
 def _coarsen(
     volume: Volume, edge: float, affine: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
     array = volume.array.astype(np.float32)
-    # What is finer than the new grid is averaged first, or thin bundles would fall between its voxels.
+    # What is finer than the new grid is averaged first, or thin bundles would fall between its voxels. A Gaussian of
+    # 0.4 times the excess, in voxels, keeps the volume of a bundle of two voxels within a third.
     sigma = [0.4 * max(edge / one - 1, 0.0) for one in volume.spacing_mm]
     if max(sigma) > 0.1:
         array = ndimage.gaussian_filter(array, sigma)
@@ -126,4 +124,5 @@ def _encode(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
 
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
+    # Without a time stamp the same voxels give the same bytes.
     return base64.b64encode(gzip.compress(image.to_bytes(), 9, mtime=0)).decode()

@@ -47,15 +47,19 @@ __all__ = [
     "Volume",
     "__version__",
     "check",
+    "cite",
     "compare",
     "decompose",
     "deform",
+    "demo",
+    "export_model",
     "features",
     "finetune",
     "import_cohort",
     "load_cohort",
     "load_model",
     "load_scores",
+    "model_card",
     "phantom",
     "predict",
     "prepare",
@@ -63,6 +67,7 @@ __all__ = [
     "score",
     "train",
     "validate",
+    "verify_model",
 ]
 
 _HOMES = {"Estimate": ".results", "Finding": ".results"} | dict.fromkeys(

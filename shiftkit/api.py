@@ -473,7 +473,6 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     bundles: Bundles = (),
     hemispheres: Hemispheres = (),
     spacing_mm: Annotated[float, Option("Working lattice in mm.", min=1, max=4, flag="--spacing")] = 2.0,
-    image: Annotated[bool, Option("Also register T1w images, without the tumor.")] = False,
     n_bootstrap: Draws = 2000,
     level: Level = 0.95,
     jobs: Jobs = 0,
@@ -507,9 +506,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     }
     if out is not None:
         run = Run(root=Path(out), verb="deform", settings=settings, resume=resume)
-        return deform_cohort(run, found, controls, image=image, **measured)
-    if image:
-        raise ConfigError("`image` needs `out`, a folder for what is registered.")
+        return deform_cohort(run, found, controls, **measured)
     return measure(found, controls, **measured)
 
 

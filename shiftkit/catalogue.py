@@ -279,25 +279,6 @@ DEFORMATION_RELATION = _table(
         **_shared("low high unit n_patients status"),
     },
 )
-IMAGE_DEFORMATION = _table(
-    "image_deformation",
-    "How far the T1w image at each bundle is from the healthy template, outside of the tumor.",
-    {
-        **_shared("participant_id cohort group"),
-        "bundle": "Bundle name; 'all' for the whole brain.",
-        "hemisphere": "left, right, n/a; 'all' for the whole brain.",
-        **_shared("side"),
-        "v_norm_mm": _number("Mean norm of the displacement, after the affine part, outside of the tumor.", "mm"),
-        **_shared("percentile z range_status"),
-        **_optional(_shared("n_controls")),
-        "seen_share": _number("Share of the bundle, or brain, that lies outside of the tumor."),
-        "jacobian_mean": _number("Mean volume in the participant over that in the template, after the affine part."),
-        "translation_mm": _number("Length of the affine part's translation.", "mm"),
-        "rotation_deg": _number("Angle of the affine part's rotation.", "degree"),
-        "size": _number("Volume of the brain over the template's, by the affine part."),
-        **_shared("status"),
-    },
-)
 SHELLS = _table(
     "shells",
     "Voxel-wise error rates by distance to the tumor.",

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 COLUMNS = ("participant_id", "group", "tumor_side", "fold", "region", "bundle", "hemisphere", "volume_ml")
 """Who and where; ``fold`` says which of a fine-tuned model's networks made the row."""
+_SHELL = "shell "
+
+
+def shell_region(low_mm: float, high_mm: float) -> str:
+    """The region between two distances to the tumor.
+
+    Examples
+    --------
+    >>> shell_region(0, 10), shell_region(40, float("inf"))
+    ('shell 0-10 mm', 'shell >40 mm')
+    """
+    return f"{_SHELL}{low_mm:g}-{high_mm:g} mm" if np.isfinite(high_mm) else f"{_SHELL}>{low_mm:g} mm"
+
+
+def shell_distance(region: str) -> str:
+    """The distances of a shell, such as ``0-10 mm``; empty for any other region."""
+    return region.removeprefix(_SHELL) if region.startswith(_SHELL) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +48,7 @@ class Embeddings:
     rows : DataFrame
         Columns `COLUMNS`. ``region`` is ``reference`` (pooled inside the reference mask), ``mirror`` (inside the
         mirror image of the other hemisphere's mask), ``predicted`` (weighted by the predicted probability),
-        ``brain``, or a tumor-distance shell such as ``shell 0-10 mm``. ``hemisphere`` is where the region lies.
+        ``brain``, or what `shell_region` names. ``hemisphere`` is where the region lies.
     layers : mapping of str to ndarray, shape (rows, channels)
         Mean of each channel over the region, from the input down and up again.
     """

@@ -89,7 +89,7 @@ def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int
     return made
 
 
-def brain_of(image: Volume, above: float = 0.05) -> Mask:
+def brain_of(image: Volume, *, above: float = 0.05, quantile: float = 1.0) -> Mask:
     """Where an image has signal, which is where the brain is if nothing else is shown; shape (X, Y, Z).
 
     Parameters
@@ -97,29 +97,38 @@ def brain_of(image: Volume, above: float = 0.05) -> Mask:
     image : Volume
         Of several channels the first counts; NaN is no signal.
     above : float
-        Share of the largest value from which on there is signal: interpolation and noise leave traces outside.
+        Share of the bright value from which on there is signal: interpolation and noise leave traces outside.
+    quantile : float
+        Which of the positive values is the bright one; 1 is the largest.
 
     Examples
     --------
     >>> image = Volume(array=np.array([0.0, 0.01, 2.0, np.nan]).reshape(4, 1, 1), affine=np.eye(4))
-    >>> brain_of(image).ravel().tolist()
+    >>> brain_of(image, above=0.05).ravel().tolist()
     [False, False, True, False]
     """
     values = np.nan_to_num(image.array if image.array.ndim == 3 else image.array[..., 0])
-    return values > above * values.max()
+    positive = values[values > 0]
+    bright = float(np.quantile(positive, quantile)) if positive.size else 0.0
+    return values > above * max(bright, 1e-12)
 
 
-def largest_piece(mask: Mask) -> Mask:
+def largest_piece(mask: Mask, *, corners: bool = True) -> Mask:
     """The piece of a mask that has most voxels, the first of equals; an empty mask stays empty.
 
-    Voxels that share a face, an edge or a corner belong together.
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (X, Y, Z)
+        Any.
+    corners : bool
+        Whether voxels that share an edge or a corner belong together, or only those that share a face.
 
     Examples
     --------
     >>> largest_piece(np.array([True, False, True, True]).reshape(4, 1, 1)).ravel().tolist()
     [False, False, True, True]
     """
-    labeled: Any = ndimage.label(mask, np.ones((3, 3, 3)))
+    labeled: Any = ndimage.label(mask, np.ones((3, 3, 3)) if corners else None)
     sizes = np.bincount(labeled[0].ravel())
     sizes[0] = 0  # the background
     return labeled[0] == sizes.argmax() if sizes.any() else np.zeros_like(mask)

@@ -86,6 +86,12 @@ class Declared:
         """How a message of the command line calls it."""
         return self.option.metavar or self.flag.partition("/")[0]
 
+    @property
+    def bounds(self) -> str:
+        """The bounds in words."""
+        ends = (("at least", self.option.min), ("at most", self.option.max))
+        return " and ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value; None if nothing is."""
         if value is self.default:
@@ -95,8 +101,7 @@ class Declared:
         low, high = self.option.min, self.option.max
         numbers = [one for one in (value if isinstance(value, Sequence) else [value]) if isinstance(one, Real)]
         if any((low is not None and one < low) or (high is not None and one > high) for one in numbers):  # pyright: ignore
-            bounds = [f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None)
-            return f"must be {' and '.join(bounds)}; got {value!r}"
+            return f"must be {self.bounds}; got {value!r}"
         return None
 
 

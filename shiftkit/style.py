@@ -37,35 +37,28 @@ def journal() -> Any:
     from cycler import cycler
 
     lines = [LINE_STYLES[i % len(LINE_STYLES)] for i in range(len(PALETTE))]
+    inked = ("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "text.color", "xtick.color", "ytick.color")
     return {
+        **dict.fromkeys(inked, INK),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
+        **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7.5),
         "font.family": "sans-serif",
         "font.size": 8.0,
         "axes.titlesize": 8.5,
         "axes.titlelocation": "left",
         "axes.labelsize": 8.0,
-        "xtick.labelsize": 7.5,
-        "ytick.labelsize": 7.5,
-        "legend.fontsize": 7.5,
         "legend.frameon": False,
         "axes.prop_cycle": cycler(color=list(PALETTE)) + cycler(linestyle=lines),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.linewidth": 0.7,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "axes.titlecolor": INK,
-        "text.color": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "grid.color": "#7f7f7f",
+        "grid.color": GRAY,
         "grid.alpha": 0.25,
         "grid.linewidth": 0.5,
         "lines.linewidth": 1.4,
         "lines.markersize": 4.0,
         "errorbar.capsize": 2.0,
-        "figure.facecolor": "none",
-        "axes.facecolor": "none",
-        "savefig.facecolor": "none",
+        # Text stays text, to be searched and edited; a fixed salt gives the same ids, and bytes, every time.
         "svg.fonttype": "none",
         "svg.hashsalt": "shiftkit",
     }
@@ -155,20 +148,10 @@ def intervals(
     axes: Any, places: ArrayLike, value: ArrayLike, low: ArrayLike, high: ArrayLike, *, lying: bool = False,
     **settings: Any,
 ) -> None:  # fmt: skip
-    """Dots with whiskers.
+    """Dots with whiskers, shape (n,) each; limits may be NaN where only the value is given.
 
-    Parameters
-    ----------
-    axes : matplotlib axes
-        Where to draw.
-    places : array_like, shape (n,)
-        Where the dots stand along the axis of names.
-    value, low, high : array_like, shape (n,)
-        Limits may be NaN where only the value is given.
-    lying : bool
-        Values run along x, and names stand at the side.
-    **settings
-        As `matplotlib.axes.Axes.errorbar` takes them: ``fmt``, ``color``, ``label`` and the like.
+    ``places`` run along the axis of names, which stand at the side where the values are ``lying``; settings are those
+    of `matplotlib.axes.Axes.errorbar`, such as ``fmt``, ``color`` and ``label``.
     """
     x, y, along = (value, places, "xerr") if lying else (places, value, "yerr")
     axes.errorbar(x, y, **{along: reach(value, low, high), "fmt": "o", "markersize": 4, "capsize": 2, **settings})

@@ -2,7 +2,7 @@
 
 Arrays live in a `Volume` (array and affine, world space RAS+ in millimetres); a `Case` is one
 participant's images on disk, a `Cohort` an ordered set of them, `Predictions` a cohort whose masks a
-model made. Numbers travel as an `Estimate`, answers as a `Finding`.
+model made.
 """
 
 import re

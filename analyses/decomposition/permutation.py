@@ -1,9 +1,7 @@
 """Permutation tests of the two parts: efficient scores, studentized over participants."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +10,8 @@ from .regression import linear_fit, mean_of
 from .rows import Rows
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+_CHUNK = 500  # permutations held in memory at a time
 
 
 def tumor_test(rows: Rows, covariates: Array, grid_mm: Array, permutations: int, rng: np.random.Generator) -> float:
@@ -51,13 +51,13 @@ def tumor_test(rows: Rows, covariates: Array, grid_mm: Array, permutations: int,
     null = _Null.of(patients, own) if rows.n_patients >= 2 else None
     if null is None:
         return float("nan")
+    own_null = null.of_first(rows.n_patients)
     near = np.exp(-distance_table(rows)[..., None] / grid_mm)
     strata = strata_of(_volumes(rows))
-    donors = np.stack([np.arange(rows.n_patients), *(permute_within(strata, rng) for _ in range(permutations))]).astype(
-        np.int64
+    donors = np.stack([np.arange(rows.n_patients), *(permute_within(strata, rng) for _ in range(permutations))])
+    found = np.concatenate(
+        [_largest_scores(donors[first : first + _CHUNK], near, own_null) for first in range(0, len(donors), _CHUNK)]
     )
-    residual, variance, base = (table[: rows.n_patients] for table in (null.residual, null.variance, null.base))
-    found = _largest_scores(donors, near, residual, variance, base, null.inverse)
     return p_value(float(found[0]), found[1:])
 
 
@@ -147,6 +147,10 @@ class _Null:
             ),
         )
 
+    def of_first(self, n: int) -> "_Null":
+        """The first people's part of the tables."""
+        return replace(self, residual=self.residual[:n], variance=self.variance[:n], base=self.base[:n])
+
 
 def _table(rows: Rows, values: Array, shape: tuple[int, ...]) -> Array:
     table = np.zeros(shape)
@@ -154,50 +158,42 @@ def _table(rows: Rows, values: Array, shape: tuple[int, ...]) -> Array:
     return table
 
 
-@numba.njit(cache=True)
-def _largest_scores(  # pyright: ignore
-    donors: Any, near: Any, residual: Any, variance: Any, base: Any, inverse: Any
-) -> Any:
-    """Largest studentized efficient score over λ for each assignment of distance vectors to patients."""
-    n_patients, n_levels, n_base = base.shape
-    n_lengths = near.shape[2]
-    mass = np.zeros(n_levels)
-    tilt = np.zeros((n_patients, n_base))  # how a patient's residuals lie along the null model's columns
-    for p in range(n_patients):
-        mass += variance[p]
-        for k in range(n_levels):
-            tilt[p] += residual[p, k] * base[p, k]
-    found = np.full(donors.shape[0], np.nan)
-    means, cross = np.empty((n_levels, n_lengths)), np.empty((n_base, n_lengths))
-    for number in range(donors.shape[0]):
-        donor = donors[number]
-        means[:], cross[:] = 0.0, 0.0
-        scores = np.zeros((n_patients, n_lengths))
-        for p in range(n_patients):
-            for k in range(n_levels):
-                v, r = variance[p, k], residual[p, k]
-                if v == 0.0:
-                    continue
-                column = near[donor[p], k]
-                for c in range(n_lengths):
-                    means[k, c] += v * column[c]
-                    scores[p, c] += r * column[c]
-                for a in range(n_base):
-                    weight = v * base[p, k, a]
-                    for c in range(n_lengths):
-                        cross[a, c] += weight * column[c]
-        for k in range(n_levels):
-            if mass[k] > 0:
-                means[k] /= mass[k]
-        scores -= residual @ means
-        if n_base:
-            scores -= tilt @ (inverse @ cross)
-        for c in range(n_lengths):
-            spread = np.sqrt((scores[:, c] ** 2).sum())
-            if spread > 1e-12:
-                value = abs(scores[:, c].sum()) / spread
-                if not found[number] >= value:
-                    found[number] = value
+def _largest_scores(donors: Index, near: Array, null: _Null) -> Array:
+    """Largest studentized efficient score over λ for each assignment of distance vectors to patients.
+
+    Parameters
+    ----------
+    donors : ndarray of int, shape (permutations, patients)
+        Whose distances each patient has.
+    near : ndarray, shape (patients, K, L)
+        Proximity of each patient's tumor to each level, for each λ.
+    null : _Null
+        Of the patients.
+    """
+    patients, residual = np.arange(donors.shape[1]), null.residual
+    mass = null.variance.sum(axis=0)
+    # A sum over patients of something of theirs times their donor's proximity is one over donors of something of
+    # their receiver's: a product of matrices.
+    receivers = np.argsort(donors, axis=1)
+    by_level = near.transpose(1, 0, 2)
+
+    def given(weights: Array) -> Array:
+        return np.matmul(weights.T[:, receivers], by_level)
+
+    means = given(null.variance) / np.where(mass > 0, mass, 1.0)[:, None, None]
+    bases = np.moveaxis(null.base, 2, 0)
+    cross = np.stack([given(null.variance * base).sum(axis=0) for base in bases]) if len(bases) else np.empty((0, 1, 1))
+    tilt = np.einsum("pk,pka->pa", residual, null.base)  # how a patient's residuals lie along the null model's columns
+    found = np.full(len(donors), np.nan)
+    for length in range(near.shape[2]):
+        scores = (residual @ near[:, :, length].T)[patients, donors]
+        scores -= means[:, :, length].T @ residual.T
+        if len(bases):
+            scores -= cross[:, :, length].T @ null.inverse @ tilt.T
+        spread = np.sqrt((scores**2).sum(axis=1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.abs(scores.sum(axis=1)) / spread
+        found = np.fmax(found, np.where(spread > 1e-12, value, np.nan))
     return found
 
 

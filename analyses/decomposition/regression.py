@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from ..statistics.quasi import QuasiFit, fit, fit_draws
+from ..statistics.quasi import QuasiFit, Start, fit, fit_draws
 from .rows import Rows
 
 Array = NDArray[np.float64]
@@ -123,13 +123,13 @@ def regress(rows: Rows, covariates: Array, weights: Array, decay: Decay, chosen:
     all_weights = np.vstack([np.ones(len(rows.people)), weights])
     cells = _Cells.of(rows, covariates, decay)
     given = np.full(len(all_weights), -1, dtype=np.int64) if chosen is None else chosen
-    start = _null_fit(rows, cells)
-    sound, parts = start.sound, list[_Draws]()
+    start, sound = _null_fit(rows, cells)
+    parts: list[_Draws] = []
     for first in (0, *range(1, len(all_weights), _CHUNK)):  # the point estimate comes first: draws start from it
         chunk = slice(first, first + _CHUNK if first else 1)
         parts.append(_resample(rows, cells, covariates, all_weights[chunk], given[chunk], start))
         if not first and parts[0].chosen[0] >= 0:
-            start = _Start(parts[0].intercepts[0], parts[0].slopes[0], int(parts[0].chosen[0]), sound)
+            start = Start(parts[0].intercepts[0], parts[0].slopes[0], int(parts[0].chosen[0]))
     draws = _Draws(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     lengths = np.where(draws.chosen >= 0, decay.lengths_mm[draws.chosen], np.nan)
     return Regression(
@@ -176,15 +176,6 @@ class _Cells:
         )
 
 
-class _Start(NamedTuple):
-    """Where fits start from: intercepts, slopes, and the candidate they belong to."""
-
-    intercepts: Array
-    slopes: Array
-    candidate: int
-    sound: bool
-
-
 class _Draws(NamedTuple):
     """Of some draws: components, estimates, levels by cohort (B, cohorts, K), and the candidate chosen."""
 
@@ -195,21 +186,21 @@ class _Draws(NamedTuple):
     chosen: Index
 
 
-def _null_fit(rows: Rows, cells: _Cells) -> _Start:
-    """The fit to all participants without a tumor effect."""
+def _null_fit(rows: Rows, cells: _Cells) -> tuple[Start, bool]:
+    """The fit to all participants without a tumor effect, from which the first one starts, and whether it stands."""
     stratum, design, ones = cells.stratum[cells.of_row], cells.covariates[cells.of_row], np.ones(len(rows.outcome))
     null = fit(rows.outcome, stratum, design, ones, cells.n_strata, rows.logit)
     slopes = np.concatenate([null.slopes, np.zeros(cells.near.shape[2])])
-    return _Start(null.intercepts, slopes, 0, null.converged)
+    return Start(null.intercepts, slopes, 0), null.converged
 
 
-def _resample(rows: Rows, cells: _Cells, covariates: Array, weights: Array, chosen: Index, start: _Start) -> _Draws:
+def _resample(rows: Rows, cells: _Cells, covariates: Array, weights: Array, chosen: Index, start: Start) -> _Draws:
     shape = (len(rows.people), len(cells.stratum))
     mass = weights @ _matrix(np.ones(len(rows.outcome)), rows.person, cells.of_row, shape)
     total = weights @ _matrix(rows.outcome, rows.person, cells.of_row, shape)
     outcome = np.divide(total, mass, out=np.zeros_like(total), where=mass > 0)
     intercepts, slopes, index = fit_draws(
-        outcome, mass, cells.stratum, cells.covariates, cells.near, chosen, *start[:3], rows.logit
+        outcome, mass, cells.stratum, cells.covariates, cells.near, chosen, start, rows.logit
     )
     gamma = slopes[:, : covariates.shape[1]]
     # A level that nobody in the draw has is not known.

@@ -1,22 +1,51 @@
-"""Deformation in words and pictures."""
+"""Deformation, and its relation to what a network scores, in words and pictures."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...results import Estimate, Finding, in_mm, in_percent
 from ...status import Status
-from ...style import legend_above, new_axes
+from ...style import BLUE, GRAY, RULE, VERMILION, band, beside, intervals, legend_above, look, name_columns, new_axes
+from ..scoring.metrics import METRICS
+from ..statistics.inference import Inference
 from ..statistics.people import mean_over_participants, share_over_participants
+from .result import FEWEST_FOR_A_PERCENTILE, DeformationRelation, DeformationResult, less_is_better
 
-if TYPE_CHECKING:
-    from .result import DeformationResult
-
-PARTS = (("control", "control", "o"), ("contra", "patients, other side", "s"), ("ipsi", "patients, tumor side", "D"))
-_COLORS = ("#7f7f7f", "#0072b2", "#d55e00")
+_PARTS = {
+    "control": ("control", "o", GRAY),
+    "contra": ("patients, other side", "s", BLUE),
+    "ipsi": ("patients, tumor side", "D", VERMILION),
+}
+"""What the parts of a table are called, and how they look."""
+_SIDES = {"ipsi": "on the tumor's side", "contra": "on the other side"}
 _APART = 36
 """Places on the axis from one bundle's 32 points to the next's."""
+_TEMPLATE = ("v_norm_mm", "status", "mean V-Norm")
+_OWN = ("v_norm_own_mm", "own_status", "mean V-Norm, own baseline")
+RELATION_TITLE = "Does fine-tuning help less where a bundle is deformed more?"
+
+
+def told(result: DeformationResult, inference: Inference = Inference()) -> DeformationResult:
+    """The result with its findings: V-Norm by bundle, against the own baseline where there is one, and along bundles.
+
+    Parameters
+    ----------
+    result : DeformationResult
+        As `shiftkit.analyses.deformation.result.with_healthy_range` makes it.
+    inference : Inference
+        Of the means and shares that are told.
+    """
+    own = (_own(result, inference),) if result.has_baseline else ()
+    findings = (_values(result, inference), *own, _profiles(result, inference))
+    return replace(result, claim=findings[0].claim, findings=findings)
+
+
+def _level(level: float) -> str:
+    return f"{100 * level:g} %"
 
 
 def part_of(frame: pd.DataFrame, part: str, status: str = "status") -> pd.DataFrame:
@@ -28,35 +57,38 @@ def part_of(frame: pd.DataFrame, part: str, status: str = "status") -> pd.DataFr
     return patients[patients["side"].isin(["ipsi", "bilateral"] if part == "ipsi" else ["contra"])]
 
 
-def draw_groups(
-    frame: pd.DataFrame, ax: Any = None, column: str = "v_norm_mm", status: str = "status", name: str = "mean V-Norm"
-) -> Any:
-    """Values of a table by bundle, with the means of controls and of patients' two sides; returns the axes."""
-    axes = new_axes(ax)
+def draw_groups(frame: pd.DataFrame, inference: Inference, columns: tuple[str, str, str], ax: Any = None) -> Any:
+    """Values of a table by bundle, with the means of controls and of patients' two sides; returns the axes.
+
+    ``columns`` are those of the value and of its status, and the value's name.
+    """
+    axes, (column, status, name) = new_axes(ax), columns
     bundles = list(dict.fromkeys(frame["bundle"]))
-    styles = zip(PARTS, _COLORS, strict=True)
-    drawn = [(part, color, rows) for part, color in styles if len(rows := part_of(frame, part[0], status))]
-    for offset, ((_, label, marker), color, rows) in enumerate(drawn):
+    drawn = {part: rows for part in _PARTS if len(rows := part_of(frame, part, status))}
+    for place, (part, rows) in enumerate(drawn.items()):
+        label, marker, color = _PARTS[part]
         for index, bundle in enumerate(bundles):
-            values = rows.loc[rows["bundle"] == bundle, column].to_numpy(dtype=float)
-            middle = index + (offset - (len(drawn) - 1) / 2) * 0.27
-            # Dots lie side by side in the order of the table, so that a figure is drawn alike every time.
+            of = rows[rows["bundle"] == bundle]
+            values = of[column].to_numpy(dtype=float)
+            middle = index + beside(place, len(drawn), 0.27)
+            # Dots are scattered sideways by their place in the table, not at random: a figure is drawn alike every
+            # time. The prime separates neighbors, whose values are alike where the table is sorted.
             aside = np.linspace(-0.06, 0.06, len(values)) if len(values) > 1 else np.zeros(len(values))
             aside = aside[np.argsort(np.arange(len(values)) * 7919 % max(len(values), 1))]
             text = None if index else label
             axes.plot(middle + aside, values, marker, color=color, markersize=3, alpha=0.4, linestyle="", label=text)
-            own = mean_over_participants(rows[rows["bundle"] == bundle], column)
+            own = mean_over_participants(of, column, inference=inference)
             if np.isfinite(own.value):
-                reach = [[own.value - own.low], [own.high - own.value]] if np.isfinite(own.low) else None
-                axes.errorbar(middle + 0.11, own.value, yerr=reach, fmt="_", color=color, markersize=7, linewidth=1.4)
-    axes.set_xticks(range(len(bundles)), bundles)
+                limits = own.value, own.low, own.high
+                intervals(axes, middle + 0.11, *limits, fmt="_", color=color, markersize=7, linewidth=1.4)
+    name_columns(axes, bundles, zero=None)
     axes.set_ylabel(f"{name} [mm]")
     axes.set_ylim(bottom=0)
     legend_above(axes)
     return axes
 
 
-def draw_profiles(frame: pd.DataFrame, ax: Any = None) -> Any:
+def draw_profiles(frame: pd.DataFrame, inference: Inference, ax: Any = None) -> Any:
     """Bundles one after another: the healthy range shaded, the patients' mean on either side with its interval."""
     axes = new_axes(ax)
     names = list(dict.fromkeys(frame["bundle"]))
@@ -67,19 +99,19 @@ def draw_profiles(frame: pd.DataFrame, ax: Any = None) -> Any:
         if healthy.ngroups:
             low, high = healthy.quantile(0.05), healthy.quantile(0.95)
             text = None if index else "controls, 5–95 %"
-            axes.fill_between(low.index + start, low, high, color="0.5", alpha=0.25, linewidth=0, label=text)
-        for (part, label, _), color, style in zip(PARTS[1:], _COLORS[1:], ("-", "--"), strict=True):
+            band(axes, low.index + start, low, high, GRAY, alpha=0.25, label=text)
+        for part, style in (("contra", "-"), ("ipsi", "--")):
+            label, _, color = _PARTS[part]
             points = part_of(rows, part).groupby("point")
-            means = {point: mean_over_participants(own, "v_norm_mm") for point, own in points}
+            means = {point: mean_over_participants(own, "v_norm_mm", inference=inference) for point, own in points}
             if not means:
                 continue
             x = np.array([float(str(point)) for point in means]) + start
             text = None if index else f"{label}, mean"
             axes.plot(x, [one.value for one in means.values()], color=color, linestyle=style, label=text)
-            ends = [one.low for one in means.values()], [one.high for one in means.values()]
-            axes.fill_between(x, *ends, color=color, alpha=0.2, linewidth=0)
+            band(axes, x, [one.low for one in means.values()], [one.high for one in means.values()], color)
     axes.set_xticks([index * _APART + 16.5 for index in range(len(names))], names)
-    axes.set_xlabel("32 points along each bundle (bands: 95 % intervals)")
+    axes.set_xlabel(f"32 points along each bundle (bands: {_level(inference.level)} intervals)")
     axes.set_ylabel("V-Norm [mm]")
     axes.set_ylim(bottom=0)
     legend_above(axes)
@@ -116,41 +148,35 @@ _CAVEATS = (
     "quarter in phantoms): an earlier scan needs no such assumption.",
     "What a tumor destroyed cannot be told from what it pushed away where no tumor mask says so.",
 )
-_OWN = ("v_norm_own_mm", "own_status", "mean V-Norm, own baseline")
-_LEAST_CONTROLS = 19
-"""With n controls, a healthy value lies beyond all of them in one of n + 1 cases: fewer define no 95th percentile."""
 
 
-def findings(result: "DeformationResult") -> tuple[Finding, ...]:
-    """V-Norm by bundle, against the own baseline where there is one, and along the bundle."""
-    own = (_own(result),) if result.has_baseline else ()
-    return (_values(result), *own, _profiles(result))
-
-
-def _values(result: "DeformationResult") -> Finding:
+def _values(result: DeformationResult, inference: Inference) -> Finding:
     return Finding(
         key="deformation",
         title="How far are the bundles from healthy ones?",
-        claim=" ".join([_claim(result.table), *_pushed(result.push)]),
+        claim=" ".join([_claim(result.table, inference), *_pushed(result.push)]),
         estimates=result.estimates,
         table=result.to_frame(),
         caveats=(*_CAVEATS, *_absent(result.table["status"])),
         method=_METHOD,
         references=_REFERENCES,
-        figure=lambda ax: draw_groups(result.table, ax),
+        figure=lambda ax: draw_groups(result.table, inference, _TEMPLATE, ax),
         alt="Mean displacement of each participant's bundles: controls, and patients by side of the tumor; means with "
-        "95 % intervals.",
+        f"{_level(inference.level)} intervals.",
     )
 
 
-def _claim(table: pd.DataFrame) -> str:
-    ipsi, contra = (part_of(table, part) for part in ("ipsi", "contra"))
-    healthy = in_mm(mean_over_participants(part_of(table, "control"), "v_norm_mm"))
-    if not len(ipsi) + len(contra):
-        return f"No patient was measured; controls have a mean V-Norm of {healthy}."
-    side, rows = ("on the tumor's side", ipsi) if len(ipsi) else ("on the other side", contra)
-    mean = f"Mean V-Norm is {in_mm(mean_over_participants(rows, 'v_norm_mm'))} in patients {side} and {healthy} in "
-    return " ".join([*beyond_healthy(table), f"{mean}controls."])
+def _claim(table: pd.DataFrame, inference: Inference) -> str:
+    means = {
+        part: in_mm(mean_over_participants(rows, "v_norm_mm", inference=inference))
+        for part in _PARTS
+        if len(rows := part_of(table, part)) or part == "control"
+    }
+    part = next((side for side in _SIDES if side in means), None)
+    if part is None:
+        return f"No patient was measured; controls have a mean V-Norm of {means['control']}."
+    mean = f"Mean V-Norm is {means[part]} in patients {_SIDES[part]} and {means['control']} in controls."
+    return " ".join([*_beyond_healthy(table, inference), mean])
 
 
 def _pushed(push: Estimate | None) -> list[str]:
@@ -159,21 +185,21 @@ def _pushed(push: Estimate | None) -> list[str]:
     return [f"By the pattern that growing tumors make, patients' bundles are pushed by {in_mm(push)} on average."]
 
 
-def beyond_healthy(table: pd.DataFrame) -> list[str]:
+def _beyond_healthy(table: pd.DataFrame, inference: Inference) -> list[str]:
     """What share of patients' bundles lies beyond the healthy range, and what share would by chance; or nothing."""
-    sides = {
-        name: part_of(table, part) for part, name in (("ipsi", "on the tumor's side"), ("contra", "on the other side"))
-    }
-    ranked = {name: rows[rows["percentile"].notna()] for name, rows in sides.items()}
-    ranked = {name: rows.assign(beyond=rows["percentile"] > 95) for name, rows in ranked.items() if len(rows)}
-    if not ranked:
+    sides = {name: _beyond(part_of(table, part)) for part, name in _SIDES.items()}
+    sides = {name: rows for name, rows in sides.items() if len(rows)}
+    if not sides:
         return []
-    shares = [f"{in_percent(share_over_participants(rows, 'beyond'))} {name}" for name, rows in ranked.items()]
-    every = pd.concat(list(ranked.values()))
+    shares = [
+        f"{in_percent(share_over_participants(rows, 'beyond', inference=inference))} {name}"
+        for name, rows in sides.items()
+    ]
+    every = pd.concat(list(sides.values()))
     n = every["n_controls"].astype(int)
     few = f"{'' if n.min() == n.max() else 'at least '}{n.min()} controls"
     # The 95th percentile of few is the largest of them.
-    edge = f"beyond the 95th percentile of {few}" if n.min() >= _LEAST_CONTROLS else f"further than any of {few}"
+    edge = f"beyond the 95th percentile of {few}" if _defined(n.min()) else f"further than any of {few}"
     # With n others, the ranks beyond are those above 95 % of n, out of n + 1.
     chance = float(((n - 95 * n // 100) / (n + 1)).mean())
     return [
@@ -182,22 +208,30 @@ def beyond_healthy(table: pd.DataFrame) -> list[str]:
     ]
 
 
+def _beyond(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have a place in the healthy range, and whether it is beyond."""
+    return rows[rows["percentile"].notna()].assign(beyond=lambda frame: frame["percentile"] > 95)
+
+
+def _defined(n_controls: int) -> bool:
+    return n_controls >= FEWEST_FOR_A_PERCENTILE
+
+
 def _absent(status: pd.Series) -> tuple[str, ...]:
     found = status.value_counts()
     without = [f"{found[word]} {word}" for word in Status if word != Status.OK and word in found]
     return ("Without a number: " + ", ".join(without) + ".",) if without else ()
 
 
-def _own(result: "DeformationResult") -> Finding:
+def _own(result: DeformationResult, inference: Inference) -> Finding:
     table = result.table
-    sides = {part: part_of(table, part, "own_status") for part in ("ipsi", "contra", "control")}
-    names = {"ipsi": "on the tumor's side", "contra": "on the other side", "control": "in controls"}
+    asked = table[table["own_status"] != "n/a"].reset_index(drop=True)
     means = {
-        part: mean_over_participants(rows, "v_norm_own_mm", f"own baseline, {names[part]}")
-        for part, rows in sides.items()
-        if len(rows)
+        name: mean_over_participants(rows, "v_norm_own_mm", f"own baseline, {name}", inference=inference)
+        for part, name in {**_SIDES, "control": "in controls"}.items()
+        if len(rows := part_of(table, part, "own_status"))
     }
-    said = [f"{in_mm(one)} {names[part]} ({one.n} participants)" for part, one in means.items()]
+    said = [f"{in_mm(one)} {name} ({one.n} participants)" for name, one in means.items()]
     return Finding(
         key="deformation-own",
         title="How far have the participants' bundles moved since their baseline?",
@@ -205,30 +239,31 @@ def _own(result: "DeformationResult") -> Finding:
         if said
         else "No bundle could be measured against its own baseline; the table says why.",
         estimates=tuple(means.values()),
-        table=table[table["own_status"] != "n/a"].reset_index(drop=True),
+        table=asked,
         caveats=(
             "Another person's anatomy has no part in this value, so it is the one to take for how far a tumor moved a "
             "bundle. It holds all that happened between the two scans, also resection, growth and how the bundle was "
             "drawn; two scans of people in whom nothing happened, in both cohorts, would show how much that is. The "
             "masks of two trained raters alone are about a millimeter apart: let the same hand or tool draw both.",
             _SURFACE,
-            *_absent(table.loc[table["own_status"] != "n/a", "own_status"]),
+            *_absent(asked["own_status"]),
         ),
         method="As against the template, with the participant's own mask in the baseline cohort in its place. The "
         "rigid part takes how the head lay. Where either tumor mask says that the bundle may be destroyed, the "
         "registration does not look.",
         references=_REFERENCES,
-        figure=(lambda ax: draw_groups(table, ax, *_OWN)) if said else None,
-        alt="Mean displacement of each bundle against the participant's own baseline; means with 95 % intervals.",
+        figure=(lambda ax: draw_groups(table, inference, _OWN, ax)) if said else None,
+        alt="Mean displacement of each bundle against the participant's own baseline; means with "
+        f"{_level(inference.level)} intervals.",
     )
 
 
-def _profiles(result: "DeformationResult") -> Finding:
+def _profiles(result: DeformationResult, inference: Inference) -> Finding:
     frame = result.profiles
     return Finding(
         key="deformation-profiles",
         title="Where along the bundles does deformation lie?",
-        claim=_profile_claim(part_of(frame, "ipsi")),
+        claim=_profile_claim(part_of(frame, "ipsi"), inference),
         table=frame.reset_index(drop=True),
         caveats=(
             "Points at which nothing of a bundle is left have no value.",
@@ -237,67 +272,113 @@ def _profiles(result: "DeformationResult") -> Finding:
         ),
         method="V-Norm of the bundle's voxels by the nearest of 32 points along the template.",
         references=_REFERENCES[:1],
-        figure=lambda ax: draw_profiles(frame, ax),
+        figure=lambda ax: draw_profiles(frame, inference, ax),
         alt="Mean displacement along each bundle: the controls' 5th to 95th percentile, and the patients' mean with "
-        "its 95 % interval.",
+        f"its {_level(inference.level)} interval.",
     )
 
 
-def _profile_claim(ipsi: pd.DataFrame) -> str:
-    ranked = ipsi[ipsi["percentile"].notna()].assign(beyond=ipsi["percentile"] > 95)
+def _profile_claim(ipsi: pd.DataFrame, inference: Inference) -> str:
+    ranked = _beyond(ipsi)
     if not len(ranked):
         return "No patient's profile has a healthy range."
     shares = ranked.groupby(["bundle", "point"])["beyond"].mean()
+    # Of equal shares the first, so that the sentence does not depend on how a table was sorted.
     name, point = shares.index[int(np.argmax(shares.to_numpy()))]
     place = ranked[(ranked["bundle"] == name) & (ranked["point"] == point)]
-    share = share_over_participants(place, "beyond")
+    share = share_over_participants(place, "beyond", inference=inference)
     n = int(place["n_controls"].min())
-    edge = "95 % of" if n >= _LEAST_CONTROLS else "all"
+    edge = "95 % of" if _defined(n) else "all"
     return (
         f"The place most often beyond {edge} {n} controls is point {point:g} of 32 of {name}: in {in_percent(share)} "
         f"of the {share.n} patients with a tumor on that side."
     )
 
 
-_IMAGE_METHOD = (
-    "Each T1w image without skull was blurred by 1.5 mm, normalized by local mean and spread (15 mm) and registered "
-    "with the MNI152 template: an affine part by mutual information, then SyN on squared differences at 3 mm. Voxels "
-    "of the tumor and 3 mm around it were replaced by the neutral value and took no part in the cost (cost-function "
-    "masking). V-Norm is the mean length of the displacement after the affine part, over what lies outside of the "
-    "tumor; the healthy range is that of the controls."
-)
-_IMAGE_REFERENCES = ("10.1006/nimg.2001.0845", "10.1016/j.neuroimage.2007.10.002", "10.1016/j.media.2007.06.004")
-_IMAGE_CAVEATS = (
-    "The template is one for everyone, so the values hold individual anatomy: only what exceeds the healthy range "
-    "speaks of a tumor.",
-    "Within the tumor's mask nothing is measured.",
-    "A noisy or blurred scan adds to V-Norm: controls of another scanner than the patients' are no clean comparison.",
-    "Noise of 6 % displaces by up to 1 mm where nothing has moved; smaller values say little.",
-)
-
-
-def image_findings(table: pd.DataFrame) -> tuple[Finding, ...]:
-    """Displacement of the image at each bundle, and of the whole brain."""
-    whole = table[(table["bundle"] == "all") & (table["status"] == Status.OK)]
-    means = [
-        mean_over_participants(rows, "v_norm_mm", f"whole brain, {group}") for group, rows in whole.groupby("group")
-    ]
-    said = [f"{in_mm(one)} in {one.n} of group {one.name.split(', ')[1]}" for one in means]
-    claim = f"Beyond its affine part the brain outside of the tumor is displaced by {' and '.join(said)} on average."
-    claim = " ".join([claim, *beyond_healthy(table[table["bundle"] != "all"])])
-    if not said:
-        claim = "No image could be registered; the table says why."
-    return (
-        Finding(
-            key="image-deformation",
-            title="How far is the brain around the bundles from a healthy one?",
-            claim=claim,
-            estimates=tuple(means),
-            table=table,
-            caveats=_IMAGE_CAVEATS,
-            method=_IMAGE_METHOD,
-            references=_IMAGE_REFERENCES,
-            figure=lambda ax: draw_groups(table[table["bundle"] != "all"], ax, name="mean V-Norm of the image"),
-            alt="Mean displacement of the image at each participant's bundles: controls, and patients by side.",
+def relation_told(relation: DeformationRelation) -> DeformationRelation:
+    """The relation with its finding."""
+    claim = _relation_claim(relation)
+    finding = Finding(
+        key="deformation-relation",
+        title=RELATION_TITLE,
+        claim=claim,
+        estimates=relation.estimates,
+        table=relation.rows,
+        caveats=(
+            "An association: deformed bundles also lie closer to the tumor, are infiltrated and are harder to draw.",
+            *(() if relation.given("slope", "own") else (_NO_BASELINE,)),
         ),
+        method=(
+            "Drop below the controls' mean of the same bundle and hemisphere, regressed on V-Norm with one intercept a "
+            "bundle and hemisphere, which is where the controls' own uncertainty goes; expanded percentile bootstrap "
+            "over patients, the same draw for every model. The figure's lines have these slopes and pass through the "
+            "mean of all bundles."
+        ),
+        references=("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789"),
+        figure=lambda ax: draw_relation(relation, ax),
+        alt="Drop of each patient's bundle against its V-Norm, before and after fine-tuning, with lines and their "
+        f"{_level(relation.estimates[0].level)} intervals over patients.",
     )
+    return replace(relation, claim=claim, findings=(finding,))
+
+
+_NO_BASELINE = (
+    "V-Norm against a template holds individual anatomy, which dilutes what a tumor's displacement does; V-Norm "
+    "against an earlier scan of the same people does not."
+)
+
+
+def _relation_claim(relation: DeformationRelation) -> str:
+    first, title = relation.given("slope")[0], _title(relation.metric)
+    if not np.isfinite(first.value):
+        return f"How {title} depends on V-Norm is not given: {Status(first.status).sentence}"
+    worse = "rises" if less_is_better(relation.metric) else "falls"
+    said = [
+        f"With each millimeter of V-Norm, {title} {worse} by {_number(first)} before fine-tuning ({first.n} patients)"
+        f"{'' if first.low > 0 or first.high < 0 else ', which is not shown to differ from 0'}."
+    ]
+    if len(relation.models) == 1:
+        said.append("No fine-tuned model was given, so whether it helps less there was not asked.")
+    said += _changes(relation, "template")
+    own = relation.given("slope", "own")
+    if own and np.isfinite(own[0].value):
+        said.append(f"With V-Norm against the own baseline ({own[0].n} patients) the slope is {_number(own[0])}.")
+        said += _changes(relation, "own")
+    if first.status == Status.EXPLORATORY:
+        said.append("With fewer than 20 patients this is exploratory.")
+    return " ".join(said)
+
+
+def _changes(relation: DeformationRelation, measure: str) -> Iterable[str]:
+    for model, one in zip(relation.models[1:], relation.given("slope_change", measure), strict=True):
+        verdict = "that it helps less where V-Norm is high is not shown"
+        if one.low > 0 or one.high < 0:
+            verdict = f"it helps {'less' if one.low > 0 else 'more'} where V-Norm is high"
+        yield f"After fine-tuning ({model}) the slope changes by {_number(one)}: {verdict}."
+
+
+def _title(metric: str) -> str:
+    return METRICS[metric].title if metric in METRICS else metric
+
+
+def _number(one: Estimate) -> str:
+    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]".replace("-", "\N{MINUS SIGN}")
+
+
+def draw_relation(relation: DeformationRelation, ax: Any = None) -> Any:
+    """Drop against V-Norm, a color a model, lines with their intervals; returns the axes."""
+    axes, rows = new_axes(ax), relation.rows
+    for index, model in enumerate(relation.models):
+        own = look(index)
+        shape = {"color": own.color, "marker": own.marker}
+        axes.plot(rows["v_norm_mm"], rows[f"drop:{model}"], **shape, markersize=3, alpha=0.4, linestyle="")
+        line = relation.lines[relation.lines["model"] == model]
+        label = f"{'after' if index else 'before'}: {model}" if len(relation.models) > 1 else model
+        # Marker and line in one entry of the legend; without a slope there is no line to draw.
+        axes.plot(line["v_norm_mm"], line["drop"], **shape, linestyle=own.line, label=label, markevery=[])
+        band(axes, line["v_norm_mm"], line["low"], line["high"], own.color)
+    axes.axhline(0, **RULE)
+    axes.set_xlabel("mean V-Norm [mm]")
+    axes.set_ylabel(f"{_title(relation.metric)} {'above' if less_is_better(relation.metric) else 'below'} healthy")
+    legend_above(axes, columns=2)
+    return axes

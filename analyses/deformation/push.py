@@ -14,12 +14,10 @@ import numpy as np
 
 from ...results import Estimate
 from ...status import Status
-from ..statistics.inference import Inference
+from ..statistics.inference import EXPLORATORY_BELOW, FEWEST, Inference
 from .registration import Array
 
 NAME = "tumors' mean push"
-_FEWEST = 5
-_ENOUGH = 20
 _FADING = 2.0
 """Around a growing ball an incompressible medium moves by the inverse square of the distance."""
 
@@ -58,21 +56,20 @@ class Push:
             Of the templates.
         """
         given = [(row, (str(row["bundle"]), str(row["hemisphere"]))) for row in rows if "shift_mm" in row]
-        healthy = [(row, place) for row, place in given if row["group"] == "control"]
-        names = sorted({str(row["participant_id"]) for row, _ in healthy})
+        healthy = [(str(row["participant_id"]), place, row) for row, place in given if row["group"] == "control"]
+        names = sorted({name for name, _, _ in healthy})
+        others = {place: np.full((len(names), *points.shape), np.nan) for place, points in skeletons_mm.items()}
+        for name, place, row in healthy:
+            others[place][names.index(name)] = _shift(row)
         made: list[tuple[str, float, float, float, Array]] = []
         for row, place in given:
             if row["group"] != "glioma" or "tumor" not in row or row["side"] != "ipsi":
                 continue
             *center, radius = row["tumor"]
             pattern = pattern_of(skeletons_mm[place], np.array(center), float(radius))
-            same = np.full(len(names), np.nan)
-            for other, there in healthy:
-                if there == place:
-                    same[names.index(str(other["participant_id"]))] = _mean_product(other["shift_mm"], pattern)
             length = float(np.linalg.norm(pattern, axis=1).mean())
-            own = _mean_product(row["shift_mm"], pattern)
-            made.append((str(row["participant_id"]), length, float((pattern**2).sum(axis=1).mean()), own, same))
+            own, same = (_mean_product(shifts, pattern) for shifts in (_shift(row), others[place]))
+            made.append((str(row["participant_id"]), length, float(_mean_product(pattern, pattern)), float(own), same))
         who, pattern_mm, squared, patients, controls = zip(*made, strict=True) if made else ((),) * 5
         return cls(
             who=tuple(who),
@@ -90,18 +87,20 @@ class Push:
         """
         people = sorted(set(self.who))
         n, m = len(people), self.controls.shape[1]
-        if min(n, m) < _FEWEST:
+        if min(n, m) < FEWEST:
             return Estimate(name=NAME, value=float("nan"), unit="mm", n=n, level=inference.level, status=Status.TOO_FEW)
         drawn = np.concatenate([np.ones((1, n + m)), inference.weights((n, m))])
+        # Row 0 of the draws is the sample itself; each draw takes the controls' mean over those who have the bundle.
         there = np.isfinite(self.controls)
         total = np.maximum(drawn[:, n:] @ there.T, 1e-12)
         more = self.patients - drawn[:, n:] @ np.nan_to_num(self.controls).T / total
         weight = drawn[:, [people.index(name) for name in self.who]]
         amplitude = (weight * more).sum(axis=1) / np.maximum(weight @ self.squared, 1e-12)
+        # Patients count alike, however many of their bundles lie on the tumor's side.
         count = np.array([self.who.count(name) for name in self.who])
         pushed = amplitude * (weight @ (self.pattern_mm / count)) / n
         low, high = inference.interval(pushed[1:], min(n, m))
-        status = Status.OK if n >= _ENOUGH else Status.EXPLORATORY
+        status = Status.OK if n >= EXPLORATORY_BELOW else Status.EXPLORATORY
         return Estimate(
             name=NAME, value=float(pushed[0]), low=low, high=high, unit="mm", n=n, level=inference.level, status=status
         )
@@ -144,6 +143,7 @@ def pattern_of(skeleton_mm: Array, center_mm: Array, radius_mm: float, fading: f
     along = np.gradient(skeleton_mm, axis=0)
     along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
 
+    # A mask looks the same however it slides along itself: only what is across shows.
     def across(vectors: Array) -> Array:
         return vectors - (vectors * along).sum(axis=1, keepdims=True) * along
 
@@ -151,6 +151,7 @@ def pattern_of(skeleton_mm: Array, center_mm: Array, radius_mm: float, fading: f
     distance = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
     push = across(way / distance * radius_mm * np.minimum((radius_mm / distance) ** fading, 1.0))
     around = skeleton_mm - skeleton_mm.mean(axis=0)
+    # Three shifts and three small turns, which the rigid part of a measurement has taken already.
     motions = [
         *(np.tile(axis, (len(around), 1)) for axis in np.eye(3)),
         *(np.asarray(np.cross(axis, around), dtype=np.float64) for axis in np.eye(3)),
@@ -160,6 +161,11 @@ def pattern_of(skeleton_mm: Array, center_mm: Array, radius_mm: float, fading: f
     return push - (basis @ fit[0]).reshape(push.shape)
 
 
-def _mean_product(shift_mm: Any, pattern: Array) -> float:
-    """Points without a displacement have none of the pattern."""
-    return float((np.nan_to_num(np.asarray(shift_mm, dtype=np.float64)) * pattern).sum(axis=1).mean())
+def _shift(row: Mapping[str, Any]) -> Array:
+    """Points without a displacement, where nothing of a bundle is left, have none of the pattern."""
+    return np.nan_to_num(np.asarray(row["shift_mm"], dtype=np.float64))
+
+
+def _mean_product(shifts_mm: Array, pattern: Array) -> Array:
+    """Over the points, shape (..., 32, 3); shape (...)."""
+    return (shifts_mm * pattern).sum(axis=-1).mean(axis=-1)

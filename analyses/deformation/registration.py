@@ -21,7 +21,7 @@ from ...errors import DataError
 from ...types import Volume
 
 Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+Field = NDArray[np.float32]
 
 REACH_MM = 10.0
 """Beyond this distance from a surface nothing pulls: what is farther apart is no displacement of the same surface."""
@@ -34,13 +34,23 @@ _SMOOTH_MM = 1.0
 _OFFSET_MM = 0.25
 """Off the faces of voxels of whole millimeters, where inside and outside would be a matter of rounding."""
 _BAND_MM = 6.0
+"""Rigid alignment compares points up to this far from either surface."""
 _POINTS = 4000
+"""About as many of them are compared, evenly thinned."""
 _AT_REST = 0.03
+"""Weight that holds a motion to no rotation where surfaces do not tell."""
 _STEP_MM = 0.2
+"""Of the central differences that make the Jacobian."""
 _LARGE_MM = 0.5
+"""From here on a difference counts by its size, not its square."""
 _ITERATIONS = (60, 40, 25)
-SETTINGS = (REACH_MM, NO_EVIDENCE_MM, MARGIN_MM, _SMOOTH_MM, _OFFSET_MM, _BAND_MM, _POINTS, _AT_REST, _ITERATIONS)
-"""What a result depends on besides its input: a result kept under other settings is made again."""
+"""At most so many steps of SyN a level, from coarse to fine."""
+_STEP_SMOOTH = 4.0
+"""Gaussian smoothing of SyN's steps, in voxels of the current level."""
+_LONGEST_STEP = 0.25
+"""In voxels of the current level."""
+_ENOUGH_MM = 0.01
+"""Steps that are shorter no longer change the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +103,17 @@ class Surface:
 
     Parameters
     ----------
-    distance_mm : ndarray, shape (X, Y, Z)
+    distance_mm : Volume
         At most `REACH_MM`, and `REACH_MM` beyond the array.
-    affine : ndarray, shape (4, 4)
-        From its indices to world mm.
     """
 
-    distance_mm: NDArray[np.float32]
-    affine: Array
+    distance_mm: Volume
 
     @classmethod
     def of(cls, mask: Volume) -> "Surface":
         """Take the surface of a boolean mask with at least one voxel and orthogonal axes."""
         spacing = np.array(mask.spacing_mm)
+        # Room for the distance to reach its limit and for the filter, so that beyond the array it is the limit.
         pad = np.ceil((REACH_MM + 4 * _SMOOTH_MM) / spacing).astype(int) + 1
         voxels = np.argwhere(mask.array)
         low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
@@ -113,23 +121,19 @@ class Surface:
         inside = np.pad(inside, [(int(n), int(n)) for n in pad])
         # Centers of voxels on either side lie half a voxel from the face between them.
         half = float(spacing.mean()) / 2
-        signed = np.where(
-            inside,
-            half - distance_to(~inside, mask.spacing_mm),
-            distance_to(inside, mask.spacing_mm) - half,
-        )
+        within, beyond = half - distance_to(~inside, mask.spacing_mm), distance_to(inside, mask.spacing_mm) - half
+        signed = np.where(inside, within, beyond)
         smooth = ndimage.gaussian_filter(np.clip(signed, None, REACH_MM), _SMOOTH_MM / spacing, mode="nearest")
         affine = mask.affine.copy()
-        affine[:3, 3] = mask.affine[:3, :3] @ (low - pad) + mask.affine[:3, 3]
-        return cls(distance_mm=smooth.astype(np.float32), affine=affine)
+        affine[:3, 3] = mask.world(low - pad)
+        return cls(distance_mm=Volume(array=smooth.astype(np.float32), affine=affine))
 
     def at(self, points_mm: Array) -> Array:
         """Signed distance at world points, shape (..., 3); shape (...)."""
-        inverse = np.linalg.inv(self.affine)
-        index = np.moveaxis(points_mm @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
-        # Copying the values out is exact where the points are voxel centers.
+        index = np.moveaxis(self.distance_mm.voxels(points_mm), -1, 0)
+        # Rounded, so that a point that is a voxel's center but for the arithmetic takes that voxel's value exactly.
         return ndimage.map_coordinates(
-            self.distance_mm, np.round(index, 6), output=np.float64, order=1, mode="constant", cval=REACH_MM
+            self.distance_mm.array, np.round(index, 6), output=np.float64, order=1, mode="constant", cval=REACH_MM
         )
 
     def share(self, points_mm: Array, width_mm: float) -> NDArray[np.float16]:
@@ -138,7 +142,7 @@ class Surface:
 
     def inside_points(self) -> Array:
         """World coordinates of the voxel centers inside, shape (N, 3) in mm."""
-        return np.argwhere(self.distance_mm < 0) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return self.distance_mm.world(np.argwhere(self.distance_mm.array < 0))
 
 
 def redrawn(surface: Surface, spacing_mm: float, motion: "Rigid | None" = None) -> Surface:
@@ -221,6 +225,7 @@ def align(
     center = inside.mean(axis=0)
     shift = moved.mean(axis=0) - center
     gone = lost, lost_in_fixed
+    # The fit is local: from where the masks lie, which a common space makes near, and from center upon center.
     fits = [_fit(fixed, moving, gone, center, start, spacing_mm) for start in (np.zeros(3), shift)]
     return min(fits, key=lambda fit: fit[0])[1]
 
@@ -261,6 +266,7 @@ def _fit(
         return np.stack(columns, axis=-1) / (2 * _STEP_MM)
 
     first = np.concatenate([np.zeros(3), start])
+    # Alike to the bit: the optimizer would still take a step, and a mask against itself must not move.
     if not difference(first).any():
         return 0.0, motion(first)
     found: Any = optimize.least_squares(
@@ -282,8 +288,8 @@ class Deformation:
     """
 
     lattice: Lattice
-    to_moving: NDArray[np.float32]
-    to_fixed: NDArray[np.float32]
+    to_moving: Field
+    to_fixed: Field
 
     def displacement(self, points_mm: Array, towards: str) -> Array:
         """Displacement at world points, shape (N, 3); ``towards`` is ``fixed`` or ``moving``; shape (N, 3) in mm."""
@@ -299,59 +305,17 @@ class Deformation:
         return np.linalg.det(np.eye(3) + gradient)
 
 
-def deform_onto(
-    fixed: NDArray[np.floating[Any]],
-    moving: NDArray[np.floating[Any]],
-    lattice: Lattice,
-    weight: NDArray[np.floating[Any]] | None = None,
-    smooth: float = 4.0,
-    iterations: tuple[int, ...] = _ITERATIONS,
-) -> Deformation:
-    """SyN of two signed distances.
-
-    Parameters
-    ----------
-    fixed, moving : ndarray, shape (X, Y, Z)
-        Signed distances in mm on the lattice.
-    lattice : Lattice
-        Where.
-    weight : ndarray, shape (X, Y, Z), optional
-        0 where ``moving`` says nothing, as where a tumor has destroyed a bundle, else 1.
-    smooth : float
-        Gaussian smoothing of the steps, in points of the current level.
-    iterations : tuple of int
-        At most so many steps a level, from coarse to fine.
-
-    References
-    ----------
-    Avants BB et al. Med Image Anal 12:26 (2008), doi 10.1016/j.media.2007.06.004; Vercauteren T et al. NeuroImage
-    45:S61 (2009), doi 10.1016/j.neuroimage.2008.10.040; Garyfallidis E et al. Front Neuroinform 8:8 (2014),
-    doi 10.3389/fninf.2014.00008.
-    """
-    forward, backward = register(fixed, moving, lattice.affine, weight, smooth, iterations)
-    return Deformation(lattice=lattice, to_moving=forward, to_fixed=backward)
-
-
-Field = NDArray[np.float32]
-_LONGEST_STEP = 0.25
-"""In voxels of the current level."""
-_ENOUGH_MM = 0.01
-"""Steps that are shorter no longer change the result."""
-
-
 class Cost(SSDMetric):
     """Weighted squared differences, which remember how long the step is that they ask for.
 
     Parameters
     ----------
-    smooth : float
-        Gaussian smoothing of the steps, in voxels of the current level.
     weight : ndarray, shape (X, Y, Z), optional
         Weight of the moving image's voxels in the cost.
     """
 
-    def __init__(self, smooth: float, weight: NDArray[Any] | None) -> None:
-        super().__init__(3, smooth=smooth)  # pyright: ignore[reportArgumentType] # any number smooths
+    def __init__(self, weight: NDArray[Any] | None) -> None:
+        super().__init__(3, smooth=_STEP_SMOOTH)  # pyright: ignore[reportArgumentType] # any number smooths
         self.weight = weight
         self.warped_weight: Any = None
         self.step = 0.0
@@ -370,6 +334,7 @@ class Cost(SSDMetric):
     def compute_demons_step(self, *, forward_step: bool = True) -> Any:
         """The demons' step, none where the weight is 0."""
         if self.warped_weight is not None:
+            # Where the weight is 0 both images get their mean: without a difference nothing pulls.
             difference = (self.moving_image - self.static_image) * (1 - self.warped_weight)
             kept = self.static_image, self.moving_image
             self.static_image, self.moving_image = kept[0] + difference / 2, kept[1] - difference / 2
@@ -399,17 +364,32 @@ class Registration(SymmetricDiffeomorphicRegistration):
         """The cost says how long a step is."""
 
 
-def register(
-    fixed: NDArray[Any],
-    moving: NDArray[Any],
-    affine: NDArray[np.float64],
-    weight: NDArray[Any] | None,
-    smooth: float,
-    iterations: tuple[int, ...],
-) -> tuple[Field, Field]:
-    """Displacements from fixed to moving and back, shape (X, Y, Z, 3) in mm; see `registration.deform_onto`."""
-    cost = Cost(smooth, weight)
-    engine = Registration(cost, level_iters=list(iterations), opt_tol=1e-6, inv_iter=20)
+def deform_onto(
+    fixed: NDArray[np.floating[Any]],
+    moving: NDArray[np.floating[Any]],
+    lattice: Lattice,
+    weight: NDArray[np.floating[Any]] | None = None,
+) -> Deformation:
+    """SyN of two signed distances.
+
+    Parameters
+    ----------
+    fixed, moving : ndarray, shape (X, Y, Z)
+        Signed distances in mm on the lattice.
+    lattice : Lattice
+        Where.
+    weight : ndarray, shape (X, Y, Z), optional
+        0 where ``moving`` says nothing, as where a tumor has destroyed a bundle, else 1.
+
+    References
+    ----------
+    Avants BB et al. Med Image Anal 12:26 (2008), doi 10.1016/j.media.2007.06.004; Vercauteren T et al. NeuroImage
+    45:S61 (2009), doi 10.1016/j.neuroimage.2008.10.040; Garyfallidis E et al. Front Neuroinform 8:8 (2014),
+    doi 10.3389/fninf.2014.00008.
+    """
+    engine = Registration(Cost(weight), level_iters=list(_ITERATIONS), opt_tol=1e-6, inv_iter=20)
     engine.verbosity = VerbosityLevels.NONE  # pyright: ignore[reportAttributeAccessIssue]
-    found = engine.optimize(fixed, moving, static_grid2world=affine, moving_grid2world=affine)
-    return np.asarray(found.get_forward_field()), np.asarray(found.get_backward_field())
+    grid = lattice.affine
+    found = engine.optimize(fixed, moving, static_grid2world=grid, moving_grid2world=grid)
+    forward, backward = np.asarray(found.get_forward_field()), np.asarray(found.get_backward_field())
+    return Deformation(lattice=lattice, to_moving=forward, to_fixed=backward)

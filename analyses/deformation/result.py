@@ -1,4 +1,4 @@
-"""What was measured of deformation: tables, the healthy range, words and a picture."""
+"""What was measured of deformation: tables, the healthy range, and means over participants."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...catalogue import DEFORMATION, DEFORMATION_PROFILES
-from ...results import Estimate, Finding, in_mm
+from ...results import Estimate, Result
 from ...status import Status
-from ...tables import parse_table
+from ...tables import Table, parse_table
+from ..scoring.metrics import METRICS
+from ..statistics.inference import Inference
 from ..statistics.people import mean_over_participants
 
+FEWEST_CONTROLS = 3
+"""For a template without one of them, and a range of the others."""
+FEWEST_FOR_A_PERCENTILE = 19
+"""With n controls, a healthy value lies beyond all of them in one of n + 1 cases: fewer define no 95th percentile."""
 _KEYS = ["bundle", "hemisphere"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeformationResult:
-    """Deformation of every participant's bundles, controls among them.
+class DeformationResult(Result):
+    """Deformation of every participant's bundles, controls among them; see `shiftkit.results.Result`.
+
+    Its table has the columns of `shiftkit.catalogue.DEFORMATION`, and its estimates are mean V-Norm by group and side
+    over participants, each participant's bundles averaged first, and the push.
 
     Parameters
     ----------
-    table : DataFrame
-        Columns of `shiftkit.catalogue.DEFORMATION`.
     profiles : DataFrame
         Columns of `shiftkit.catalogue.DEFORMATION_PROFILES`: the same along each bundle.
     failed : mapping of str to str
@@ -33,14 +40,9 @@ class DeformationResult:
         The tumors' mean push by the direction of displacement; see `shiftkit.analyses.deformation.push`.
     """
 
-    table: pd.DataFrame
     profiles: pd.DataFrame
     failed: Mapping[str, str]
     push: Estimate | None = None
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a participant and bundle."""
-        return self.table.copy()
 
     @property
     def patients(self) -> pd.DataFrame:
@@ -57,43 +59,51 @@ class DeformationResult:
         """Whether participants' own baseline was given."""
         return bool((self.table["own_status"] != "n/a").any())
 
-    @property
-    def estimates(self) -> tuple[Estimate, ...]:
-        """Mean V-Norm by group and side over participants, each participant's bundles averaged first; the push."""
-        return (*self._means(), *(() if self.push is None else (self.push,)))
 
-    def _means(self) -> list[Estimate]:
-        given = self.table[self.table["status"] == Status.OK]
-        named = given.assign(part=given["group"] + " " + given["side"].where(given["side"] != "n/a", ""))
-        return [mean_over_participants(rows, "v_norm_mm", str(part).strip()) for part, rows in named.groupby("part")]
+@dataclass(frozen=True, kw_only=True)
+class DeformationRelation(Result):
+    """V-Norm against what a network scores, before and after fine-tuning; see `shiftkit.results.Result`.
 
-    def findings(self) -> tuple[Finding, ...]:
-        """What the deformation says, ready for a report."""
-        from .findings import findings
+    Its table has the columns of `shiftkit.catalogue.DEFORMATION_RELATION`: ``slope`` (drop a millimeter of V-Norm,
+    within bundles), ``slope_change`` (after less before: positive where fine-tuning helps less with more V-Norm), and
+    ``distance``: rank correlation of V-Norm and distance to the tumor; with V-Norm against the template, and against
+    the own baseline where there is one.
 
-        return findings(self)
+    Parameters
+    ----------
+    rows : DataFrame
+        One row a patient and bundle: ``v_norm_mm v_norm_own_mm tumor_distance_mm`` and one column ``drop:<model>`` a
+        model.
+    models : tuple of str
+        The source model first.
+    lines : DataFrame
+        ``model v_norm_mm drop low high``: each model's line over V-Norm against the template, with its pointwise
+        interval.
+    metric : str
+        What the drop is a drop of.
+    """
 
-    def plot(self, ax: Any = None) -> Any:
-        """V-Norm by bundle, patients' two sides and controls; returns the axes."""
-        from .findings import draw_groups
+    rows: pd.DataFrame
+    models: tuple[str, ...]
+    lines: pd.DataFrame
+    metric: str
 
-        return draw_groups(self.table, ax)
+    def given(self, quantity: str, measure: str = "template") -> list[Estimate]:
+        """The estimates of one quantity, with V-Norm against the ``template`` or the ``own`` baseline."""
+        chosen = (self.table["quantity"] == quantity) & (self.table["measure"] == measure)
+        return [one for one, there in zip(self.estimates, chosen, strict=True) if there]
 
-    def __str__(self) -> str:
-        counted = ", ".join(f"{word} {n}" for word, n in self.counts().items())
-        people = self.table.drop_duplicates(["cohort", "participant_id"])["group"].value_counts()
-        groups = ", ".join(f"{n} {group}" for group, n in sorted(people.items()))
-        means = [f"mean V-Norm, {one.name}: {in_mm(one)} over {one.n}" for one in self._means()]
-        return "\n".join([f"Deformation of {groups}", f"counts: {counted}", *means])
 
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(str(self))}</pre>" + self.table.to_html(index=False, max_rows=10, na_rep="n/a")
+def less_is_better(metric: str) -> bool:
+    """Whether a metric gets worse as it grows; an unknown one is taken for an overlap."""
+    return metric in METRICS and METRICS[metric].better == "lower"
 
 
 def with_healthy_range(
-    rows: Sequence[Mapping[str, Any]], failed: Mapping[str, str], push: Estimate | None = None
+    rows: Sequence[Mapping[str, Any]],
+    failed: Mapping[str, str],
+    push: Estimate | None = None,
+    inference: Inference = Inference(),
 ) -> DeformationResult:
     """Place every row in the range of the controls, each of whom was measured against all others.
 
@@ -104,40 +114,39 @@ def with_healthy_range(
     failed : mapping of str to str
     push : Estimate, optional
         Both go into the result.
+    inference : Inference
+        Of the means.
     """
-    order = ["bundle", "hemisphere", "cohort", "participant_id"]
-    frame = pd.DataFrame([{name: row[name] for name in DEFORMATION.columns if name in row} for row in rows])
-    for column in DEFORMATION.columns:
-        if column not in frame:
-            frame[column] = np.nan
-    frame = frame.sort_values(order, kind="stable").reset_index(drop=True)
-    along = pd.DataFrame([line for row in rows for line in _lines(row)], columns=_PROFILE)
-    along = along.sort_values([*order, "point"], kind="stable").reset_index(drop=True)
+    table = _placed(rows, _KEYS, DEFORMATION)
     return DeformationResult(
-        table=parse_table(ranked(frame, _KEYS)[list(DEFORMATION.columns)], DEFORMATION, "The deformation table"),
-        profiles=parse_table(
-            ranked(along, [*_KEYS, "point"])[list(DEFORMATION_PROFILES.columns)],
-            DEFORMATION_PROFILES,
-            "The deformation profiles",
-        ),
+        table=table,
+        estimates=(*_means(table, inference), *(() if push is None else (push,))),
+        profiles=_placed([line for row in rows for line in _lines(row)], [*_KEYS, "point"], DEFORMATION_PROFILES),
         failed=failed,
         push=push,
     )
 
 
-_PROFILE = ["participant_id", "cohort", "group", *_KEYS, "side", "point", "v_norm_mm", "status"]
+def _placed(rows: Sequence[Mapping[str, Any]], keys: list[str], schema: Table) -> pd.DataFrame:
+    frame = pd.DataFrame(rows).reindex(columns=list(schema.columns))
+    order = [*_KEYS, "cohort", "participant_id", *keys[len(_KEYS) :]]
+    frame = ranked(frame.sort_values(order, kind="stable").reset_index(drop=True), keys)
+    return parse_table(frame[list(schema.columns)], schema, f"The table {schema.name}")
 
 
 def _lines(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    common = {name: row[name] for name in _PROFILE if name in row and name not in ("v_norm_mm", "status")}
     return [
-        {
-            **common,
-            "point": point,
-            "v_norm_mm": value,
-            "status": Status.OK if np.isfinite(value) else Status.EMPTY,
-        }
+        {**row, "point": point, "v_norm_mm": value, "status": Status.OK if np.isfinite(value) else Status.EMPTY}
         for point, value in enumerate(row.get("profile_mm", ()), start=1)
+    ]
+
+
+def _means(table: pd.DataFrame, inference: Inference) -> list[Estimate]:
+    given = table[table["status"] == Status.OK]
+    part = (given["group"] + " " + given["side"].where(given["side"] != "n/a", "")).str.strip()
+    return [
+        mean_over_participants(rows, "v_norm_mm", f"mean V-Norm, {name}", inference=inference)
+        for name, rows in given.groupby(part)
     ]
 
 
@@ -157,14 +166,12 @@ def ranked(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def _rank(value: float, healthy: NDArray[np.float64]) -> tuple[float, float, Status]:
-    """Percentile (ties count half), z-score, and a word: with fewer than two others there is neither.
-
-    Where the others are all alike there is a percentile and no z-score.
-    """
-    if healthy.size < 2:
+    """Percentile (ties count half), z-score, and a word: with fewer than two others there is neither."""
+    if healthy.size < FEWEST_CONTROLS - 1:
         return float("nan"), float("nan"), Status.TOO_FEW
     below = np.count_nonzero(healthy < value) + 0.5 * np.count_nonzero(healthy == value)
     spread = float(healthy.std(ddof=1))
+    # Where the others are all alike but for rounding there is a rank, and nothing to divide by.
     if spread <= 1e-9 * max(abs(float(healthy.mean())), 1.0):
         return 100 * below / healthy.size, float("nan"), Status.CONSTANT
     return 100 * below / healthy.size, (value - float(healthy.mean())) / spread, Status.OK

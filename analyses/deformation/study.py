@@ -1,6 +1,6 @@
 """How far a bundle is from the healthy one: V-Norm, in world millimeters, with its healthy range."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ from ...errors import ConfigError, DataError
 from ...types import Bundle, Cohort
 from ...work import Work, in_parallel
 from ..statistics.inference import Inference
-from .cases import FEWEST_CONTROLS, Plan, Task, require_baseline
+from .cases import Plan, require_baseline
+from .findings import told
 from .push import Push
-from .result import DeformationResult, with_healthy_range
+from .result import FEWEST_CONTROLS, DeformationResult, with_healthy_range
 
 
 def deform(
@@ -44,7 +45,7 @@ def deform(
     out : Path, optional
         Folder for templates, maps, and what is needed to continue after an interruption.
     inference : Inference
-        How sure the means and the push are; see `shiftkit.analyses.statistics.inference.Inference`.
+        How sure the means, the shares and the push are; what is measured of a bundle does not depend on it.
     work : Work
         See `shiftkit.work.Work`.
 
@@ -74,22 +75,20 @@ def deform(
     plan = Plan(cohort=cohort, controls=controls, bundles=chosen, spacing_mm=spacing_mm, out=out, baseline=baseline)
     total = len(plan.measured) * len(chosen)
     rows: list[dict[str, Any]] = []
-
-    def measure(tasks: Iterable[Task]) -> None:
-        for row in in_parallel((delayed(task)() for task in tasks), work.jobs):
-            rows.append(row)
-            work.report(len(rows), total, "Measuring deformation")
-
-    measure(plan.tasks())
+    # Tasks are made as they are asked for, not listed first: each holds a template.
+    for row in in_parallel((delayed(task)() for task in plan.tasks()), work.jobs):
+        rows.append(row)
+        work.report(len(rows), total, "Measuring deformation")
     if not rows:
         counts = ", ".join(f"{bundle} {n}" for bundle, n in plan.short.items())
         raise DataError(
             f"A healthy range needs at least {FEWEST_CONTROLS} controls whose mask of a bundle is whole; "
-            f"{controls.name} has {counts}. Name a larger cohort with --reference."
+            f"{controls.name} has {counts}. Name a larger cohort with `reference`."
         )
-    measure(plan.tasks_without_template())
-    skeletons = {(bundle.name, str(bundle.hemisphere)): points for bundle, points in plan.skeletons_mm.items()}
-    return with_healthy_range(rows, _failures(rows), Push.of(rows, skeletons).estimate(inference))
+    skeletons_mm = {(bundle.name, str(bundle.hemisphere)): points for bundle, points in plan.skeletons_mm.items()}
+    failed = {str(row["participant_id"]): str(row["reason"]) for row in rows if "reason" in row}
+    push = Push.of(rows, skeletons_mm).estimate(inference)
+    return told(with_healthy_range(rows, failed, push, inference), inference)
 
 
 def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemispheres: Sequence[str]) -> tuple[Bundle, ...]:
@@ -101,15 +100,10 @@ def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemisphere
         unknown = sorted(set(wanted) - known)
         if unknown:
             raise DataError(
-                f"--{option} must name what {cohort.name} has: {', '.join(sorted(known))}; got {', '.join(unknown)}."
+                f"`{option}` must name what {cohort.name} has: {', '.join(sorted(known))}; got {', '.join(unknown)}."
             )
     return tuple(
         bundle
         for bundle in there
         if (not bundles or bundle.name in bundles) and (not hemispheres or bundle.hemisphere in hemispheres)
     )
-
-
-def _failures(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Participants with a mask that could not be read, and why."""
-    return {str(row["participant_id"]): str(row["reason"]) for row in rows if "reason" in row}

@@ -3,19 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from ...geometry import positions_along
+from ...geometry import largest_piece, positions_along
+from ...status import Status
 from ...types import Volume
 from .registration import Array, Lattice, Surface, align, redrawn
 
 N_POINTS = 32
 """Points along a bundle's course, as the study has them (PAPER.md)."""
 _ROUNDS = 2
+SMALLEST_VOXELS = 20
+SMALLEST_SHARE = 0.1
+"""Of the healthy volume."""
+LARGEST_PART = 0.8
+"""Of the mask: a bundle of which a larger share lies apart is not one course."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,7 @@ class Controls:
         made = cls(
             names=tuple(masks), shares=np.stack([one.share(here, spacing_mm) for one in surfaces]), lattice=lattice
         )
+        # The mean that masks are aligned to is sharper once they are aligned.
         for _ in range(_ROUNDS):
             mean = Surface.of(made.mean_mask())
             motions = [align(mean, redrawn(one, fine), spacing_mm) for one in surfaces]
@@ -94,15 +100,19 @@ class Controls:
     def mean_mask(self, without: str | None = None) -> Volume:
         """The points that most controls share, as many as a control has on average; ``without`` leaves one out."""
         kept = [index for index, name in enumerate(self.names) if name != without]
+        # A share of one half can make the template thinner than anybody's bundle where courses differ, so the
+        # threshold is the one that gives it their mean volume.
         total = self.shares[kept].sum(axis=0, dtype=np.float64)
         size = max(round(float((self.shares[kept] >= 0.5).sum()) / len(kept)), 1)
         threshold = np.partition(total.ravel(), -size)[-size]
+        # Never a point that nobody has, however many points share the threshold.
         return Volume(array=total >= max(float(threshold), 1e-6), affine=self.lattice.affine)
 
     @cached_property
     def skeleton_mm(self) -> Array:
         """Skeleton of all controls' template; controls' own templates share it, so that points mean the same."""
         whole = self.mean_mask()
+        # Every other point suffices for middles of sections and leaves an eighth of the voxels to walk along.
         affine = whole.affine @ np.diag([2.0, 2, 2, 1])
         coarse = Volume(array=whole.array[::2, ::2, ::2], affine=affine)
         return skeleton_of(coarse if coarse.array.any() else whole)
@@ -146,7 +156,7 @@ def skeleton_of(mask: Volume, n_points: int = N_POINTS) -> Array:
     section = np.minimum((along * n_points).astype(int), n_points - 1)
     held = np.unique(section)
     middles = np.stack([voxels[section == index].mean(axis=0) for index in held])
-    places = middles @ mask.affine[:3, :3].T + mask.affine[:3, 3]
+    places = mask.world(middles)
     wanted = np.arange(n_points)
     return np.stack([np.interp(wanted, held, places[:, axis]) for axis in range(3)], axis=-1)
 
@@ -161,29 +171,17 @@ def outside_of_use(mask: Volume, usual_ml: float) -> str | None:
     usual_ml : float
         Volume of the healthy bundle.
     """
-    from scipy import ndimage
-
-    from ...status import Status
-
     n = int(mask.array.sum())
     if not n:
         return Status.EMPTY
     if n < SMALLEST_VOXELS or n * mask.voxel_volume_ml < SMALLEST_SHARE * usual_ml:
         return Status.TOO_SMALL
-    labeled: Any = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
-    largest = int(np.bincount(labeled[0][mask.array]).max())
-    return Status.DISCONNECTED if largest < LARGEST_PART * n else None
-
-
-SMALLEST_VOXELS = 20
-SMALLEST_SHARE = 0.1
-"""Of the healthy volume."""
-LARGEST_PART = 0.8
-"""Of the mask: a bundle of which a larger share lies apart is not one course."""
+    return Status.DISCONNECTED if largest_piece(mask.array).sum() < LARGEST_PART * n else None
 
 
 def controls_of(masks: Sequence[tuple[str, Volume]], spacing_mm: float) -> Controls:
     """The controls whose masks can be used, aligned; the usual volume is the median of those that are not empty."""
+    # The median, which a few fragments among the masks do not move.
     volumes = [mask.array.sum() * mask.voxel_volume_ml for _, mask in masks if mask.array.any()]
     usual_ml = float(np.median(volumes)) if volumes else 0.0
     return Controls.of({name: mask for name, mask in masks if outside_of_use(mask, usual_ml) is None}, spacing_mm)

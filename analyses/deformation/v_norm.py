@@ -110,6 +110,7 @@ def measure(
     fixed, moving = template.surface.at(here), aligned.at(here)
     places = ((gone, rigid.forward(here)), (template.lost, here))
     seen = [lost.at(place) > NO_EVIDENCE_MM for lost, place in places if lost is not None]
+    # Where a tumor may have destroyed the bundle, in the participant or in the baseline, no mask is evidence.
     weight = np.logical_and.reduce(seen).astype(np.float64) if seen else None
     found = deform_onto(fixed, moving, lattice, weight)
 
@@ -117,8 +118,10 @@ def measure(
     points = here[inside]
     shift = found.displacement(points, "fixed")
     length = np.linalg.norm(shift, axis=1)
+    # The field maps the participant to the template; what is asked is the participant's volume over the template's.
     jacobian = 1 / np.maximum(found.jacobian("fixed")[inside], 1e-3)
     carried = aligned.at(here + found.to_moving)
+    # By where a voxel belongs in the template, not by where it lies: points mean the same place in everybody.
     nearest = template.nearest_point(points + shift)
     measured = Measurement(
         v_norm_mm=float(length.mean()),
@@ -132,10 +135,8 @@ def measure(
         shift_mm=np.stack([_profile(-shift[:, axis], nearest) for axis in range(3)], axis=-1),
         rigid=rigid,
     )
-    voxels = np.argwhere(mask.array)
-    world = voxels @ mask.affine[:3, :3].T + mask.affine[:3, 3]
     image = np.zeros(mask.shape, dtype=np.float32)
-    image[tuple(voxels.T)] = np.linalg.norm(found.displacement(rigid.backward(world), "fixed"), axis=1)
+    image[mask.array] = np.linalg.norm(found.displacement(rigid.backward(mask.points_inside()), "fixed"), axis=1)
     return measured, mask.with_array(image)
 
 

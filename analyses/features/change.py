@@ -1,6 +1,5 @@
 """How much a layer's features changed from one network to another, on the same inputs."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,10 @@ from numpy.typing import NDArray
 from ...catalogue import CKA
 from ...embeddings import Embeddings
 from ...errors import DataError
-from ...results import Finding
 from ...status import Status
 from ..statistics.inference import jackknife_interval
+from .findings import change_finding, told
+from .result import LayerChange
 
 Array = NDArray[np.float64]
 _FEWEST = 5  # rows for which the unbiased estimator is defined with something to spare
@@ -69,80 +69,6 @@ def _ratio(terms: Array) -> float:
     return float(cross / np.sqrt(own * other)) if own > 0 and other > 0 else float("nan")
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerChange:
-    """Unbiased linear CKA between a source and a fine-tuned model.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of `shiftkit.catalogue.CKA`.
-    """
-
-    table: pd.DataFrame
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a layer."""
-        return self.table.copy()
-
-    @property
-    def claim(self) -> str:
-        """Which layer changed most."""
-        given = self.table.dropna(subset=["cka"])
-        if not len(given):
-            return (
-                "How much fine-tuning changed each layer is not given: too few participants were seen by both models."
-            )
-        least = given.sort_values("cka").iloc[0]
-        kept = ", ".join(given.loc[given["cka"] > 0.999, "layer"])
-        return (
-            f"Fine-tuning ({least['model']}) changed {least['layer']} most: CKA {least['cka']:.2f} "
-            f"[{least['low']:.2f}, {least['high']:.2f}] with the source model on the same participants."
-            + (f" Unchanged: {kept}." if kept else "")
-        )
-
-    def findings(self) -> tuple[Finding, ...]:
-        """The change of each layer, ready for a report."""
-        return (
-            Finding(
-                key="features-cka",
-                title="Which layers did fine-tuning move?",
-                claim=self.claim,
-                table=self.table,
-                caveats=("CKA compares two models on the same inputs; it says nothing about a shift of inputs.",),
-                method=(
-                    "Unbiased linear CKA over participants, summed over bundles and folds; jackknife intervals over "
-                    "participants."
-                ),
-                references=("10.48550/arXiv.1905.00414", "10.48550/arXiv.2010.15327"),
-                figure=self.plot,
-                alt="CKA of each layer between source and fine-tuned model, with intervals.",
-            ),
-        )
-
-    def plot(self, ax: Any = None) -> Any:
-        """CKA by layer; returns the axes."""
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
-        for model, rows in self.table.groupby("model", sort=False):
-            reach = np.nan_to_num(np.abs(np.stack([rows["cka"] - rows["low"], rows["high"] - rows["cka"]])))
-            ax.errorbar(rows["layer"], rows["cka"], yerr=reach, marker="o", capsize=2, label=model)
-        ax.tick_params(axis="x", rotation=30)
-        ax.set_ylabel("CKA with the source model")
-        ax.legend(frameon=False)
-        return ax
-
-    def __str__(self) -> str:
-        return self.claim
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<p>{escape(self.claim)}</p>" + self.table.to_html(index=False, na_rep="n/a")
-
-
 def layer_change(source: Embeddings, tuned: Embeddings, *, level: float = 0.95) -> LayerChange:
     """Compare two models' features of the same participants and regions, layer by layer.
 
@@ -182,20 +108,11 @@ def layer_change(source: Embeddings, tuned: Embeddings, *, level: float = 0.95) 
         finite = all(np.isfinite(x).all() and np.isfinite(y).all() for _, x, y in pairs)
         value, low, high = _with_interval(pairs, people, level) if finite and pairs else (float("nan"),) * 3
         status = Status.OK if np.isfinite(value) else Status.CONSTANT if finite else Status.NOT_FINITE
-        rows.append(
-            {
-                "source": source.model,
-                "model": tuned.model,
-                "modality": tuned.modality,
-                "layer": layer,
-                "cka": value,
-                "low": low,
-                "high": high,
-                "n": len(people),
-                "status": status if pairs else Status.TOO_FEW,
-            }
-        )
-    return LayerChange(table=pd.DataFrame(rows)[list(CKA.columns)])
+        status = status if pairs else Status.TOO_FEW
+        rows.append({"layer": layer, "cka": value, "low": low, "high": high, "n": len(people), "status": status})
+    table = pd.DataFrame(rows).assign(source=source.model, model=tuned.model, modality=tuned.modality)
+    change = LayerChange(table=table[list(CKA.columns)])
+    return told(change, change_finding(change))
 
 
 def _with_interval(

@@ -1,19 +1,25 @@
-"""What the comparison of features found: a table, words and pictures."""
+"""What the comparisons of features say, in words and figures; the numbers come from the studies."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ...embeddings import Embeddings
-from ...results import Estimate, Finding
+from ...embeddings import shell_distance
+from ...results import Finding, Result, in_percent
 from ...status import Status
+from ...style import GRAY, ORANGE, RULE, VERMILION, beside, intervals, legend, look, name_columns, name_rows, new_axes
+from ..statistics.inference import EXPLORATORY_BELOW
+from .pictures import picture
+from .result import FeatureShift, Foresight, ImageShift, LayerChange
+from .samples import CONTRASTS
 
-_CONTRASTS = ("total", "systematic", "tumor")
-_COLORS = ("#0072B2", "#D55E00", "#009E73")
 _GIVEN = (Status.OK, Status.EXPLORATORY)
+_SHOWN = 0.05  # of an adjusted p-value
+_SPLIT = CONTRASTS[1:]  # what the total contrast is made of
 _METHOD = (
     "Features of each layer are averaged inside the reference bundle, one vector a participant and region. Total: "
     "controls against patients; systematic: controls against the patients' hemisphere without the tumor, within "
@@ -23,305 +29,174 @@ _METHOD = (
     "A-distance of a linear classifier with folds grouped by participant. Tests by permutation of participants, "
     "adjusted over layers and bundles by max-T; jackknife intervals over participants."
 )
-_REFERENCES = ("10.1016/j.jspi.2013.03.018", "10.1007/s10851-014-0506-3", "10.1007/s10994-009-5152-4")
+
+AnyResult = TypeVar("AnyResult", bound=Result)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeatureShift:
-    """Shift of features by layer, bundle, hemisphere and contrast.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of `shiftkit.catalogue.FEATURES`.
-    directions : DataFrame
-        Columns of `shiftkit.catalogue.DIRECTIONS`: the channels that carry each contrast.
-    embeddings : Embeddings
-        What was compared.
-    level : float
-        Coverage of the intervals.
-    n_permutations : int
-        Behind every p-value.
-    notes : tuple of str
-        Who was left out of what.
-    """
-
-    table: pd.DataFrame
-    directions: pd.DataFrame
-    embeddings: Embeddings
-    level: float
-    n_permutations: int
-    notes: tuple[str, ...] = ()
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a layer, bundle, hemisphere, region, contrast and statistic."""
-        return self.table.copy()
-
-    def pooled(self, contrast: str, statistic: str = "mmd2") -> pd.DataFrame:
-        """All bundles together, one row a layer, from the input to the output."""
-        rows = self.table
-        keep = (rows["bundle"] == "all") & (rows["region"] == "reference") & (rows["contrast"] == contrast)
-        return rows[keep & (rows["statistic"] == statistic)].reset_index(drop=True)
-
-    @property
-    def estimates(self) -> tuple[Estimate, ...]:
-        """MMD² of each contrast in the layer where it stands out most against chance, over all bundles."""
-        made: list[Estimate] = []
-        for contrast in _CONTRASTS:
-            rows = self.pooled(contrast)
-            if not len(rows):
-                continue
-            row = rows.sort_values(["p_adjusted", "p_value", "value"], ascending=[True, True, False]).iloc[0]
-            made.append(
-                Estimate(
-                    name=f"{contrast} ({row['layer']})",
-                    value=row["value"],
-                    low=row["low"],
-                    high=row["high"],
-                    level=self.level,
-                    unit="MMD²",
-                    n=int(row["n_target"]),
-                    p_value=row["p_value"],
-                    p_adjusted=row["p_adjusted"],
-                    status=str(row["status"]),
-                )
-            )
-        return tuple(made)
-
-    @property
-    def verdict(self) -> str:
-        """Which contrasts show a shift at 0.05, and where."""
-        return " ".join(self._sentence(contrast) for contrast in _CONTRASTS)
-
-    def _sentence(self, contrast: str) -> str:
-        name = {"total": "Total", "systematic": "Systematic", "tumor": "Tumor-related"}[contrast]
-        rows = self.pooled(contrast)
-        given = rows[rows["status"].isin(_GIVEN)]
-        if not len(given):
-            why = Status(rows["status"].iloc[0]).sentence if len(rows) else Status.UNAVAILABLE.sentence
-            return f"{name} feature shift: not given. {why}"
-        shown = given[given["p_adjusted"] <= 0.05]
-        few = " (exploratory: fewer than 20 patients)" if (given["status"] == Status.EXPLORATORY).all() else ""
-        smallest = given["p_adjusted"].min()
-        if not len(shown):
-            return f"{name} feature shift: not shown in any of {len(given)} layers (p ≥ {smallest:.2g}){few}."
-        top = shown.sort_values("value", ascending=False).iloc[0]
-        return (
-            f"{name} feature shift: shown in {len(shown)} of {len(given)} layers, largest in {top['layer']} (MMD² "
-            f"{top['value']:.3f} [{top['low']:.3f}, {top['high']:.3f}], p = {top['p_adjusted']:.2g}){few}."
-        )
-
-    def findings(self) -> tuple[Finding, ...]:
-        """What the features say, ready for a report: the shift by layer, and where each bundle stands."""
-        from .pictures import pictures
-
-        return (
-            Finding(
-                key="features",
-                title="Where in the network do controls and patients part?",
-                claim=self.verdict,
-                estimates=self.estimates,
-                table=self.table,
-                caveats=(
-                    "A distance between features says that the network sees a difference, not that it errs for it.",
-                    "Sliced Wasserstein and Fréchet distances are positive without a shift too: see by_chance.",
-                    *self.notes,
-                ),
-                method=f"{_METHOD} {self.n_permutations} permutations, {self.level:.0%} intervals.",
-                references=_REFERENCES,
-                figure=self.plot,
-                alt="MMD² of the total, systematic and tumor contrast by layer, with intervals.",
-            ),
-            *self._by_bundle(),
-            *self._shells(),
-            *finding(self.directions),
-            *pictures(self.embeddings),
-        )
-
-    def plot(self, ax: Any = None) -> Any:
-        """MMD² by layer, all bundles together, one mark a contrast; filled where shown at 0.05."""
-        axes = _axes(ax)
-        layers = list(dict.fromkeys(self.table["layer"]))
-        for offset, (contrast, color) in enumerate(zip(_CONTRASTS, _COLORS, strict=True)):
-            rows = self.pooled(contrast).set_index("layer").reindex(layers)
-            rows = rows[rows["value"].notna()]
-            x = np.array([layers.index(layer) for layer in rows.index]) + 0.2 * (offset - 1)
-            reach = np.nan_to_num(np.abs(np.stack([rows["value"] - rows["low"], rows["high"] - rows["value"]])))
-            axes.errorbar(x, rows["value"], yerr=reach, fmt="none", ecolor=color, capsize=2)
-            shown = (rows["p_adjusted"] <= 0.05).to_numpy()
-            marker = "osD"[offset]
-            for these, fill in ((shown, "full"), (~shown, "none")):
-                label = contrast if these.any() and (fill == "full" or not shown.any()) else None
-                axes.plot(x[these], rows["value"][these], marker, color=color, fillstyle=fill, label=label)
-        axes.axhline(0, color="0.5", linewidth=0.8)
-        axes.set_xticks(range(len(layers)), layers, rotation=30, ha="right")
-        axes.set_ylabel("MMD² (filled: p ≤ 0.05, adjusted)")
-        axes.legend(frameon=False)
-        return axes
-
-    def _by_bundle(self) -> tuple[Finding, ...]:
-        rows = self.table
-        keep = (rows["statistic"] == "auc") & (rows["hemisphere"] == "all") & (rows["region"] == "reference")
-        table = rows[keep & (rows["bundle"] != "all")].reset_index(drop=True)
-        given = table[table["status"].isin(_GIVEN) & (table["contrast"] != "total")]
-        if not len(given):
-            return ()
-        tops = [part.sort_values("value", ascending=False).iloc[0] for _, part in given.groupby("contrast", sort=False)]
-        claim = "; ".join(
-            f"the {top['contrast']} contrast is told apart best in {top['bundle']} at {top['layer']} (AUC "
-            f"{top['value']:.2f} [{top['low']:.2f}, {top['high']:.2f}])"
-            for top in tops
-        )
-        return (
-            Finding(
-                key="features-bundles",
-                title="Which bundles does the network see differently?",
-                claim=f"{claim[0].upper()}{claim[1:]}.",
-                table=table,
-                caveats=("The largest of many values is too large by selection; the adjusted p-values are not.",),
-                method="AUC of a linear classifier on held-out participants; 0.5 by chance.",
-                figure=lambda ax: _heatmap(_axes(ax), table),
-                alt="AUC by bundle and layer, for the systematic and the tumor contrast.",
-            ),
-        )
-
-    def _shells(self) -> tuple[Finding, ...]:
-        rows = self.table
-        table = rows[rows["region"].str.startswith("shell") & (rows["statistic"] == "mmd2")].reset_index(drop=True)
-        given = table[table["status"].isin(_GIVEN)]
-        if not len(given):
-            return ()
-        shown = given[given["p_adjusted"] <= 0.05]
-        where = ", ".join(dict.fromkeys(shown["region"].str.removeprefix("shell "))) if len(shown) else ""
-        return (
-            Finding(
-                key="features-shells",
-                title="How far from the tumor do features change?",
-                claim=(
-                    f"Features on the tumor's side differ from those at the mirrored place at {where} from the tumor."
-                    if where
-                    else "No distance to the tumor shows a difference from the mirrored place."
-                ),
-                table=table,
-                caveats=(
-                    "The mirrored place lies in the same patient; anatomy is symmetric in the mean only, which the "
-                    "permutation of sides allows for and single patients do not.",
-                ),
-                method="As the tumor contrast, pooled over bundle voxels at each distance and their mirror image.",
-                figure=lambda ax: _shell_lines(_axes(ax), table),
-                alt="MMD² between the tumor's side and its mirror image by distance, with intervals.",
-            ),
-        )
-
-    def __str__(self) -> str:
-        return "\n".join((self.verdict, *map(str, self.estimates)))
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        pooled = pd.concat([self.pooled(contrast) for contrast in _CONTRASTS])
-        return f"<p>{escape(self.verdict)}</p>" + pooled.to_html(index=False, na_rep="n/a")
+def told(result: AnyResult, *findings: Finding) -> AnyResult:
+    """A result with its findings; the first one's claim is that of the whole."""
+    return replace(result, findings=findings, claim=findings[0].claim)
 
 
-def compared(before: FeatureShift, after: FeatureShift) -> Finding:
-    """The shift before and after fine-tuning, side by side."""
-    name = after.embeddings.model
-    table = pd.concat([one.pooled(contrast) for one in (before, after) for contrast in _CONTRASTS], ignore_index=True)
-    words: list[str] = []
-    for contrast in ("systematic", "tumor"):
-        shown = [one.pooled(contrast).dropna(subset=["value"]) for one in (before, after)]
-        if all(len(rows) for rows in shown):
-            counts = [int((rows["p_adjusted"] <= 0.05).sum()) for rows in shown]
-            words.append(f"{contrast}: shown in {counts[0]} of {len(shown[0])} layers before, {counts[1]} after")
-    return Finding(
-        key=f"features-{name}",
-        title="Feature shift before and after fine-tuning",
-        claim=f"{'; '.join(words) or 'Not given: too few participants'} ({name}).".capitalize(),
-        table=table,
+def _sentence(parts: Sequence[str]) -> str:
+    words = "; ".join(parts)
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def _within(row: Any, digits: int = 2, value: str = "value") -> str:
+    """A number of a table with its interval."""
+    return f"{row[value]:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+
+
+def shift_findings(shift: FeatureShift) -> tuple[Finding, ...]:
+    """The shift by layer, bundle and distance to the tumor, what carries it, and a picture."""
+    how = f"{shift.inference.n_permutations} permutations, {shift.inference.level:.0%} intervals."
+    first = Finding(
+        key="features",
+        title="Where in the network do controls and patients part?",
+        claim=" ".join(_contrast_told(contrast, shift.pooled(contrast)) for contrast in CONTRASTS),
+        estimates=shift.estimates,
+        table=shift.table,
         caveats=(
-            "After fine-tuning each patient is seen through the network that never saw them; networks differ, "
-            "so vectors are centered and labels exchanged within folds.",
+            "A distance between features says that the network sees a difference, not that it errs for it.",
+            "Sliced Wasserstein and Fréchet distances are positive without a shift too: see by_chance.",
+            *shift.notes,
         ),
-        method="As the feature shift, with folds as strata.",
-        figure=lambda ax: _before_after(_axes(ax), before, after),
-        alt="MMD² by layer before and after fine-tuning with intervals, for the systematic and the tumor contrast.",
+        method=f"{_METHOD} {how}",
+        references=("10.1016/j.jspi.2013.03.018", "10.1007/s10851-014-0506-3", "10.1007/s10994-009-5152-4"),
+        figure=partial(_by_layer, shift),
+        alt="MMD² of the total, systematic and tumor contrast by layer, with intervals.",
+    )
+    others = (_by_bundle(shift.table), _by_distance(shift.table), _carried(shift.directions), picture(shift.embeddings))
+    return (first, *(one for one in others if one is not None))
+
+
+def _contrast_told(contrast: str, rows: pd.DataFrame) -> str:
+    """Whether a contrast is shown, and where."""
+    name = {"total": "Total", "systematic": "Systematic", "tumor": "Tumor-related"}[contrast]
+    given = rows[rows["status"].isin(_GIVEN)]
+    if not len(given):
+        why = Status(rows["status"].iloc[0]).sentence if len(rows) else Status.UNAVAILABLE.sentence
+        return f"{name} feature shift: not given. {why}"
+    exploratory = (given["status"] == Status.EXPLORATORY).all()
+    few = f" (exploratory: fewer than {EXPLORATORY_BELOW} patients)" if exploratory else ""
+    shown = given[given["p_adjusted"] <= _SHOWN]
+    if not len(shown):
+        smallest = given["p_adjusted"].min()
+        return f"{name} feature shift: not shown in any of {len(given)} layers (p ≥ {smallest:.2g}){few}."
+    top = shown.sort_values("value", ascending=False).iloc[0]
+    return (
+        f"{name} feature shift: shown in {len(shown)} of {len(given)} layers, largest in {top['layer']} (MMD² "
+        f"{_within(top, 3)}, p = {top['p_adjusted']:.2g}){few}."
     )
 
 
-def _before_after(ax: Any, before: FeatureShift, after: FeatureShift) -> Any:
-    for contrast, color in zip(_CONTRASTS[1:], _COLORS[1:], strict=True):
-        for one, style, aside in ((before, "-", -0.08), (after, "--", 0.08)):
-            rows = one.pooled(contrast)
-            value, low, high = (rows[name].to_numpy(dtype=float) for name in ("value", "low", "high"))
-            look = {"linestyle": style, "marker": "o", "markersize": 4, "color": color, "capsize": 2}
-            label = f"{contrast}, {one.embeddings.model}"
-            x = np.arange(len(rows)) + aside
-            ax.errorbar(x, value, yerr=np.abs(np.stack([value - low, high - value])), label=label, **look)
-    layers = before.pooled(_CONTRASTS[1])["layer"]
-    ax.axhline(0, color="0.5", linewidth=0.8)
-    ax.set_xticks(range(len(layers)), layers, rotation=30)
-    ax.set_ylabel("MMD²")
-    ax.legend(frameon=False)
-    return ax
+def _by_layer(shift: FeatureShift, ax: Any) -> Any:
+    """MMD² of all bundles together, one mark a contrast; filled where shown."""
+    axes = new_axes(ax)
+    layers = list(dict.fromkeys(shift.table["layer"]))
+    for place, contrast in enumerate(CONTRASTS):
+        rows = shift.pooled(contrast).set_index("layer").reindex(layers)
+        x = np.arange(len(layers)) + beside(place, len(CONTRASTS), 0.2)
+        color, marker = look(place).color, look(place).marker
+        intervals(axes, x, rows["value"], rows["low"], rows["high"], fmt="none", ecolor=color)
+        shown = (rows["p_adjusted"] <= _SHOWN).to_numpy()
+        for these, fill in ((shown, "full"), (~shown & rows["value"].notna().to_numpy(), "none")):
+            label = contrast if these.any() and (fill == "full" or not shown.any()) else None
+            axes.plot(x[these], rows["value"][these], marker, color=color, fillstyle=fill, label=label)
+    name_columns(axes, layers, slanted=True)
+    axes.set_ylabel(f"MMD² (filled: p ≤ {_SHOWN}, adjusted)")
+    legend(axes)
+    return axes
 
 
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
+def _by_bundle(rows: pd.DataFrame) -> Finding | None:
+    keep = (rows["statistic"] == "auc") & (rows["hemisphere"] == "all") & (rows["region"] == "reference")
+    table = rows[keep & (rows["bundle"] != "all")].reset_index(drop=True)
+    given = table[table["status"].isin(_GIVEN) & (table["contrast"] != "total")]
+    if not len(given):
+        return None
+    tops = [part.sort_values("value", ascending=False).iloc[0] for _, part in given.groupby("contrast", sort=False)]
+    best = "the {0[contrast]} contrast is told apart best in {0[bundle]} at {0[layer]} (AUC {1})"
+    return Finding(
+        key="features-bundles",
+        title="Which bundles does the network see differently?",
+        claim=_sentence([best.format(top, _within(top)) for top in tops]),
+        table=table,
+        caveats=("The largest of many values is too large by selection; the adjusted p-values are not.",),
+        method="AUC of a linear classifier on held-out participants; 0.5 by chance.",
+        figure=partial(_heatmap, table),
+        alt="AUC by bundle and layer, for the systematic and the tumor contrast.",
+    )
 
-    return plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
 
-
-def _heatmap(ax: Any, table: pd.DataFrame) -> Any:
+def _heatmap(table: pd.DataFrame, ax: Any) -> Any:
     """Systematic and tumor AUC side by side: rows are bundles, columns layers."""
-    layers, bundles = list(dict.fromkeys(table["layer"])), list(dict.fromkeys(table["bundle"]))
-    parts = [
-        table[table["contrast"] == contrast].pivot(index="bundle", columns="layer", values="value")
-        for contrast in ("systematic", "tumor")
-    ]
-    values = np.concatenate(
-        [part.reindex(index=bundles, columns=layers).to_numpy(dtype=float) for part in parts], axis=1
-    )
-    ax.imshow(values, vmin=0.0, vmax=1.0, cmap="PuOr_r", aspect="auto")
+    axes = new_axes(ax)
+    layers, bundles = (list(dict.fromkeys(table[name])) for name in ("layer", "bundle"))
+    wide = table.pivot(index="bundle", columns=["contrast", "layer"], values="value")
+    columns = pd.MultiIndex.from_product([_SPLIT, layers])
+    values = wide.reindex(index=bundles, columns=columns).to_numpy(dtype=float)
+    axes.imshow(values, vmin=0.0, vmax=1.0, cmap="PuOr_r", aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         text = f"{value:.2f}" if np.isfinite(value) else "–"
+        # Both ends of the color map are dark.
         ink = "white" if np.isfinite(value) and abs(value - 0.5) > 0.3 else "0.05"
-        ax.text(column, row, text, ha="center", va="center", fontsize=6, color=ink)
-    ax.axvline(len(layers) - 0.5, color="white", linewidth=3)
-    ax.set_xticks(range(2 * len(layers)), layers * 2, rotation=60, ha="right")
-    ax.set_yticks(range(len(bundles)), bundles)
-    ax.set_title("AUC: systematic (left half), tumor (right half)")
-    return ax
+        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=ink)
+    axes.axvline(len(layers) - 0.5, color="white", linewidth=3)
+    axes.set_xticks(range(2 * len(layers)), layers * 2, rotation=60, ha="right")
+    axes.set_yticks(range(len(bundles)), bundles)
+    axes.set_title("AUC: systematic (left half), tumor (right half)")
+    return axes
 
 
-def _shell_lines(ax: Any, table: pd.DataFrame) -> Any:
-    regions = list(dict.fromkeys(table["region"]))
-    layers = list(dict.fromkeys(table["layer"]))
+def _by_distance(rows: pd.DataFrame) -> Finding | None:
+    table = rows[rows["region"].map(shell_distance).ne("") & (rows["statistic"] == "mmd2")].reset_index(drop=True)
+    given = table[table["status"].isin(_GIVEN)]
+    if not len(given):
+        return None
+    where = ", ".join(dict.fromkeys(map(shell_distance, given.loc[given["p_adjusted"] <= _SHOWN, "region"])))
+    return Finding(
+        key="features-shells",
+        title="How far from the tumor do features change?",
+        claim=(
+            f"Features on the tumor's side differ from those at the mirrored place at {where} from the tumor."
+            if where
+            else "No distance to the tumor shows a difference from the mirrored place."
+        ),
+        table=table,
+        caveats=(
+            "The mirrored place lies in the same patient; anatomy is symmetric in the mean only, which the "
+            "permutation of sides allows for and single patients do not.",
+        ),
+        method="As the tumor contrast, pooled over bundle voxels at each distance and their mirror image.",
+        figure=partial(_shell_lines, table),
+        alt="MMD² between the tumor's side and its mirror image by distance, with intervals.",
+    )
+
+
+def _shell_lines(table: pd.DataFrame, ax: Any) -> Any:
+    axes = new_axes(ax)
+    regions, layers = (list(dict.fromkeys(table[name])) for name in ("region", "layer"))
     for place, layer in enumerate(layers):
         rows = table[table["layer"] == layer].set_index("region").reindex(regions)
-        x = np.arange(len(regions)) + (place - (len(layers) - 1) / 2) * 0.8 / len(layers)
-        value, low, high = (rows[name].to_numpy(dtype=float) for name in ("value", "low", "high"))
-        look = {"color": f"C{place % 8}", "fmt": "osD^v<>p"[place % 8], "markersize": 3.5, "linewidth": 0.9}
-        ax.errorbar(x, value, yerr=np.abs(np.stack([value - low, high - value])), label=layer, **look)
-    ax.axhline(0, color="0.5", linewidth=0.8)
-    ax.set_xticks(range(len(regions)), [region.removeprefix("shell ") for region in regions])
-    ax.set_xlabel("distance to the tumor")
-    ax.set_ylabel("MMD² to the mirrored place")
-    ax.legend(frameon=False, fontsize=6, ncols=2)
-    return ax
+        x = np.arange(len(regions)) + beside(place, len(layers), 0.8 / len(layers))
+        style: Any = {"fmt": look(place).marker, "color": look(place).color, "markersize": 3.5, "linewidth": 0.9}
+        intervals(axes, x, rows["value"], rows["low"], rows["high"], label=layer, **style)
+    name_columns(axes, list(map(shell_distance, regions)))
+    axes.set_xlabel("distance to the tumor")
+    axes.set_ylabel("MMD² to the mirrored place")
+    legend(axes, fontsize=6, ncols=2)
+    return axes
 
 
-Array = NDArray[np.float64]
-
-
-def finding(table: pd.DataFrame) -> tuple[Finding, ...]:
+def _carried(table: pd.DataFrame) -> Finding | None:
     """The channels that carry each contrast, where any could be computed."""
     if not len(table):
-        return ()
+        return None
     words: list[str] = []
     for contrast, rows in table.groupby("contrast", sort=False):
-        shown = rows[rows["p_adjusted"] <= 0.05]
+        shown = rows[rows["p_adjusted"] <= _SHOWN]
         if not len(shown):
             words.append(f"no single channel is shown to carry the {contrast} contrast")
             continue
@@ -330,37 +205,212 @@ def finding(table: pd.DataFrame) -> tuple[Finding, ...]:
             f"the {contrast} contrast moves channel {top['channel']} of {top['layer']} most ({top['difference']:+.2f} "
             f"standard deviations, {top['share']:.0%} of that layer's shift)"
         )
-    claim = "; ".join(words)
-    return (
-        Finding(
-            key="features-directions",
-            title="Which features carry the shift?",
-            claim=f"{claim[0].upper()}{claim[1:]}.",
-            table=table,
-            caveats=(
-                "A channel has no meaning of its own; its number leads to the feature map.",
-                "Shares describe and have no interval; the table's adjusted p-values say which channels move.",
-            ),
-            method="Difference of means over all bundles, channel by channel; max-T over the channels of a layer.",
-            figure=lambda ax: _bars(ax, table),
-            alt="Share of the squared shift that the three leading channels of each layer carry.",
+    return Finding(
+        key="features-directions",
+        title="Which features carry the shift?",
+        claim=_sentence(words),
+        table=table,
+        caveats=(
+            "A channel has no meaning of its own; its number leads to the feature map.",
+            "Shares describe and have no interval; the table's adjusted p-values say which channels move.",
         ),
+        method="Difference of means over all bundles, channel by channel; max-T over the channels of a layer.",
+        figure=partial(_share_bars, table),
+        alt="Share of the squared shift that the three leading channels of each layer carry.",
     )
 
 
-def _bars(ax: Any, table: pd.DataFrame) -> Any:
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
+def _share_bars(table: pd.DataFrame, ax: Any) -> Any:
+    axes = new_axes(ax)
     layers = list(dict.fromkeys(table["layer"]))
-    colors = {"systematic": "#D55E00", "tumor": "#009E73"}
-    for offset, (contrast, rows) in enumerate(table.groupby("contrast", sort=False)):
+    for place, contrast in enumerate(_SPLIT):
+        rows = table[table["contrast"] == contrast]
+        if not len(rows):
+            continue
         share = rows.groupby("layer", sort=False)["share"].sum().reindex(layers)
-        hatch = ("", "//")[offset % 2]
-        x = np.arange(len(layers)) + 0.4 * (offset - 0.5)
-        ax.bar(x, share, 0.36, label=contrast, color=colors.get(str(contrast)), hatch=hatch, edgecolor="white")
-    ax.set_xticks(range(len(layers)), layers, rotation=30, ha="right")
-    ax.set_ylabel("share of the three leading channels")
-    ax.legend(frameon=False)
-    return ax
+        x = np.arange(len(layers)) + beside(place, len(_SPLIT), 0.4)
+        # The look of the contrast in every figure: the first look is the total's.
+        style: Any = {"color": look(place + 1).color, "hatch": look(place).hatch, "edgecolor": "white"}
+        axes.bar(x, share, 0.36, label=contrast, **style)
+    name_columns(axes, layers, slanted=True, zero=None)
+    axes.set_ylabel("share of the three leading channels")
+    legend(axes)
+    return axes
+
+
+def compared(before: FeatureShift, after: FeatureShift) -> Finding:
+    """The shift before and after fine-tuning, side by side."""
+    name = after.embeddings.model
+    words: list[str] = []
+    for contrast in _SPLIT:
+        shown = [one.pooled(contrast).dropna(subset=["value"]) for one in (before, after)]
+        if all(len(rows) for rows in shown):
+            counts = [int((rows["p_adjusted"] <= _SHOWN).sum()) for rows in shown]
+            words.append(f"{contrast}: shown in {counts[0]} of {len(shown[0])} layers before, {counts[1]} after")
+    return Finding(
+        key=f"features-{name}",
+        title="Feature shift before and after fine-tuning",
+        claim=_sentence([f"{'; '.join(words) or 'not given: too few participants'} ({name})"]),
+        table=pd.concat([one.pooled(contrast) for one in (before, after) for contrast in CONTRASTS], ignore_index=True),
+        caveats=(
+            "After fine-tuning each patient is seen through the network that never saw them; networks differ, "
+            "so vectors are centered and labels exchanged within folds.",
+        ),
+        method="As the feature shift, with folds as strata.",
+        figure=partial(_before_after, before, after),
+        alt="MMD² by layer before and after fine-tuning with intervals, for the systematic and the tumor contrast.",
+    )
+
+
+def _before_after(before: FeatureShift, after: FeatureShift, ax: Any) -> Any:
+    axes = new_axes(ax)
+    for place, contrast in enumerate(_SPLIT, start=1):
+        for one, line, aside in ((before, "o-", -0.08), (after, "o--", 0.08)):
+            rows = one.pooled(contrast)
+            label = f"{contrast}, {one.embeddings.model}"
+            x = np.arange(len(rows)) + aside
+            style: Any = {"fmt": line, "color": look(place).color, "label": label}
+            intervals(axes, x, rows["value"], rows["low"], rows["high"], **style)
+    name_columns(axes, list(before.pooled(_SPLIT[0])["layer"]), slanted=True)
+    axes.set_ylabel("MMD²")
+    legend(axes)
+    return axes
+
+
+def image_finding(shift: ImageShift) -> Finding:
+    """What differs between the images, in one finding."""
+    return Finding(
+        key="features-images",
+        title="What differs between the images themselves?",
+        claim=_images_told(shift.table),
+        table=shift.table,
+        caveats=(
+            "A description of the images as they are on disk; it harmonizes nothing, and a difference here "
+            "need not be what the network stumbles over.",
+            *(f"Left out: {one}" for one in shift.skipped[:3]),
+        ),
+        method=(
+            "Brain voxels at least 20 mm from the tumor. Intensity: median. Contrast: range from the 5th to "
+            "the 95th percentile over the median. Noise: robust spread of a second difference. Sharpness: "
+            "95th percentile of the gradient. Histogram: Wasserstein distance from the controls' mean, both "
+            "scaled to their own range. Differences in pooled standard deviations; jackknife intervals, "
+            "permutation of participants, max-T."
+        ),
+        figure=partial(_differences, shift.table),
+        alt="Differences between patients' and controls' images, in standard deviations.",
+    )
+
+
+def _images_told(table: pd.DataFrame) -> str:
+    """Which channel differs most, and where voxels are of another size."""
+    given = table.dropna(subset=["difference"])
+    first = "What differs between the images is not given: too few participants."
+    if len(given):
+        top = given.sort_values("difference", key=np.abs).iloc[-1]
+        first = (
+            f"The images differ most in {top['property']} of {top['modality']} channel {top['channel']}: "
+            f"{top['difference']:+.1f} [{top['low']:.1f}, {top['high']:.1f}] standard deviations in patients; "
+            f"{(given['p_adjusted'] <= _SHOWN).sum()} of {len(given)} properties differ (p ≤ {_SHOWN}, adjusted)."
+        )
+    # Spacing is told in mm: where everybody of a cohort has the same there is no spread to measure it in.
+    spacing = table[(table["property"] == "spacing") & (table["controls"] != table["patients"])]
+    return " ".join(
+        [first]
+        + [
+            f"Voxels of {row['modality']} are {row['controls']:.2f} mm in controls, {row['patients']:.2f} in patients."
+            for row in spacing.dropna(subset=["controls", "patients"]).to_dict("records")
+        ]
+    )
+
+
+def _differences(table: pd.DataFrame, ax: Any) -> Any:
+    """One line a property and channel."""
+    axes = new_axes(ax)
+    rows = table[table["difference"].notna()]
+    intervals(axes, np.arange(len(rows)), rows["difference"], rows["low"], rows["high"], lying=True)
+    name_rows(axes, [f"{r['modality']} {r['channel']}: {r['property']}" for r in rows.to_dict("records")])
+    axes.figure.set_figheight(max(2.0, 0.16 * len(rows) + 0.8))
+    axes.set_xlabel("patients less controls (standard deviations)")
+    return axes
+
+
+def change_finding(change: LayerChange) -> Finding:
+    """How far fine-tuning moved each layer."""
+    given = change.table.dropna(subset=["cka"])
+    claim = "How much fine-tuning changed each layer is not given: too few participants were seen by both models."
+    if len(given):
+        least = given.sort_values("cka").iloc[0]
+        kept = ", ".join(given.loc[given["cka"] > 0.999, "layer"])
+        claim = (
+            f"Fine-tuning ({least['model']}) changed {least['layer']} most: CKA {_within(least, value='cka')} "
+            f"with the source model on the same participants.{f' Unchanged: {kept}.' if kept else ''}"
+        )
+    return Finding(
+        key="features-cka",
+        title="Which layers did fine-tuning move?",
+        claim=claim,
+        table=change.table,
+        caveats=("CKA compares two models on the same inputs; it says nothing about a shift of inputs.",),
+        method="Unbiased linear CKA over participants, summed over bundles and folds; jackknife over participants.",
+        references=("10.48550/arXiv.1905.00414", "10.48550/arXiv.2010.15327"),
+        figure=partial(_cka_by_layer, change.table),
+        alt="CKA of each layer between source and fine-tuned model, with intervals.",
+    )
+
+
+def _cka_by_layer(table: pd.DataFrame, ax: Any) -> Any:
+    axes = new_axes(ax)
+    intervals(
+        axes, range(len(table)), table["cka"], table["low"], table["high"], fmt="o-", label=table["model"].iloc[0]
+    )
+    name_columns(axes, list(table["layer"]), slanted=True, zero=None)
+    axes.set_ylabel("CKA with the source model")
+    legend(axes)
+    return axes
+
+
+def foresight_finding(foresight: Foresight) -> Finding:
+    """Whether the shift foretells the drop."""
+    shift, prediction, skill = foresight.estimates
+    claim = f"Whether the feature shift foretells the drop is not given: {Status(shift.status).sentence}"
+    if np.isfinite(shift.value):
+        words = "foretells" if skill.low > 0 else "is not shown to foretell"
+        claim = (
+            f"Without labels, the feature shift {words} the drop in unseen patients: it saves {in_percent(skill)} "
+            f"of the squared error of the mean drop; rank correlation of predicted and observed drop "
+            f"{_within(vars(prediction))}, of shift and drop over patients {_within(vars(shift))}."
+        )
+    return Finding(
+        key="features-foresight",
+        title="Can failure be foreseen from features, without labels?",
+        claim=claim,
+        estimates=foresight.estimates,
+        table=foresight.table,
+        caveats=("The prediction was learned from other patients' scores: a hospital needs some of its own.",),
+        method=(
+            "Features are averaged with the predicted probability as weight, so no reference mask enters. "
+            "Shift: log Mahalanobis distance from the controls (shrunk covariance), averaged over layers and "
+            "bundles. Prediction: ridge regression of the drop on the distances in all layers, tested on "
+            "patients that it was not fitted to; intervals by bootstrap over patients."
+        ),
+        references=("10.1016/S0047-259X(03)00096-4",),
+        figure=partial(_observed_against_predicted, foresight.table),
+        alt="Observed against predicted drop of each patient and bundle.",
+    )
+
+
+def _observed_against_predicted(table: pd.DataFrame, ax: Any) -> Any:
+    axes = new_axes(ax)
+    given = table.dropna(subset=["predicted", "observed"])
+    for side, marker, color in (("ipsi", "^", VERMILION), ("contra", "s", ORANGE), ("bilateral", "x", GRAY)):
+        rows = given[given["side"] == side]
+        if len(rows):
+            style: Any = {"s": 10, "marker": marker, "color": color, "linewidths": 0.8 if marker == "x" else 0}
+            axes.scatter(rows["predicted"], rows["observed"], label=side, **style)
+    if len(given):
+        ends = [given["predicted"].min(), given["predicted"].max()]
+        axes.plot(ends, ends, **RULE)
+    axes.set_xlabel("predicted drop, patient held out")
+    axes.set_ylabel("observed drop")
+    legend(axes)
+    return axes

@@ -1,7 +1,6 @@
 """Whether the shift of features foretells a drop in performance, without labels."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,107 +9,19 @@ from scipy import stats
 
 from ...catalogue import FORESIGHT
 from ...embeddings import Embeddings
-from ...results import Estimate, Finding
+from ...results import Estimate
 from ...status import Status
-from ..statistics.inference import Inference, draw_weights, p_value
+from ..statistics.inference import EXPLORATORY_BELOW, Inference, draw_weights, p_value
+from ..statistics.people import rank_correlation
+from .findings import foresight_finding, told
+from .result import Foresight
 
 Array = NDArray[np.float64]
 _FEWEST = 8  # patients, and controls
+_NAMES = ("shift", "prediction", "skill")
 _FOLDS = 5
 _PERMUTATIONS = 1999
 _RIDGE = 1.0  # on standardized predictors, relative to the number of rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Foresight:
-    """Feature shift of each patient and bundle, with observed and predicted drop.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of `shiftkit.catalogue.FORESIGHT`.
-    estimates : tuple of Estimate
-        ``shift``: rank correlation of feature shift and drop over patients; ``prediction``: of predicted and observed
-        drop out of sample; ``skill``: share of the squared error of the mean drop that the prediction saves.
-    """
-
-    table: pd.DataFrame
-    estimates: tuple[Estimate, ...]
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a patient, bundle and hemisphere."""
-        return self.table.copy()
-
-    @property
-    def claim(self) -> str:
-        """Whether the shift foretells the drop."""
-        shift, prediction, skill = self.estimates
-        if not np.isfinite(shift.value):
-            return f"Whether the feature shift foretells the drop is not given: {Status(shift.status).sentence}"
-        words = "foretells" if skill.low > 0 else "is not shown to foretell"
-        return (
-            f"Without labels, the feature shift {words} the drop in unseen patients: it saves {skill.value:.0%} "
-            f"[{skill.low:.0%}, {skill.high:.0%}] of the squared error of the mean drop; rank correlation of predicted "
-            f"and observed drop {prediction.value:.2f} [{prediction.low:.2f}, {prediction.high:.2f}], of shift and "
-            f"drop over patients {shift.value:.2f} [{shift.low:.2f}, {shift.high:.2f}]."
-        )
-
-    def findings(self) -> tuple[Finding, ...]:
-        """The link, ready for a report."""
-        return (
-            Finding(
-                key="features-foresight",
-                title="Can failure be foreseen from features, without labels?",
-                claim=self.claim,
-                estimates=self.estimates,
-                table=self.table,
-                caveats=("The prediction was learned from other patients' scores: a hospital needs some of its own.",),
-                method=(
-                    "Features are averaged with the predicted probability as weight, so no reference mask enters. "
-                    "Shift: log Mahalanobis distance from the controls (shrunk covariance), averaged over layers and "
-                    "bundles. Prediction: ridge regression of the drop on the distances in all layers, tested on "
-                    "patients that it was not fitted to; intervals by bootstrap over patients."
-                ),
-                references=("10.1016/S0047-259X(03)00096-4",),
-                figure=self.plot,
-                alt="Observed against predicted drop of each patient and bundle.",
-            ),
-        )
-
-    def plot(self, ax: Any = None) -> Any:
-        """Observed against predicted drop; returns the axes."""
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
-        given = self.table.dropna(subset=["predicted", "observed"])
-        for side, marker, color in (
-            ("ipsi", "^", "#D55E00"),
-            ("contra", "s", "#E69F00"),
-            ("bilateral", "x", "#7F7F7F"),
-        ):
-            rows = given[given["side"] == side]
-            if len(rows):
-                width = 0.8 if marker == "x" else 0
-                ax.scatter(
-                    rows["predicted"], rows["observed"], s=10, marker=marker, color=color, label=side, linewidths=width
-                )
-        if len(given):
-            ends = [given["predicted"].min(), given["predicted"].max()]
-            ax.plot(ends, ends, color="0.5", linewidth=0.8)
-        ax.set_xlabel("predicted drop, patient held out")
-        ax.set_ylabel("observed drop")
-        if ax.get_legend_handles_labels()[0]:
-            ax.legend(frameon=False)
-        return ax
-
-    def __str__(self) -> str:
-        return "\n".join((self.claim, *map(str, self.estimates)))
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<p>{escape(self.claim)}</p>" + self.table.head(20).to_html(index=False, na_rep="n/a")
 
 
 def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inference = Inference()) -> Foresight:
@@ -133,18 +44,17 @@ def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inferenc
     rng = inference.generator()
     shifts = _distances(embeddings.where(region="predicted"))
     rows = _joined(shifts, scores, embeddings)
-    distances = [f"layer/{name}" for name in embeddings.layers]
+    x = rows[[f"layer/{name}" for name in embeddings.layers]].to_numpy(dtype=float)
+    observed = rows["observed"].to_numpy(dtype=float)
     n_controls = int(embeddings.rows.loc[embeddings.rows["group"] == "control", "participant_id"].nunique())
     people, who = np.unique(rows["participant_id"].to_numpy(dtype=str), return_inverse=True)
-    status = Status.OK if len(people) >= 20 else Status.EXPLORATORY
-    finite = bool(np.isfinite(rows[distances].to_numpy(dtype=float)).all())
+    status = Status.OK if len(people) >= EXPLORATORY_BELOW else Status.EXPLORATORY
+    finite = bool(np.isfinite(x).all())
     if min(len(people), n_controls) < _FEWEST or not finite:
         status = Status.TOO_FEW if finite else Status.NOT_FINITE
         nothing = rows.assign(shift=np.nan, predicted=np.nan, status=status)
         empty = tuple(Estimate(name=name, value=float("nan"), n=len(people), status=status) for name in _NAMES)
-        return Foresight(table=nothing[list(FORESIGHT.columns)], estimates=empty)
-    x = rows[distances].to_numpy(dtype=float)
-    observed = rows["observed"].to_numpy(dtype=float)
+        return _told(nothing, empty)
     predicted, baseline = _out_of_sample(x, observed, who, rng)
     made = rows.assign(shift=x.mean(axis=1), predicted=predicted, status=status)
     weights = draw_weights([len(people)], inference.n_bootstrap, rng)
@@ -153,26 +63,15 @@ def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inferenc
     means = (mean_shift, mean_observed, mean_predicted)
     draws = np.array([_figures(*means, errors, weight) for weight in weights])
     values = _figures(*means, errors, np.ones(len(people)))
-    order = [_permuted_rank(mean_shift, mean_observed, rng), float("nan"), float("nan")]
-    estimates = tuple(
-        Estimate(
-            name=name,
-            value=value,
-            low=low,
-            high=high,
-            level=inference.level,
-            n=len(people),
-            p_value=p,
-            status=str(status),
-        )
-        for name, value, (low, high), p in zip(
-            _NAMES, values, [inference.interval(one, len(people)) for one in draws.T], order, strict=True
-        )
-    )
-    return Foresight(table=made[list(FORESIGHT.columns)], estimates=estimates)
+    p_value_of_shift = _permuted_rank(mean_shift, mean_observed, rng)
+    drawn = zip(_NAMES, values, draws.T, strict=True)
+    shift, *others = (inference.estimate(name, value, one, len(people)) for name, value, one in drawn)
+    return _told(made, (replace(shift, p_value=p_value_of_shift), *others))
 
 
-_NAMES = ("shift", "prediction", "skill")
+def _told(rows: pd.DataFrame, estimates: tuple[Estimate, ...]) -> Foresight:
+    foresight = Foresight(table=rows[list(FORESIGHT.columns)], estimates=estimates)
+    return told(foresight, foresight_finding(foresight))
 
 
 def _distances(embeddings: Embeddings) -> pd.DataFrame:
@@ -237,18 +136,12 @@ def _figures(
     drawn = np.repeat(np.arange(len(weight)), weight.astype(int))
     error, reference = (errors @ weight).tolist()
     skill = 1 - error / reference if reference > 0 else float("nan")
-    return _rank(shift[drawn], observed[drawn]), _rank(predicted[drawn], observed[drawn]), skill
-
-
-def _rank(a: Array, b: Array) -> float:
-    """Spearman's correlation; NaN where a side does not vary."""
-    x, y = (stats.rankdata(one) - (len(one) + 1) / 2 for one in (a, b))
-    size = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / size if size > 0 else float("nan")
+    shift, predicted, observed = shift[drawn], predicted[drawn], observed[drawn]
+    return rank_correlation(shift, observed), rank_correlation(predicted, observed), skill
 
 
 def _permuted_rank(shift: Array, observed: Array, rng: np.random.Generator) -> float:
-    x = stats.rankdata(shift) - (len(shift) + 1) / 2
-    y = stats.rankdata(observed) - (len(shift) + 1) / 2
+    """Two-sided p-value of the rank correlation over patients."""
+    x, y = (stats.rankdata(one) - (len(one) + 1) / 2 for one in (shift, observed))
     permuted = rng.permuted(np.repeat(x[None], _PERMUTATIONS, axis=0), axis=1) @ y
     return p_value(float(abs(x @ y)), np.abs(permuted))

@@ -1,6 +1,5 @@
 """What differs between the images themselves: spacing, intensity, contrast, noise, sharpness, histogram."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,11 +14,14 @@ from ...distances import edge_distance_map
 from ...errors import DataError
 from ...geometry import resample, same_grid
 from ...images import read_image, read_mask
-from ...results import Finding
 from ...status import Status
 from ...types import Case, Cohort, Volume
 from ...work import Work
-from ..statistics.inference import Inference, jackknife_interval, max_t, p_value, standardized
+from ..statistics.inference import EXPLORATORY_BELOW, Inference, jackknife_interval, p_value, standardized
+from .findings import image_finding, told
+from .result import ImageShift
+from .samples import FEWEST
+from .study import adjusted
 
 Array = NDArray[np.float64]
 UNITS = {
@@ -32,99 +34,8 @@ UNITS = {
 }
 """Properties and the units of their means; the range is that from the 1st to the 99th percentile."""
 _AWAY_MM = 20.0  # from the tumor, so that what is compared is the scan, not the lesion
-_FEWEST = 4
+_FEWEST_VOXELS = 100
 _QUANTILES = np.linspace(0.01, 0.99, 99)
-_EXPLORATORY = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageShift:
-    """Differences between controls' and patients' images, by modality, channel and property.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of `shiftkit.catalogue.IMAGES`.
-    skipped : tuple of str
-        Images that could not be read, each with its reason.
-    """
-
-    table: pd.DataFrame
-    skipped: tuple[str, ...] = ()
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a modality, channel and property."""
-        return self.table.copy()
-
-    @property
-    def claim(self) -> str:
-        """Which channel differs most."""
-        given = self.table.dropna(subset=["difference"])
-        spacing = self.table[(self.table["property"] == "spacing") & (self.table["controls"] != self.table["patients"])]
-        words = [
-            f"Voxels of {row['modality']} are {row['controls']:.2f} mm in controls, {row['patients']:.2f} in patients."
-            for row in spacing.dropna(subset=["controls", "patients"]).to_dict("records")
-        ]
-        if not len(given):
-            return " ".join(["What differs between the images is not given: too few participants.", *words])
-        top = given.sort_values("difference", key=np.abs).iloc[-1]
-        shown = given[given["p_adjusted"] <= 0.05]
-        first = (
-            f"The images differ most in {top['property']} of {top['modality']} channel {top['channel']}: "
-            f"{top['difference']:+.1f} [{top['low']:.1f}, {top['high']:.1f}] standard deviations in patients; "
-            f"{len(shown)} of {len(given)} properties differ (p ≤ 0.05, adjusted)."
-        )
-        return " ".join([first, *words])
-
-    def findings(self) -> tuple[Finding, ...]:
-        """The differences, ready for a report."""
-        return (
-            Finding(
-                key="features-images",
-                title="What differs between the images themselves?",
-                claim=self.claim,
-                table=self.table,
-                caveats=(
-                    "A description of the images as they are on disk; it harmonizes nothing, and a difference here "
-                    "need not be what the network stumbles over.",
-                    *(f"Left out: {one}" for one in self.skipped[:3]),
-                ),
-                method=(
-                    "Brain voxels at least 20 mm from the tumor. Intensity: median. Contrast: range from the 5th to "
-                    "the 95th percentile over the median. Noise: robust spread of a second difference. Sharpness: "
-                    "95th percentile of the gradient. Histogram: Wasserstein distance from the controls' mean, both "
-                    "scaled to their own range. Differences in pooled standard deviations; jackknife intervals, "
-                    "permutation of participants, max-T."
-                ),
-                figure=self.plot,
-                alt="Differences between patients' and controls' images, in standard deviations.",
-            ),
-        )
-
-    def plot(self, ax: Any = None) -> Any:
-        """Differences with intervals, one line a property and channel; returns the axes."""
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
-        rows = self.table[self.table["difference"].notna()]
-        y = np.arange(len(rows))
-        reach = np.abs(np.stack([rows["difference"] - rows["low"], rows["high"] - rows["difference"]]).astype(float))
-        ax.errorbar(rows["difference"], y, xerr=np.nan_to_num(reach), fmt="o", capsize=2)
-        ax.set_yticks(y, [f"{r['modality']} {r['channel']}: {r['property']}" for r in rows.to_dict("records")])
-        ax.figure.set_figheight(max(2.0, 0.16 * len(rows) + 0.8))
-        ax.invert_yaxis()
-        ax.axvline(0, color="0.5", linewidth=0.8)
-        ax.set_xlabel("patients less controls (standard deviations)")
-        return ax
-
-    def __str__(self) -> str:
-        return self.claim
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<p>{escape(self.claim)}</p>" + self.table.to_html(index=False, na_rep="n/a")
 
 
 def image_shift(
@@ -167,7 +78,8 @@ def image_shift(
     if not frames:
         raise DataError(f"No image could be read; the first problem: {skipped[0]}")
     measures = pd.concat(frames, ignore_index=True)
-    return ImageShift(table=_compared(measures, inference), skipped=skipped)
+    shift = ImageShift(table=_compared(measures, inference), skipped=skipped)
+    return told(shift, image_finding(shift))
 
 
 def _measure_case(case: Case, modalities: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -209,52 +121,35 @@ def _away_from_tumor(case: Case, image: Volume) -> NDArray[np.bool_]:
 
 
 def measure(image: NDArray[Any], inside: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> dict[str, Any]:
-    """Properties of one channel; see `UNITS`.
+    """Properties of one channel by the voxels ``inside``: those of `UNITS`, and ``quantiles`` over their own range.
 
-    Parameters
-    ----------
-    image : ndarray, shape (X, Y, Z)
-        Voxel values.
-    inside : ndarray of bool, shape (X, Y, Z)
-        Voxels that count.
-    spacing_mm : tuple of float
-        Edge lengths of a voxel.
-
-    Returns
-    -------
-    dict
-        One number a property, and ``quantiles`` of the values scaled to their own range. NaN where fewer than a
-        hundred voxels count, or all are equal.
+    NaN where fewer than a hundred voxels count, or all are equal.
     """
-    spacing = float(max(spacing_mm))
-    nothing = {name: float("nan") for name in UNITS} | {
-        "spacing": spacing,
-        "quantiles": np.full(len(_QUANTILES), np.nan),
-    }
+    measured: dict[str, Any] = dict.fromkeys(UNITS, float("nan"))
+    measured |= {"spacing": float(max(spacing_mm)), "quantiles": np.full(len(_QUANTILES), np.nan)}
     values = image[inside].astype(float)
-    if values.size < 100:
-        return nothing
+    if values.size < _FEWEST_VOXELS:
+        return measured
     low, p5, median, p95, high = np.percentile(values, [1, 5, 50, 95, 99])
-    if high <= low:
-        return nothing
-    core: NDArray[np.bool_] = np.asarray(ndimage.binary_erosion(inside), dtype=bool)
-    image = image.astype(np.float32)
-    steps = np.stack([np.gradient(image, step, axis=axis)[core] for axis, step in enumerate(spacing_mm)])
-    # The second difference along the axes: blind to any linear change, its noise has 42 times the voxels' variance.
-    second = np.sum([ndimage.convolve1d(image, [1, -2, 1], axis=axis) for axis in range(3)], axis=0)
-    residual: NDArray[Any] = second[core] / np.sqrt(42)
     scale = high - low
-    return {
-        "spacing": spacing,
-        "intensity": float(median),
-        "contrast": float((p95 - p5) / abs(median)) if median else float("nan"),
-        "noise": float(1.4826 * np.median(np.abs(residual - np.median(residual))) / scale)
-        if residual.size
-        else float("nan"),
-        "sharpness": float(np.percentile(np.linalg.norm(steps, axis=0), 95) / scale) if residual.size else float("nan"),
-        "histogram": float("nan"),
-        "quantiles": (np.quantile(values, _QUANTILES) - low) / scale,
-    }
+    if scale <= 0:
+        return measured
+    measured |= {"intensity": float(median), "quantiles": (np.quantile(values, _QUANTILES) - low) / scale}
+    if median:
+        measured["contrast"] = float((p95 - p5) / abs(median))
+    # Differences reach one voxel further: the outermost voxels would measure the edge of the brain.
+    core: NDArray[np.bool_] = np.asarray(ndimage.binary_erosion(inside), dtype=bool)
+    if core.any():
+        image = image.astype(np.float32)
+        steps = np.stack([np.gradient(image, step, axis=axis)[core] for axis, step in enumerate(spacing_mm)])
+        # The second difference along the axes is blind to any linear change. On independent noise its variance is 42
+        # voxels' variances: 6² for the voxel itself and 1 for each of its six neighbors.
+        second = np.sum([ndimage.convolve1d(image, [1, -2, 1], axis=axis) for axis in range(3)], axis=0)
+        residual: NDArray[Any] = second[core] / np.sqrt(42)
+        # 1.4826 times the median absolute deviation is a normal distribution's standard deviation.
+        measured["noise"] = float(1.4826 * np.median(np.abs(residual - np.median(residual))) / scale)
+        measured["sharpness"] = float(np.percentile(np.linalg.norm(steps, axis=0), 95) / scale)
+    return measured
 
 
 def _compared(measures: pd.DataFrame, inference: Inference) -> pd.DataFrame:
@@ -265,20 +160,15 @@ def _compared(measures: pd.DataFrame, inference: Inference) -> pd.DataFrame:
     labels[:, 1:] = rng.permuted(labels[:, 1:], axis=0)
     place = {name: number for number, name in enumerate(people["participant_id"])}
     rows: list[dict[str, Any]] = []
-    nulls: list[Array] = []
     for (modality, channel), part in measures.groupby(["modality", "channel"], sort=True):
         part = part.assign(histogram=_histogram_distance(part))
         for name, unit in UNITS.items():
             if name == "spacing" and channel != "1":
                 continue
             mean = part.groupby("participant_id")[name].mean().dropna()
-            row, null = _difference(mean.to_numpy(), labels[[place[name] for name in mean.index]], inference.level)
+            row = _difference(mean.to_numpy(), labels[[place[name] for name in mean.index]], inference.level)
             rows.append({"modality": modality, "channel": channel, "property": name, "unit": unit, **row})
-            nulls.append(null)
-    given = [number for number, null in enumerate(nulls) if null.size]
-    for number, p in zip(given, max_t(np.stack([nulls[i] for i in given])) if given else [], strict=True):
-        rows[number]["p_adjusted"] = float(p)
-    return pd.DataFrame(rows)[list(IMAGES.columns)]
+    return adjusted(rows)[list(IMAGES.columns)]
 
 
 def _histogram_distance(part: pd.DataFrame) -> list[float]:
@@ -294,8 +184,8 @@ def _histogram_distance(part: pd.DataFrame) -> list[float]:
     return made
 
 
-def _difference(values: Array, labels: NDArray[np.bool_], level: float) -> tuple[dict[str, Any], Array]:
-    """Hedges' g of one property, with interval and p-value, and its null distribution."""
+def _difference(values: Array, labels: NDArray[np.bool_], level: float) -> dict[str, Any]:
+    """Hedges' g of one property with interval, p-value and ``null``; see `.study.adjusted`."""
     target = labels.astype(float)
     n_target, n_source = int(target[:, 0].sum()), int(len(values) - target[:, 0].sum())
     nan = float("nan")
@@ -305,18 +195,17 @@ def _difference(values: Array, labels: NDArray[np.bool_], level: float) -> tuple
     row |= {"n_source": n_source, "n_target": n_target, "status": Status.TOO_FEW}
     if n_source and n_target:
         row["controls"], row["patients"] = (float(values[labels[:, 0] == one].mean()) for one in (False, True))
-    if min(n_source, n_target) < _FEWEST:
-        return row, np.empty(0)
+    if min(n_source, n_target) < FEWEST:
+        return row
     found = _hedges(values, target, np.ones((len(values), 1)))
     if not np.isfinite(found[0]):
-        return row | {"status": Status.CONSTANT}, np.empty(0)
+        return row | {"status": Status.CONSTANT}
     left_out = _hedges(values, target[:, :1], 1 - np.eye(len(values)))
     low, high = jackknife_interval(float(found[0]), left_out, labels[:, 0], level)
     magnitude = np.abs(np.nan_to_num(found))
-    status = Status.OK if n_target >= _EXPLORATORY else Status.EXPLORATORY
+    status = Status.OK if n_target >= EXPLORATORY_BELOW else Status.EXPLORATORY
     row |= {"difference": float(found[0]), "low": low, "high": high, "status": status}
-    row["p_value"] = p_value(float(magnitude[0]), magnitude[1:])
-    return row, standardized(magnitude)
+    return row | {"p_value": p_value(float(magnitude[0]), magnitude[1:]), "null": standardized(magnitude)}
 
 
 def _hedges(values: Array, target: Array, keep: Array) -> Array:

@@ -1,7 +1,7 @@
-"""Pictures of feature space: two principal components, and UMAP; neither is evidence."""
+"""A picture of feature space: two principal components, and beside them UMAP; neither is evidence."""
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,37 +10,43 @@ from numpy.typing import NDArray
 
 from ...embeddings import Embeddings
 from ...results import Finding
+from ...style import BLUE, GRAY, ORANGE, VERMILION, new_axes
 
 Array = NDArray[np.float64]
-_KINDS = ("controls", "patients, other side", "patients, tumor side", "patients, side n/a")
-_MARKERS = ("o", "s", "^", "x")
-_COLORS = ("#0072B2", "#E69F00", "#D55E00", "#7F7F7F")
+_KINDS = (
+    ("controls", "o", BLUE),
+    ("patients, other side", "s", ORANGE),
+    ("patients, tumor side", "^", VERMILION),
+    ("patients, side n/a", "x", GRAY),
+)
 _FEWEST = 15  # points for UMAP's neighborhoods
 _COMPONENTS = 10
-_WARNING = "A picture: distances, gaps and clusters in it are no evidence of a shift, and nothing is tested on it."
 
 
-def pictures(embeddings: Embeddings) -> tuple[Finding, ...]:
-    """One point a participant, bundle and hemisphere, in the deepest layer; UMAP where umap-learn is installed."""
+def picture(embeddings: Embeddings) -> Finding | None:
+    """One point a participant, bundle and hemisphere, in the deepest layer; UMAP too where umap-learn is installed."""
     rows = embeddings.where(region="reference")
-    layer = deepest(embeddings)
-    if layer is None or len(rows.rows) < 3 or not np.isfinite(rows.layers[layer]).all():
-        return ()
+    # The layer with the most channels: of a U-Net the bottom.
+    layer = max(rows.layers, key=lambda name: rows.layers[name].shape[1], default=None)
     controls = (rows.rows["group"] == "control").to_numpy()
-    if controls.sum() < 3:
-        return ()
-    scores = control_components(rows.layers[layer].astype(float), controls)
-    kinds = _kinds(embeddings)
-    made = [_finding("features-pca", "PCA", layer, lambda: scores[:, :2], kinds, "Components fitted on controls.")]
-    if find_spec("umap") is not None and len(scores) >= _FEWEST:
-        text = "UMAP of ten components that were fitted on controls; fixed seed."
-        made.append(_finding("features-umap", "UMAP", layer, cache(lambda: umap(scores)), kinds, text))
-    return tuple(made)
-
-
-def deepest(embeddings: Embeddings) -> str | None:
-    """The layer with the most channels: of a U-Net the bottom."""
-    return max(embeddings.layers, key=lambda name: embeddings.layers[name].shape[1], default=None)
+    if layer is None or controls.sum() < 3 or not np.isfinite(rows.layers[layer]).all():
+        return None
+    # Made when first drawn, and once: a figure is drawn in several widths, in many simulated cohorts never.
+    scores = cache(partial(control_components, rows.layers[layer].astype(float), controls))
+    panels: dict[str, Callable[[], Array]] = {"PCA": lambda: scores()[:, :2]}
+    text = "Components fitted on controls."
+    if find_spec("umap") is not None and len(controls) >= _FEWEST:
+        panels["UMAP"] = cache(lambda: umap(scores()))
+        text = "PCA: components fitted on controls. UMAP: of ten such components, with a fixed seed."
+    names = " and ".join(panels)
+    return Finding(
+        key="features-picture",
+        title=f"A picture of feature space ({names})",
+        claim="A picture: distances, gaps and clusters in it are no evidence of a shift, and nothing is tested on it.",
+        method=f"One point a participant, bundle and hemisphere at {layer}. {text}",
+        figure=partial(_draw, panels, _kinds(rows), layer),
+        alt=f"{names} picture of the features of controls and of both hemispheres of patients.",
+    )
 
 
 def control_components(vectors: Array, controls: NDArray[np.bool_]) -> Array:
@@ -71,41 +77,31 @@ def umap(scores: Array, seed: int = 0) -> Array:
 
 
 def _kinds(embeddings: Embeddings) -> NDArray[np.int64]:
-    rows = embeddings.where(region="reference").rows
-    side = rows["tumor_side"].to_numpy(dtype=str)
-    here = rows["hemisphere"].to_numpy(dtype=str)
-    kind = np.where(side == here, 2, 1)
-    kind[~np.isin(side, ("left", "right"))] = 3
+    """For each row its place in `_KINDS`."""
+    rows = embeddings.rows
+    kind = np.where(rows["tumor_side"] == rows["hemisphere"], 2, 1)
+    kind[~rows["tumor_side"].isin(("left", "right"))] = 3
     kind[(rows["group"] == "control").to_numpy()] = 0
     return kind
 
 
-def _finding(
-    key: str, name: str, layer: str, place: Callable[[], Array], kinds: NDArray[np.int64], text: str
-) -> Finding:
-    def figure(ax: Any) -> Any:
+def _draw(panels: Mapping[str, Callable[[], Array]], kinds: NDArray[np.int64], layer: str, ax: Any) -> Any:
+    """A panel a method, inside the one pair of axes that every figure is given."""
+    axes = new_axes(ax)
+    axes.set_axis_off()
+    axes.set_title(f"{' and '.join(panels)} of {layer}: a picture, no test")
+    for number, (name, place) in enumerate(panels.items()):
+        panel = axes.inset_axes((number / len(panels), 0.0, 0.96 / len(panels), 0.86))
         points = place()
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1]
         y = points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))
-        for kind, (label, marker, color) in enumerate(zip(_KINDS, _MARKERS, _COLORS, strict=True)):
+        for kind, (label, marker, color) in enumerate(_KINDS):
             shown = kinds == kind
             if shown.any():
                 style = {"s": 10, "alpha": 0.6, "linewidths": 0.6 if marker == "x" else 0}
-                ax.scatter(points[shown, 0], y[shown], marker=marker, color=color, label=label, **style)
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.set_title(f"{name} of {layer}: a picture, no test")
-        ax.legend(frameon=False)
-        return ax
-
-    return Finding(
-        key=key,
-        title=f"A picture of feature space ({name})",
-        claim=f"{_WARNING}",
-        method=f"One point a participant, bundle and hemisphere at {layer}. {text}",
-        figure=figure,
-        alt=f"{name} picture of the features of controls and of both hemispheres of patients.",
-    )
+                panel.scatter(points[shown, 0], y[shown], marker=marker, color=color, label=label, **style)
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.set_xlabel(name)
+        if number == 0:
+            panel.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, fontsize=6)
+    return axes

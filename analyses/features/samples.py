@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ...embeddings import Embeddings
+from ...embeddings import Embeddings, shell_distance
 from ...status import Status
+from ..statistics.inference import EXPLORATORY_BELOW
 
 Array = NDArray[np.float64]
 CONTRASTS = ("total", "systematic", "tumor")
 SIDES = ("left", "right")
 _OTHER = {"left": "right", "right": "left"}
+FEWEST = 4
+"""Participants a side below which no number means anything."""
 _COMPLETE = 0.9  # share of the participants that must have a bundle for it to enter the pooled vector
 
 
@@ -25,7 +28,7 @@ class Sample:
     features : ndarray, shape (N, C)
         One row an observation, in units of its channel's spread; NaN where the network gave NaN.
     person : ndarray of int, shape (N,)
-        Place of the participant in `Roster.people`.
+        Place of the participant in the arrays of `Roster`.
     ipsi : ndarray of bool, shape (N,), or None
         For the tumor contrast: which of a patient's two observations lies on the tumor's side.
     """
@@ -45,7 +48,12 @@ class Cell:
     region: str
     contrast: str
     sample: Sample | None
-    status: Status = Status.OK
+    status: Status
+
+    @property
+    def people(self) -> NDArray[np.int64]:
+        """Places in the arrays of `Roster` of those who take part."""
+        return np.empty(0, dtype=np.int64) if self.sample is None else np.unique(self.sample.person)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +62,8 @@ class Roster:
 
     Parameters
     ----------
-    people : tuple of str
-        Participants.
+    place : mapping of str to int
+        Where each of the P participants stands in the arrays.
     patient : ndarray of bool, shape (P,)
         Patients; the others are controls.
     side : ndarray of str, shape (P,)
@@ -64,11 +72,10 @@ class Roster:
         Which of a fine-tuned model's networks made their vectors.
     """
 
-    people: tuple[str, ...]
+    place: Mapping[str, int] = field(repr=False)
     patient: NDArray[np.bool_]
     side: NDArray[np.str_]
     fold: NDArray[np.str_]
-    place: Mapping[str, int] = field(repr=False)
 
     @classmethod
     def of(cls, embeddings: Embeddings, rng: np.random.Generator) -> "Roster":
@@ -87,8 +94,8 @@ class Roster:
             controls = rng.permutation(np.flatnonzero(~patient & (fold == one)))
             n = round(share * len(controls))
             side[controls[:n]], side[controls[n:]] = "left", "right"
-        names = tuple(people["participant_id"].astype(str))
-        return cls(people=names, patient=patient, side=side, fold=fold, place={name: i for i, name in enumerate(names)})
+        place = {name: number for number, name in enumerate(people["participant_id"].astype(str))}
+        return cls(place=place, patient=patient, side=side, fold=fold)
 
     def strata(self, contrast: str) -> NDArray[np.int64]:
         """Within which labels may be exchanged, for each participant; −1 for those who take no part."""
@@ -101,13 +108,10 @@ class Roster:
         return codes
 
     def labels(self, contrast: str, permutations: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Labels of each participant, observed first, then permuted within strata.
+        """Labels of each participant, observed first, then permuted within strata; shape (P, permutations + 1).
 
-        Returns
-        -------
-        ndarray of bool, shape (P, permutations + 1)
-            Total and systematic: who counts as a patient. Tumor: whose two sides change places; the number of left and
-            right tumors stays, so an anatomical difference between the hemispheres is the same in every permutation.
+        Total and systematic: who counts as a patient. Tumor: whose two sides change places; the number of left and
+        right tumors stays, so an anatomical difference between the hemispheres is the same in every permutation.
         """
         strata = self.strata(contrast)
         observed = self.side == "left" if contrast == "tumor" else self.patient
@@ -122,24 +126,22 @@ def cells(embeddings: Embeddings, roster: Roster) -> Iterator[Cell]:
     """Every comparison that the embeddings allow, layer by layer."""
     tables = {region: _tables(embeddings.where(region=region), roster) for region in _regions(embeddings)}
     for layer in embeddings.layers:
-        yield from _bundle_cells(layer, tables, roster)
-        if "brain" in tables:
-            sample = _stack(tables["brain"][layer], [("brain", "all")], roster, roster.fold)
-            yield _cell(layer, "brain", "all", "brain", "total", sample)
-        for region in tables:
-            if region.startswith("shell"):
-                sample = _pairs(tables[region][layer], "all", roster, center=False)
-                yield _cell(layer, "all", "all", region, "tumor", sample)
+        for place, contrast, sample in _samples(layer, tables, roster):
+            where = dict(zip(("bundle", "hemisphere", "region"), place, strict=True))
+            status = _status(contrast, sample, roster)
+            yield Cell(layer=layer, **where, contrast=contrast, sample=sample, status=status)
 
 
 Place = tuple[str, str]
+Comparison = tuple[tuple[str, str, str], str, Sample | None]
+"""Bundle, hemisphere and region; the contrast; and its observations."""
 Table = Mapping[Place, Array]
 """For each bundle and hemisphere one vector a participant, shape (P, C); rows of NaN where there is none."""
 
 
 def _regions(embeddings: Embeddings) -> list[str]:
     found = list(dict.fromkeys(embeddings.rows["region"]))
-    return [one for one in found if one in ("reference", "mirror", "brain") or one.startswith("shell")]
+    return [one for one in found if one in ("reference", "mirror", "brain") or shell_distance(one)]
 
 
 def _tables(embeddings: Embeddings, roster: Roster) -> dict[str, dict[Place, Array]]:
@@ -150,19 +152,27 @@ def _tables(embeddings: Embeddings, roster: Roster) -> dict[str, dict[Place, Arr
     who = rows["participant_id"].map(dict(roster.place)).to_numpy(dtype=int)
     for bundle, hemisphere in places.itertuples(index=False):
         here = ((rows["bundle"] == bundle) & (rows["hemisphere"] == hemisphere)).to_numpy()
-        count = np.bincount(who[here], minlength=len(roster.people)).astype(float)
+        count = np.bincount(who[here], minlength=len(roster.place)).astype(float)
         count[count == 0] = np.nan
         for layer, vectors in embeddings.layers.items():
-            total = np.zeros((len(roster.people), vectors.shape[1]))
+            total = np.zeros((len(roster.place), vectors.shape[1]))
             # NaN of a network must not be taken for a missing region: it becomes infinite here.
             np.add.at(total, who[here], np.where(np.isnan(vectors[here]), np.inf, vectors[here]))
             made[layer][bundle, hemisphere] = total / count[:, None]
     return made
 
 
-def _bundle_cells(layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Roster) -> Iterator[Cell]:
-    reference = tables.get("reference", {}).get(layer, {})
-    mirror = tables.get("mirror", {}).get(layer, {})
+def _samples(layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Roster) -> Iterator[Comparison]:
+    yield from _of_bundles(*(tables.get(region, {}).get(layer, {}) for region in ("reference", "mirror")), roster)
+    if "brain" in tables:
+        yield ("brain", "all", "brain"), "total", _stack(tables["brain"][layer], [("brain", "all")], roster)
+    for region in tables:
+        if shell_distance(region):
+            yield ("all", "all", region), "tumor", _pairs(tables[region][layer], "all", roster, center=False)
+
+
+def _of_bundles(reference: Table, mirror: Table, roster: Roster) -> Iterator[Comparison]:
+    """Each hemisphere, each bundle, and all bundles together."""
     pooled: dict[str, list[Sample | None]] = {contrast: [] for contrast in CONTRASTS}
     for bundle in sorted({bundle for bundle, _ in reference}):
         hemispheres = [hemisphere for name, hemisphere in reference if name == bundle]
@@ -173,48 +183,45 @@ def _bundle_cells(layer: str, tables: Mapping[str, Mapping[str, Table]], roster:
             table[bundle, _OTHER[hemispheres[0]]] = mirror[bundle, _OTHER[hemispheres[0]]]
         sides = [one for one in SIDES if (bundle, one) in table]
         for hemisphere in hemispheres:
-            sample = _stack(table, [(bundle, hemisphere)], roster, roster.fold)
             if hemisphere in SIDES:
-                yield _cell(layer, bundle, hemisphere, "reference", "total", sample)
-        places = [(bundle, hemisphere) for hemisphere in hemispheres]
+                yield (bundle, hemisphere, "reference"), "total", _stack(table, [(bundle, hemisphere)], roster)
         samples = {
-            "total": _stack(table, places, roster, roster.fold),
+            "total": _stack(table, [(bundle, hemisphere) for hemisphere in hemispheres], roster),
             "systematic": _opposite(table, bundle, roster) if len(sides) == 2 else None,
             "tumor": _pairs(table, bundle, roster, center=True) if len(sides) == 2 else None,
         }
         for contrast, sample in samples.items():
             pooled[contrast].append(sample)
-            yield _cell(layer, bundle, "all", "reference", contrast, sample)
+            yield (bundle, "all", "reference"), contrast, sample
     for contrast in CONTRASTS:
-        yield _cell(layer, "all", "all", "reference", contrast, _average(pooled[contrast]))
+        yield ("all", "all", "reference"), contrast, _average(pooled[contrast])
 
 
-def _cell(layer: str, bundle: str, hemisphere: str, region: str, contrast: str, sample: Sample | None) -> Cell:
-    status = Status.UNAVAILABLE
-    if sample is not None:
-        status = Status.OK
-        if not np.isfinite(sample.features).all():
-            status = Status.NOT_FINITE
-        elif not sample.features.any():
-            status = Status.CONSTANT
-    return Cell(
-        layer=layer,
-        bundle=bundle,
-        hemisphere=hemisphere,
-        region=region,
-        contrast=contrast,
-        sample=sample,
-        status=status,
-    )
+def _status(contrast: str, sample: Sample | None, roster: Roster) -> Status:
+    """Why a comparison gives no number, or only an indication."""
+    if sample is None:
+        return Status.UNAVAILABLE
+    if not np.isfinite(sample.features).all():
+        return Status.NOT_FINITE
+    if not sample.features.any():
+        return Status.CONSTANT
+    people = np.unique(sample.person)
+    patients, controls = roster.patient[people].sum(), (~roster.patient[people]).sum()
+    if patients < FEWEST or (contrast != "tumor" and controls < FEWEST):
+        return Status.TOO_FEW
+    # With tumors on one side only, the tumor's side and the hemisphere are the same thing.
+    if contrast == "tumor" and not all((roster.side[people] == side).any() for side in SIDES):
+        return Status.SPLIT_WITHHELD
+    return Status.EXPLORATORY if patients < EXPLORATORY_BELOW else Status.OK
 
 
-def _stack(table: Table, places: list[Place], roster: Roster, stratum: NDArray[np.str_]) -> Sample | None:
+def _stack(table: Table, places: list[Place], roster: Roster) -> Sample | None:
     """One vector a participant, the places side by side; participants who lack one of them are left out."""
     if not places or any(place not in table for place in places):
         return None
     vectors = np.concatenate([table[place] for place in places], axis=1)
     there = np.flatnonzero(~np.isnan(vectors).any(axis=1))
-    return Sample(features=_comparable(vectors[there], stratum[there]), person=there)
+    return Sample(features=_comparable(vectors[there], roster.fold[there]), person=there)
 
 
 def _opposite(table: Table, bundle: str, roster: Roster) -> Sample | None:
@@ -265,6 +272,7 @@ def _comparable(features: Array, stratum: NDArray[np.str_]) -> Array:
     centered = features.copy()
     for one in np.unique(stratum):
         centered[stratum == one] -= features[stratum == one].mean(axis=0)
+    # What is left of a channel that does not vary is rounding: of float32 vectors, 1e-7 of their size.
     spread = np.sqrt((centered**2).mean(axis=0))
     varies = spread > 1e-6 * np.maximum(np.abs(features).max(axis=0), 1e-6)
     return np.where(varies, centered, 0.0) / np.where(varies, spread, 1.0)
@@ -281,6 +289,7 @@ def _average(samples: list[Sample | None]) -> Sample | None:
     kept = [one for one in given if len(one.person) >= _COMPLETE * n and one.features.shape[1] == width]
     if not kept:
         return None
+    # One number an observation, so that the same participant and side are found in every bundle.
     keys = [one.person * 2 + (one.ipsi if one.ipsi is not None else 0) for one in kept]
     shared = keys[0]
     for key in keys[1:]:

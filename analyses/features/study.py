@@ -1,7 +1,7 @@
 """Where in the network controls and patients part, and which part of that is the tumor's."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from ...catalogue import DIRECTIONS, FEATURES
 from ...embeddings import Embeddings
 from ...errors import ConfigError, DataError
+from ...results import Estimate
 from ...status import Status
 from ...work import Work
 from ..statistics.inference import Inference, jackknife_interval, max_t, p_value, standardized
 from ..statistics.two_sample import RANGES, STATISTICS, evaluators
-from .findings import FeatureShift
-from .samples import CONTRASTS, SIDES, Cell, Roster, cells
+from .findings import shift_findings, told
+from .result import FeatureShift
+from .samples import CONTRASTS, Cell, Roster, cells
 
 Array = NDArray[np.float64]
-_FEWEST = 4  # participants a side: below this no number means anything
-_EXPLORATORY = 20  # patients
+_TOP = 3  # channels a layer that are told to carry the shift
 
 
 def feature_shift(
@@ -89,22 +90,23 @@ def feature_shift(
     rng = inference.generator()
     roster = Roster.of(embeddings, rng)
     labels = {contrast: roster.labels(contrast, inference.n_permutations, rng) for contrast in CONTRASTS}
-    found = [_with_status(cell, roster) for cell in cells(embeddings, roster)]
+    found = list(cells(embeddings, roster))
     if not found:
         raise DataError("Features are compared in regions: these embeddings hold none of bundles or of the brain.")
     evaluate = partial(_evaluate, roster=roster, labels=labels, statistics=tuple(statistics), inference=inference)
     results = list(work.map(evaluate, list(enumerate(found)), f"Comparing features of {embeddings.model}"))
-    table = _adjusted([row for one in results for row in one[0]], [null for one in results for null in one[1]])
-    carried = pd.DataFrame([row for one in results for row in one[2]], columns=list(DIRECTIONS.columns))
-    named = table.assign(model=embeddings.model, modality=embeddings.modality)
-    return FeatureShift(
-        table=named[list(FEATURES.columns)],
-        directions=carried.assign(model=embeddings.model, modality=embeddings.modality),
+    whose = {"model": embeddings.model, "modality": embeddings.modality}
+    carried = pd.DataFrame([row for _, moved in results for row in moved], columns=list(DIRECTIONS.columns))
+    table = adjusted([row for rows, _ in results for row in rows], "contrast", "statistic")
+    shift = FeatureShift(
+        table=table.assign(**whose)[list(FEATURES.columns)],
+        directions=carried.assign(**whose),
         embeddings=embeddings,
-        level=inference.level,
-        n_permutations=inference.n_permutations,
+        inference=inference,
         notes=_notes(roster),
     )
+    shift = replace(shift, estimates=_estimates(shift))
+    return told(shift, *shift_findings(shift))
 
 
 def _check(embeddings: Embeddings, statistics: Sequence[str], n_permutations: int) -> None:
@@ -135,18 +137,17 @@ def _notes(roster: Roster) -> tuple[str, ...]:
     return (f"{other} patients without a tumor on one side only are part of the total contrast and of no other.",)
 
 
-def _with_status(cell: Cell, roster: Roster) -> Cell:
-    """Say why a comparison gives no number, or only an indication."""
-    if cell.sample is None or cell.status != Status.OK:
-        return cell
-    people = np.unique(cell.sample.person)
-    patients, controls = roster.patient[people].sum(), (~roster.patient[people]).sum()
-    status = Status.EXPLORATORY if patients < _EXPLORATORY else Status.OK
-    if patients < _FEWEST or (cell.contrast != "tumor" and controls < _FEWEST):
-        status = Status.TOO_FEW
-    elif cell.contrast == "tumor" and min((roster.side[people] == side).sum() for side in SIDES) < 1:
-        status = Status.SPLIT_WITHHELD
-    return dataclasses.replace(cell, status=status)
+def _estimates(shift: FeatureShift) -> tuple[Estimate, ...]:
+    """MMD² of each contrast in the layer where it stands out most against chance, over all bundles."""
+    made: list[Estimate] = []
+    for contrast in CONTRASTS:
+        rows = shift.pooled(contrast).sort_values(["p_adjusted", "p_value", "value"], ascending=[True, True, False])
+        for row in rows.head(1).to_dict("records"):
+            given: dict[str, Any] = {key: row[key] for key in ("value", "low", "high", "p_value", "p_adjusted")}
+            name, level = f"{contrast} ({row['layer']})", shift.inference.level
+            n, status = int(row["n_target"]), str(row["status"])
+            made.append(Estimate(name=name, **given, level=level, unit="MMD²", n=n, status=status))
+    return tuple(made)
 
 
 def _evaluate(
@@ -155,32 +156,27 @@ def _evaluate(
     labels: Mapping[str, NDArray[np.bool_]],
     statistics: Sequence[str],
     inference: Inference,
-) -> tuple[list[dict[str, Any]], list[Array], list[dict[str, Any]]]:
-    """Rows of the table for one cell, for each the standardized observed and permuted values, and what carries it."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of the table for one cell, with their ``null``, and what carries it; see `adjusted`."""
     number, cell = numbered
-    people = np.unique(cell.sample.person) if cell.sample is not None else np.empty(0, dtype=int)
+    people = cell.people
     patients, controls = int(roster.patient[people].sum()), int((~roster.patient[people]).sum())
-    base = {
-        "layer": cell.layer,
-        "bundle": cell.bundle,
-        "hemisphere": cell.hemisphere,
-        "region": cell.region,
-        "contrast": cell.contrast,
+    base: dict[str, Any] = {
+        **{name: getattr(cell, name) for name in ("layer", "bundle", "hemisphere", "region", "contrast", "status")},
         "n_source": patients if cell.contrast == "tumor" else controls,
         "n_target": patients,
-        "status": cell.status,
+        **dict.fromkeys(("value", "low", "high", "p_value", "p_adjusted", "by_chance"), float("nan")),
     }
-    empty = dict.fromkeys(("value", "low", "high", "p_value", "p_adjusted", "by_chance"), float("nan"))
     if cell.sample is None or cell.status not in (Status.OK, Status.EXPLORATORY):
-        return [{**base, **empty, "statistic": name} for name in statistics], [np.empty(0)] * len(statistics), []
+        return [{**base, "statistic": name} for name in statistics], []
     person = cell.sample.person
     target = labels[cell.contrast][person].astype(float)
     if cell.sample.ipsi is not None:
+        # Labels say whose sides change places; a patient's two observations have opposite ones.
         target = np.where(cell.sample.ipsi[:, None], 1 - target, target)
     left_out = (person[:, None] != people).astype(float)
     group = np.zeros(len(people)) if cell.contrast == "tumor" else roster.patient[people]
     rows: list[dict[str, Any]] = []
-    nulls: list[Array] = []
     prepared = evaluators(cell.sample.features, person, inference.generator(number), statistics)
     for name in statistics:
         values = prepared[name](1 - target, target)
@@ -188,49 +184,37 @@ def _evaluate(
         low, high = jackknife_interval(float(values[0]), jackknife, group, inference.level)
         low, high = np.clip([low, high], *RANGES.get(name, (-np.inf, np.inf)))
         given = {"value": values[0], "low": low, "high": high, "p_value": p_value(float(values[0]), values[1:])}
-        rows.append({**base, **empty, **given, "by_chance": float(np.nanmean(values[1:])), "statistic": name})
-        nulls.append(standardized(values))
+        null = {"by_chance": float(np.nanmean(values[1:])), "null": standardized(values)}
+        rows.append({**base, **given, **null, "statistic": name})
     pooled = cell.bundle == "all" and cell.region == "reference" and cell.contrast != "total"
-    return rows, nulls, directions(cell, target) if pooled else []
+    return rows, _directions(cell, cell.sample.features, target) if pooled else []
 
 
-def _adjusted(rows: list[dict[str, Any]], nulls: list[Array]) -> pd.DataFrame:
-    families: dict[tuple[str, str], list[int]] = {}
-    for number, (row, null) in enumerate(zip(rows, nulls, strict=True)):
-        if null.size:
-            families.setdefault((row["contrast"], row["statistic"]), []).append(number)
-    for members in families.values():
-        adjusted = max_t(np.stack([nulls[number] for number in members]))
-        for number, p in zip(members, adjusted, strict=True):
-            rows[number]["p_adjusted"] = float(p)
-    return pd.DataFrame(rows)
+def adjusted(rows: Sequence[Mapping[str, Any]], *family: str) -> pd.DataFrame:
+    """A table with ``p_adjusted`` by max-T over the rows that agree in the columns of the family.
 
-
-_TOP = 3  # channels a layer
-
-
-def directions(cell: Cell, target: Array) -> list[dict[str, Any]]:
-    """The channels of one comparison that move most.
-
-    Parameters
-    ----------
-    cell : Cell
-        Systematic or tumor contrast, with a sample.
-    target : ndarray, shape (N, permutations + 1)
-        Labels, observed first.
-
-    Returns
-    -------
-    list of dict
-        Rows of `shiftkit.catalogue.DIRECTIONS` without the model: difference of means in units of the channel's spread,
-        its share of the squared length of all channels' differences, and a p-value adjusted over the layer's channels.
+    The ``null`` of a row holds its observed and permuted values in comparable units; rows without one stay as they are.
     """
-    if cell.sample is None or cell.status not in (Status.OK, Status.EXPLORATORY):
-        return []
-    moved = cell.sample.features.T @ (target / target.sum(axis=0) - (1 - target) / (1 - target).sum(axis=0))
+    table = pd.DataFrame([{name: value for name, value in row.items() if name != "null"} for row in rows])
+    families: dict[tuple[Any, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        if "null" in row:
+            families.setdefault(tuple(row[name] for name in family), []).append(number)
+    for members in families.values():
+        table.loc[members, "p_adjusted"] = max_t(np.stack([rows[number]["null"] for number in members]))
+    return table
+
+
+def _directions(cell: Cell, features: Array, target: Array) -> list[dict[str, Any]]:
+    """Rows of `shiftkit.catalogue.DIRECTIONS`: the channels of one comparison that move most.
+
+    Differences of means are in units of the channel's spread, shares are of the squared length of all channels'
+    differences, and p-values are adjusted over the layer's channels. Labels have the observed ones in the first column.
+    """
+    moved = features.T @ (target / target.sum(axis=0) - (1 - target) / (1 - target).sum(axis=0))
     spread = moved[:, 1:].std(axis=1, keepdims=True)
-    standardized = np.abs(np.divide(moved, spread, out=np.zeros_like(moved), where=spread > 0))
-    largest = standardized[:, 1:].max(axis=0)
+    against_chance = np.abs(np.divide(moved, spread, out=np.zeros_like(moved), where=spread > 0))
+    largest = against_chance[:, 1:].max(axis=0)
     length = float((moved[:, 0] ** 2).sum())
     order = np.argsort(-np.abs(moved[:, 0]), kind="stable")[:_TOP]
     return [
@@ -240,7 +224,7 @@ def directions(cell: Cell, target: Array) -> list[dict[str, Any]]:
             "channel": int(channel) + 1,
             "difference": float(moved[channel, 0]),
             "share": float(moved[channel, 0] ** 2) / length if length > 0 else 0.0,
-            "p_adjusted": p_value(float(standardized[channel, 0]), largest),
+            "p_adjusted": p_value(float(against_chance[channel, 0]), largest),
             "status": cell.status,
         }
         for channel in order

@@ -47,20 +47,18 @@ class Model:
         Its input; a stack is joined by ``+``.
     bundles : tuple of Bundle
         In the order of its output channels.
-    spacing_mm : float
-        Of its grid.
-    shape : tuple of int
+    spacing_mm, shape
         Of its grid, around the brain's center, RAS.
     thresholds : mapping of Bundle to float
         Probability from which a voxel counts as inside.
-    overconfidence : float
-        Expected less true Dice on validation participants; taken off every expected Dice.
     participants : mapping of str to str
         Everyone it was trained or tuned on, with the digest of their image.
     training : mapping
         Settings and results of the training, for the model card.
     feature_statistics : mapping
-        Of the participants it was trained on, at each depth of the encoder; see `features.feature_statistics`.
+        Of the participants it was trained on, at each depth of the encoder; see `embedding.feature_statistics`.
+    overconfidence : float
+        Expected less true Dice on validation participants; taken off every expected Dice.
     patch : tuple of int or None
         Size in voxels of the patches it was trained on, and so of the windows it predicts in; None for the whole
         box.
@@ -181,10 +179,8 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     ----------
     there, now : mapping
         Settings by name, as JSON can hold them; mappings in mappings are compared entry by entry.
-    folder : Path
-        Where it is, for the message.
-    what : str
-        What it is, for the message.
+    folder, what
+        Where it is and what it is, for the message.
 
     Raises
     ------

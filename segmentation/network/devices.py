@@ -12,10 +12,7 @@ from ...errors import ConfigError
 def pick_device(device: str) -> torch.device:
     """Turn ``auto``, ``cpu`` or ``cuda`` into a device.
 
-    Raises
-    ------
-    ConfigError
-        If a GPU is asked for and there is none: the CPU is never taken silently instead.
+    A GPU that is asked for and is not there is refused with a `ConfigError`: the CPU is never taken silently instead.
 
     Examples
     --------
@@ -33,15 +30,9 @@ def pick_device(device: str) -> torch.device:
 def same_every_time(device: torch.device, wanted: bool = True) -> Generator[None]:
     """Within the block a GPU uses algorithms that give the same bits each time; afterwards all is as before.
 
-    The CPU does so anyway, with a fixed number of threads, and is left alone. PyTorch warns of an operation
-    that has no such algorithm, and goes on: of the networks here SegResNet has one, linear upsampling.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where the block computes.
-    wanted : bool
-        False leaves everything as it is, which can be faster.
+    The CPU does so anyway, with a fixed number of threads, and is left alone; so is everything if it is not ``wanted``,
+    which can be faster. PyTorch warns of an operation that has no such algorithm, and goes on: of the networks here
+    SegResNet has one, linear upsampling.
     """
     if device.type != "cuda" or not wanted:
         yield

@@ -42,15 +42,7 @@ class Verdict:
 def verify_model(path: Path) -> Verdict:
     """Check a checkpoint: digest and shapes of weights, metadata, no pickles beside them, finite output.
 
-    Parameters
-    ----------
-    path : Path
-        The checkpoint's folder.
-
-    Returns
-    -------
-    Verdict
-        A checkpoint that cannot be loaded has one check, with the reason.
+    A checkpoint that cannot be loaded has one check, with the reason.
     """
     try:
         model = load_model(path)

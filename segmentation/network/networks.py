@@ -149,23 +149,16 @@ _NOTHING = torch.zeros(1)
 
 
 def part_of(name: str) -> str:
-    """The part of a network a parameter belongs to: ``encoder``, ``decoder`` or ``head``.
+    """The part of a network a parameter belongs to, by its name: ``encoder``, ``decoder`` or ``head``.
 
     The deepest block counts as encoder; the head is the last unit, which makes the bundle channels.
-
-    Parameters
-    ----------
-    name : str
-        As `torch.nn.Module.named_parameters` gives it, of any network of this module.
 
     Examples
     --------
     >>> part_of("model.1.submodule.0.conv.unit0.conv.weight")
     'encoder'
-    >>> part_of("model.1.submodule.2.0.conv.weight")
-    'decoder'
-    >>> part_of("model.2.1.conv.unit0.conv.weight")
-    'head'
+    >>> part_of("model.1.submodule.2.0.conv.weight"), part_of("model.2.1.conv.unit0.conv.weight")
+    ('decoder', 'head')
     >>> part_of("up_layers.0.0.conv1.conv.weight"), part_of("output_block.conv.conv.weight")
     ('decoder', 'head')
     """
@@ -190,18 +183,11 @@ _PARTS = {
 def level_of(name: str) -> int:
     """How far a parameter lies from the output, in blocks: 0 for the head, most for the first layer.
 
-    Parameters
-    ----------
-    name : str
-        As `torch.nn.Module.named_parameters` gives it, of any network of this module.
-
     Examples
     --------
     >>> names = ["model.2.1.conv.unit0.conv.weight", "model.2.0.conv.weight", "model.1.submodule.2.0.conv.weight"]
     >>> [level_of(name) for name in names]
     [0, 1, 2]
-    >>> level_of("model.1.submodule.0.conv.unit0.conv.weight") < level_of("model.0.conv.unit0.conv.weight")
-    True
     >>> level_of("upsamples.2.conv.weight") < level_of("upsamples.1.conv.weight") < level_of("bottleneck.conv.weight")
     True
     """
@@ -240,24 +226,12 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def require_fit(what: str, size: Size, architecture: Architecture, box: Size | None = None) -> None:
-    """Check that a network can work on boxes of a size.
-
-    Parameters
-    ----------
-    what : str
-        Name of the option, for the message.
-    size : tuple of int
-        In voxels.
-    architecture : Architecture
-        How often the network halves its input.
-    box : tuple of int, optional
-        What the size must not exceed.
+    """Refuse an option ``what`` whose size in voxels the network cannot work on, or that exceeds a box.
 
     Raises
     ------
     ConfigError
-        If the size is no multiple of the network's strides, leaves a single voxel at its deepest level, or
-        exceeds the box.
+        If the size is no multiple of the network's strides, or leaves a single voxel at its deepest level.
 
     Examples
     --------

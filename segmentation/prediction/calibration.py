@@ -1,6 +1,6 @@
 """From logits to masks: thresholds and confidence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,17 +44,8 @@ def confidence(probability: NDArray[Any], mask: NDArray[np.bool_], overconfidenc
     .. math:: E[Dice] ≈ 2 Σ_{M} p / (|M| + Σ p),
 
     the ratio of expectations. It is right for calibrated probabilities; networks are surer than that, by an
-    amount measured on validation participants, which is taken off. Where a scan is so unlike the training's
-    that the network is sure and wrong, what is left is still too high.
-
-    Parameters
-    ----------
-    probability : ndarray, shape (X, Y, Z)
-        Mean over an ensemble or over mirrored inputs, or of one network.
-    mask : ndarray of bool, shape (X, Y, Z)
-        The thresholded prediction.
-    overconfidence : float
-        Expected less true Dice on validation participants.
+    amount measured on validation participants (``overconfidence``), which is taken off. Where a scan is so unlike the
+    training's that the network is sure and wrong, what is left is still too high.
 
     Examples
     --------
@@ -65,7 +56,7 @@ def confidence(probability: NDArray[Any], mask: NDArray[np.bool_], overconfidenc
     inside = float(p[mask].sum())
     expected = 2 * inside / (mask.sum() + p.sum()) - overconfidence if mask.any() else 0.0
     expected = min(max(float(expected), 0.0), 1.0)
-    unsure = p[p >= 0.05]
+    unsure = p[p >= 0.05]  # of the whole image, the certain background would hide how sure the rest is
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = -np.nan_to_num(unsure * np.log2(unsure)) - np.nan_to_num((1 - unsure) * np.log2(1 - unsure))
     return Confidence(
@@ -75,59 +66,52 @@ def confidence(probability: NDArray[Any], mask: NDArray[np.bool_], overconfidenc
     )
 
 
-GRID = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
 
 def choose_thresholds(model: Model, samples: Sequence[Sample]) -> dict[Bundle, float]:
     """The threshold with the highest mean Dice of each bundle; of equally good ones, the nearest to 0.5.
 
-    Parameters
-    ----------
-    model : Model
-        With its network on any device.
-    samples : sequence of Sample
-        Validation participants: neither trained on nor tested on. Without any, or for a bundle that none of
-        them has, the threshold stays what it was.
+    The samples are validation participants: neither trained on nor tested on. Without any, or for a bundle that none of
+    them has, the threshold stays what it was.
     """
-    dice = np.full((len(samples), len(model.bundles), len(GRID)), np.nan)
-    for row, sample in enumerate(samples):
-        if sample.target is None or sample.known is None:
-            continue
-        probability = infer([model], sample)
-        for column in np.flatnonzero(sample.known):
-            dice[row, column] = _dice_by_threshold(probability[column], sample.target[column])
+    dice: dict[Bundle, list[NDArray[np.float64]]] = {}
+    for bundle, probability, reference in _validated(model, samples):
+        dice.setdefault(bundle, []).append(_dice_by_threshold(probability, reference))
     chosen = dict(model.thresholds)
-    for column, bundle in enumerate(model.bundles):
-        rows = dice[:, column][np.isfinite(dice[:, column, 0])]
-        if len(rows):
-            mean = np.round(rows.mean(axis=0), 4)  # differences below are noise: they must not move a threshold
-            chosen[bundle] = min(
-                (threshold for threshold, value in zip(GRID, mean, strict=True) if value == mean.max()),
-                key=lambda threshold: abs(threshold - 0.5),
-            )
+    for bundle, values in dice.items():
+        mean = np.round(np.mean(values, axis=0), 4)  # differences below are noise: they must not move a threshold
+        best = (threshold for threshold, value in zip(THRESHOLDS, mean, strict=True) if value == mean.max())
+        chosen[bundle] = min(best, key=lambda threshold: abs(threshold - 0.5))
     return chosen
 
 
 def measure_overconfidence(model: Model, samples: Sequence[Sample]) -> float:
     """Mean of expected less true Dice over validation participants and bundles; 0 without any.
 
-    Networks trained with a Dice loss are surer than they are right; see `confidence.confidence`.
+    Networks trained with a Dice loss are surer than they are right; see `confidence`.
     """
     excess: list[float] = []
-    for sample in samples:
-        if sample.target is None or sample.known is None:
-            continue
-        probability = infer([model], sample)
-        for column in np.flatnonzero(sample.known):
-            mask = probability[column] >= model.thresholds[model.bundles[column]]
-            total = float(mask.sum() + sample.target[column].sum())
-            if mask.any() and total:
-                true = 2 * float((mask & sample.target[column]).sum()) / total
-                excess.append(confidence(probability[column], mask).predicted_dice - true)
+    for bundle, probability, reference in _validated(model, samples):
+        mask = probability >= model.thresholds[bundle]
+        if mask.any():
+            true = 2 * float((mask & reference).sum()) / float(mask.sum() + reference.sum())
+            excess.append(confidence(probability, mask).predicted_dice - true)
     return round(float(np.mean(excess)), 4) if excess else 0.0
 
 
+def _validated(
+    model: Model, samples: Sequence[Sample]
+) -> Iterator[tuple[Bundle, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Of each participant and known bundle: what the model says, and the reference mask."""
+    for sample in samples:
+        if sample.target is not None and sample.known is not None:
+            probability = infer([model], sample)
+            for column in np.flatnonzero(sample.known):
+                yield model.bundles[column], probability[column], sample.target[column]
+
+
 def _dice_by_threshold(probability: NDArray[np.float32], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    inside = np.array([float((probability[target] >= threshold).sum()) for threshold in GRID])
-    total = np.array([float((probability >= threshold).sum()) for threshold in GRID]) + target.sum()
+    inside = np.array([float((probability[target] >= threshold).sum()) for threshold in THRESHOLDS])
+    total = np.array([float((probability >= threshold).sum()) for threshold in THRESHOLDS]) + target.sum()
     return np.divide(2 * inside, total, out=np.ones_like(total), where=total > 0)

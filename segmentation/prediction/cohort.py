@@ -22,17 +22,16 @@ from ...cohorts.folder import (
     write_description,
     write_participants,
 )
-from ...errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
+from ...errors import ConfigError, DataError, ShiftkitError
 from ...files import atomic, write_text
 from ...images import write_image
 from ...types import Case, Cohort, Predictions, Volume
 from ...work import Work
 from ..network.checkpoints import Model, require_same
-from ..network.devices import pick_device
 from ..network.networks import require_fit
 from ..samples.patches import Size
 from .calibration import confidence
-from .inference import ensemble_head, predict_probabilities
+from .inference import each_case, ensemble_head, predict_probabilities
 from .routing import Folds
 
 
@@ -130,13 +129,7 @@ class Segmenter:
     device: str = "auto"
 
     def provenance(self, name: str) -> dict[str, Any]:
-        """What a folder of predictions says of how it was made.
-
-        Raises
-        ------
-        ConfigError
-            If the window does not fit a network's strides or its box.
-        """
+        """What a folder of predictions says of how it was made; refuses a window that does not fit a network."""
         made_by: dict[str, Any] = {
             "Name": name,
             "Digest": [one.digest for one in self.models],
@@ -162,23 +155,12 @@ class Segmenter:
 
         ``choose`` gives the models of a case, or says with a `DataError` why there are none; without it all are used.
         """
-        failed: dict[str, str] = {}
-        problem: DataError | ModelMismatchError | None = None
-        target = pick_device(self.device)
-        for model in self.models:
-            model.network.to(target)
-        for case in work.each(cases, stage):
+
+        def look(case: Case) -> None:
             if not _note_path(out, case).is_file():
-                try:
-                    self._write_case(case, out, self.models if choose is None else choose(case))
-                except (DataError, ModelMismatchError) as error:
-                    problem = error
-                    failed[case.key] = str(error)
-        for model in self.models:
-            model.network.cpu()
-        if problem is not None and len(failed) == len(cases):
-            raise problem
-        return failed
+                self._write_case(case, out, self.models if choose is None else choose(case))
+
+        return each_case(self.models, cases, look, self.device, work, stage)
 
     def _write_case(self, case: Case, out: Path, models: Sequence[Model]) -> None:
         rows: list[dict[str, Any]] = []
@@ -217,13 +199,7 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
 
 def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
-    """Write the tables of a folder of predictions, or check that it was made in the same way.
-
-    Raises
-    ------
-    ConfigError
-        If the folder holds something and is not to be resumed, or was made otherwise.
-    """
+    """Write the tables of a folder of predictions, or refuse one that is in use or was made otherwise."""
     if out.is_dir() and any(out.iterdir()):
         if not resume:
             raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give `resume` or `out`.")

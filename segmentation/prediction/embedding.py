@@ -10,18 +10,16 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
-from ...embeddings import Array, Embeddings, read_note
-from ...errors import ConfigError, DataError, ModelMismatchError
-from ...geometry import resample
-from ...images import read_mask
+from ...distances import edge_distance_map
+from ...embeddings import Array, Embeddings, read_note, shell_region
+from ...errors import ConfigError
 from ...types import Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model
-from ..network.devices import pick_device
-from ..samples.samples import COORDINATE_CHANNELS, Sample, load_sample
+from ..samples.samples import Sample, load_sample, mask_on_grid
+from .inference import as_batch, each_case
 
 Place = tuple[str, str, str]
 """Region, bundle and hemisphere."""
@@ -34,17 +32,8 @@ _AT_ONCE = 8  # regions whose weights are held at a time: what bounds the memory
 def layers_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Module]:
     """The places in a network at which features are taken, from the input down and up again to the output.
 
-    Parameters
-    ----------
-    network : Module
-        Of `shiftkit.segmentation.network.networks.build_network`.
-    names : sequence of str
-        Keep only these; a dotted path of a submodule is understood too. By default every depth.
-
-    Returns
-    -------
-    dict of str to Module
-        ``encoder-1`` is next to the input, ``decoder-1`` next to the output, ``head`` the output itself.
+    ``encoder-1`` is next to the input, ``decoder-1`` next to the output, ``head`` the output itself. With ``names``
+    only these; the dotted path of a submodule is understood too.
 
     Raises
     ------
@@ -90,21 +79,9 @@ def _listed_paths(modules: Mapping[str, nn.Module]) -> tuple[list[str], list[str
 
 
 def capture(network: nn.Module, image: Tensor, layers: Mapping[str, nn.Module]) -> tuple[dict[str, Tensor], Tensor]:
-    """Run a network once and keep what each layer gives.
+    """Run a network once, in evaluation mode, and keep what each layer gives: shape (1, channels, x, y, z).
 
-    Parameters
-    ----------
-    network : Module
-        In evaluation mode.
-    image : Tensor, shape (1, C, X, Y, Z)
-        On the network's device.
-    layers : mapping of str to Module
-        Submodules of the network.
-
-    Returns
-    -------
-    dict of str to Tensor, Tensor
-        Feature maps, shape (1, channels, x, y, z), and the network's output.
+    ``image`` has shape (1, C, X, Y, Z), on the network's device. The second value is the network's output.
     """
     kept: dict[str, Tensor] = {}
 
@@ -124,17 +101,8 @@ def capture(network: nn.Module, image: Tensor, layers: Mapping[str, nn.Module]) 
 def pool(features: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean of each channel over each region, regions brought to the layer's resolution by area.
 
-    Parameters
-    ----------
-    features : Tensor, shape (1, C, x, y, z)
-        Of one layer.
-    weights : Tensor, shape (R, X, Y, Z)
-        On the network's input grid.
-
-    Returns
-    -------
-    Tensor, shape (R, C)
-        NaN where a region has no weight.
+    ``features`` of one layer have shape (1, C, x, y, z), ``weights`` (R, X, Y, Z) are on the network's input grid; the
+    means have shape (R, C), with NaN where a region has no weight.
     """
     shares = nn.functional.interpolate(weights[:, None].float(), size=features.shape[2:], mode="area").flatten(1)
     return (shares.double() @ features[0].flatten(1).double().T) / shares.double().sum(dim=1, keepdim=True)
@@ -155,10 +123,8 @@ def embed(
 
     Parameters
     ----------
-    model : Model
-        Whose features.
-    cohort : Cohort
-        Participants with the model's modality; reference and tumor masks as far as there are any.
+    model, cohort, device, work
+        As in `cohort.predict`; reference and tumor masks as far as there are any.
     out : Path
         Folder for one npz file a participant, with its network's digest: it is read again only if model, layers and
         shells are the same.
@@ -168,10 +134,6 @@ def embed(
         Edges of the tumor-distance shells, increasing from 0.
     fold : str
         Goes into the rows: which of several networks this is.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    work : Work
-        Whom to tell how far it is.
 
     Returns
     -------
@@ -188,28 +150,18 @@ def embed(
     One participant is in memory at a time, with one network's feature maps and the weights of eight regions. The
     network looks at the whole box at once, also one that was trained on patches and predicts in windows.
     """
-    network = model.network
-    chosen = layers_of(network, layers)
-    target = pick_device(device)
-    note = {"digest": model.digest, "layers": list(chosen), "shells_mm": [str(x) for x in shells_mm], "fold": fold}
+    chosen = layers_of(model.network, layers)
+    edges = [str(edge) for edge in shells_mm]
+    note = {"digest": model.digest, "layers": list(chosen), "shells_mm": edges, "fold": fold, "version": _VERSION}
     made: list[Embeddings] = []
-    failed: dict[str, str] = {}
-    problem: DataError | ModelMismatchError | None = None
-    network.to(target)
-    try:
-        for case in work.each(cohort.cases, f"Embedding {cohort.name} with {model.name}"):
-            path = out / f"{case.key}.npz"
-            try:
-                if read_note(path) != {**note, "version": _VERSION}:
-                    _embed_case(model, case, chosen, tuple(shells_mm), fold).save(path, **note, version=_VERSION)
-                made.append(Embeddings.load(path))
-            except (DataError, ModelMismatchError) as error:
-                problem = error
-                failed[case.key] = str(error)
-    finally:
-        network.cpu()
-    if problem is not None and not made:
-        raise problem
+
+    def look(case: Case) -> None:
+        path = out / f"{case.key}.npz"
+        if read_note(path) != note:
+            _embed_case(model, case, chosen, tuple(shells_mm), fold).save(path, **note)
+        made.append(Embeddings.load(path))
+
+    failed = each_case([model], cohort.cases, look, device, work, f"Embedding {cohort.name} with {model.name}")
     return Embeddings.concat(made), failed
 
 
@@ -218,8 +170,8 @@ def _embed_case(
 ) -> Embeddings:
     sample = load_sample(case, model.modality, model.spacing_mm, model.shape, model.bundles)
     device = next(model.network.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
-    maps, output = capture(model.network, image.to(memory_format=torch.channels_last_3d), layers)
+    image = as_batch(sample.image).to(device, memory_format=torch.channels_last_3d)
+    maps, output = capture(model.network, image, layers)
     regions = [*_mask_regions(sample), *_shell_regions(sample, case, model, shells_mm)]
     probabilities = torch.sigmoid(output[0]).float().cpu().numpy()
     regions += [
@@ -254,7 +206,7 @@ def _embed_case(
 
 def _mask_regions(sample: Sample) -> list[tuple[Place, NDArray[Any]]]:
     """The brain, each reference mask, and each mask's mirror image, named by the hemisphere in which it lies."""
-    brain = _brain(sample)
+    brain = sample.brain
     regions: list[tuple[Place, NDArray[Any]]] = [(("brain", "brain", "all"), brain)]
     if sample.target is None or sample.known is None:
         return regions
@@ -268,10 +220,6 @@ def _mask_regions(sample: Sample) -> list[tuple[Place, NDArray[Any]]]:
     return regions
 
 
-def _brain(sample: Sample) -> NDArray[np.bool_]:
-    return np.asarray(sample.image[:-COORDINATE_CHANNELS].any(axis=0))
-
-
 def _shell_regions(
     sample: Sample, case: Case, model: Model, shells_mm: tuple[float, ...]
 ) -> list[tuple[Place, NDArray[Any]]]:
@@ -282,26 +230,22 @@ def _shell_regions(
     side = case.attributes.get("tumor_side", "n/a")
     if case.tumor is None or side not in ("left", "right") or sample.target is None:
         return []
-    mask = read_mask(case.tumor)
-    as_numbers = mask.with_array(mask.array.astype(np.float32))
-    tumor = resample(as_numbers, sample.affine, model.shape).array > 0.5
+    tumor = mask_on_grid(case.tumor, sample.affine, model.shape)
     if not tumor.any():
         return []
-    # From voxel edge to voxel edge, as tumor distances are measured everywhere.
-    grown = np.asarray(ndimage.binary_dilation(tumor, np.ones((3, 3, 3))), dtype=bool)
-    distance: NDArray[Any] = np.asarray(ndimage.distance_transform_edt(~grown, sampling=model.spacing_mm))
+    distance = edge_distance_map(tumor, (model.spacing_mm,) * 3)
     half = np.zeros(model.shape, dtype=bool)
     middle = model.shape[0] // 2
     half[:middle] = side == "left"  # the first axis of the model's grid runs from left to right
     half[model.shape[0] - middle :] = side == "right"
-    brain = _brain(sample)
+    brain = sample.brain
     bundles = np.asarray(sample.target.any(axis=0)) & half & brain & brain[::-1]
     other = {"left": "right", "right": "left"}[side]
     regions: list[tuple[Place, NDArray[Any]]] = []
     for low, high in pairwise(shells_mm):
         shell = bundles & (distance >= low) & (distance < high)
         if shell.any():
-            name = f"shell {low:g}-{high:g} mm" if np.isfinite(high) else f"shell >{low:g} mm"
+            name = shell_region(low, high)
             regions += [((name, "all", side), shell), ((name, "all", other), shell[::-1])]
     return regions
 
@@ -313,27 +257,11 @@ def encoder_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def feature_means(network: nn.Module, sample: Sample) -> dict[str, NDArray[np.float64]]:
-    """Mean of each channel over the brain, for each encoder block.
-
-    Parameters
-    ----------
-    network : Module
-        In evaluation mode.
-    sample : Sample
-        One participant on the model's grid.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (channels,)
-    """
+    """Mean of each channel over the brain, for each encoder block."""
     device = next(network.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(sample.image))[None].to(device)
-    kept, _ = capture(network, image, encoder_layers(network))
-    brain = image[:, :-COORDINATE_CHANNELS].abs().amax(dim=1, keepdim=True).gt(0).float()
-    means: dict[str, NDArray[np.float64]] = {}
-    for name, output in kept.items():
-        means[name] = pool(output, brain[0])[0].cpu().numpy()
-    return means
+    kept, _ = capture(network, as_batch(sample.image).to(device), encoder_layers(network))
+    brain = torch.from_numpy(sample.brain)[None].to(device)
+    return {name: pool(output, brain)[0].cpu().numpy() for name, output in kept.items()}
 
 
 def feature_statistics(network: nn.Module, samples: Sequence[Sample]) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """One case through a network: whole, or in windows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...errors import ConfigError, ModelMismatchError
+from ...errors import ConfigError, DataError, ModelMismatchError
 from ...types import Bundle, Case, Volume
+from ...work import Work
 from ..network.checkpoints import Model
+from ..network.devices import pick_device
 from ..samples.patches import Size
 from ..samples.samples import Sample, load_sample, to_own_grid
 from ..samples.warping import mirror
@@ -21,16 +23,7 @@ def predict_probabilities(
 ) -> dict[Bundle, Volume]:
     """Probability of each bundle on the participant's own grid; 0 outside the model's box around the brain.
 
-    Parameters
-    ----------
-    model : Model or sequence of Model
-        On the CPU or a GPU; of several, probabilities are averaged.
-    case : Case
-        With the model's modality.
-    mirrored : bool
-        Average with the prediction for the mirror image.
-    window : tuple of int, optional
-        See `prediction.predict`.
+    Of several models, probabilities are averaged; see `infer`.
     """
     models = [model] if isinstance(model, Model) else list(model)
     first = ensemble_head(models)
@@ -50,13 +43,13 @@ def infer(
     Parameters
     ----------
     models : sequence of Model
-        Probabilities are averaged.
+        On any device; probabilities are averaged.
     sample : Sample
         One participant on their grid.
     mirrored : bool
         Average with the prediction for the mirror image.
     window : tuple of int, optional
-        Each model's own patch by default, else the whole box; see `windows.logits`.
+        Each model's own patch by default, else the whole box; see `logits`.
     """
     bundles = models[0].bundles
     total = torch.zeros(len(bundles), *sample.image.shape[1:])
@@ -69,19 +62,48 @@ def infer(
     for model in models:
         for image, flipped in views:
             with torch.inference_mode():
-                batch = torch.from_numpy(np.ascontiguousarray(image))[None]
-                output: Tensor = torch.sigmoid(logits(model.network, batch, window or model.patch))[0].cpu()
+                answer = logits(model.network, as_batch(image), window or model.patch)
+                output: Tensor = torch.sigmoid(answer)[0].cpu()
             total += output[order].flip(1) if flipped else output
     return (total / (len(models) * len(views))).numpy()
+
+
+def as_batch(image: NDArray[np.float32]) -> Tensor:
+    """A sample's image as a batch of one, shape (1, C, X, Y, Z)."""
+    return torch.from_numpy(np.ascontiguousarray(image))[None]
+
+
+def each_case(
+    models: Sequence[Model], cases: Sequence[Case], do: Callable[[Case], None], device: str, work: Work, stage: str
+) -> dict[str, str]:
+    """Do something with one case after another while the models are on a device.
+
+    Returns those that failed, with the reason; where all did, the last one's error is raised.
+    """
+    failed: dict[str, str] = {}
+    problem: DataError | ModelMismatchError | None = None
+    target = pick_device(device)
+    try:
+        for model in models:
+            model.network.to(target)
+        for case in work.each(cases, stage):
+            try:
+                do(case)
+            except (DataError, ModelMismatchError) as error:
+                problem = error
+                failed[case.key] = str(error)
+    finally:
+        for model in models:
+            model.network.cpu()
+    if problem is not None and len(failed) == len(cases):
+        raise problem
+    return failed
 
 
 def ensemble_head(models: Sequence[Model]) -> Model:
     """The first of several models that can be averaged.
 
-    Raises
-    ------
-    ModelMismatchError
-        If they differ in input, grid or bundles.
+    If they differ in input, grid or bundles, a `ModelMismatchError`.
     """
     if not models:
         raise ConfigError("Segmentation needs a model; none was given.")
@@ -138,6 +160,7 @@ def logits(network: nn.Module, image: Tensor, window: Size | None = None) -> Ten
     def answer(part: Tensor) -> Tensor:
         return network(part.contiguous(memory_format=torch.channels_last_3d)).float()
 
+    # Predictions near a window's edge lack what lies beyond it, so they count less than those of its neighbors.
     made = sliding_window_inference(
         image, window, 1, answer, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu"
     )

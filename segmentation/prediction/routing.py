@@ -52,13 +52,7 @@ class Folds:
         }
 
     def routed(self, routes: Mapping[str, Sequence[str]], case: Case) -> list[Model]:
-        """The models that routes give to a case.
-
-        Raises
-        ------
-        DataError
-            If there is none.
-        """
+        """The models that routes give to a case; where there are none a `DataError` says why."""
         if not routes[case.key]:
             raise DataError(
                 f"A participant is segmented by folds that never saw them; every fold of {self.name} was trained or "

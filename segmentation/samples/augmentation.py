@@ -5,13 +5,12 @@ channels are never touched by either: they say where the box is, not what is in 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .samples import COORDINATE_CHANNELS, Sample
+from .samples import Sample
 from .warping import canonical, elastic_field, mirror, shift, warp
 
 Array = NDArray[np.float32]
@@ -24,19 +23,11 @@ def none(sample: Sample, rng: np.random.Generator) -> Sample:
 
 
 def light(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Shift, scale and noise, as healthy scans of one site differ.
-
-    Parameters
-    ----------
-    sample : Sample
-        Is not changed.
-    rng : Generator
-        Source of every drawn parameter.
-    """
+    """Shift, scale and noise, as healthy scans of one site differ."""
     x, y, z = rng.integers(-2, 3, 3).tolist()
     moved = shift(sample, (x, y, z))
     scaled = scale(moved, float(rng.uniform(0.85, 1.15)))
-    noise = rng.standard_normal(scaled.image[:-COORDINATE_CHANNELS].shape, np.float32)
+    noise = rng.standard_normal(scaled.channels.shape, np.float32)
     return add_noise(scaled, noise * np.float32(rng.uniform(0, 0.06)))
 
 
@@ -70,7 +61,7 @@ def acquisition(sample: Sample, rng: np.random.Generator) -> Sample:
         x, y, z = factors.tolist()
         sample = lower_resolution(sample, (x, y, z))
     sample = scale(sample, float(rng.uniform(0.75, 1.25)))
-    noise = rng.standard_normal(sample.image[:-COORDINATE_CHANNELS].shape, np.float32)
+    noise = rng.standard_normal(sample.channels.shape, np.float32)
     return canonical(add_noise(sample, noise * np.float32(rng.uniform(0, 0.15))))
 
 
@@ -79,12 +70,9 @@ AUGMENTATIONS: Mapping[str, Augment] = {"none": none, "light": light, "strong": 
 
 
 def draw_field(sample: Sample, rng: np.random.Generator) -> Array:
-    """Draw a smooth displacement: rotation to 8°, scaling to 8 %, and elastic bending of about 2 voxels.
+    """Draw a smooth displacement in voxels, shape (3, X, Y, Z), for `warping.warp`.
 
-    Returns
-    -------
-    ndarray, shape (3, X, Y, Z)
-        In voxels; see `warping.warp`.
+    Rotation to 8°, scaling to 8 %, and elastic bending of about 2 voxels.
     """
     shape = sample.image.shape[1:]
     angles = np.deg2rad(rng.uniform(-8, 8, 3))
@@ -96,13 +84,12 @@ def draw_field(sample: Sample, rng: np.random.Generator) -> Array:
 
 def scale(sample: Sample, factor: float) -> Sample:
     """Multiply the image channels."""
-    return _with_channels(sample, sample.image[:-COORDINATE_CHANNELS] * np.float32(factor))
+    return sample.with_channels(sample.channels * np.float32(factor))
 
 
 def add_noise(sample: Sample, noise: Array) -> Sample:
     """Add noise where there is signal; the background stays empty."""
-    channels = sample.image[:-COORDINATE_CHANNELS]
-    return _with_channels(sample, channels + noise * channels.any(axis=0))
+    return sample.with_channels(sample.channels + noise * sample.brain)
 
 
 def gamma(sample: Sample, exponent: float) -> Sample:
@@ -110,21 +97,19 @@ def gamma(sample: Sample, exponent: float) -> Sample:
 
     Signs are kept, so the transform with exponent 1/g undoes the one with exponent g.
     """
-    channels = sample.image[:-COORDINATE_CHANNELS].copy()
+    channels = sample.channels.copy()
     for part in sample.scalar_channels:
         channels[part] = np.sign(channels[part]) * np.abs(channels[part]) ** np.float32(exponent)
     for vectors in sample.vector_channels:
         length = np.linalg.norm(channels[vectors], axis=0)
         factor = np.where(length > 0, np.where(length > 0, length, 1) ** np.float32(exponent - 1), 0)
         channels[vectors] *= factor
-    return _with_channels(sample, channels)
+    return sample.with_channels(channels)
 
 
 def blur(sample: Sample, sigma: tuple[float, float, float]) -> Sample:
     """Gaussian blur with standard deviations in voxels; what lay outside the brain stays empty."""
-    return _with_channels(
-        sample, _masked(sample, lambda channel: np.asarray(ndimage.gaussian_filter(channel, sigma), dtype=np.float32))
-    )
+    return _inside(sample, lambda channel: np.asarray(ndimage.gaussian_filter(channel, sigma), dtype=np.float32))
 
 
 def lower_resolution(sample: Sample, factors: tuple[float, float, float]) -> Sample:
@@ -137,17 +122,11 @@ def lower_resolution(sample: Sample, factors: tuple[float, float, float]) -> Sam
         small = ndimage.zoom(channel, down, order=1, grid_mode=True, mode="nearest")
         return np.asarray(ndimage.zoom(small, up, order=1, grid_mode=True, mode="nearest"), dtype=np.float32)
 
-    return _with_channels(sample, _masked(sample, there_and_back))
+    return _inside(sample, there_and_back)
 
 
-def _masked(sample: Sample, change: Callable[[Array], Array]) -> Array:
-    channels = sample.image[:-COORDINATE_CHANNELS]
-    return np.stack([change(channel) for channel in channels]) * channels.any(axis=0)
-
-
-def _with_channels(sample: Sample, channels: Array) -> Sample:
-    image = np.concatenate([channels, sample.image[-COORDINATE_CHANNELS:]]).astype(np.float32, copy=False)
-    return replace(sample, image=image)
+def _inside(sample: Sample, change: Callable[[Array], Array]) -> Sample:
+    return sample.with_channels(np.stack([change(channel) for channel in sample.channels]) * sample.brain)
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import overload
 
 from ...errors import ConfigError
@@ -66,13 +67,7 @@ class SampleCache(Sequence[Sample]):
         return self._store.loads
 
     def select(self, keys: Sequence[str]) -> "SampleCache":
-        """The samples with these keys, in this order.
-
-        Raises
-        ------
-        KeyError
-            If there is no such sample.
-        """
+        """The samples with these keys, in this order; `KeyError` if there is no such sample."""
         places = dict(zip(self.keys, self._positions, strict=True))
         return self._sharing([places[key] for key in keys])
 
@@ -96,16 +91,16 @@ class SampleCache(Sequence[Sample]):
         return part
 
 
+@dataclass
 class _Store:
     """What the slices of a cache share."""
 
-    def __init__(self, keys: list[str], load: Callable[[int], Sample], bound: int) -> None:
-        self.keys = keys
-        self.load = load
-        self.bound = bound
-        self.nbytes = 0
-        self.loads = 0
-        self.kept: OrderedDict[int, Sample] = OrderedDict()
+    keys: list[str]
+    load: Callable[[int], Sample]
+    bound: int
+    nbytes: int = 0
+    loads: int = 0
+    kept: OrderedDict[int, Sample] = field(default_factory=OrderedDict[int, Sample])
 
     def get(self, position: int) -> Sample:
         if position in self.kept:
@@ -114,6 +109,7 @@ class _Store:
         sample = self.load(position)
         self.loads += 1
         size = sample_bytes(sample)
+        # What is larger than all there is would only drive out the others and then not be kept either.
         if size <= self.bound:
             while self.nbytes + size > self.bound:
                 _, oldest = self.kept.popitem(last=False)
@@ -143,27 +139,9 @@ def load_samples(
     memory_gib: float = MEMORY_GIB,
     work: Work = Work(),
 ) -> SampleCache:
-    """Participants on the model's grid, with reference masks, in a cache of bounded size.
+    """Participants on the model's grid, with reference masks, in a cache of bounded size; see `samples.load_sample`.
 
     Everyone is loaded once at the start, so that a missing or damaged image ends a training before it begins.
-
-    Parameters
-    ----------
-    cases : sequence of Case
-        Participants.
-    modality, bundles, spacing_mm, shape
-        As in `samples.load_sample`.
-    memory_gib : float
-        Bound on what is kept; see `SampleCache`.
-    work : Work
-        Whom to tell how far it is.
-
-    Raises
-    ------
-    ConfigError
-        If the bound is negative.
-    DataError, ModelMismatchError
-        If a participant cannot be loaded.
     """
 
     def load(position: int) -> Sample:

@@ -14,21 +14,10 @@ FOREGROUND = 0.5
 
 
 def crop(sample: Sample, corner: tuple[int, int, int], size: Size) -> Sample:
-    """Cut a patch; its coordinate channels go with it, so that a network still knows where it is.
+    """Cut a patch of ``size`` voxels whose first voxel is ``corner`` in the sample's box.
 
-    Parameters
-    ----------
-    sample : Sample
-        Is not changed.
-    corner : tuple of int
-        The patch's first voxel in the sample's box.
-    size : tuple of int
-        Of the patch, in voxels.
-
-    Returns
-    -------
-    Sample
-        With the patch's own affine: each voxel keeps its place in the world.
+    Its coordinate channels go with it, so that a network still knows where it is; its affine keeps each voxel in its
+    place in the world.
 
     Raises
     ------
@@ -66,16 +55,8 @@ def draw_corner(sample: Sample, size: Size, rng: np.random.Generator) -> tuple[i
     """Draw where a patch lies: half of them around a voxel of a bundle, the others anywhere in the box.
 
     The bundle is drawn first, each known and present one as likely as any other, and then one of its voxels:
-    a thin bundle is seen as often as a thick one. At the box's edge the voxel is not in the patch's middle.
-
-    Parameters
-    ----------
-    sample : Sample
-        Without reference masks every patch lies anywhere.
-    size : tuple of int
-        Of the patch, in voxels; at most the box.
-    rng : Generator
-        Source of every drawn number.
+    a thin bundle is seen as often as a thick one. At the box's edge the voxel is not in the patch's middle. Without
+    reference masks every patch lies anywhere.
 
     References
     ----------

@@ -6,11 +6,14 @@ whatever the patch.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...cohorts.peaks import load_peaks
 from ...errors import DataError, ModelMismatchError
 from ...geometry import resample
 from ...images import read_image, read_mask
@@ -55,6 +58,21 @@ class Sample:
     bundles: tuple[Bundle, ...] = ()
 
     @property
+    def channels(self) -> Array:
+        """The image's own channels: where they are 0 throughout, there is no brain."""
+        return self.image[:-COORDINATE_CHANNELS]
+
+    @property
+    def brain(self) -> NDArray[np.bool_]:
+        """Where any channel is not 0."""
+        return np.asarray(self.channels.any(axis=0))
+
+    def with_channels(self, channels: Array, **changes: Any) -> Self:
+        """Other channels beside the same coordinates, and whatever else is to change."""
+        image = np.concatenate([channels, self.image[-COORDINATE_CHANNELS:]]).astype(np.float32, copy=False)
+        return replace(self, image=image, **changes)
+
+    @property
     def scalar_channels(self) -> list[slice]:
         """Where the channels of each scalar image are."""
         return [part for name, part in _channel_slices(self.modality) if name != "peaks"]
@@ -90,7 +108,7 @@ def load_sample(
     shape: tuple[int, int, int],
     bundles: tuple[Bundle, ...] = (),
 ) -> Sample:
-    """Load one participant onto the model's grid.
+    """Load one participant onto the model's grid, with reference masks if ``bundles`` are named.
 
     Parameters
     ----------
@@ -98,12 +116,10 @@ def load_sample(
         The participant.
     modality : str
         One modality, or several joined by ``+``.
-    spacing_mm : float
-        Spacing of the model's grid.
-    shape : tuple of int
-        Its shape.
+    spacing_mm, shape
+        Of the model's grid.
     bundles : tuple of Bundle
-        Load these reference masks too; those the case lacks are marked as not known.
+        Load these masks too; those the case lacks are marked as not known.
 
     Raises
     ------
@@ -176,12 +192,7 @@ def _load_image(case: Case, modality: str, spacing_mm: float) -> Volume:
             "modality."
         )
     path = case.images[modality]
-    if modality == "peaks":
-        from ...cohorts.peaks import load_peaks
-
-        volume = load_peaks(case)
-    else:
-        volume = read_image(path)
+    volume = load_peaks(case) if modality == "peaks" else read_image(path)
     found = 1 if volume.array.ndim == 3 else volume.array.shape[3]
     expected = MODALITIES.get(modality, 1)
     if found != expected:
@@ -189,7 +200,7 @@ def _load_image(case: Case, modality: str, spacing_mm: float) -> Volume:
             f"An image of {modality} has {expected} channel{'s' * (expected > 1)}; {path.name} of {case.key} has "
             f"{found}. Put the image that its name promises in its place, or name this one for what it is."
         )
-    if max(volume.spacing_mm) > 2.02 * spacing_mm:
+    if max(volume.spacing_mm) > _COARSEST * spacing_mm:
         raise ModelMismatchError(
             f"The model works at {spacing_mm:g} mm and needs images of at most twice that spacing; {path.name} of "
             f"{case.key} has voxels of {' × '.join(f'{x:.3g}' for x in volume.spacing_mm)} mm. Use a coarser model."
@@ -220,14 +231,13 @@ def _normalize(array: Array) -> Array:
 def _model_affine(images: list[Volume], spacing_mm: float, shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """RAS grid around the brain; snapped to the image's own voxels, so that equal spacings interpolate nothing."""
     first = images[0]
-    inside = np.argwhere(first.array if first.array.ndim == 3 else first.array.any(axis=-1))
-    world = inside @ first.affine[:3, :3].T + first.affine[:3, 3]
-    center = np.percentile(world, [1, 99], axis=0).mean(axis=0)
+    brain = first if first.array.ndim == 3 else first.with_array(first.array.any(axis=-1))
+    # Percentiles, for a single bright voxel far outside must not move the box.
+    center = np.percentile(brain.points_inside(), [1, 99], axis=0).mean(axis=0)
     # A corner half-way between voxels is rounded towards the same place in the world, however axes run.
     corner = center - spacing_mm * ((np.array(shape) - 1) / 2 - 1e-3)
-    voxel = np.round(np.linalg.inv(first.affine) @ [*corner, 1.0])[:3]
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
-    affine[:3, 3] = first.affine[:3, :3] @ voxel + first.affine[:3, 3]
+    affine[:3, 3] = first.world(np.round(first.voxels(corner[None])))[0]
     return affine
 
 
@@ -239,11 +249,17 @@ def _coordinates(spacing_mm: float, shape: tuple[int, int, int]) -> Array:
 def _load_target(
     case: Case, bundle: Bundle, affine: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> NDArray[np.bool_]:
-    if bundle not in case.masks:
-        return np.zeros(shape, dtype=bool)
-    mask = read_mask(case.masks[bundle])
+    return mask_on_grid(case.masks[bundle], affine, shape) if bundle in case.masks else np.zeros(shape, dtype=bool)
+
+
+def mask_on_grid(path: Path, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Where more than half of a voxel of a grid lies in a mask, by linear interpolation."""
+    mask = read_mask(path)
     return np.asarray(resample(mask.with_array(mask.array.astype(np.float32)), affine, shape).array > 0.5)
 
+
+_COARSEST = 2.02
+"""Times the model's spacing: twice, and a little for spacings that were rounded when they were written."""
 
 _BOX_MM = (160.0, 200.0, 160.0)
 """Right to left, back to front, bottom to top: what an adult's brain needs."""

@@ -1,7 +1,7 @@
 """Deterministic transforms that move anatomy: masks, images and the directions of peaks move together.
 
 Peaks are axes, and a sample gives each of them the sign that makes its largest component positive
-(`data.canonical_peaks`). What turns directions restores that convention, and what interpolates between
+(`samples.canonical_peaks`). What turns directions restores that convention, and what interpolates between
 voxels first gives the neighbors a common sign.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .samples import COORDINATE_CHANNELS, Sample, canonical_peaks
+from .samples import Sample, canonical_peaks
 
 Array = NDArray[np.float32]
 
@@ -22,10 +22,8 @@ def shift(sample: Sample, voxels: tuple[int, int, int]) -> Sample:
 
     What leaves the box on one side is lost; zeros come in on the other.
     """
-    image = sample.image.copy()
-    image[:-COORDINATE_CHANNELS] = _moved(image[:-COORDINATE_CHANNELS], voxels)
     target = None if sample.target is None else _moved(sample.target, voxels)
-    return replace(sample, image=image, target=target)
+    return sample.with_channels(_moved(sample.channels, voxels), target=target)
 
 
 def mirror(sample: Sample) -> Sample:
@@ -39,19 +37,18 @@ def mirror(sample: Sample) -> Sample:
     ValueError
         If a bundle's mirror image is not among the sample's bundles.
     """
-    channels = sample.image[:-COORDINATE_CHANNELS, ::-1].copy()
+    channels = sample.channels[:, ::-1].copy()
     for vectors in sample.vector_channels:
         channels[vectors.start] *= -1
         channels[vectors] = _canonical(channels[vectors])
-    image = np.concatenate([channels, sample.image[-COORDINATE_CHANNELS:]])
     if sample.target is None or sample.known is None:
-        return replace(sample, image=image)
+        return sample.with_channels(channels)
     order = [sample.bundles.index(bundle.mirrored) for bundle in sample.bundles]
-    return replace(sample, image=image, target=sample.target[order, ::-1].copy(), known=sample.known[order])
+    return sample.with_channels(channels, target=sample.target[order, ::-1].copy(), known=sample.known[order])
 
 
 def canonical(sample: Sample) -> Sample:
-    """Give every peak the sign that the network is used to; see `data.canonical_peaks`."""
+    """Give every peak the sign that the network is used to; see `samples.canonical_peaks`."""
     image = sample.image.copy()
     for vectors in sample.vector_channels:
         image[vectors] = _canonical(image[vectors])
@@ -77,31 +74,26 @@ def warp(sample: Sample, displacement: Array) -> Sample:
     """
     shape = sample.image.shape[1:]
     where = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in shape], indexing="ij")) + displacement
-    channels = sample.image[:-COORDINATE_CHANNELS]
-    made = np.zeros_like(channels)
+    made = np.zeros_like(sample.channels)
     for part in sample.scalar_channels:
         for channel in range(part.start, part.stop):
-            made[channel] = ndimage.map_coordinates(channels[channel], where, order=1)
+            made[channel] = ndimage.map_coordinates(sample.channels[channel], where, order=1)
+    # The map pulls values from where they were, so directions go the other way: by the inverse of its derivative.
     inverse = _inverse_jacobian(displacement)
     for vectors in sample.vector_channels:
-        pulled = interpolate_axes(channels[vectors], where)
+        pulled = interpolate_axes(sample.channels[vectors], where)
         made[vectors] = _canonical(_turn(pulled, inverse))
-    image = np.concatenate([made, sample.image[-COORDINATE_CHANNELS:]])
     if sample.target is None:
-        return replace(sample, image=image)
+        return sample.with_channels(made)
     masks = [ndimage.map_coordinates(mask.astype(np.float32), where, order=1) > 0.5 for mask in sample.target]
-    return replace(sample, image=image, target=np.stack(masks))
+    return sample.with_channels(made, target=np.stack(masks))
 
 
 def interpolate_axes(vectors: Array, where: Array) -> Array:
     """Interpolate a field of axes linearly, after giving the eight neighbors the sign of the heaviest one.
 
-    Parameters
-    ----------
-    vectors : ndarray, shape (3, X, Y, Z)
-        One vector a voxel, of either sign.
-    where : ndarray, shape (3, ...)
-        Points, in voxels; zeros lie outside.
+    ``vectors`` has shape (3, X, Y, Z), one vector a voxel, of either sign; ``where`` (3, ...) are points in voxels.
+    Zeros lie outside.
     """
     base = np.floor(where).astype(int)
     share = where - base
@@ -114,6 +106,7 @@ def interpolate_axes(vectors: Array, where: Array) -> Array:
         x, y, z = np.clip(place, 0, size - 1)
         weight = np.where(step == 1, share, 1 - share).prod(axis=0) * inside
         corners.append((vectors[:, x, y, z], weight.astype(np.float32)))
+    # Opposite signs of one axis would cancel in a mean; a peak that counts little must not decide which sign leads.
     heaviest = np.argmax([weight * np.linalg.norm(values, axis=0) for values, weight in corners], axis=0)
     lead = np.take_along_axis(np.stack([values for values, _ in corners]), heaviest[None, None], axis=0)[0]
     total = np.zeros_like(lead)
@@ -126,6 +119,7 @@ def elastic_field(
     shape: tuple[int, ...], rng: np.random.Generator, *, amplitude: float, smoothness: float
 ) -> NDArray[np.float64]:
     """Draw a smooth displacement of given root mean square length and correlation length, both in voxels."""
+    # Truncated early: the tails of a wide Gaussian cost most of the time and hardly bend anything.
     field = np.stack([ndimage.gaussian_filter(rng.standard_normal(shape), smoothness, truncate=2) for _ in range(3)])
     return np.asarray(field * amplitude / max(float(np.sqrt((field**2).sum(axis=0).mean())), 1e-12))
 

@@ -120,6 +120,7 @@ class Loop:
         """Step once through all participants, reporting steps so far and each one's loss; returns the log's entry."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(training))
         steps = self.steps(len(training))
+        # The last batch is filled up from the beginning: processes must get equally many participants each.
         batches = np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1)
         losses: list[float] = []
         _train_mode(self.accelerator.unwrap_model(self.network))
@@ -132,6 +133,7 @@ class Loop:
         return {"epoch": epoch + 1, "loss": float(mean)}
 
     def _drawn(self, training: Sequence[Sample], epoch: int, index: int) -> Sample:
+        # Of the step's place alone: a training that is continued draws what an undisturbed one draws.
         rng = np.random.default_rng([self.seed, epoch, index])
         sample = AUGMENTATIONS[self.schedule.augmentation](training[index], rng)
         # Cut last: what was moved, bent or blurred near a patch's edge came from beyond it.

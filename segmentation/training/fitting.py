@@ -23,28 +23,6 @@ from .losses import hard_dice
 from .states import State, StateFolder, network_settings
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Fit:
-    """What training ended with.
-
-    Parameters
-    ----------
-    log : tuple of dict
-        One entry an epoch: loss, learning rate, validation Dice where it was measured.
-    best_epoch : int
-        Epoch of the weights that were kept.
-    best_dice : float
-        Mean validation Dice of that epoch; NaN without validation.
-    precision : str
-        What was computed in: ``float32`` or ``bfloat16``.
-    """
-
-    log: tuple[dict[str, float], ...]
-    best_epoch: int
-    best_dice: float
-    precision: str = "float32"
-
-
 def fit(
     network: nn.Module,
     training: Sequence[Sample],
@@ -59,7 +37,7 @@ def fit(
     state: StateFolder = StateFolder(),
     stage: str = "Training",
     work: Work = Work(),
-) -> Fit:
+) -> State:
     """Train the parameters of a network that require gradients; the best validated weights end up in it.
 
     Order, augmentation and patch of each step depend on the seed and the step's place alone, so a run that is
@@ -96,6 +74,11 @@ def fit(
         Name of the stage for ``work``.
     work : Work
         Is told of each step; loss and Dice follow the name of the stage.
+
+    Returns
+    -------
+    State
+        What training ended with.
 
     Raises
     ------
@@ -151,22 +134,13 @@ def fit(
     bare = accelerator.unwrap_model(network).cpu()
     bare.load_state_dict(reached.weights)
     bare.eval()
-    return Fit(log=tuple(reached.log), best_epoch=reached.best_epoch, best_dice=reached.best_dice, precision=precision)
+    return dataclasses.replace(reached, precision=precision)
 
 
 def validate(network: nn.Module, samples: Sequence[Sample], device: torch.device, window: Size | None = None) -> float:
     """Mean Dice over participants and the bundles each annotation has; every process looks at all of them.
 
-    Parameters
-    ----------
-    network : Module
-        On the device; left in evaluation mode.
-    samples : sequence of Sample
-        With reference masks.
-    device : torch.device
-        Where to compute.
-    window : tuple of int, optional
-        Go through each box in windows of this size; see `windows.logits`.
+    The network is on the device and is left in evaluation mode; with a window it goes through each box in such windows.
     """
     network.eval()
     values: list[float] = []
@@ -192,19 +166,7 @@ def _reporter(work: Work, total: int, stage: str, reached: State) -> Callable[[i
 
 
 def draw_curve(log: Sequence[Mapping[str, float]], ax: Any = None) -> Any:
-    """Draw loss and validation Dice by epoch.
-
-    Parameters
-    ----------
-    log : sequence of mapping
-        Entries of `fitting.Fit.log`: ``epoch``, ``loss``, and ``dice`` where it was measured.
-    ax : matplotlib axes, optional
-        Where to draw; the Dice gets an axis of its own at the right.
-
-    Returns
-    -------
-    matplotlib axes
-    """
+    """Draw loss and validation Dice by epoch; the Dice gets an axis of its own at the right."""
     if ax is None:
         from matplotlib.figure import Figure
 

@@ -9,10 +9,7 @@ from ...types import Case, Cohort
 def fold_members(cohort: Cohort, folds: int, seed: int) -> list[frozenset[str]]:
     """Split participants into folds of nearly equal size; all sessions of a participant stay together.
 
-    Raises
-    ------
-    ConfigError
-        If there are fewer than two folds, or more than participants.
+    At least two folds, and no more than participants; else a `ConfigError`.
     """
     participants = sorted({case.participant_id for case in cohort})
     if not 2 <= folds <= len(participants):
@@ -28,12 +25,7 @@ def split_fold(
 ) -> tuple[list[Case], list[Case]]:
     """Training and inner validation cases of a fold: by participant, and nobody of the test fold.
 
-    Raises
-    ------
-    ConfigError
-        If there are fewer training participants than shots.
-    DataError
-        If nobody is left to train on.
+    A `ConfigError` if there are fewer training participants than shots, a `DataError` if nobody is left to train on.
     """
     rest = sorted({case.participant_id for case in cohort} - members)
     order = [str(one) for one in np.random.default_rng([seed, draw]).permutation(rest)]
@@ -51,20 +43,7 @@ def split_fold(
 
 
 def require_shots(shots: list[int], available: int) -> None:
-    """Refuse numbers of patients that a fold cannot give.
-
-    Parameters
-    ----------
-    shots : list of int
-        Numbers asked for.
-    available : int
-        Patients outside the largest fold.
-
-    Raises
-    ------
-    ConfigError
-        Naming every number that is too small or too large.
-    """
+    """Refuse, naming them, numbers of patients that a fold cannot give: ``available`` are outside the largest one."""
     wrong = [str(count) for count in shots if not 1 <= count <= available]
     if wrong:
         raise ConfigError(

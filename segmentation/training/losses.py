@@ -28,8 +28,10 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """
     from monai.losses.dice import DiceLoss
 
+    # Dice alone says little where a bundle is a few voxels, cross-entropy alone where it is a thousandth of the box.
     dice = DiceLoss(sigmoid=True, reduction="none")(logits, target).flatten(2).mean(-1)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(2).mean(-1)
+    # A participant without any known bundle would divide by 0.
     weight = known.to(logits.dtype)
     return (((dice + entropy) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)).mean()
 
@@ -37,14 +39,8 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
 def supervised_loss(output: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """`dice_bce` of a network's output, or of each of its supervision heads, deeper ones counting half as much.
 
-    Parameters
-    ----------
-    output : Tensor, shape (N, B, X, Y, Z) or (N, H, B, X, Y, Z)
-        One output, or H heads brought to the same size, the network's own first.
-    target : Tensor, shape (N, B, X, Y, Z)
-        Reference in 0–1.
-    known : Tensor of bool, shape (N, B)
-        Which bundles each participant's annotation has.
+    ``output`` has shape (N, B, X, Y, Z), or (N, H, B, X, Y, Z) of H heads brought to the same size, the network's own
+    first.
 
     References
     ----------

@@ -31,40 +31,22 @@ class Recipe:
 
     Parameters
     ----------
-    modality : str
-        ``t1w``, ``ap``, ``fa``, ``peaks``, another scalar map, or a stack joined by ``+``.
-    bundles : sequence of str
-        Labels such as ``AFleft``; all the cohort has by default.
-    network : str
-        ``unet``, ``segresnet`` or ``dynunet``.
-    normalization : str
-        ``instance`` or ``batch``.
+    modality, bundles, network, normalization, spacing_mm, epochs, batch_size, patience, augmentation, device
+        As in `shiftkit.train`; see `networks.NETWORKS` and `augmentation.AUGMENTATIONS` for names.
     deep_supervision : bool
         Train coarser levels of the decoder on the masks too (``dynunet`` only); see `losses.supervised_loss`.
     channels : tuple of int
         Feature maps at each depth.
-    spacing_mm : float
-        Spacing of the model's grid.
     shape : tuple of int, optional
-        Its shape; multiples of 2 to the power of how often the network halves its input. By default what a brain
-        needs at the spacing; see `samples.box_shape`.
+        Of the model's grid in voxels, multiples of 2 to the power of how often the network halves its input. By
+        default what a brain needs at the spacing; see `samples.box_shape`.
     patch : tuple of int, optional
         Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
         predict in windows of it; the whole box by default. Such multiples too.
-    epochs : int
-        Passes over the participants.
-    batch_size : int
-        Participants a step, over all processes together.
-    patience : int, optional
-        Stop after so many validations without a better one.
-    augmentation : str
-        A name in `augmentation.AUGMENTATIONS`.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
     deterministic : bool
         On a GPU, use only algorithms that give the same bits each time; the CPU always does.
     memory_gib : float
-        Bound on the participants' images that are kept in memory; others are loaded again in every epoch.
+        See `cache.SampleCache`.
     seed : int
         Of weights, order, augmentation and patches.
     """
@@ -88,15 +70,7 @@ class Recipe:
     seed: int = 0
 
     def settled(self, cohort: Cohort) -> Self:
-        """The recipe with the cohort's bundles written out, once it is sure that all fits together.
-
-        Raises
-        ------
-        ConfigError
-            If the augmentation is unknown, or box or patch do not fit the network.
-        DataError
-            If the cohort lacks a bundle that was asked for, or has none at all.
-        """
+        """The recipe with the cohort's bundles written out, once it is sure that all fits; see `source.train`."""
         if self.augmentation not in AUGMENTATIONS:
             raise ConfigError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}; got {self.augmentation!r}.")
         if not cohort.bundles:
@@ -166,10 +140,7 @@ def train_by(
 ) -> Model:
     """Train one model by a settled recipe and save it in ``out``; with ``resume`` one that is there already is kept.
 
-    Raises
-    ------
-    ConfigError
-        If ``out`` is in use and not to be resumed, or was begun by another recipe.
+    See `source.train` for the errors.
     """
     cases = [*training, *validation]
     if is_whole(out):

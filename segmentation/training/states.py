@@ -22,17 +22,20 @@ class State:
     Parameters
     ----------
     log : list of dict
-        One entry an epoch.
+        One entry an epoch: loss, and validation Dice where it was measured.
     best_epoch, best_dice
         Of the best validation so far; without validation, the last epoch and NaN.
     weights : dict of str to Tensor
         The best epoch's.
+    precision : str
+        What is computed in: ``float32`` or ``bfloat16``.
     """
 
     log: list[dict[str, float]]
     best_epoch: int
     best_dice: float
     weights: dict[str, Tensor]
+    precision: str = "float32"
 
     def add(self, entry: dict[str, float], network: nn.Module) -> None:
         """Append an epoch and keep its weights if they are the best; without validation every epoch is."""
@@ -81,10 +84,7 @@ class StateFolder:
     def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> State:
         """Bring network and optimizer to where a training was; a new `State` where nothing is saved.
 
-        Raises
-        ------
-        ConfigError
-            If what is saved was started with other settings.
+        What was started with other settings is refused; see `require_same`.
         """
         if self.folder is None or not (self.folder / "log.json").is_file():
             return State(log=[], best_epoch=0, best_dice=float("nan"), weights=_copied(network))

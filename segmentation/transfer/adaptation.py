@@ -14,43 +14,26 @@ from ..samples.samples import COORDINATE_CHANNELS, Sample, channels_of
 
 
 def add_bundles(model: Model, bundles: Sequence[Bundle]) -> Model:
-    """A model that predicts further bundles too.
+    """A model that predicts further bundles too; those it predicts already are skipped.
 
     Heads are matched by bundle name. Every bundle the source predicts is predicted as before, to rounding:
     new channels feed nothing into old ones. A new bundle starts from the mean of the existing heads.
-
-    Parameters
-    ----------
-    model : Model
-        The source model; is not changed.
-    bundles : sequence of Bundle
-        Those it predicts already are skipped.
     """
     new = [bundle for bundle in dict.fromkeys(bundles) if bundle not in model.bundles]
     if not new:
         return model
-    architecture = dataclasses.replace(model.architecture, out_channels=len(model.bundles) + len(new))
-    network = build_network(architecture)
-    network.load_state_dict(_grown(model.network, network))
     order = (*model.bundles, *new)
-    return dataclasses.replace(
-        model,
-        network=network.eval(),
-        architecture=architecture,
-        bundles=order,
-        thresholds={bundle: model.thresholds.get(bundle, 0.5) for bundle in order},
-    )
+    thresholds = {bundle: model.thresholds.get(bundle, 0.5) for bundle in order}
+    wider = _with_room(model, out_channels=len(order))
+    wider.network.load_state_dict(_grown(model.network, wider.network))
+    return dataclasses.replace(wider, bundles=order, thresholds=thresholds)
 
 
 def add_inputs(model: Model, modality: str) -> Model:
     """A model that reads further modalities too, such as ``t1w+fa`` from one that reads ``t1w``.
 
-    Weights of new channels are zero, so that the model starts by predicting what it did without them.
-
-    Raises
-    ------
-    ModelMismatchError
-        If the new stack does not begin with the model's own modalities.
+    Weights of new channels are zero, so that the model starts by predicting what it did without them. A stack that does
+    not begin with the model's own modalities is refused with a `ModelMismatchError`.
     """
     if modality == model.modality:
         return model
@@ -60,9 +43,8 @@ def add_inputs(model: Model, modality: str) -> Model:
             f"{modality}. Write the stack as {model.modality}+…, or train a new model."
         )
     own, wanted = channels_of(model.modality), channels_of(modality)
-    architecture = dataclasses.replace(model.architecture, in_channels=wanted + COORDINATE_CHANNELS)
-    network = build_network(architecture)
-    state = network.state_dict()
+    wider = _with_room(model, in_channels=wanted + COORDINATE_CHANNELS)
+    state = wider.network.state_dict()
     for name, tensor in model.network.state_dict().items():
         if tensor.shape == state[name].shape:
             state[name] = tensor.clone()
@@ -71,29 +53,14 @@ def add_inputs(model: Model, modality: str) -> Model:
             wide[:, :own] = tensor[:, :own]
             wide[:, wanted:] = tensor[:, own:]
             state[name] = wide
-    network.load_state_dict(state)
-    return dataclasses.replace(model, network=network.eval(), architecture=architecture, modality=modality)
+    wider.network.load_state_dict(state)
+    return dataclasses.replace(wider, modality=modality)
 
 
 def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
     """Replace the running statistics of batch normalization by those of other images; labels are not used.
 
-    Parameters
-    ----------
-    network : Module
-        Changed in place.
-    samples : sequence of Sample
-        Images of the target population.
-
-    Returns
-    -------
-    int
-        Layers that were refreshed.
-
-    Raises
-    ------
-    ConfigError
-        If the network has no running statistics.
+    Returns the number of layers that were refreshed; see `normalizations` for networks without any.
 
     References
     ----------
@@ -115,13 +82,7 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
 
 
 def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:  # pyright: ignore
-    """The layers that carry running statistics of the training population.
-
-    Raises
-    ------
-    ConfigError
-        If there is none.
-    """
+    """The layers that carry running statistics of the training population; a `ConfigError` if there is none."""
     layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore
     if not layers:
         raise ConfigError(
@@ -129,6 +90,11 @@ def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
             "each image's own statistics already. Train a source model with batch for `normalization`, or use norm."
         )
     return layers
+
+
+def _with_room(model: Model, **channels: int) -> Model:
+    architecture = dataclasses.replace(model.architecture, **channels)
+    return dataclasses.replace(model, network=build_network(architecture).eval(), architecture=architecture)
 
 
 def _grown(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:

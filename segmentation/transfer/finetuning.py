@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +38,12 @@ class Transfer:
 
     Parameters
     ----------
-    strategy : str
-        A name in `strategies.STRATEGIES`.
-    folds : int
-        Folds over participants.
+    strategy, folds, modality, bundles, epochs, device
+        As in `shiftkit.finetune`; see `strategies.STRATEGIES` for names.
     shots : int, optional
         Use only so many patients a fold, those that choose the epoch included.
     draw : int
         Which random choice of them; the same draw of fewer shots is a subset.
-    modality : str, optional
-        A wider input than the model's, such as ``t1w+fa``.
-    bundles : sequence of str
-        Labels of bundles to add to the model's; the patients need reference masks of them.
-    epochs : int, optional
-        Instead of the strategy's own number.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
     seed : int
         Of folds, order and augmentation.
     """
@@ -121,112 +112,129 @@ def finetune(
     ModelMismatchError
         If the cohort has none of the model's bundles, or an image does not fit the model.
     """
-    run = Finetuning.prepare(model, cohort, out, transfer, resume)
+    run = Finetuning(model=model, cohort=cohort, out=out, transfer=transfer, controls=controls)
+    run.require_possible(resume)
     if announce is not None:
         announce(run.plan)
-    failed = {key: why for fold in run.folds(controls, samples, work) for key, why in fold.items()}
-    if controls is not None:
-        close_predictions(out / "controls", controls, run.made_by, {})
-    return close_predictions(out / "predictions", cohort, run.made_by, failed)
+    failed = {key: why for fold in run.folds(samples, work) for key, why in fold.items()}
+    return run.predictions(failed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetuning:
-    """A fine-tuning that can be made, fold by fold; nothing is written before the first.
+    """A fine-tuning that is made fold by fold; see `finetune`, whose parameters these are."""
 
-    Parameters
-    ----------
-    start : Model
-        The source model, with room for what is added.
-    cohort, out, transfer
-        As in `finetune`.
-    strategy : Strategy
-        What is trained.
-    plan : TransferPlan
-        What becomes of each tensor.
-    splits : tuple
-        Of each fold: participants that are tested, cases to train on, cases that choose the epoch.
-    made_by : dict
-        What the folder of predictions says of how it was made.
-    """
-
-    start: Model
+    model: Model
     cohort: Cohort
     out: Path
     transfer: Transfer
-    strategy: Strategy
-    plan: TransferPlan
-    splits: tuple[tuple[frozenset[str], list[Case], list[Case]], ...]
-    made_by: dict[str, Any]
+    controls: Cohort | None = None
 
-    @classmethod
-    def prepare(cls, model: Model, cohort: Cohort, out: Path, transfer: Transfer, resume: bool) -> "Finetuning":
-        """Refuse what cannot be made; see `finetune` for the errors."""
-        strategy = find_strategy(transfer.strategy, transfer.epochs)
-        start = widened(model, cohort, transfer)
-        if strategy.statistics:
-            normalizations(start.network)
-        folds, seed = transfer.folds, transfer.seed
-        splits = tuple(
-            (members, *split_fold(cohort, members, seed + number, transfer.shots, transfer.draw))
-            for number, members in enumerate(fold_members(cohort, folds, seed), start=1)
-        )
-        if out.is_dir() and any(out.iterdir()) and not resume:
-            raise ConfigError(f"Fine-tuning needs an empty folder; {out} holds files already. Give `resume` or `out`.")
-        return cls(
-            start=start,
-            cohort=cohort,
-            out=out,
-            transfer=transfer,
-            strategy=strategy,
-            plan=plan_transfer(model, start, transfer.strategy, strategy),
-            splits=splits,
-            made_by={
-                "Name": f"{model.name}+{transfer.strategy}",
-                "Source": model.digest,
-                "Modality": start.modality,
-                "Folds": folds,
-                "Seed": seed,
-            },
-        )
+    @cached_property
+    def strategy(self) -> Strategy:
+        """What is trained."""
+        return find_strategy(self.transfer.strategy, self.transfer.epochs)
 
-    def folds(self, controls: Cohort | None, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
-        """Tune and segment one fold after another; yields whom each could not segment, with the reason."""
+    @cached_property
+    def start(self) -> Model:
+        """The source model with the bundles and inputs asked for, checked against what the cohort has."""
+        model, cohort = self.model, self.cohort
+        added = [Bundle.parse(label) for label in self.transfer.bundles]
+        there = " ".join(map(str, cohort.bundles)) or "none"
+        unknown = " ".join(bundle.label for bundle in added if bundle not in cohort.bundles)
+        if unknown:
+            raise DataError(
+                f"Bundles to add need reference masks of patients; `bundles` asks for {unknown}, cohort {cohort.name} "
+                f"has masks of {there}. Name bundles with their hemisphere, as in AFleft, or add the masks."
+            )
+        start = add_inputs(add_bundles(model, added), self.transfer.modality or model.modality)
+        if not set(start.bundles) & set(cohort.bundles):
+            raise ModelMismatchError(
+                f"Fine-tuning needs reference masks of the model's bundles; {model.name} predicts "
+                f"{' '.join(map(str, start.bundles))}, cohort {cohort.name} has {there}. Name a model for these "
+                "bundles, or add bundles with `bundles`."
+            )
+        return start
+
+    @cached_property
+    def plan(self) -> TransferPlan:
+        """What becomes of each tensor."""
+        return plan_transfer(self.model, self.start, self.transfer.strategy, self.strategy)
+
+    @cached_property
+    def splits(self) -> list[tuple[list[Case], list[Case], list[Case]]]:
+        """Of each fold, by participant: cases to train on, cases that choose the epoch, cases that are tested."""
+        of = self.transfer
+        return [
+            (
+                *split_fold(self.cohort, members, of.seed + number, of.shots, of.draw),
+                [case for case in self.cohort if case.participant_id in members],
+            )
+            for number, members in enumerate(fold_members(self.cohort, of.folds, of.seed), start=1)
+        ]
+
+    @cached_property
+    def made_by(self) -> dict[str, Any]:
+        """What the folders of predictions say of how they were made."""
+        return {
+            "Name": f"{self.model.name}+{self.transfer.strategy}",
+            "Source": self.model.digest,
+            "Modality": self.start.modality,
+            "Folds": self.transfer.folds,
+            "Seed": self.transfer.seed,
+        }
+
+    def require_possible(self, resume: bool) -> None:
+        """Refuse what cannot be made, before anything is written; see `finetune` for the errors."""
+        if self.strategy.statistics:
+            normalizations(self.start.network)
+        if self.splits and self.out.is_dir() and any(self.out.iterdir()) and not resume:
+            raise ConfigError(
+                f"Fine-tuning needs an empty folder; {self.out} holds files already. Give `resume` or `out`."
+            )
+
+    def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
+        """Tune one fold after another and segment its test cases; yields those that failed, with the reason."""
         count = len(self.splits)
         folders = [self.out / f"fold-{number}" for number in range(1, count + 1)]
         if samples is None and not all(map(is_whole, folders)):
             # First of all: patients that do not fit the model are found before anything is written.
             samples = load_patients(self.start, self.cohort, work)
-        open_predictions(self.out / "predictions", self.cohort, self.made_by, resume=True)
-        if controls is not None:
-            open_predictions(self.out / "controls", controls, self.made_by, resume=True)
-        for number, (folder, (members, training, inner)) in enumerate(zip(folders, self.splits, strict=True), start=1):
+        groups = {"predictions": self.cohort} | ({} if self.controls is None else {"controls": self.controls})
+        for name, cohort in groups.items():
+            open_predictions(self.out / name, cohort, self.made_by, resume=True)
+        for number, (folder, (*learned, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
+            fold = f"fold {number}/{count}"
             if samples is None or is_whole(folder):
                 tuned = load_model(folder)
             else:
-                seed, stage = self.transfer.seed + number, f"Fine-tuning fold {number}/{count}"
-                tuned = self._tune(samples, training, inner, folder, seed, stage, work)
+                seed = self.transfer.seed + number
+                tuned = self._tune(samples, *learned, folder=folder, seed=seed, stage=f"Fine-tuning {fold}", work=work)
             segmenter = Segmenter(models=[tuned], device=self.transfer.device)
-            test = [case for case in self.cohort if case.participant_id in members]
-            failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting fold {number}/{count}")
-            if controls is not None:
-                share = controls.cases[number - 1 :: count]
-                stage = f"Segmenting controls, fold {number}/{count}"
-                segmenter.segment(share, self.out / "controls", work, stage)
+            failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
+            if self.controls is not None:
+                share = self.controls.cases[number - 1 :: count]
+                segmenter.segment(share, self.out / "controls", work, f"Segmenting controls, {fold}")
             yield failed
+
+    def predictions(self, failed: dict[str, str]) -> Predictions:
+        """Gather what the folds wrote."""
+        if self.controls is not None:
+            close_predictions(self.out / "controls", self.controls, self.made_by, {})
+        return close_predictions(self.out / "predictions", self.cohort, self.made_by, failed)
 
     def _tune(
         self,
         samples: SampleCache,
         training: list[Case],
         inner: list[Case],
+        *,
         folder: Path,
         seed: int,
         stage: str,
         work: Work,
     ) -> Model:
-        strategy, source = self.strategy, self.start
-        network = self._network(seed)
+        strategy, source, network = self.strategy, self.start, self._network(seed)
         trained, frozen = freeze(network, strategy.trains)
         learned, held_out = (samples.select([case.key for case in cases]) for cases in (training, inner))
         if strategy.statistics:
@@ -246,7 +254,6 @@ class Finetuning:
         }
         write_text(folder / "transfer.json", self.plan.to_json())
         if trained:
-            state = StateFolder(folder / "state", {"strategy": self.plan.strategy, "participants": participants})
             result = fit(
                 network,
                 learned,
@@ -256,7 +263,7 @@ class Finetuning:
                 patch=source.patch,
                 device=self.transfer.device,
                 restraint=_restraint(strategy, network),
-                state=state,
+                state=StateFolder(folder / "state", {"strategy": self.plan.strategy, "participants": participants}),
                 stage=stage,
                 work=work,
             )
@@ -302,31 +309,3 @@ def _restraint(strategy: Strategy, network: nn.Module) -> Restraint:
 def load_patients(model: Model, cohort: Cohort, work: Work = Work()) -> SampleCache:
     """The patients with their masks on a model's grid, in memory up to a bound."""
     return load_samples(cohort.cases, model.modality, model.bundles, model.spacing_mm, model.shape, work=work)
-
-
-def widened(model: Model, cohort: Cohort, transfer: Transfer) -> Model:
-    """The source model with the bundles and inputs asked for, checked against what the cohort has.
-
-    Raises
-    ------
-    DataError
-        If nobody has masks of the bundles to add.
-    ModelMismatchError
-        If the cohort has none of the model's bundles, or the input is no wider one.
-    """
-    added = [Bundle.parse(label) for label in transfer.bundles]
-    there = " ".join(map(str, cohort.bundles)) or "none"
-    unknown = " ".join(bundle.label for bundle in added if bundle not in cohort.bundles)
-    if unknown:
-        raise DataError(
-            f"Bundles to add need reference masks of patients; `bundles` asks for {unknown}, cohort {cohort.name} has "
-            f"masks of {there}. Name bundles with their hemisphere, as in AFleft, or add the masks."
-        )
-    start = add_inputs(add_bundles(model, added), transfer.modality or model.modality)
-    if not set(start.bundles) & set(cohort.bundles):
-        raise ModelMismatchError(
-            f"Fine-tuning needs reference masks of the model's bundles; {model.name} predicts "
-            f"{' '.join(map(str, start.bundles))}, cohort {cohort.name} has {there}. Name a model for these bundles, "
-            "or add bundles with `bundles`."
-        )
-    return start

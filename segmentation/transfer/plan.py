@@ -96,16 +96,8 @@ class TransferPlan:
 def plan_transfer(source: Model, start: Model, name: str, strategy: Strategy) -> TransferPlan:
     """Say what a strategy will do.
 
-    Parameters
-    ----------
-    source : Model
-        As it was trained.
-    start : Model
-        The same with further bundles or inputs; see `adaptation.add_bundles` and `adaptation.add_inputs`.
-    name : str
-        Of the strategy.
-    strategy : Strategy
-        What is trained.
+    ``source`` is the model as it was trained, ``start`` the same with further bundles or inputs; see
+    `adaptation.add_bundles` and `adaptation.add_inputs`.
     """
     before, after = source.network.state_dict(), start.network.state_dict()
     parameters = [key for key, _ in start.network.named_parameters()]

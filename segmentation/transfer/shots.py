@@ -8,9 +8,8 @@ from ...errors import ConfigError
 from ...types import Cohort, Predictions
 from ...work import Work
 from ..network.checkpoints import Model
-from ..prediction.cohort import close_predictions
 from ..training.folds import fold_members, require_shots
-from .finetuning import Announce, Finetuning, Transfer, load_patients, widened
+from .finetuning import Announce, Finetuning, Transfer, load_patients
 from .strategies import find_strategy
 
 
@@ -57,38 +56,34 @@ def finetune_shots(
     Raises
     ------
     ConfigError
-        If a number of patients is larger than what is left outside the largest fold, or as in `finetune`.
+        As in `check_shots` and `finetune`.
     """
     check_shots(cohort, shots, draws, strategies, transfer.folds, transfer.seed)
     runs = [(s, n, d) for s in dict.fromkeys(strategies) for n in sorted(set(shots)) for d in range(draws)]
-    samples = load_patients(widened(model, cohort, transfer), cohort, work)
+    samples = load_patients(Finetuning(model=model, cohort=cohort, out=out, transfer=transfer).start, cohort, work)
     made: dict[tuple[str, int, int], Predictions] = {}
-    told: set[str] = set()
     for strategy, count, draw in runs:
-        folder = out / strategy / f"shots-{count}" / f"draw-{draw}"
         one = dataclasses.replace(transfer, strategy=strategy, shots=count, draw=draw)
-        run = Finetuning.prepare(model, cohort, folder, one, resume)
-        if announce is not None and strategy not in told:
+        folder = out / strategy / f"shots-{count}" / f"draw-{draw}"
+        run = Finetuning(model=model, cohort=cohort, out=folder, transfer=one)
+        run.require_possible(resume)
+        if announce is not None and not any(done[0] == strategy for done in made):
             announce(run.plan)
-        told.add(strategy)
         failed: dict[str, str] = {}
-        # One count of folds over all runs, instead of a bar for every fold of every run.
-        for fold, missing in enumerate(run.folds(None, samples, Work()), start=1):
+        for fold, missing in enumerate(run.folds(samples, Work()), start=1):
             failed |= missing
+            # One count of folds over all runs, instead of a bar for every fold of every run.
             work.report(len(made) * transfer.folds + fold, len(runs) * transfer.folds, "Learning curves, folds")
-        made[strategy, count, draw] = close_predictions(folder / "predictions", cohort, run.made_by, failed)
+        made[strategy, count, draw] = run.predictions(failed)
     return made
 
 
 def check_shots(
     cohort: Cohort, shots: Sequence[int], draws: int, strategies: Sequence[str], folds: int, seed: int
 ) -> None:
-    """Refuse learning curves that cannot be made.
+    """Refuse learning curves that cannot be made, with a `ConfigError`.
 
-    Raises
-    ------
-    ConfigError
-        If there are fewer patients outside the largest fold than asked for, no draw, or an unknown strategy.
+    That is fewer patients outside the largest fold than asked for, no draw, or an unknown strategy.
     """
     members = fold_members(cohort, folds, seed)
     participants = {case.participant_id for case in cohort}

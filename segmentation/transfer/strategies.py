@@ -126,13 +126,7 @@ STRATEGIES: Mapping[str, Strategy] = {
 
 
 def find_strategy(name: str, epochs: int | None = None) -> Strategy:
-    """A strategy by name, with another number of epochs where one is given.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such strategy.
-    """
+    """A strategy by name, with another number of epochs where one is given; unknown names are refused."""
     if name not in STRATEGIES:
         raise ConfigError(f"`strategy` must be one of {', '.join(STRATEGIES)}; got {name!r}.")
     found = STRATEGIES[name]

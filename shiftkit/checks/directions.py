@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..geometry import same_grid
 from ..types import Volume
 from .frames import Array, axis_frames, bundle_agreement, coherence, long_axes
-from .subject import Subject, inside
+from .subject import Subject
 from .verdict import Problem
 
 _MARGIN = 0.015
@@ -79,9 +79,10 @@ def _frame(subject: Subject, stored: Volume, reference: Reference) -> Iterator[P
 def _along_bundles(subject: Subject, peaks: Volume, rng: np.random.Generator, frames: list[Array]) -> Array:
     places: list[np.ndarray] = []
     axes: list[np.ndarray] = []
-    for volume in subject.masks.values():
-        if volume.array.ndim == 3 and same_grid(volume, peaks):
-            index, axis = long_axes(volume.with_array(inside(volume)), rng)
+    for path in subject.case.masks.values():
+        mask = subject.marked.get(path)
+        if mask is not None and same_grid(mask, peaks):
+            index, axis = long_axes(mask, rng)
             places.append(index)
             axes.append(axis)
     if sum(len(index) for index in places) < 100:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
 
+from ..geometry import largest_piece, neighbor_graph
 from ..types import Volume
 
 Array = NDArray[np.float64]
@@ -64,12 +63,13 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
     axis : ndarray, shape (N, 3)
         Unit vectors in world axes; their sign means nothing.
     """
-    inside, links = _graph(mask)
+    inside = np.argwhere(largest_piece(mask.array))
     if len(inside) < 30:
         return np.zeros((0, 3), dtype=int), np.zeros((0, 3))
-    start = int(dijkstra(links, indices=0).argmax())
-    way = dijkstra(links, indices=start)
-    places = inside @ mask.affine[:3, :3].T
+    links = neighbor_graph(inside, mask.affine[:3, :3])
+    start = int(dijkstra(links, directed=False, indices=0).argmax())
+    way = dijkstra(links, directed=False, indices=start)
+    places = mask.world(inside)
     chosen = rng.choice(len(inside), size=min(most, len(inside)), replace=False)
     near = KDTree(places).query_ball_point(places[chosen], _RADIUS_MM)
     kept: list[int] = []
@@ -82,31 +82,6 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
             kept.append(i)
             axis.append(slope / size)
     return inside[kept], np.array(axis, dtype=np.float64).reshape(-1, 3)
-
-
-def _graph(mask: Volume) -> tuple[NDArray[np.int64], csr_array]:
-    """Voxels of the largest piece, and the distances in mm between those that touch."""
-    label: NDArray[np.int32] = ndimage.label(mask.array, np.ones((3, 3, 3)))[0]  # type: ignore[index]
-    if not label.any():
-        return np.zeros((0, 3), dtype=int), csr_array((0, 0))
-    sizes = np.bincount(label.ravel())[1:]
-    inside = np.argwhere(label == sizes.argmax() + 1)
-    number = np.full(mask.shape, -1)
-    number[tuple(inside.T)] = np.arange(len(inside))
-    padded = np.pad(number, 1, constant_values=-1)
-    rows: list[NDArray[np.int64]] = []
-    columns: list[NDArray[np.int64]] = []
-    lengths: list[Any] = []
-    for offset in product((-1, 0, 1), repeat=3):
-        if offset > (0, 0, 0):
-            other = padded[tuple((inside + 1 + offset).T)]
-            touching = np.flatnonzero(other >= 0)
-            rows.append(touching)
-            columns.append(other[touching])
-            lengths.append(np.full(len(touching), np.linalg.norm(mask.affine[:3, :3] @ offset)))
-    links = (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns)))
-    upper = csr_array(links, shape=(len(inside), len(inside)))
-    return inside, upper + upper.T
 
 
 def bundle_agreement(peaks: Volume, index: NDArray[np.int64], axis: Array, frames: Sequence[Array]) -> Array:

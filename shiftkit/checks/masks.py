@@ -29,10 +29,10 @@ def find(subject: Subject) -> Iterator[Problem]:
         bad = _values(subject, what, path, volume)
         if bad is not None:
             yield bad
-        elif not inside(volume).any():
+        elif path not in subject.marked:
             yield _empty(subject, what, path)
         else:
-            yield from _pieces(subject, what, path, volume)
+            yield from _pieces(subject, what, path)
     yield from _place(subject)
     yield from _overlap(subject)
     yield from _declared_volume(subject)
@@ -74,8 +74,8 @@ def _empty(subject: Subject, what: str, path: Path) -> Problem:
     return subject.problem("mask-empty", "error" if patient_tumor else "warning", path, sentence, cure)
 
 
-def _pieces(subject: Subject, what: str, path: Path, volume: Volume) -> Iterator[Problem]:
-    label: NDArray[np.int32] = ndimage.label(inside(volume), np.ones((3, 3, 3)))[0]  # type: ignore[index]
+def _pieces(subject: Subject, what: str, path: Path) -> Iterator[Problem]:
+    label: NDArray[np.int32] = ndimage.label(subject.marked[path].array, np.ones((3, 3, 3)))[0]  # type: ignore[index]
     sizes = np.sort(np.bincount(label.ravel())[1:])[::-1]
     count = len(sizes)
     rest = 1 - sizes[:3].sum() / sizes.sum()  # a tumor or a thin waist may part a bundle in two or three
@@ -94,10 +94,11 @@ def _place(subject: Subject) -> Iterator[Problem]:
     # From box to box, not from center to center: at 4 mm the centers of neighbors lie up to 7 mm apart.
     beyond = ~np.asarray(ndimage.binary_dilation(brain.array, np.ones((3, 3, 3))), dtype=np.bool_)
     away = np.asarray(ndimage.distance_transform_edt(beyond, sampling=brain.spacing_mm))
-    for what, path, volume in subject.named_masks():
-        if volume.array.ndim != 3 or not same_grid(volume, brain) or not inside(volume).any():
+    for what, path, _ in subject.named_masks():
+        mask = subject.marked.get(path)
+        if mask is None or not same_grid(mask, brain):
             continue
-        share = float((away[inside(volume)] > _OUTSIDE_MM).mean())
+        share = float((away[mask.array] > _OUTSIDE_MM).mean())
         if share > 0.05:
             sentence = f"A mask lies in the brain; {share:.0%} of the {what} lie more than {_OUTSIDE_MM:g} mm outside."
             cure = "The mask was shifted or flipped, or belongs to another participant: overlay it and write it again."
@@ -105,28 +106,27 @@ def _place(subject: Subject) -> Iterator[Problem]:
 
 
 def _overlap(subject: Subject) -> Iterator[Problem]:
-    tumor = subject.tumor
-    if tumor is None or tumor.array.ndim != 3 or not inside(tumor).any():
+    tumor, brain = subject.marked.get(subject.case.tumor), subject.brain
+    if tumor is None:
         return
-    brain = subject.brain
     if brain is not None and same_grid(tumor, brain):
-        share = float(inside(tumor).sum() / brain.array.sum())
+        share = float(tumor.array.sum() / brain.array.sum())
         if share > 0.4:
             sentence = f"A tumor takes up a part of the brain; the mask covers {share:.0%} of it."
             cure = "This may be a brain mask under the tumor's name, or an inverted mask: write the tumor mask again."
             yield subject.problem("tumor-overlap", "error", subject.case.tumor, sentence, cure)
             return
-    for bundle, volume in subject.masks.items():
-        mask = inside(volume)
-        if volume.array.ndim == 3 and same_grid(volume, tumor) and mask.any():
-            share = float(inside(tumor)[mask].mean())
+    for bundle, path in subject.case.masks.items():
+        mask = subject.marked.get(path)
+        if mask is not None and same_grid(mask, tumor):
+            share = float(tumor.array[mask.array].mean())
             if share > 0.9:
                 sentence = f"A tumor spares a part of a bundle; the tumor mask covers {share:.0%} of {bundle.label}."
                 cure = (
                     f"Look at {bundle.label}: if it was drawn through the tumor or is the tumor's mask, draw it again; "
                     "if the bundle is truly engulfed, allow this check."
                 )
-                yield subject.problem("tumor-overlap", "error", subject.case.masks[bundle], sentence, cure)
+                yield subject.problem("tumor-overlap", "error", path, sentence, cure)
 
 
 def _declared_volume(subject: Subject) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..types import Bundle
-from .subject import Subject, inside
+from .subject import Subject
 from .verdict import Problem
 
 _MARGIN_MM = 6.0
@@ -26,11 +26,8 @@ _ORDER_MM = 8.0
 
 def find(subject: Subject) -> Iterator[Problem]:
     """Problems with left and right, and with the whole participant's orientation."""
-    centers = {
-        bundle: _center(volume.affine, inside(volume))
-        for bundle, volume in subject.masks.items()
-        if volume.array.ndim == 3 and inside(volume).any()
-    }
+    paths = {bundle: path for bundle, path in subject.case.masks.items() if path in subject.marked}
+    centers = {bundle: subject.marked[path].points_inside().mean(axis=0) for bundle, path in paths.items()}
     middle = _middle(subject, centers)
     turned = _turned_over(centers)
     if turned:
@@ -101,18 +98,10 @@ def _turned_over(centers: dict[Bundle, np.ndarray]) -> str:
 
 def _tumor(subject: Subject, middle: float | None) -> Iterator[Problem]:
     declared = subject.case.attributes.get("tumor_side")
-    if (
-        subject.tumor is None
-        or subject.tumor.array.ndim != 3
-        or middle is None
-        or declared not in ("left", "right", "bilateral")
-    ):
+    tumor = subject.marked.get(subject.case.tumor)
+    if tumor is None or middle is None or declared not in ("left", "right", "bilateral"):
         return
-    voxels = np.argwhere(inside(subject.tumor))
-    if not len(voxels):
-        return
-    x = voxels @ subject.tumor.affine[0, :3] + subject.tumor.affine[0, 3]
-    left = float((x < middle).mean())
+    left = float((tumor.points_inside()[:, 0] < middle).mean())
     cure = "Correct tumor_side in participants.tsv, or flip the mask if its overlay on the T1w image is mirrored."
     if declared == "bilateral":
         if min(left, 1 - left) < 0.02:
@@ -125,17 +114,11 @@ def _tumor(subject: Subject, middle: float | None) -> Iterator[Problem]:
         yield subject.problem("tumor-side", "error" if share < 0.2 else "warning", subject.case.tumor, sentence, cure)
 
 
-def _center(affine: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return np.argwhere(mask).mean(axis=0) @ affine[:3, :3].T + affine[:3, 3]
-
-
 def _middle(subject: Subject, centers: dict[Bundle, np.ndarray]) -> float | None:
     """World x of the midline: the brain's, else half way between bundles that come in pairs."""
     brain = subject.brain
     if brain is not None:
-        voxels = np.argwhere(brain.array)
-        x = voxels @ brain.affine[0, :3] + brain.affine[0, 3]
-        low, high = np.quantile(x, [0.01, 0.99])
+        low, high = np.quantile(brain.points_inside()[:, 0], [0.01, 0.99])
         return float((low + high) / 2)  # the outline, which a tumor on one side does not move
     pairs = [(c, centers[b.mirrored]) for b, c in centers.items() if b.hemisphere == "left" and b.mirrored in centers]
     return float(np.mean([(a[0] + b[0]) / 2 for a, b in pairs])) if pairs else None

@@ -69,6 +69,12 @@ class Subject:
                 yield what, path, volume
 
     @cached_property
+    def marked(self) -> Mapping[Path | None, Volume]:
+        """Masks with three axes that mark at least a voxel, as boolean, by their paths."""
+        masks = {path: v.with_array(inside(v)) for _, path, v in self.named_masks() if v.array.ndim == 3}
+        return {path: mask for path, mask in masks.items() if mask.array.any()}
+
+    @cached_property
     def grid(self) -> Volume | None:
         """The grid that most files share; the first one's where none is in the majority."""
         volumes = [volume for _, _, volume in self.named()]
@@ -84,14 +90,12 @@ class Subject:
         grid = self.grid
         fitting = {name: v for name, v in self.images.items() if grid is not None and same_grid(v, grid)}
         names = [name for name in fitting if name != "t1w"] or list(fitting)
-        inside: NDArray[np.bool_] | None = None
-        for name in names:
-            present = nonzero(fitting[name])
-            inside = present if inside is None else inside | present
-        if inside is None or grid is None or not inside.any():
+        shown = np.logical_or.reduce([nonzero(fitting[name]) for name in names])
+        if grid is None or not np.any(shown):
             return None
-        closed = np.asarray(ndimage.binary_closing(np.pad(inside, 3), iterations=2), dtype=np.bool_)[3:-3, 3:-3, 3:-3]
-        return grid.with_array(np.asarray(ndimage.binary_fill_holes(closed | inside)))
+        # Padded, as closing takes what lies beyond the image for background and would eat into a brain that is cut off.
+        closed = np.asarray(ndimage.binary_closing(np.pad(shown, 3), iterations=2), dtype=np.bool_)[3:-3, 3:-3, 3:-3]
+        return grid.with_array(np.asarray(ndimage.binary_fill_holes(closed | shown)))
 
 
 def nonzero(volume: Volume) -> NDArray[np.bool_]:

@@ -32,7 +32,7 @@ CHECKS: dict[str, str] = {
     "tumor-overlap": "the tumor covers a whole bundle, or most of the brain",
     "duplicate": "the same image under two names",
 }
-"""Every check by its name, with what its problems mean; the names are those that ``--allow`` takes."""
+"""Every check by its name, with what its problems mean; the names are those that ``allow`` takes."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

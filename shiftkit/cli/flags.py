@@ -88,12 +88,18 @@ def _parameter(one: Declared) -> inspect.Parameter:
     if option.metavar:
         shown: Any = typer.Argument(metavar=option.metavar, help=option.help, show_default=False)
     else:
-        plain = None if one.default in (None, (), inspect.Parameter.empty) or needed else one.default
-        bounds = {"min": option.min, "max": option.max} if kind in (int, float) else {}
-        # Nothing is filled in here, so that a value of the configuration file shows through: a default is only told.
-        told = str(plain) if plain is not None and not isinstance(plain, bool) else False
-        shown = typer.Option(one.flag, help=option.help, show_default=told, **bounds)
+        # No default and no bounds are filled in: a value of the configuration file shows through, and all values are
+        # held to the same bounds by the function itself. They are only told.
+        shown = typer.Option(one.flag, help=_told(one, needed), show_default=False)
     return _keyword(one.name, kind if needed else kind | None, shown, inspect.Parameter.empty if needed else None)
+
+
+def _told(one: Declared, needed: bool) -> str:
+    """Help, bounds and default in one sentence."""
+    default = one.default
+    told = "" if needed or default is None or default == () or isinstance(default, bool) else f"; {default} by default"
+    bounds = f" ({one.bounds})" if one.bounds and not needed else ""
+    return f"{one.option.help.removesuffix('.')}{bounds}{told}."
 
 
 def _keyword(name: str, kind: Any, shown: Any, default: Any) -> inspect.Parameter:

@@ -13,25 +13,6 @@ from ..files import write_text
 from ..types import Bundle, Case, Cohort
 from ..version import __version__
 from .layout import Filters, candidates, choose, read_filters
-from .peaks import load_peaks, peaks_reference, read_peaks, sidecar_path, write_peaks_sidecar
-
-__all__ = [
-    "image_path",
-    "load_cohort",
-    "load_peaks",
-    "mask_path",
-    "participants_frame",
-    "peaks_reference",
-    "probability_path",
-    "read_description",
-    "read_participants",
-    "read_peaks",
-    "sidecar_path",
-    "tumor_path",
-    "write_description",
-    "write_participants",
-    "write_peaks_sidecar",
-]
 
 
 def image_path(root: Path, key: str, modality: str) -> Path:

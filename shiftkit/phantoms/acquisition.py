@@ -107,6 +107,7 @@ def measure_scalar(
     sigma = [width / spacing_mm for width in profile.blur_mm]
     blurred = ndimage.gaussian_filter(image, sigma)
     scale = np.abs(blurred[brain]).mean() + 1e-6
+    # The magnitude of a complex signal: noise adds up where there is none, so its floor is above zero.
     real = blurred + rng.normal(0, profile.noise * scale, image.shape)
     imaginary = rng.normal(0, profile.noise * scale, image.shape)
     return np.hypot(real, imaginary) * brain

@@ -16,8 +16,9 @@ from .people import draw_person, generator
 from .record import Files
 from .render import render, tumor_distances
 
-# Cohort of patients: which scanner, and whether the tumor is rendered.
-_FACTORIAL = {
+# Cohort: which scanner, and whether the tumor is rendered. All but the first hold the same patients.
+_COHORTS = {
+    "healthy": ("source", False),
     "glioma": ("target", True),
     "glioma_clean": ("source", False),
     "glioma_systematic": ("target", False),
@@ -86,13 +87,10 @@ def phantom(
             f"got {n_healthy} controls, {n_glioma} patients, {spacing_mm} mm."
         )
     profiles = {"source": load_profile(source), "target": load_profile(target)}
-    plan: dict[str, list[str]] = {}
-    if n_healthy:
-        plan["healthy"] = [f"sub-h{i:03d}" for i in range(1, n_healthy + 1)]
-    if n_glioma:
-        names = _FACTORIAL if factorial else ("glioma",)
-        plan |= {name: [f"sub-g{i:03d}" for i in range(1, n_glioma + 1)] for name in names}
-    people = sorted({one for names in plan.values() for one in names})
+    counts = {name: n_healthy if name == "healthy" else n_glioma for name in _COHORTS}
+    names = [name for name in (_COHORTS if factorial else ("healthy", "glioma")) if counts[name]]
+    plan = {name: [f"sub-{name[0]}{i:03d}" for i in range(1, counts[name] + 1)] for name in names}
+    people = sorted({one for members in plan.values() for one in members})
     order = _Order(out=out, spacing_mm=spacing_mm, seed=seed, profiles=profiles, fields=fields, dwi=dwi)
     tasks = [(one, [name for name, members in plan.items() if one in members]) for one in people]
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in plan}
@@ -118,13 +116,13 @@ def _write_participant(order: _Order, task: tuple[str, Sequence[str]]) -> dict[s
     """Render one participant for every cohort that it belongs to; what is complete is kept."""
     participant_id, names = task
     files = {name: Files(root=order.out / name, key=participant_id) for name in names}
-    settings = {name: _settings(order, _FACTORIAL.get(name, ("source", False))[0]) for name in names}
+    settings = {name: _settings(order, _COHORTS[name][0]) for name in names}
     todo = [name for name in names if not files[name].complete(settings[name], order.fields, order.dwi)]
     if todo:
         person = draw_person(order.seed, participant_id, "healthy" not in names)
         distances = tumor_distances(person, order.spacing_mm)
         for name in todo:
-            scanner, with_tumor = _FACTORIAL.get(name, ("source", False))
+            scanner, with_tumor = _COHORTS[name]
             noise = generator(order.seed, participant_id, f"scan {scanner}")
             made = render(person, order.profiles[scanner], noise, order.spacing_mm, with_tumor, order.dwi)
             files[name].write(person, made, with_tumor, order.fields)

@@ -1,15 +1,13 @@
 """Streamlines to what a diffusion measurement sees: densities, directions, up to three peaks a voxel."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.floating[Any]]
-
+from .warp import Array
 
 _TRUNCATE = 2.5
 """Standard deviations that the smoothing reaches."""
@@ -68,6 +66,7 @@ def rasterize(
         Of the rater at each point; see `Population`.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    # A point stands for the piece of streamline around it: densities do not depend on how far points lie apart.
     tangent = np.gradient(streamlines_mm, axis=1)
     length = np.linalg.norm(tangent, axis=2)
     index = (streamlines_mm - affine[:3, 3]) / np.diag(affine)[:3]
@@ -81,6 +80,7 @@ def rasterize(
     _deposit(sums, flat, deposits.reshape(len(flat), deposits.shape[-1]), alive.ravel(), low, np.array(shape))
     smooth = [ndimage.gaussian_filter(part, sigma, truncate=_TRUNCATE) for part in np.moveaxis(sums, -1, 0)]
     density = smooth[3]
+    # The core of thick and of thin bundles gets about 1, so one threshold draws all masks; a maximum is noise.
     scale = np.percentile(density[density > density.max() * 0.02], 75) if density.max() > 0 else 1.0
     vector = np.stack(smooth[:3], axis=-1)
     norm = np.linalg.norm(vector, axis=-1, keepdims=True)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ..types import Bundle
 from .raters import draw_generosity
-from .template import Course, bundle_courses, grow, grow_bundle, other_courses, template
+from .template import SPACING_MM, Course, bundle_courses, grow, grow_bundle, other_courses, template
 from .tumors import Tumor, draw_tumor
 from .warp import Array, Warp, coarse_points, exponentiate, interpolate, sample, smooth_noise
 
@@ -68,6 +68,7 @@ def generator(seed: int, participant_id: str, purpose: str) -> np.random.Generat
 def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
     """Draw one participant's anatomy from the seed and the identifier alone."""
     rng = generator(seed, participant_id, "anatomy")
+    # A wide and a fine variation in mm, with their reach in mm; exponentiated, neither can fold the brain.
     velocity = 2.3 * smooth_noise(rng, 22.0) + 0.8 * smooth_noise(rng, 11.0)
     size = rng.normal(0, 0.02, 3)
     velocity = velocity + coarse_points() * size
@@ -112,7 +113,7 @@ def in_brain(points_mm: Array, warp: Warp) -> NDArray[np.bool_]:
     """Whether points, shape (..., 3) in mm, of a participant without tumor lie in the brain."""
     inside = _template_brain().astype(np.float32)[..., None]
     origin = template()["t1w"].affine[:3, 3]
-    return interpolate(inside, warp.to_template(points_mm), origin, 2.0, zero_outside=True)[..., 0] > 0.5
+    return interpolate(inside, warp.to_template(points_mm), origin, SPACING_MM, zero_outside=True)[..., 0] > 0.5
 
 
 def _grow(courses: Sequence[Course], rng: np.random.Generator) -> tuple[Array, dict[str, Any]]:
@@ -136,5 +137,5 @@ def _template_brain() -> NDArray[np.bool_]:
 def brain_distance() -> Array:
     """Distance in mm to the outside of the template's brain, on the coarse grid."""
     t1w = template()["t1w"]
-    depth = np.asarray(ndimage.distance_transform_edt(_template_brain())) * t1w.spacing_mm[0]
-    return interpolate(depth[..., None], coarse_points(), t1w.affine[:3, 3], 2.0)[..., 0]
+    depth = np.asarray(ndimage.distance_transform_edt(_template_brain())) * SPACING_MM
+    return interpolate(depth[..., None], coarse_points(), t1w.affine[:3, 3], SPACING_MM)[..., 0]

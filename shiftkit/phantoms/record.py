@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import cohorts
+from ..cohorts.peaks import sidecar_path
 from ..errors import ConfigError
 from ..files import write_text
 from ..images import write_image
@@ -77,7 +78,7 @@ class Files:
                 path = cohorts.tumor_path(self.root, self.key, part)
                 write_image(volume, path)
                 if not with_tumor:
-                    _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"Virtual": True})
+                    _write_json(sidecar_path(path), {"Virtual": True})
         if rendering.diffusion is not None:
             self._write_diffusion(rendering)
         if fields:
@@ -104,7 +105,7 @@ class Files:
             made = {"masseffect": (moved, _MASS_EFFECT)} | made  # the one that tells completeness comes last
         for kind, (field, meaning) in made.items():
             path = self._displacement(kind)
-            _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), {"Units": "mm", "Description": meaning})
+            _write_json(sidecar_path(path), {"Units": "mm", "Description": meaning})
             write_image(Volume(array=field.astype(np.float32), affine=volume.affine), path)
 
     def write_truth(

@@ -11,7 +11,7 @@ from .acquisition import Pose, Profile, bias_field, draw_pose, measure_peaks, me
 from .diffusion import Diffusion, measure_diffusion
 from .fibers import Population, rasterize, strongest
 from .people import Person, in_brain
-from .template import template
+from .template import SPACING_MM, template
 from .warp import Array, interpolate
 
 _THRESHOLD = 0.18
@@ -161,7 +161,7 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
 def _tissue(points: Array) -> dict[str, NDArray[np.float32]]:
     volumes = template()
     stacked = np.stack([volume.array for volume in volumes.values()], axis=-1)
-    values = interpolate(stacked, points, volumes["t1w"].affine[:3, 3], 2.0, zero_outside=True)
+    values = interpolate(stacked, points, volumes["t1w"].affine[:3, 3], SPACING_MM, zero_outside=True)
     return {name: np.ascontiguousarray(values[..., i]) for i, name in enumerate(volumes)}
 
 
@@ -216,6 +216,7 @@ def _true_peaks(
         directions[i, here[inside]] = population.direction[inside]
     directions[-1] = filler
     fractions = _fractions(density, seen["wm"], seen["depth"], core)
+    # White matter that no modeled family fills has a direction too, a weaker one.
     left = np.clip(seen["wm"] * np.clip(seen["depth"], 0, 1) - fractions.sum(axis=0), 0, 1) * 0.6
     return strongest(np.concatenate([fractions, left[None]]).astype(np.float32), directions)
 
@@ -223,6 +224,7 @@ def _true_peaks(
 def _fractions(density: NDArray[np.float32], wm: Array, depth: Array, core: float) -> Array:
     """Volume fraction of each population: saturating in density, no more than the white matter there is."""
     fractions = density / (density + 0.35) * (density > 0.02)
+    # Fibers end in the core and thin out through the infiltrated rim, which reaches 1.35 radii.
     room = np.clip(wm * 1.15, 0.0, 1.0) * np.clip((depth - core) / (1.35 - core), 0.0, 1.0)
     total = fractions.sum(axis=0)
     return fractions * (room / np.maximum(total, room + 1e-6)) * (total > 0)

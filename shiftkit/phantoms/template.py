@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline, PchipInterpolator
 
 from ..types import Bundle, Volume
+from .warp import Array
 
-Array = NDArray[np.floating[Any]]
+SPACING_MM = 2.0
+"""Voxel size of the tissue maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +127,10 @@ _BOTH_SIDES = (
     "24 -24 -2 3 3 3; 38 -30 -4 3 3 3; 34 -58 4 4 4 4; 12 -86 6 5 5 5",
 )
 
-
 _TIGHTNESS = 0.53
 """Streamlines of one participant lie closer together than those of a population."""
+_STEP_MM = 1.2
+"""Distance of a streamline's points: well under a voxel, so that no voxel on its way is skipped."""
 
 
 def bundle_courses() -> dict[Bundle, tuple[Course, ...]]:
@@ -223,7 +225,7 @@ def grow(course: Course, count: int, rng: np.random.Generator, spread: float = 1
     center = CubicSpline(arc, way)(s)
     width = np.maximum(PchipInterpolator(arc, course.spread_mm)(s), 1.0) * (_TIGHTNESS * spread)
     place = np.clip(rng.standard_normal((count, 3)), -2, 2)
-    knots = rng.standard_normal((count, 3, 5)) * 0.25
+    knots = rng.standard_normal((count, 3, 5)) * 0.25  # so few that a wander takes a quarter of the way
     wander = np.moveaxis(CubicSpline(np.linspace(0, arc[-1], 5), knots, axis=2)(s), 1, 2)
     return center + (place[:, None, :] + wander) * width
 
@@ -238,12 +240,9 @@ def _points(course: Course) -> int:
     return max(8, int(_arc_mm(course)[-1] / _STEP_MM))
 
 
-_STEP_MM = 1.2
-
-
 @lru_cache(maxsize=1)
 def template() -> dict[str, Volume]:
-    """T1, gray and white matter of the MNI152 template at 2 mm, values in 0–1.
+    """T1, gray and white matter of the MNI152 template, values in 0–1.
 
     References
     ----------
@@ -254,6 +253,6 @@ def template() -> dict[str, Volume]:
     loaders = {"t1w": load_mni152_template, "gm": load_mni152_gm_template, "wm": load_mni152_wm_template}
     volumes: dict[str, Volume] = {}
     for name, load in loaders.items():
-        image = load(resolution=2)
+        image = load(resolution=int(SPACING_MM))
         volumes[name] = Volume(array=np.asarray(image.get_fdata(), dtype=np.float32), affine=image.affine)
     return volumes

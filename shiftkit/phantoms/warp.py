@@ -129,6 +129,7 @@ def jacobian(field: Array, spacing_mm: float = COARSE_MM) -> Array:
 
 
 def _square(velocity: Array, steps: int) -> Array:
+    # A small step is its own exponential; composed with itself it doubles, and stays invertible.
     field = np.ascontiguousarray(velocity / 2**steps)
     points = coarse_points()
     for _ in range(steps):

@@ -17,14 +17,14 @@ from ..tables import read_table
 from ..types import Cohort, Predictions
 from ..work import Work
 from .inputs import Design, Inputs
-from .scores import predict_cohorts
+from .scores import Seen, look, predict_cohorts, score_cohorts
 from .story import Ending, end, pictures
 from .studies import Occasion, further_findings, metrics_of
 
 if TYPE_CHECKING:
-    from ..analyses.decomposition.reading import Reading
     from ..analyses.decomposition.result import Decomposition
-    from ..analyses.decomposition.shells.study import ShellResult
+    from ..analyses.decomposition.shells.findings import ShellResult
+    from ..analyses.statistics.inference import Inference
 
 TITLE = "Domain shift of white-matter bundle segmentation"
 _FROM_TABLE = (
@@ -106,7 +106,9 @@ def decompose_table(
         return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
     run.open()
     result = split(before, after, design)
-    return _conclude(run, _Found(frame=frame, result=result, digests=digests, notes=(_FROM_TABLE,)), work)
+    return _conclude(
+        run, _Found(frame=frame, result=result, inference=design.inference, digests=digests, notes=(_FROM_TABLE,)), work
+    )
 
 
 def decompose_cohort(
@@ -161,13 +163,14 @@ class _Found:
 
     frame: pd.DataFrame
     result: "Decomposition"
+    inference: "Inference"
     digests: Mapping[str, str]
     notes: tuple[str, ...]
     inputs: Inputs | None = None
     source: Mapping[str, Predictions] | None = None
     tuned: Predictions | None = None
-    reading: "Reading | None" = None
     shell: "ShellResult | None" = None
+    seen: Seen | None = None
     further: tuple[Finding, ...] = ()
 
     @property
@@ -185,25 +188,30 @@ def _find(
     digests: Mapping[str, str],
     work: Work,
 ) -> _Found:
+    from ..analyses.decomposition.shells.study import shells
+
     source = predict_cohorts(run, inputs, design.device, work)
-    after = [_finetuned(folder) for folder in finetuned]
-    reading, (before, *tables) = _read([source, *after], inputs.cohorts, design, work)
-    scored = pd.concat([before, *tables], ignore_index=True)
-    names = [one["patients"].model for one in after]
-    own = {name: _primary(table, design) for name, table in zip(names, tables, strict=True)}
+    # The voxel-wise estimator speaks of overlap, so other metrics go without.
+    seen = look(inputs, source, metrics_of(design), count=design.metric == "dice", work=work)
+    before = _keep(seen.scores.assign(seen="no"), design)
+    after = _finetuned(finetuned, inputs.cohorts, design, work)
+    scored = pd.concat([before, *(table for _, table in after.values())], ignore_index=True)
+    own = {name: _primary(table, design) for name, (_, table) in after.items()}
     occasion = Occasion(run=run, inputs=inputs, finetuned=finetuned, scores=scored, design=design, work=work)
     result = split(_primary(before, design), own, design)
-    shell = _shells(source, inputs.cohorts, reading, design)
+    pairs = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
+    shell = None if seen.counts is None else shells(*pairs, counts=seen.counts, inference=design.inference, work=work)
     return _Found(
         frame=_primary(scored, design),
         result=result,
+        inference=design.inference,
         digests=digests,
         notes=_notes(inputs),
         inputs=inputs,
         source=source,
-        tuned=after[0]["patients"] if after else None,
-        reading=reading,
+        tuned=next((predictions["patients"] for predictions, _ in after.values()), None),
         shell=shell,
+        seen=seen,
         further=(*further_findings(occasion), *checks),
     )
 
@@ -223,14 +231,16 @@ def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
         (result.sensitivity, SENSITIVITY),
         *([] if shell is None else [(shell.table, SHELLS)]),
     ]
-    more: dict[str, Any] = {"bundle_findings": bundle_findings(result.scores)}
-    if inputs is not None and source is not None and found.reading is not None:
-        tables.append((found.reading.sections, SECTIONS))
-        seen = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
+    more: dict[str, Any] = {"bundle_findings": bundle_findings(result.scores, inference=found.inference)}
+    if inputs is not None and source is not None and found.seen is not None:
+        tables.append((found.seen.sections, SECTIONS))
+        known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
         more = {
-            "bundle_findings": bundle_findings(result.scores, found.reading.sections, found.reading.places),
+            "bundle_findings": bundle_findings(
+                result.scores, found.seen.sections, found.seen.places, inference=found.inference
+            ),
             "cases": pictures(result.scores, inputs.patients, source["patients"], found.tuned),
-            "cohorts": {"patients": (inputs.patients, found.failed), "unseen controls": (inputs.controls, seen)},
+            "cohorts": {"patients": (inputs.patients, found.failed), "unseen controls": (inputs.controls, known)},
         }
     against_shell = [note for note in disagreements(components) if note not in result.notes]
     ending = Ending(
@@ -252,51 +262,27 @@ def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     return frame[frame["metric"] == design.metric].reset_index(drop=True)
 
 
-def _finetuned(folder: Path) -> dict[str, Predictions]:
-    """Predictions of a fine-tuned model: patients out of fold, and controls where there are any."""
+def _finetuned(
+    folders: Sequence[Path], cohorts: Mapping[str, Cohort], design: Design, work: Work
+) -> dict[str, tuple[dict[str, Predictions], pd.DataFrame]]:
+    """Predictions and scores of each fine-tuned model: patients out of fold, and controls where there are any."""
     from ..segmentation.prediction.cohort import read_predictions
 
-    found = {"patients": read_predictions(folder / "predictions")}
-    if (folder / "controls").is_dir():
-        found["controls"] = read_predictions(folder / "controls")
-    return found
+    after: dict[str, tuple[dict[str, Predictions], pd.DataFrame]] = {}
+    for folder in folders:
+        found = {"patients": read_predictions(folder / "predictions")}
+        if (folder / "controls").is_dir():
+            found["controls"] = read_predictions(folder / "controls")
+        after[found["patients"].model] = (found, _score(found, cohorts, design, work))
+    return after
 
 
-def _read(
-    models: Sequence[Mapping[str, Predictions]], cohorts: Mapping[str, Cohort], design: Design, work: Work
-) -> "tuple[Reading, list[pd.DataFrame]]":
-    """Everything from the images, each of which is opened once; and the scores of each model."""
-    from ..analyses.decomposition.reading import read_once
-
-    several = {name: [one[name] for one in models if name in one] for name in cohorts}
-    reading = read_once(several, cohorts, metrics=metrics_of(design), shells=design.metric == "dice", work=work)
-    left = {name: iter(tables) for name, tables in reading.scores.items()}
-    scored: list[pd.DataFrame] = []
-    for model in models:
-        parts = {name: next(left[name]).to_frame() for name in model}
-        if "target_controls" in parts:
-            parts["target_controls"]["group"] = "target_control"
-        # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
-        scored.append(_keep(pd.concat(parts.values(), ignore_index=True).assign(seen="no"), design))
-    return reading, scored
-
-
-def _shells(
-    source: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], reading: "Reading", design: Design
-) -> "ShellResult | None":
-    """The voxel-wise estimator; it speaks of overlap, so other metrics go without."""
-    from ..analyses.decomposition.shells.study import shells
-
-    if reading.counts is None:
-        return None
-    return shells(
-        source["patients"],
-        cohorts["patients"],
-        source["controls"],
-        cohorts["controls"],
-        counts=reading.counts,
-        inference=design.inference,
-    )
+def _score(
+    predictions: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], design: Design, work: Work
+) -> pd.DataFrame:
+    frame = score_cohorts(predictions, cohorts, metrics_of(design), work)
+    # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
+    return _keep(frame.assign(seen="no"), design)
 
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:

@@ -22,10 +22,7 @@ from .scores import predict_cohorts, score_cohorts
 from .story import Ending, end
 
 if TYPE_CHECKING:
-    from ..analyses.features.change import LayerChange
-    from ..analyses.features.findings import FeatureShift
-    from ..analyses.features.foresight import Foresight
-    from ..analyses.features.images import ImageShift
+    from ..analyses.features.result import FeatureShift, Foresight, ImageShift, LayerChange
     from ..analyses.statistics.inference import Inference
     from ..segmentation.network.checkpoints import Model
 
@@ -172,17 +169,16 @@ def study_features(
     from ..analyses.features.foresight import foresee
     from ..analyses.features.images import image_shift
     from ..analyses.features.study import feature_shift
-    from .legacy import answer
 
     embedder = _Embedder(run=run, inputs=inputs, layers=layers, device=device, work=work)
     source = embedder.embed(inputs.model, inputs)
     tuned = [embedder.embed_folds(folder) for folder in finetuned]
     table = scores if scores is not None else _scores(run, inputs, device, work)
     dice = table[(table["metric"] == "dice") & (table["model"] == inputs.model.name)]
-    before, *after = (answer(feature_shift(one, inference=inference, work=work)) for one in (source, *tuned))
-    changes = tuple(answer(layer_change(source, one, level=inference.level)) for one in tuned)
-    images = answer(image_shift(inputs.patients, inputs.controls, inference=inference, work=work))
-    foresight = answer(foresee(source, dice, inference=inference))
+    before, *after = (feature_shift(one, inference=inference, work=work) for one in (source, *tuned))
+    changes = tuple(layer_change(source, one, level=inference.level) for one in tuned)
+    images = image_shift(inputs.patients, inputs.controls, inference=inference, work=work)
+    foresight = foresee(source, dice, inference=inference)
     findings = [*before.findings, *(compared(before, one) for one in after)]
     for part in (*changes, images, foresight):
         findings += part.findings

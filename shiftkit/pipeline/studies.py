@@ -87,11 +87,11 @@ def _features(occasion: Occasion) -> tuple[Finding, ...]:
 
 def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
     """Deformation, and what V-Norm has to do with the drop before and after fine-tuning."""
-    from ..analyses.deformation.relation import RELATION_TITLE, relate
+    from ..analyses.deformation.findings import RELATION_TITLE
+    from ..analyses.deformation.relation import relate
     from ..analyses.deformation.study import deform
 
     run, design = occasion.run, occasion.design
-    from .legacy import answer
 
     result = deform(
         occasion.inputs.patients,
@@ -107,9 +107,9 @@ def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
     try:
         relation = relate(result, occasion.scores, metric=design.metric, inference=design.inference)
     except DataError as error:  # such as no patient with both numbers: no reason to lose the rest of the run
-        return (*answer(result).findings, Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)))
+        return (*result.findings, Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)))
     run.write_table(relation.to_frame(), DEFORMATION_RELATION)
-    return (*answer(result).findings, *answer(relation).findings)
+    return (*result.findings, *relation.findings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,7 @@ def test_an_internal_error_is_one_line_without_v(
 ) -> None:
     """A bug ends with 1 and one line; -v adds the traceback."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr("shiftkit.names.find_cohort", broken)
@@ -125,7 +125,7 @@ def test_an_internal_error_is_one_line_without_v(
 def test_an_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C says that what is finished is kept."""
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("shiftkit.names.find_cohort", interrupted)

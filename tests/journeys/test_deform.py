@@ -8,16 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import shiftkit as sk
 from shiftkit import cohorts
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DEFORMATION, DEFORMATION_RELATION
 from shiftkit.cli import main
-from shiftkit.config import Decompose
 from shiftkit.images import write_image
-from shiftkit.pipeline.inputs import Inputs
-from shiftkit.pipeline.studies import further_findings
+from shiftkit.options import options_of, settings_of
+from shiftkit.pipeline.inputs import Design, Inputs
+from shiftkit.pipeline.studies import Occasion, further_findings
 from shiftkit.runs import Run
 from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.work import Work
 
 BUNDLE = Bundle.parse("AFleft")
 
@@ -65,15 +68,30 @@ def inputs(tmp_path: Path) -> Inputs:
     return Inputs(model=model, patients=patients, controls=controls, seen=())
 
 
+def occasion_of(inputs: Inputs, out: Path, scores: pd.DataFrame, seed: int) -> Occasion:
+    """A decomposition with deformation, as it stands when further studies begin."""
+    options = settings_of(sk.decompose, {name: one.default for name, one in options_of(sk.decompose).items()})
+    asked = {name: value for name, value in options.items() if name in Design.__dataclass_fields__}
+    inference = Inference(n_bootstrap=200, seed=seed)
+    return Occasion(
+        run=Run(root=out, verb="decompose").open(),
+        inputs=inputs,
+        finetuned=(),
+        scores=scores,
+        design=Design(**{**asked, "include": ("deformation",)}, inference=inference),
+        work=Work(jobs=1),
+    )
+
+
 def test_the_main_job_relates_deformation_to_the_drop_before_and_after(inputs: Inputs, tmp_path: Path) -> None:
     """The drop grows with the push and fine-tuning lifts every patient alike: slope shown, no change of it."""
     rows = [score(f"sub-h{i}", "control", "source", 0.8, np.nan) for i in range(3)]
     for i in range(6):
         rows.append(score(f"sub-g{i}", "glioma", "source", 0.75 - 0.05 * i, 20.0 - 3 * i))
         rows.append(score(f"sub-g{i}", "glioma", "tuned", 0.80 - 0.05 * i, 20.0 - 3 * i))
-    run = Run.open(tmp_path / "run", resume=False)
-    options = Decompose(include=("deformation",), jobs=1, n_bootstrap=200)
-    found = {one.key: one for one in further_findings(run, inputs, (), pd.DataFrame(rows), options, None)}
+    occasion = occasion_of(inputs, tmp_path / "run", pd.DataFrame(rows), seed=0)
+    run = occasion.run
+    found = {one.key: one for one in further_findings(occasion)}
     assert list(found) == ["deformation", "deformation-profiles", "deformation-relation"]
     assert found["deformation-relation"].figure is not None
     relation = read_table(run.root / "tables" / "deformation_relation.tsv", DEFORMATION_RELATION)
@@ -85,6 +103,20 @@ def test_the_main_job_relates_deformation_to_the_drop_before_and_after(inputs: I
     table = read_table(run.root / "tables" / "deformation.tsv", DEFORMATION)
     pushed = table[table["group"] == "glioma"].sort_values("participant_id")["v_norm_mm"]
     assert pushed.is_monotonic_increasing
+
+
+def test_the_seed_of_a_decomposition_reaches_deformation(inputs: Inputs, tmp_path: Path) -> None:
+    """Another seed gives the same numbers with other intervals; the same seed the same bytes."""
+    rows = [score(f"sub-h{i}", "control", "source", 0.8, np.nan) for i in range(3)]
+    rows += [score(f"sub-g{i}", "glioma", "source", 0.75 - 0.04 * i * i, 20.0 - 3 * i) for i in range(6)]
+    made = {}
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        occasion = occasion_of(inputs, tmp_path / name, pd.DataFrame(rows), seed)
+        estimates = [one for finding in further_findings(occasion) for one in finding.estimates]
+        made[name] = [(one.name, one.value) for one in estimates], [(one.low, one.high) for one in estimates]
+    assert repr(made["first"]) == repr(made["again"])
+    assert repr(made["first"][0]) == repr(made["other"][0])
+    assert repr(made["first"][1]) != repr(made["other"][1])
 
 
 def test_scores_without_images_say_that_deformation_cannot_be_had(

@@ -124,6 +124,6 @@ def test_the_python_function_is_the_verb(cohorts: Path, models: Path, tmp_path: 
         models / "source", patients, reference=controls, out=tmp_path / "run", scores=scores, **settings
     )
     assert set(study.to_frame()["layer"]) == {"encoder-1"}
-    assert {"features", "features-images", "features-foresight"} <= {finding.key for finding in study.findings()}
+    assert {"features", "features-images", "features-foresight"} <= {finding.key for finding in study.findings}
     assert not (tmp_path / "run" / "predictions").exists()
     assert "feature shift" in str(study) and "<p>" in study._repr_html_()

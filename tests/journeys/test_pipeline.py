@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,13 +12,12 @@ import pytest
 import shiftkit as sk
 from shiftkit.catalogue import TABLES
 from shiftkit.cli import main
-from shiftkit.config import Decompose
 from shiftkit.errors import DataError
-from shiftkit.pipeline import decompose_cohort, gather
+from shiftkit.pipeline.inputs import gather
 from shiftkit.tables import read_table
 
 pytestmark = pytest.mark.slow
-FAST = Decompose(n_bootstrap=200, n_permutations=199, jobs=1, sensitivity=False)
+FAST: dict[str, Any] = {"n_bootstrap": 200, "n_permutations": 199, "jobs": 1, "sensitivity": False}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def cohorts(phantoms: Callable[..., dict[str, sk.Cohort]], tmp_path_factory: pyt
 def run(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    decompose_cohort(out=out, model="reference", cohort=cohorts / "glioma", reference=cohorts / "healthy", options=FAST)
+    sk.decompose(out=out, model="reference", cohort=cohorts / "glioma", reference=cohorts / "healthy", **FAST)
     return out
 
 
@@ -101,12 +101,12 @@ def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, 
     (broken / "run.json").unlink()
     for folder in sorted((broken / "predictions" / "patients").glob("sub-*"))[3:]:
         shutil.rmtree(folder)
-    decompose_cohort(
+    sk.decompose(
         out=broken,
         model="reference",
         cohort=cohorts / "glioma",
         reference=cohorts / "healthy",
-        options=FAST,
+        **FAST,
         resume=True,
     )
     for path in sorted((run / "tables").iterdir()):
@@ -163,13 +163,13 @@ def test_target_controls_split_the_systematic_part(cohorts: Path, tmp_path: Path
     """Healthy people scanned like the patients are predicted and scored too, and their part is tabled."""
     sk.phantom(tmp_path / "more", n_healthy=4, n_glioma=0, spacing_mm=5, seed=8, source="target")
     out = tmp_path / "run"
-    decompose_cohort(
+    sk.decompose(
         out=out,
         model="reference",
         cohort=cohorts / "glioma",
         reference=cohorts / "healthy",
         target_controls=_renamed(tmp_path / "more" / "healthy", "target"),
-        options=FAST,
+        **FAST,
     )
     scores = read_table(out / "tables" / "scores.tsv", TABLES["scores"])
     assert scores.groupby("group")["participant_id"].nunique().to_dict() == {
@@ -204,7 +204,7 @@ def test_controls_that_the_model_has_seen_are_left_out_by_their_images(cohorts: 
     inputs = gather(tmp_path / "some", cohorts / "glioma", cohorts / "healthy")
     assert (len(inputs.controls), len(inputs.seen)) == (2, 4)
     save_model(dataclasses.replace(model, participants=digests(healthy.cases, "peaks")), tmp_path / "all")
-    with pytest.raises(DataError, match=r"has not seen.*--folds"):
+    with pytest.raises(DataError, match=r"has not seen.*`folds`"):
         gather(tmp_path / "all", cohorts / "glioma", cohorts / "healthy")
 
 

@@ -1,19 +1,31 @@
 """Small synthetic cohorts: two tubes a hemisphere in a brain that is brighter on one side."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from shiftkit import cohorts
 from shiftkit.images import write_image
-from shiftkit.segmentation.network.checkpoints import load_model
-from shiftkit.types import Bundle, Cohort, Volume
+from shiftkit.segmentation.network.checkpoints import Model, load_model
+from shiftkit.segmentation.network.networks import Architecture, build_network
+from shiftkit.segmentation.samples.samples import Sample, canonical_peaks, load_sample
+from shiftkit.segmentation.training.recipes import Recipe
+from shiftkit.types import Bundle, Case, Cohort, Volume
+from shiftkit.work import Work
 
 SHAPE = (24, 24, 16)
 BUNDLES = tuple(Bundle.parse(label) for label in ("AFleft", "AFright"))
 GRID = {"channels": (4, 8, 16), "spacing_mm": 2.5, "shape": SHAPE}
+PATCH = (16, 12, 8)
+RECIPE = Recipe(modality="fa", epochs=3, device="cpu", **GRID)
+MakeModel = Callable[..., Model]
+MakeTuned = Callable[[str], Any]
+"""Of the fixture that fine-tunes the small model once by each strategy."""
 
 
 def write_cohort(root: Path, count: int, *, group: str = "control", prefix: str = "c", bundles=BUNDLES) -> Cohort:
@@ -51,3 +63,81 @@ def same_weights(a: Path, b: Path) -> bool:
     """Whether two checkpoints hold the same weights, to the bit."""
     one, two = load_model(a).network.state_dict(), load_model(b).network.state_dict()
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def on_grid(cases: Iterable[Case]) -> list[Sample]:
+    """Participants of such a cohort on the grid of the small models, with their masks."""
+    return [load_sample(case, "fa", 2.5, SHAPE, BUNDLES) for case in cases]
+
+
+def small_model(
+    seed: int = 0, modality: str = "fa", bundles: tuple[Bundle, ...] = BUNDLES, normalization: str = "instance"
+) -> Model:
+    """A small untrained model."""
+    torch.manual_seed(seed)
+    architecture = Architecture(
+        in_channels={"fa": 1, "peaks": 9}[modality] + 3,
+        out_channels=len(bundles),
+        channels=GRID["channels"],
+        normalization=normalization,
+    )
+    return Model(
+        name="small",
+        network=build_network(architecture).eval(),
+        architecture=architecture,
+        modality=modality,
+        bundles=bundles,
+        spacing_mm=2.5,
+        shape=SHAPE,
+        thresholds=dict.fromkeys(bundles, 0.5),
+        participants={},
+    )
+
+
+def random_sample(seed: int = 0, shape: tuple[int, int, int] = (12, 14, 10), modality: str = "fa+peaks") -> Sample:
+    """A sample of noise with a bundle on either side, of which one is not known, and one in the middle."""
+    rng = np.random.default_rng(seed)
+    peaks = canonical_peaks(rng.standard_normal((*shape, 9)).astype(np.float32))
+    scalar = rng.random((1, *shape), dtype=np.float32) + 0.1
+    coordinates = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
+    image = np.concatenate([scalar, np.moveaxis(peaks, -1, 0), coordinates]).astype(np.float32)
+    return Sample(
+        key="sub-01",
+        image=image,
+        affine=np.eye(4),
+        own_affine=np.eye(4),
+        own_shape=shape,
+        target=rng.random((3, *shape)) > 0.6,
+        known=np.array([True, False, True]),
+        modality=modality,
+        bundles=(*BUNDLES, Bundle.parse("CC")),
+    )
+
+
+class Counting(nn.Module):
+    """Passes on what a network says, and notes what it was asked."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Note and pass on."""
+        self.seen.append(tuple(image.shape))
+        return self.network(image)
+
+
+def interrupted(stage: str, moment: int) -> Work:
+    """Work that is interrupted as if by Ctrl-C when a stage of this name has done so much."""
+
+    def progress(done: int, total: int, text: str) -> None:
+        if text.startswith(stage) and done == moment:
+            raise KeyboardInterrupt
+
+    return Work(progress=progress)
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    """What every file of a folder holds."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

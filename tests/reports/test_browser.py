@@ -9,7 +9,9 @@ import pytest
 from makers.reports import HOSTILE, example
 from PIL import Image
 
+from shiftkit.reports import Report
 from shiftkit.reports.niivue import bundled
+from shiftkit.work import Work
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -24,7 +26,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no chromium is installed")
@@ -34,11 +36,14 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("browser")
-    names = ["sub-01", HOSTILE, 'sub-"03"', "sub-04"]
-    return example(folder / "images", ids=names).save(folder / "run" / "report.html")
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return example(tmp_path_factory.mktemp("images"), ids=["sub-01", HOSTILE, 'sub-"03"', "sub-04"])
+
+
+@pytest.fixture(scope="session")
+def saved(made: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.save(tmp_path_factory.mktemp("run") / "report.html", work=Work(jobs=1))
 
 
 @pytest.fixture
@@ -188,11 +193,13 @@ def bluish(pixels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.skipif(bundled() is None, reason="niivue was not fetched (make viewer)")
 @pytest.mark.parametrize("linked", [False, True])
-def test_viewer_draws_the_case_that_was_clicked(browser: Any, saved: Path, tmp_path: Path, linked: bool) -> None:
+def test_viewer_draws_the_case_that_was_clicked(
+    browser: Any, made: Report, saved: Path, tmp_path: Path, linked: bool
+) -> None:
     """A point, then a row, opens its own case on the one canvas, with the reference left of the right; no errors."""
     path = saved
     if linked:
-        path = example(tmp_path / "images").save(tmp_path / "run" / "report.html", linked=True)
+        path = made.save(tmp_path / "report.html", linked=True, work=Work(jobs=1))
         assert (path.parent / "reports" / "volumes" / "niivue.js").is_file()
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()

@@ -11,6 +11,7 @@ from shiftkit.reports import CasePicture, citation_bibtex, draw, report
 from shiftkit.reports.tables import by_bundle, view
 from shiftkit.results import Finding
 from shiftkit.types import Bundle
+from shiftkit.work import Work
 
 BUNDLES = ("AF", "FAT", "IFOF", "ILF", "PYT")
 
@@ -32,10 +33,10 @@ class Seen(HTMLParser):
         return [value or "" for _, attributes in self.tags for key, value in attributes.items() if key == name]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    return example(folder / "images", n=4).save(folder / "run" / "report.html")
+    return example(folder / "images", n=4).save(folder / "run" / "report.html", work=Work(jobs=1))
 
 
 def pages(saved: Path) -> list[Path]:
@@ -84,7 +85,7 @@ def test_ids_are_unique_and_anchors_exist(saved: Path) -> None:
 
 def test_saving_twice_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
     """A report has no time stamp and no random id of its own."""
-    again = example(tmp_path / "images", n=4).save(tmp_path / "report.html")
+    again = example(tmp_path / "images", n=4).save(tmp_path / "report.html", work=Work(jobs=1))
     assert again.read_bytes() == saved.read_bytes()
 
 

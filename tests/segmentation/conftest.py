@@ -1,14 +1,19 @@
 """Fixtures of the segmentation room: two small cohorts and a maker of untrained models."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
-from makers.segmentation import BUNDLES, GRID, SHAPE, write_cohort
+from makers.segmentation import RECIPE, MakeModel, on_grid, small_model, write_cohort
 
-from shiftkit.segmentation.network.checkpoints import Model
-from shiftkit.segmentation.network.networks import Architecture, build_network
-from shiftkit.types import Bundle, Cohort
+from shiftkit.segmentation.samples.samples import Sample
+from shiftkit.segmentation.training.source import train
+from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
+from shiftkit.segmentation.transfer.plan import TransferPlan
+from shiftkit.types import Cohort, Predictions
 
 
 @pytest.fixture(autouse=True)
@@ -29,28 +34,54 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return write_cohort(tmp_path_factory.mktemp("cohorts") / "patients", 6, group="glioma", prefix="p")
 
 
-@pytest.fixture
-def make_model() -> Callable[..., Model]:
+@pytest.fixture(scope="session")
+def make_model() -> MakeModel:
     """Maker of small untrained models."""
+    return small_model
 
-    def make(
-        seed: int = 0, modality: str = "fa", bundles: tuple[Bundle, ...] = BUNDLES, normalization: str = "instance"
-    ) -> Model:
-        torch.manual_seed(seed)
-        inputs = {"fa": 1, "peaks": 9}[modality] + 3
-        architecture = Architecture(
-            in_channels=inputs, out_channels=len(bundles), channels=GRID["channels"], normalization=normalization
+
+@pytest.fixture(scope="session")
+def trained(controls: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint trained by `RECIPE`; tests copy it before they change it."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("trained") / "m"
+    train(controls, out=out, recipe=RECIPE)
+    return out
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tuning that tests look at: what was announced, where it is, what was predicted out of fold."""
+
+    plan: TransferPlan
+    folder: Path
+    predictions: Predictions
+
+
+@pytest.fixture(scope="session")
+def tuned(patients: Cohort, controls: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tuned]:
+    """One epoch of the small model in two folds, with controls, by strategy; made once each."""
+
+    @cache
+    def make(strategy: str) -> Tuned:
+        told: list[TransferPlan] = []
+        torch.set_num_threads(1)
+        folder = tmp_path_factory.mktemp("tuned") / strategy
+        made = finetune(
+            small_model(normalization="batch" if strategy == "adabn" else "instance"),
+            patients,
+            out=folder,
+            transfer=Transfer(strategy=strategy, folds=2, epochs=1, device="cpu"),
+            controls=controls,
+            announce=told.append,
         )
-        return Model(
-            name="small",
-            network=build_network(architecture).eval(),
-            architecture=architecture,
-            modality=modality,
-            bundles=bundles,
-            spacing_mm=2.5,
-            shape=SHAPE,
-            thresholds=dict.fromkeys(bundles, 0.5),
-            participants={},
-        )
+        (plan,) = told
+        return Tuned(plan, folder, made)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def samples(controls: Cohort) -> list[Sample]:
+    """The controls on the small models' grid, with their masks; nobody may change them."""
+    return on_grid(controls)

@@ -21,6 +21,8 @@ from .findings import ShellResult, told
 from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
 
 EDGES_MM = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
+N_SECTIONS = 10
+"""Along each bundle: errors are compared where they mean the same in everybody."""
 _GIVEN = (Status.OK, Status.EXPLORATORY)
 _RISE = 0.02  # of an error rate, within the far field: what would matter
 _CHUNK = 50  # draws at a time: what bounds the memory
@@ -34,7 +36,7 @@ def shells(
     *,
     edges_mm: Sequence[float] = EDGES_MM,
     plateau_mm: float = 40.0,
-    n_sections: int = 10,
+    n_sections: int = N_SECTIONS,
     counts: tuple[ErrorCounts, ErrorCounts] | None = None,
     inference: Inference = Inference(),
     work: Work = Work(),

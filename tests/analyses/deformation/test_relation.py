@@ -52,7 +52,7 @@ def test_the_claim_says_what_is_shown() -> None:
     """A steeper slope after fine-tuning is said to help less; no change is said to be not shown."""
     worse = relate(*simulate(1, after=0.06), inference=SOME)
     same = relate(*simulate(2), inference=SOME)
-    assert "it helps less where V-Norm is high" in worse.findings()[0].claim
+    assert "it helps less where V-Norm is high" in worse.findings[0].claim
     assert "is not shown" in str(same)
     distance = next(one for one in same.estimates if one.name == "rank correlation with distance")
     assert distance.high < 0
@@ -82,7 +82,7 @@ def test_few_patients_get_a_word() -> None:
     few, some = (relate(*simulate(4, n=n), inference=FEW).estimates[0] for n in (4, 10))
     assert (few.status, some.status) == ("too_few", "exploratory")
     assert np.isnan(few.value)
-    assert "not given" in relate(*simulate(4, n=4), inference=FEW).findings()[0].claim
+    assert "not given" in relate(*simulate(4, n=4), inference=FEW).findings[0].claim
 
 
 def test_a_metric_of_which_less_is_better_is_turned_around() -> None:

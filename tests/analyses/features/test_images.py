@@ -8,15 +8,18 @@ import pytest
 from scipy import ndimage
 
 from shiftkit import cohorts
-from shiftkit.analyses.features.images import ImageShift, image_shift, measure
+from shiftkit.analyses.features.images import image_shift, measure
+from shiftkit.analyses.features.result import ImageShift
 from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import IMAGES, TABLES
 from shiftkit.errors import DataError
 from shiftkit.images import write_image
 from shiftkit.tables import read_table, write_table
 from shiftkit.types import Cohort, Volume
+from shiftkit.work import Work
 
 SHAPE = (20, 22, 18)
+ONE = Work(jobs=1)
 
 
 def picture(rng: np.random.Generator, noise: float, blur: float, scale: float) -> np.ndarray:
@@ -53,7 +56,7 @@ def test_each_property_answers_to_what_was_done(tmp_path: Path) -> None:
     plain: dict[str, float] = {}
     controls = make(tmp_path / "c", 12, 1, fa=plain, t1w=plain, ap=plain, md=plain)
     patients = make(tmp_path / "p", 12, 2, fa={"noise": 0.1}, t1w={"blur": 1.0}, ap={"scale": 1.4}, md=plain)
-    result = image_shift(patients, controls, inference=Inference(n_permutations=199))
+    result = image_shift(patients, controls, inference=Inference(n_permutations=199), work=ONE)
     assert difference(result, "fa", "noise") > 3
     assert difference(result, "t1w", "sharpness") < -2
     assert difference(result, "ap", "intensity") > 3
@@ -68,7 +71,7 @@ def test_the_claim_names_the_channel_that_differs_most_and_the_spacing(tmp_path:
     """The noisy modality is named, and voxels of another size are told in mm rather than in standard deviations."""
     controls = make(tmp_path / "c", 8, 1, fa={}, t1w={})
     patients = make(tmp_path / "p", 8, 2, spacing_mm=2.5, fa={"noise": 0.3}, t1w={})
-    result = image_shift(patients, controls, inference=Inference(n_permutations=199))
+    result = image_shift(patients, controls, inference=Inference(n_permutations=199), work=ONE)
     assert "of fa channel 1" in result.claim
     assert "2.00 mm in controls, 2.50 in patients" in result.claim
     row = result.table[(result.table["property"] == "spacing") & (result.table["modality"] == "t1w")].iloc[0]
@@ -86,9 +89,7 @@ def test_noise_is_that_which_was_added() -> None:
 
 def test_few_participants_and_flat_images_have_a_status(tmp_path: Path) -> None:
     """Three against three is too few; identical constants are ``constant``; the table fits its schema."""
-    few = image_shift(
-        make(tmp_path / "p", 3, 1, fa={}), make(tmp_path / "c", 3, 2, fa={}), inference=Inference(n_permutations=99)
-    )
+    few = image_shift(make(tmp_path / "p", 3, 1, fa={}), make(tmp_path / "c", 3, 2, fa={}), work=ONE)
     assert set(few.to_frame()["status"]) == {"too_few"}
     assert "too few" in few.claim
     write_table(few.to_frame(), IMAGES, tmp_path / "images.tsv")

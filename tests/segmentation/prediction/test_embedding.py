@@ -1,23 +1,42 @@
-"""Embeddings: layers by depth, pooling by hand, regions in the right hemisphere, storage that is used again."""
-
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from makers.segmentation import MakeModel, on_grid
 
 from shiftkit import cohorts
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import write_image
-from shiftkit.segmentation.network.checkpoints import Model
 from shiftkit.segmentation.network.networks import Architecture, build_network
-from shiftkit.segmentation.prediction.embedding import capture, embed, layers_of, pool
+from shiftkit.segmentation.prediction.embedding import (
+    capture,
+    embed,
+    encoder_layers,
+    feature_means,
+    feature_statistics,
+    layers_of,
+    pool,
+)
 from shiftkit.segmentation.samples.samples import load_sample
 from shiftkit.types import Case, Cohort, Volume
 
-MakeModel = Callable[..., Model]
+
+def test_feature_means_weigh_the_brain(controls: Cohort, make_model: MakeModel) -> None:
+    """One vector a depth, as long as it has channels; on the first depth equal to the weighted mean by hand."""
+    model = make_model()
+    sample = on_grid(controls.cases[:1])[0]
+    means = feature_means(model.network, sample)
+    assert [len(means[name]) for name in encoder_layers(model.network)] == [4, 8, 16]
+    image = torch.from_numpy(sample.image)[None]
+    with torch.no_grad():
+        output = model.network.get_submodule("model.0")(image)
+    brain = torch.nn.functional.avg_pool3d((image[:, :1] != 0).float(), 2)
+    by_hand = (output * brain).sum(dim=(0, 2, 3, 4)) / brain.sum()
+    torch.testing.assert_close(torch.from_numpy(means["encoder-1"]).float(), by_hand, atol=1e-5, rtol=1e-4)
+    statistics = feature_statistics(model.network, [sample, sample])
+    assert statistics["encoder-2"]["n"] == 2 and max(statistics["encoder-2"]["sd"]) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["unet", "segresnet", "dynunet"])

@@ -1,40 +1,144 @@
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from makers.segmentation import BUNDLES, SHAPE
+from makers.segmentation import BUNDLES, PATCH, SHAPE, Counting, MakeModel
 from torch import nn
 
-from shiftkit.cohorts.folder import read_description
-from shiftkit.errors import ConfigError
-from shiftkit.images import read_image
-from shiftkit.segmentation.network.checkpoints import Model
-from shiftkit.segmentation.prediction.calibration import choose_thresholds, measure_overconfidence
-from shiftkit.segmentation.prediction.cohort import predict
-from shiftkit.segmentation.prediction.inference import infer, logits
+from shiftkit import cohorts
+from shiftkit.errors import ConfigError, ModelMismatchError
+from shiftkit.images import read_image, write_image
+from shiftkit.segmentation.prediction.inference import infer, logits, predict_probabilities
 from shiftkit.segmentation.samples.samples import load_sample
-from shiftkit.types import Cohort
+from shiftkit.segmentation.samples.warping import mirror
+from shiftkit.types import Bundle, Case, Cohort, Volume
 
-MakeModel = Callable[..., Model]
-PATCH = (16, 12, 8)
+
+def reoriented(case: Case, root: Path, codes: str) -> Case:
+    """The same images with voxel axes in another order and direction."""
+    images: dict[str, Path] = {}
+    for modality, path in case.images.items():
+        image = nib.Nifti1Image.from_filename(path)
+        start = nib.orientations.io_orientation(image.affine)
+        turn = nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(codes))
+        images[modality] = cohorts.image_path(root, case.key, modality)
+        images[modality].parent.mkdir(parents=True, exist_ok=True)
+        nib.save(image.as_reoriented(turn), images[modality])
+        if modality == "peaks":
+            cohorts.write_peaks_sidecar(images[modality])
+    return dataclasses.replace(case, images=images)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LAS", "PIR", "SLA"])
+@pytest.mark.parametrize("modality", ["fa", "peaks"])
+def test_axis_order_does_not_matter(
+    controls: Cohort, make_model: MakeModel, tmp_path: Path, codes: str, modality: str
+) -> None:
+    """However an image is stored, the same place in the world gets the same probability."""
+    model = make_model(modality=modality)
+    case = controls.cases[0]
+    plain = predict_probabilities(model, case)
+    turned = predict_probabilities(model, reoriented(case, tmp_path, codes))
+    for bundle in BUNDLES:
+        one = nib.as_closest_canonical(nib.Nifti1Image(plain[bundle].array, plain[bundle].affine))
+        two = nib.as_closest_canonical(nib.Nifti1Image(turned[bundle].array, turned[bundle].affine))
+        np.testing.assert_allclose(one.affine, two.affine, atol=1e-5)
+        np.testing.assert_allclose(one.get_fdata(), two.get_fdata(), atol=1e-4)
+
+
+def test_signs_of_peaks_do_not_matter(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """A peak and its opposite are the same fiber; software that writes the other sign gets the same masks."""
+    case = controls.cases[0]
+    peaks = read_image(case.images["peaks"])
+    signs = np.random.default_rng(0).choice([-1, 1], (*peaks.shape, 3, 1))
+    path = tmp_path / "peaks.nii.gz"
+    write_image(peaks.with_array((peaks.array.reshape(*peaks.shape, 3, 3) * signs).reshape(peaks.array.shape)), path)
+    cohorts.write_peaks_sidecar(path)
+    flipped = dataclasses.replace(case, images={"peaks": path})
+    model = make_model(modality="peaks")
+    one, two = predict_probabilities(model, case), predict_probabilities(model, flipped)
+    for bundle in BUNDLES:
+        np.testing.assert_allclose(one[bundle].array, two[bundle].array, atol=1e-5)
+
+
+def test_nan_in_peaks_is_survived(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """Tools write NaN where there is no peak; the prediction is that for zeros."""
+    case = controls.cases[0]
+    peaks = read_image(case.images["peaks"])
+    path = tmp_path / "peaks.nii.gz"
+    write_image(peaks.with_array(np.where(peaks.array == 0, np.nan, peaks.array)), path)
+    cohorts.write_peaks_sidecar(path)
+    model = make_model(modality="peaks")
+    holed = predict_probabilities(model, dataclasses.replace(case, images={"peaks": path}))
+    for bundle, volume in predict_probabilities(model, case).items():
+        assert np.isfinite(holed[bundle].array).all()
+        np.testing.assert_array_equal(holed[bundle].array, volume.array)
+
+
+def test_intensity_scale_does_not_matter(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """Scanners differ in units: an image times any factor gives the same masks."""
+    case = controls.cases[0]
+    image = read_image(case.images["fa"])
+    path = tmp_path / "fa.nii.gz"
+    write_image(image.with_array(image.array * 730), path)
+    one = predict_probabilities(make_model(), case)
+    two = predict_probabilities(make_model(), dataclasses.replace(case, images={"fa": path}))
+    for bundle in BUNDLES:
+        np.testing.assert_allclose(one[bundle].array, two[bundle].array, atol=1e-4)
+
+
+def test_wrong_channels_and_spacing_end_with_a_mismatch(
+    controls: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """The message names the channel count or the spacing (exit code 5)."""
+    case = controls.cases[0]
+    image = read_image(case.images["fa"])
+    path = tmp_path / "fa.nii.gz"
+    write_image(image.with_array(np.stack([image.array] * 2, axis=-1)), path)
+    with pytest.raises(ModelMismatchError, match=r"1 channel.* has 2"):
+        predict_probabilities(make_model(), dataclasses.replace(case, images={"fa": path}))
+    write_image(Volume(array=image.array, affine=np.diag([6.0, 6, 6, 1])), path)
+    with pytest.raises(ModelMismatchError, match="6 × 6 × 6 mm"):
+        predict_probabilities(make_model(), dataclasses.replace(case, images={"fa": path}))
+
+
+def test_ensembles_average_probabilities(controls: Cohort, make_model: MakeModel) -> None:
+    """Several models give the mean of what each gives; models that differ in bundles are refused."""
+    sample = load_sample(controls.cases[0], "fa", 2.5, SHAPE)
+    models = [make_model(seed=seed) for seed in range(3)]
+    mean = np.mean([infer([model], sample) for model in models], axis=0)
+    np.testing.assert_allclose(infer(models, sample), mean, atol=1e-6)
+    other = make_model(bundles=(Bundle.parse("CC"),))
+    with pytest.raises(ModelMismatchError, match="bundles"):
+        predict_probabilities([models[0], other], controls.cases[0])
+
+
+def test_mirrored_inference_commutes_with_mirroring(controls: Cohort, make_model: MakeModel) -> None:
+    """Averaged over mirror images, a mirrored brain gets the mirrored prediction with sides swapped."""
+    sample = load_sample(controls.cases[0], "fa", 2.5, SHAPE)
+    model = make_model()
+    plain = infer([model], sample, mirrored=True)
+    flipped = infer([model], mirror(sample), mirrored=True)
+    np.testing.assert_allclose(flipped[::-1, ::-1], plain, atol=1e-5)
+    assert np.abs(infer([model], sample) - plain).max() > 1e-3
+    with pytest.raises(ConfigError, match="both sides"):
+        infer([make_model(bundles=BUNDLES[:1])], sample, mirrored=True)
+
+
 WINDOWS = [(8, 8, 8), (16, 12, 8), (24, 8, 12), (20, 24, 16), (4, 16, 16)]
 
 
-class Counting(nn.Module):
-    """Passes on what a network says, and notes what it was asked."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.seen: list[tuple[int, ...]] = []
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Note and pass on."""
-        self.seen.append(tuple(image.shape))
-        return self.network(image)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_windows_of_a_local_network_give_the_whole(window: tuple[int, int, int]) -> None:
+    """A network that looks at one voxel at a time, coordinates included, says the same in windows as at once."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(4, 6, 1), nn.ReLU(), nn.Conv3d(6, 2, 1))
+    image = torch.randn(1, 4, 24, 24, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(logits(network, image, window), logits(network, image), atol=1e-5, rtol=1e-5)
 
 
 class Ones(nn.Module):
@@ -47,16 +151,6 @@ class Ones(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """One logit a voxel and bundle."""
         return torch.ones_like(image[:, :2]) * self.one
-
-
-@pytest.mark.parametrize("window", WINDOWS)
-def test_windows_of_a_local_network_give_the_whole(window: tuple[int, int, int]) -> None:
-    """A network that looks at one voxel at a time, coordinates included, says the same in windows as at once."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv3d(4, 6, 1), nn.ReLU(), nn.Conv3d(6, 2, 1))
-    image = torch.randn(1, 4, 24, 24, 16)
-    with torch.no_grad():
-        torch.testing.assert_close(logits(network, image, window), logits(network, image), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -124,37 +218,6 @@ def test_a_model_of_patches_predicts_in_windows_of_them(controls: Cohort, make_m
     assert np.abs(own - infer([whole], sample)).max() > 1e-3
     both = infer([whole, patched], sample)
     np.testing.assert_allclose(both, (own + infer([whole], sample)) / 2, atol=1e-6)
-
-
-def test_thresholds_and_overconfidence_are_measured_in_windows(controls: Cohort, make_model: MakeModel) -> None:
-    """What is chosen on validation participants is chosen for predictions as they will be made."""
-    model = make_model()
-    network = Counting(model.network)
-    patched = dataclasses.replace(model, network=network, patch=PATCH)
-    samples = [load_sample(controls.cases[0], "fa", 2.5, SHAPE, BUNDLES)]
-    for measure in (choose_thresholds, measure_overconfidence):
-        network.seen.clear()
-        measure(patched, samples)
-        assert set(network.seen) == {(1, 4, *PATCH)}
-
-
-def test_the_window_is_part_of_a_predictions_record(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
-    """Predictions say which window was asked for, and are not resumed with another; impossible ones are refused."""
-    one = dataclasses.replace(controls, cases=controls.cases[:1])
-    model = make_model()
-    made = predict(model, one, out=tmp_path / "p", window=PATCH, device="cpu")
-    assert read_description(tmp_path / "p")["Model"]["Window"] == list(PATCH)
-    with pytest.raises(ConfigError, match="made otherwise"):
-        predict(model, one, out=tmp_path / "p", resume=True, device="cpu")
-    plain = predict(dataclasses.replace(model, patch=PATCH), one, out=tmp_path / "q", device="cpu")
-    assert "Window" not in read_description(tmp_path / "q")["Model"]
-    for bundle in BUNDLES:
-        asked, own = (read_image(each.cohort.cases[0].probabilities[bundle]).array for each in (made, plain))
-        assert np.array_equal(asked, own)
-    for window, words in (((10, 8, 8), "multiples of 4"), ((32, 8, 8), "within the model's box")):
-        with pytest.raises(ConfigError, match=f"`window` must .*{words}"):
-            predict(model, one, out=tmp_path / "r", window=window, device="cpu")
-    assert not (tmp_path / "r").exists()
 
 
 def test_windows_and_mirror_images_go_together(controls: Cohort, make_model: MakeModel) -> None:

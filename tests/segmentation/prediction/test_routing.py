@@ -1,10 +1,10 @@
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from makers.segmentation import MakeModel, files_in, interrupted
 
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_image
@@ -13,11 +13,7 @@ from shiftkit.segmentation.prediction.cohort import predict
 from shiftkit.segmentation.prediction.inference import predict_probabilities
 from shiftkit.segmentation.prediction.routing import Folds, fold_folders, open_models
 from shiftkit.segmentation.training.recipes import digests
-from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
 from shiftkit.types import Cohort
-from shiftkit.work import Work
-
-MakeModel = Callable[..., Model]
 
 
 @pytest.fixture
@@ -78,23 +74,17 @@ def test_a_participant_is_known_by_the_image_whatever_the_name_and_in_every_sess
 
 def test_an_interrupted_prediction_resumes_to_the_same_bytes(folds: Path, patients: Cohort, tmp_path: Path) -> None:
     """Stopped after two participants and resumed, the files are those of an undisturbed run; other options are not."""
-
-    def stop(done: int, total: int, text: str) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
     models = open_models([folds])
     options = {"device": "cpu", "probabilities": False}
     predict(models, patients, out=tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
-        predict(models, patients, out=tmp_path / "parts", work=Work(progress=stop), **options)
-    with pytest.raises(ConfigError, match="made otherwise"):
+        predict(models, patients, out=tmp_path / "parts", work=interrupted("Segmenting", 2), **options)
+    with pytest.raises(ConfigError, match="made otherwise: Mirrored is nothing there, True now"):
         predict(models, patients, out=tmp_path / "parts", resume=True, mirrored=True, **options)
     predict(models, patients, out=tmp_path / "parts", resume=True, **options)
-    files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file()]
-    assert len(files) > 15 and not any("probseg.nii" in file.name for file in files)
-    for file in files:
-        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+    whole = files_in(tmp_path / "whole")
+    assert len(whole) > 15 and not any("probseg.nii" in file.name for file in whole)
+    assert whole == files_in(tmp_path / "parts")
 
 
 def test_what_is_named_decides_how_it_is_used(folds: Path, patients: Cohort, tmp_path: Path) -> None:
@@ -111,16 +101,3 @@ def test_what_is_named_decides_how_it_is_used(folds: Path, patients: Cohort, tmp
     routed = predict(open_models([folds]), one, out=tmp_path / "b", device="cpu")
     for bundle, path in averaged.cohort.cases[0].masks.items():
         assert np.array_equal(read_image(path).array, read_image(routed.cohort.cases[0].masks[bundle]).array)
-
-
-def test_the_patients_of_a_finetuning_get_their_out_of_fold_masks_again(
-    patients: Cohort, make_model: MakeModel, tmp_path: Path
-) -> None:
-    """Routed through the folds that fine-tuning left, every mask is the byte-identical out-of-fold one."""
-    tuned = finetune(make_model(), patients, out=tmp_path / "t", transfer=Transfer(folds=3, epochs=1, device="cpu"))
-    models = open_models([tmp_path / "t"])
-    assert isinstance(models, Folds) and models.name == tuned.model == "small+decoder"
-    again = predict(models, patients, out=tmp_path / "p", device="cpu")
-    for one, two in zip(tuned.cohort, again.cohort, strict=True):
-        for bundle, path in one.probabilities.items():
-            assert path.read_bytes() == two.probabilities[bundle].read_bytes()

@@ -1,30 +1,23 @@
-import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from makers.segmentation import BUNDLES, GRID, SHAPE, same_weights
+from makers.segmentation import PATCH, RECIPE, interrupted, on_grid, same_weights
 
 from shiftkit.errors import ConfigError
-from shiftkit.segmentation.network.checkpoints import Model, require_same
-from shiftkit.segmentation.samples.samples import load_sample
+from shiftkit.segmentation.network.checkpoints import Model
 from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule
 from shiftkit.segmentation.training.fitting import fit
-from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
 from shiftkit.segmentation.training.states import StateFolder
 from shiftkit.segmentation.transfer.strategies import STRATEGIES, freeze
 from shiftkit.types import Cohort
-from shiftkit.work import Work
-
-PATCH = (16, 12, 8)
-OPTIONS = {"modality": "fa", "epochs": 4, "device": "cpu", **GRID}
 
 KILLED = """
 import os, signal, sys
@@ -107,51 +100,45 @@ def test_training_killed_ten_times_ends_with_the_same_weights(controls: Cohort, 
 
 @pytest.mark.parametrize("patch", [None, PATCH])
 def test_interrupted_at_every_epoch_resumes_to_the_same_weights(
-    controls: Cohort, tmp_path: Path, patch: tuple[int, int, int] | None
+    controls: Cohort, trained: Path, tmp_path: Path, patch: tuple[int, int, int] | None
 ) -> None:
     """Stopping in the middle of every epoch in turn changes nothing."""
-    options = {**OPTIONS, "patch": patch}
-    train(controls, out=tmp_path / "whole", recipe=Recipe(**options))
+    recipe, whole = replace(RECIPE, patch=patch), trained
+    if patch is not None:
+        whole = tmp_path / "whole"
+        train(controls, out=whole, recipe=recipe)
     steps = sum(case.attributes["split"] == "train" for case in controls)
-    for epoch in range(4):
+    for epoch in range(recipe.epochs):
         with pytest.raises(KeyboardInterrupt):
             train(
                 controls,
                 out=tmp_path / "parts",
                 resume=True,
-                work=Work(progress=stop_at(epoch * steps + 2)),
-                recipe=Recipe(**options),
+                work=interrupted("Training", epoch * steps + 2),
+                recipe=recipe,
             )
-    train(controls, out=tmp_path / "parts", resume=True, recipe=Recipe(**options))
-    assert same_weights(tmp_path / "whole", tmp_path / "parts")
-
-
-def stop_at(moment: int) -> Callable[[int, int, str], None]:
-    def progress(done: int, total: int, text: str) -> None:
-        if text.startswith("Training") and done == moment:
-            raise KeyboardInterrupt
-
-    return progress
+    train(controls, out=tmp_path / "parts", resume=True, recipe=recipe)
+    assert same_weights(whole, tmp_path / "parts")
 
 
 def test_unfinished_or_finished_folders_are_not_overwritten(controls: Cohort, tmp_path: Path) -> None:
     """A folder with a checkpoint or a state is kept unless resume says to use it; no state outlives its training."""
-    options = {**OPTIONS, "epochs": 2}
+    recipe = replace(RECIPE, epochs=2)
     with pytest.raises(KeyboardInterrupt):
-        train(controls, out=tmp_path / "m", work=Work(progress=stop_at(6)), recipe=Recipe(**options))
+        train(controls, out=tmp_path / "m", work=interrupted("Training", 6), recipe=recipe)
     with pytest.raises(ConfigError, match="unfinished training"):
-        train(controls, out=tmp_path / "m", recipe=Recipe(**options))
+        train(controls, out=tmp_path / "m", recipe=recipe)
     shutil.copytree(tmp_path / "m" / "state", tmp_path / "state")
-    train(controls, out=tmp_path / "m", resume=True, recipe=Recipe(**options))
+    train(controls, out=tmp_path / "m", resume=True, recipe=recipe)
     with pytest.raises(ConfigError, match="checkpoint already"):
-        train(controls, out=tmp_path / "m", recipe=Recipe(**options))
+        train(controls, out=tmp_path / "m", recipe=recipe)
     shutil.copytree(tmp_path / "state", tmp_path / "m" / "state")  # killed between the last two steps
-    assert train(controls, out=tmp_path / "m", resume=True, recipe=Recipe(**options)).name == "m"
+    assert train(controls, out=tmp_path / "m", resume=True, recipe=recipe).name == "m"
     assert not (tmp_path / "m" / "state").exists()
 
 
 OTHER = {
-    "schedule.epochs is 4 there, 5 now": {"epochs": 5},
+    "schedule.epochs is 3 there, 5 now": {"epochs": 5},
     "schedule.batch_size is 1 there, 2 now": {"batch_size": 2},
     "schedule.augmentation is light there, strong now": {"augmentation": "strong"},
     "schedule.patience is None there, 3 now": {"patience": 3},
@@ -168,51 +155,43 @@ def halted(controls: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training that was stopped in its second epoch."""
     out = tmp_path_factory.mktemp("halted") / "m"
     with pytest.raises(KeyboardInterrupt):
-        train(controls, out=out, work=Work(progress=stop_at(7)), recipe=Recipe(**OPTIONS))
-    return out
-
-
-@pytest.fixture(scope="module")
-def finished(controls: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training that came to its end."""
-    out = tmp_path_factory.mktemp("finished") / "m"
-    train(controls, out=out, recipe=Recipe(**OPTIONS))
+        train(controls, out=out, work=interrupted("Training", 7), recipe=RECIPE)
     return out
 
 
 @pytest.mark.parametrize("words", OTHER)
 def test_other_settings_are_not_mixed_in(
-    words: str, controls: Cohort, halted: Path, finished: Path, tmp_path: Path
+    words: str, controls: Cohort, halted: Path, trained: Path, tmp_path: Path
 ) -> None:
     """A half-made or finished training asked to go on otherwise is refused, naming what differs, and left as it is."""
-    for source in (halted, finished):
+    for source in (halted, trained):
         out = tmp_path / source.parent.name / "m"
         shutil.copytree(source, out)
         before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
         with pytest.raises(ConfigError, match=words):
-            train(controls, out=out, resume=True, recipe=Recipe(**{**OPTIONS, **OTHER[words]}))
+            train(controls, out=out, resume=True, recipe=replace(RECIPE, **OTHER[words]))
         assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_other_participants_are_not_mixed_in(controls: Cohort, halted: Path, finished: Path, tmp_path: Path) -> None:
+def test_other_participants_are_not_mixed_in(controls: Cohort, halted: Path, trained: Path, tmp_path: Path) -> None:
     """Nobody may be left out, added, or be another image under the same name."""
-    fewer = dataclasses.replace(controls, cases=controls.cases[1:])
+    fewer = replace(controls, cases=controls.cases[1:])
     images = [case.images for case in (*controls.cases[1:], controls.cases[0])]
-    swapped = tuple(dataclasses.replace(case, images=other) for case, other in zip(controls, images, strict=True))
+    swapped = tuple(replace(case, images=other) for case, other in zip(controls, images, strict=True))
     shutil.copytree(halted, tmp_path / "m")
     with pytest.raises(ConfigError, match=r"participants.sub-c00 is [0-9a-f]{64} there, nothing now"):
-        train(fewer, out=tmp_path / "m", resume=True, recipe=Recipe(**OPTIONS))
+        train(fewer, out=tmp_path / "m", resume=True, recipe=RECIPE)
     with pytest.raises(ConfigError, match=r"participants.sub-c00 is .* and 1 more"):
-        train(dataclasses.replace(controls, cases=swapped), out=tmp_path / "m", resume=True, recipe=Recipe(**OPTIONS))
+        train(replace(controls, cases=swapped), out=tmp_path / "m", resume=True, recipe=RECIPE)
     with pytest.raises(ConfigError, match=r"participants is .*sub-c00"):
-        train(fewer, out=finished, resume=True, recipe=Recipe(**OPTIONS))
+        train(fewer, out=trained, resume=True, recipe=RECIPE)
 
 
 def test_states_of_other_networks_or_anchors_are_refused(
     controls: Cohort, make_model: Callable[..., Model], tmp_path: Path
 ) -> None:
     """A fine-tuning is not continued from another source, with other frozen layers or another pull."""
-    samples = [load_sample(case, "fa", 2.5, SHAPE, BUNDLES) for case in controls.cases[:2]]
+    samples = on_grid(controls.cases[:2])
     schedule = Schedule(epochs=2, learning_rate=1e-3)
 
     def tune(seed: int = 0, strategy: str = "full", strength: float = 0.1, further: str = "a") -> None:
@@ -252,37 +231,4 @@ def test_a_state_without_settings_is_refused(controls: Cohort, halted: Path, tmp
     record = json.loads(log.read_text())
     log.write_text(json.dumps({name: record[name] for name in ("log", "best")}))
     with pytest.raises(ConfigError, match="is nothing there, "):
-        train(controls, out=tmp_path / "m", resume=True, recipe=Recipe(**OPTIONS))
-
-
-def test_long_differences_are_cut_short() -> None:
-    """The message shows a few differences and counts the others."""
-    with pytest.raises(ConfigError, match=r"a is 1 there, 2 now; .* and 3 more. Give the same settings"):
-        require_same(dict.fromkeys("abcdefgh", 1), dict.fromkeys("abcdefgh", 2), Path("m"))
-    require_same({"a": (1, 2), "b": {"c": None}}, {"b": {"c": None}, "a": [1, 2]}, Path("m"))
-
-
-def test_a_gpu_is_told_to_be_reproducible_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the block PyTorch's switches are on, afterwards as before, also after an error; the CPU is left alone."""
-    from shiftkit.segmentation.network.devices import same_every_time
-
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    cudnn = torch.backends.cudnn
-
-    def switches() -> tuple[object, ...]:
-        return (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-            cudnn.deterministic,
-            cudnn.benchmark,
-            os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
-        )
-
-    before = switches()
-    with pytest.raises(KeyError), same_every_time(torch.device("cuda")):
-        assert switches() == (True, True, True, False, ":4096:8")
-        raise KeyError
-    assert switches() == before
-    for device, wanted in (("cpu", True), ("cuda", False)):
-        with same_every_time(torch.device(device), wanted):
-            assert switches() == before
+        train(controls, out=tmp_path / "m", resume=True, recipe=RECIPE)

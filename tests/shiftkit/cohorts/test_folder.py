@@ -2,11 +2,8 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shiftkit.cohorts.folder import (
     image_path,
@@ -18,21 +15,10 @@ from shiftkit.cohorts.folder import (
     write_description,
     write_participants,
 )
-from shiftkit.cohorts.layout import candidate, read_filters
-from shiftkit.cohorts.peaks import (
-    frame_rotation,
-    load_peaks,
-    peaks_reference,
-    read_sidecar,
-    sidecar_path,
-    write_peaks_sidecar,
-)
-from shiftkit.errors import ConfigError, DataError
-from shiftkit.images import write_image
-from shiftkit.types import Bundle, Case, Volume
+from shiftkit.errors import DataError
+from shiftkit.types import Bundle
 
 AF = Bundle.parse("AFleft")
-letters = st.text("abcXYZ019", min_size=1, max_size=5)
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -62,16 +48,6 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert case.probabilities == {AF: probability_path(tmp_path, case.key, AF)}
         assert (case.tumor, case.tumor_core) == (tumor_path(tmp_path, case.key), tumor_path(tmp_path, case.key, "core"))
     assert cohort.description["Name"] == "three scans"
-
-
-@given(letters, letters, letters)
-def test_further_entities_never_change_what_a_file_is(space: str, desc: str, model: str) -> None:
-    """A file stays the FA map whatever space, description or model its name tells, and loses to the plain name."""
-    further = candidate(Path(f"sub-01_space-{space}_model-{model}_param-fa_desc-{desc}_dwimap.nii.gz"))
-    plain = candidate(Path("sub-01_param-fa_dwimap.nii.gz"))
-    assert further is not None and plain is not None
-    assert further.slot == plain.slot == ("image", "fa")
-    assert further.rank > plain.rank
 
 
 def test_plain_name_wins_and_single_candidates_serve(tmp_path: Path) -> None:
@@ -110,15 +86,6 @@ def test_filters_know_null_and_long_names(tmp_path: Path) -> None:
     path.write_text(json.dumps({"image": {"res": None}}))
     assert "res-1" not in load_cohort(tmp_path, filters=path)["sub-01"].images["fa"].name
     assert load_cohort(tmp_path, filters={"fa": {"space": ("X",)}})["sub-01"].images == {}
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"t1w": 3}', '{"t1w": {"space": {}}}', "{"])
-def test_bad_filter_files_are_usage_errors(text: str, tmp_path: Path) -> None:
-    """A filter file of any other shape is refused with the file's name."""
-    path = tmp_path / "filter.json"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=r"filter\.json"):
-        read_filters(path)
 
 
 def test_sessions_can_be_chosen(tmp_path: Path) -> None:
@@ -197,62 +164,3 @@ def test_a_thousand_participants_are_indexed_in_seconds(tmp_path: Path) -> None:
     cohort = load_cohort(tmp_path)
     assert time.perf_counter() - start < 5
     assert len(cohort) == 1000 and len(cohort.bundles) == 10
-
-
-def test_peaks_come_in_world_axes_whatever_the_sidecar_says(tmp_path: Path) -> None:
-    """The same fibers stored in world, voxel and FSL axes load as the same vectors, NaN as no peak."""
-    turn = np.deg2rad(20)
-    affine = np.eye(4)
-    affine[:3, :3] = [[-2 * np.cos(turn), -2 * np.sin(turn), 0], [-2 * np.sin(turn), 2 * np.cos(turn), 0], [0, 0, 2]]
-    world = np.random.default_rng(1).normal(size=(3, 3, 3, 3, 3)).astype(np.float32)
-    for reference in ("xyz", "ijk", "bvec"):
-        stored = (world @ frame_rotation(affine, reference)).reshape(3, 3, 3, 9).astype(np.float32)
-        stored[0, 0, 0] = np.nan
-        path = tmp_path / f"{reference}.nii.gz"
-        write_image(Volume(array=stored, affine=affine), path)
-        write_peaks_sidecar(path, reference)
-        assert peaks_reference(path) == reference
-        loaded = load_peaks(Case(participant_id="sub-01", images={"peaks": path})).array.reshape(3, 3, 3, 3, 3)
-        assert (loaded[0, 0, 0] == 0).all()
-        np.testing.assert_allclose(loaded[1:], world[1:], atol=1e-5)
-
-
-def test_peaks_without_a_usable_sidecar_are_refused(tmp_path: Path) -> None:
-    """Missing, damaged and unknown sidecars are refused with the way to write one."""
-    path = tmp_path / "sub-01_param-peaks_dwimap.nii.gz"
-    with pytest.raises(DataError, match="OrientationEncoding"):
-        peaks_reference(path)
-    for text in ("{", "[]", "{}", '{"OrientationEncoding": {"Reference": "mni"}}'):
-        sidecar_path(path).write_text(text)
-        with pytest.raises(DataError, match="Write a file"):
-            peaks_reference(path)
-
-
-def test_sidecars_are_inherited_and_the_nearest_wins(tmp_path: Path) -> None:
-    """A JSON file applies to what lies below it and has all of its entities; nearer files override, key by key."""
-    image = image_path(tmp_path, "sub-01_ses-a", "peaks")
-    image.parent.mkdir(parents=True)
-    for place, content in (
-        ("dwimap.json", {"Software": "top", "Model": "CSD"}),
-        ("param-peaks_dwimap.json", {"Software": "peaks", "OrientationEncoding": {"Reference": "bvec"}}),
-        ("param-fa_dwimap.json", {"OrientationEncoding": {"Reference": "mni"}}),
-        ("sub-01/sub-01_ses-b_dwimap.json", {"Software": "another session"}),
-        ("sub-01/ses-a/sub-01_ses-a_dwimap.json", {"OrientationEncoding": {"Reference": "ijk"}}),
-    ):
-        (tmp_path / place).write_text(json.dumps(content))
-    assert read_sidecar(image) == {"Software": "peaks", "Model": "CSD", "OrientationEncoding": {"Reference": "ijk"}}
-    assert peaks_reference(image) == "ijk"
-    write_peaks_sidecar(image, "xyz")
-    assert peaks_reference(image) == "xyz"
-    assert (
-        peaks_reference(image_path(tmp_path, "sub-01_ses-a", "peaks").with_name("sub-01_param-peaks_dwimap.nii"))
-        == "bvec"
-    )
-
-
-def test_sidecars_above_the_cohort_do_not_count(tmp_path: Path) -> None:
-    """What lies above the cohort's folder, or beside it, says nothing of its images."""
-    image = image_path(tmp_path / "cohort", "sub-01", "peaks")
-    image.parent.mkdir(parents=True)
-    (tmp_path / "param-peaks_dwimap.json").write_text('{"OrientationEncoding": {"Reference": "xyz"}}')
-    assert read_sidecar(image) == {}

@@ -29,6 +29,4 @@ def patients() -> list[Person]:
 @pytest.fixture(scope="session")
 def factorial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cohort]:
     folder: Path = tmp_path_factory.mktemp("factorial")
-    return phantom(
-        folder, n_healthy=1, n_glioma=2, spacing_mm=SPACING_MM, seed=5, factorial=True, fields=True, dwi=True
-    )
+    return phantom(folder, n_healthy=0, n_glioma=2, spacing_mm=SPACING_MM, seed=5, factorial=True, fields=True)

@@ -156,13 +156,14 @@ def test_fields_lead_to_the_template(factorial: dict[str, Cohort]) -> None:
 
 
 @pytest.mark.slow
-def test_raw_diffusion_can_be_prepared(factorial: dict[str, Cohort], tmp_path: Path) -> None:
+def test_raw_diffusion_can_be_prepared(tmp_path: Path) -> None:
     """From the raw series, `prepare` finds the phantom's own FA contrast and the directions of a bundle."""
-    case = factorial["healthy"].cases[0]
+    healthy = phantom(tmp_path / "made", n_healthy=1, n_glioma=0, spacing_mm=4, seed=5, dwi=True)["healthy"]
+    case = healthy.cases[0]
     copy = tmp_path / "raw"
-    shutil.copytree(factorial["healthy"].root, copy)
+    shutil.copytree(healthy.root, copy)
     for name in ("fa", "ap", "peaks"):
-        (copy / case.images[name].relative_to(factorial["healthy"].root)).unlink()
+        (copy / case.images[name].relative_to(healthy.root)).unlink()
     result = prepare(load_cohort(copy), maps=("fa", "peaks"))
     assert not result.failed
     made = result.cohort.cases[0]

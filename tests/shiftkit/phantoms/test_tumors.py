@@ -3,7 +3,7 @@ import pytest
 
 from shiftkit.phantoms.acquisition import load_profile
 from shiftkit.phantoms.people import Person, brain_distance
-from shiftkit.phantoms.render import grid, render, tumor_distances, tumor_masks, world
+from shiftkit.phantoms.render import Rendering, grid, render, tumor_distances, tumor_masks, world
 from shiftkit.phantoms.tumors import Tumor, draw_tumor
 from shiftkit.phantoms.warp import coarse_points, jacobian
 
@@ -16,6 +16,16 @@ def everywhere(points_mm: np.ndarray) -> np.ndarray:
 def free() -> Tumor:
     """A tumor in a boundless brain: nothing damps its push."""
     return draw_tumor(np.random.default_rng(3), np.full(coarse_points().shape[:3], 100.0), everywhere)
+
+
+@pytest.fixture(scope="module")
+def rendered(patients: list[Person]) -> list[tuple[Rendering, Rendering]]:
+    """Three patients, each without and with the tumor, by the same scanner."""
+    source = load_profile("source")
+    return [
+        (render(one, source, np.random.default_rng(0), 4.0, False), render(one, source, np.random.default_rng(0), 4.0))
+        for one in patients[:3]
+    ]
 
 
 def shell(center: np.ndarray, radius: float, count: int = 4000) -> np.ndarray:
@@ -108,30 +118,26 @@ def test_tumor_stays_in_its_hemisphere(patients: list[Person]) -> None:
         assert (x[mask] * one.tumor.center_mm[0] < 0).mean() < 0.1
 
 
-def test_fibers_end_in_the_core_and_masks_move_with_the_tissue(patients: list[Person]) -> None:
+def test_fibers_end_in_the_core_and_masks_move_with_the_tissue(
+    patients: list[Person], rendered: list[tuple[Rendering, Rendering]]
+) -> None:
     """No bundle voxel lies in a core; a bundle beside the tumor loses voxels there or is displaced; far ones stay."""
-    source = load_profile("source")
     affected = 0
-    for one in patients[:3]:
-        without, having = (
-            render(one, source, np.random.default_rng(0), 4.0, with_tumor=shown) for shown in (False, True)
-        )
+    for one, (without, having) in zip(patients, rendered, strict=False):
+        distances = tumor_distances(one, 4.0)
         assert having.core is not None
         for bundle, mask in having.masks.items():
             assert not (mask.array & having.core.array).any()
             affected += bool((without.masks[bundle].array & having.core.array).any())
-            if tumor_distances(one, 4.0).get(bundle.label, 0.0) > 60:
+            if distances.get(bundle.label, 0.0) > 60:
                 both = (mask.array & without.masks[bundle].array).sum()
                 assert 2 * both / (mask.array.sum() + without.masks[bundle].array.sum()) > 0.95
     assert affected > 0
 
 
-def test_tumor_darkens_and_blurs(patients: list[Person]) -> None:
+def test_tumor_darkens_and_blurs(rendered: list[tuple[Rendering, Rendering]]) -> None:
     """Inside a tumor FA and the leading peak are far weaker than in the same voxels without it."""
-    source = load_profile("source")
-    without, having = (
-        render(patients[0], source, np.random.default_rng(0), 4.0, with_tumor=shown) for shown in (False, True)
-    )
+    without, having = rendered[0]
     assert having.tumor is not None and having.core is not None
     core, rim = having.core.array, having.tumor.array & ~having.core.array
     for place, share in ((core, 0.6), (rim, 0.95)):

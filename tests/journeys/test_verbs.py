@@ -1,7 +1,6 @@
 """The verbs train, finetune and predict on small cohorts: what they print, write and refuse."""
 
 import dataclasses
-import inspect
 import re
 import subprocess
 import sys
@@ -16,13 +15,11 @@ import shiftkit as sk
 from shiftkit import cohorts
 from shiftkit.catalogue import CURVES, SHOTS
 from shiftkit.cli import main
-from shiftkit.config import Finetune, Train
 from shiftkit.images import read_image, write_image
 from shiftkit.segmentation.network.checkpoints import Model, load_model, save_model
 from shiftkit.segmentation.samples.samples import box_shape
 from shiftkit.segmentation.training import source as training
-from shiftkit.segmentation.training.recipes import digests
-from shiftkit.segmentation.transfer import finetuning as transfer
+from shiftkit.segmentation.training.recipes import Recipe, digests
 from shiftkit.segmentation.transfer.strategies import STRATEGIES
 from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort, Volume
@@ -52,24 +49,14 @@ def test_help_lists_every_strategy_as_the_library_describes_it(
         assert f"{name} {strategy.description}" in told
 
 
-@pytest.mark.parametrize(("stage", "function"), [(Train, training.train), (Finetune, transfer.finetune)])
-def test_settings_are_the_functions_own_with_the_same_defaults(stage: type, function: Callable[..., object]) -> None:
-    """Every configuration key is a parameter of the function it configures, and means the same when left out."""
-    parameters = inspect.signature(function).parameters
-    own = {"shots", "draws", "jobs"} if stage is Finetune else set()  # of learning curves, which are a function beside
-    for field in dataclasses.fields(stage):
-        if field.name not in own:
-            assert parameters[field.name].default == field.default, field.name
-
-
 def test_flags_of_train_reach_the_training(
     patients: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each flag arrives under its parameter's name; a key in the file counts where no flag is given."""
     got: dict[str, object] = {}
 
-    def record(cohort: Cohort, **options: object) -> str:
-        got.update(options)
+    def record(cohort: Cohort, *, recipe: Recipe, **options: object) -> str:
+        got.update(vars(recipe) | options)
         return "trained"
 
     monkeypatch.setattr(training, "train", record)
@@ -100,7 +87,7 @@ def test_the_box_holds_a_brain_at_every_spacing() -> None:
 def test_segmenting_imports_nothing_that_only_training_or_reports_need() -> None:
     """Importing these takes as long as segmenting one participant."""
     code = (
-        "import sys; import shiftkit.cli.app, shiftkit.segmentation.prediction.routing;"
+        "import sys; import shiftkit.cli.commands, shiftkit.segmentation.prediction.routing;"
         "from shiftkit.names import find_model;"
         "shiftkit.segmentation.prediction.routing.open_models([find_model('reference')]);"
         "print([name for name in ('accelerate', 'nilearn') if name in sys.modules])"
