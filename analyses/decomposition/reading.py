@@ -126,7 +126,9 @@ class _Opened:
         looks: list[Look] = []
         for predicted in map(find_predictions, several):
             require_predictions(cohort, predicted)
-            readers: dict[str, Reader] = {"scores": Scoring.of(predicted, cohort, metrics)}
+            readers: dict[str, Reader] = {
+                "scores": Scoring(predicted=predicted, cohort=cohort.name, metrics=tuple(dict.fromkeys(metrics)))
+            }
             if more is not None and not looks:
                 sections = Sections(predicted=predicted, cohort=cohort.name, n_sections=N_SECTIONS)
                 readers |= {"sections": sections, **more}

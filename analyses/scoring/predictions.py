@@ -150,7 +150,7 @@ def _bring_onto(volume: Volume, reference: Volume, allowed: bool, what: str) -> 
         raise DataError(
             f"{what} must lie on the grid of its reference; it has shape {volume.shape}, voxels of "
             f"{_in_words(volume)}, the reference {reference.shape} and {_in_words(reference)}. Resample it, or ask for "
-            "that with --resample."
+            "that with `resample`."
         )
     return resample_onto(volume, reference.affine, reference.shape)
 

@@ -110,8 +110,15 @@ def score(
     hd95, control: mean 2.000 over 1 of 1
     """
     found = find_predictions(predictions)
+    scoring = Scoring(
+        predicted=found,
+        cohort=cohort.name,
+        metrics=tuple(dict.fromkeys(metrics)),
+        tolerance_mm=tolerance_mm,
+        penalty_mm=penalty_mm,
+        resample=resample,
+    )
     require_predictions(cohort, found)
-    scoring = Scoring.of(found, cohort, metrics, tolerance_mm=tolerance_mm, penalty_mm=penalty_mm, resample=resample)
     readers: dict[str, Reader] = {"scores": scoring}
     if error_maps is not None:
         readers["maps"] = ErrorMaps(root=error_maps)
@@ -122,44 +129,25 @@ def score(
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """Makes the rows of the score table for one bundle of a case; made with `of`."""
+    """Makes the rows of the score table for one bundle of a case; `score` says what the fields mean.
+
+    Raises
+    ------
+    ConfigError
+        If a metric is unknown.
+    """
 
     predicted: PredictedMasks
     cohort: str
     metrics: tuple[str, ...]
-    tolerance_mm: float
-    penalty_mm: float
-    resample: bool
+    tolerance_mm: float = 3.0
+    penalty_mm: float = 100.0
+    resample: bool = False
 
-    @classmethod
-    def of(
-        cls,
-        predicted: PredictedMasks,
-        cohort: Cohort,
-        metrics: Sequence[str],
-        *,
-        tolerance_mm: float = 3.0,
-        penalty_mm: float = 100.0,
-        resample: bool = False,
-    ) -> "Scoring":
-        """As `score` asks for it.
-
-        Raises
-        ------
-        ConfigError
-            If a metric is unknown.
-        """
-        unknown = [name for name in metrics if name not in METRICS]
-        if unknown or not metrics:
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown or not self.metrics:
             raise ConfigError(f"Metrics are names among {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}.")
-        return cls(
-            predicted=predicted,
-            cohort=cohort.name,
-            metrics=tuple(dict.fromkeys(metrics)),
-            tolerance_mm=tolerance_mm,
-            penalty_mm=penalty_mm,
-            resample=resample,
-        )
 
     def __call__(self, opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> list[_Row]:
         """One row a metric."""

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shiftkit.errors import DataError
-from shiftkit.geometry import resample, same_grid
 from shiftkit.images import image_digest, read_image, read_mask, write_image
 from shiftkit.types import Volume
 
@@ -83,44 +82,6 @@ def test_channels_are_no_mask(tmp_path: Path) -> None:
         read_mask(tmp_path / "two.nii.gz")
     write_image(Volume(array=np.ones((3, 3, 3, 1), dtype=np.float32), affine=np.eye(4)), tmp_path / "one.nii.gz")
     assert read_mask(tmp_path / "one.nii.gz").array.shape == (3, 3, 3)
-
-
-angles = st.floats(-1.0, 1.0)
-
-
-@given(angles, st.booleans(), st.integers(0, 2**32 - 1))
-def test_axis_changes_round_trip_exactly(angle: float, mirrored: bool, seed: int) -> None:
-    """Voxels brought to another order and flip of the same oblique axes, and back, are the same voxels."""
-    rng = np.random.default_rng(seed)
-    volume = Volume(
-        array=rng.integers(0, 9, (5, 6, 7)).astype(np.float64), affine=oblique(angle, (2, 1.5, 3), mirrored)
-    )
-    order, flips = rng.permutation(3), rng.integers(0, 2, 3).astype(bool)
-    shape = tuple(int(volume.shape[axis]) for axis in order)
-    change = np.zeros((4, 4))
-    change[3, 3] = 1
-    for new, old in enumerate(order):
-        change[old, new] = -1 if flips[new] else 1
-        change[old, 3] = volume.shape[old] - 1 if flips[new] else 0
-    there = resample(volume, volume.affine @ change, shape, order=0)
-    back = resample(there, volume.affine, volume.shape, order=0)
-    np.testing.assert_array_equal(back.array, volume.array)
-    assert same_grid(back, volume)
-
-
-@given(angles, angles, st.booleans())
-def test_linear_fields_survive_any_grid(angle: float, other: float, mirrored: bool) -> None:
-    """A field that is linear in world coordinates reads the same on every grid, oblique ones included."""
-    source = oblique(angle, (2, 2, 2.5), mirrored)
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in (24, 24, 24)), indexing="ij"), -1)
-    slope = np.array([0.3, -0.7, 1.1])
-    field = (index @ source[:3, :3].T + source[:3, 3]) @ slope
-    target = oblique(other, (1.7, 1.3, 2.1), not mirrored)
-    middle = source[:3, :3] @ np.array([11.5, 11.5, 11.5]) + source[:3, 3]
-    target[:3, 3] = middle - target[:3, :3] @ np.array([2.0, 2, 2])
-    found = resample(Volume(array=field, affine=source), target, (5, 5, 5)).array
-    small = np.stack(np.meshgrid(*(np.arange(5),) * 3, indexing="ij"), -1)
-    np.testing.assert_allclose(found, (small @ target[:3, :3].T + target[:3, 3]) @ slope, atol=1e-6)
 
 
 def test_digest_is_of_content_not_of_files(tmp_path: Path) -> None:

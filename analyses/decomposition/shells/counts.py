@@ -127,14 +127,13 @@ class Counting:
         cell = np.ravel_multi_index((shell, self.places.section(bundle, reference.world(voxels))), self.shape)
         there, drawn = reference.array[at], prediction.array[at]
         kinds = (there, there & ~drawn, drawn, drawn & ~there)
-        return np.stack([np.bincount(cell[kind], minlength=math.prod(self.shape)) for kind in kinds]).reshape(
-            4, *self.shape
-        )
+        counted = [np.bincount(cell[kind], minlength=math.prod(self.shape)) for kind in kinds]
+        return np.array(counted, dtype=np.float64).reshape(4, *self.shape)
 
     def kept(self, masks: Mapping[Bundle, Kept]) -> list[Counts | str | None]:
         """Counts of the masks of one control, one a bundle."""
-        opened = {bundle: [one and one.open() for one in masks[bundle]] for bundle in self.bundles}
-        return [self.count(bundle, *pair) for bundle, pair in opened.items()]
+        pairs = ((bundle, *(one and one.open() for one in masks[bundle])) for bundle in self.bundles)
+        return [self.count(bundle, reference, prediction) for bundle, reference, prediction in pairs]
 
     def collect(
         self,
@@ -168,7 +167,7 @@ class Counting:
                 continue
             counted.add(case.participant_id)
             for bundle, one in zip(looked, values, strict=True):
-                if one is not None:
+                if isinstance(one, np.ndarray):
                     total[:, names.index(case.participant_id), self.bundles.index(bundle)] += one
         there = [index for index, name in enumerate(names) if name in counted]
         parts = dict(zip(("reference", "missed", "predicted", "false"), total[:, there], strict=True))

@@ -187,11 +187,8 @@ def _bootstrap(model: ShellModel, n: tuple[int, int], inference: Inference) -> D
         model.evaluate(weights[start : start + _CHUNK, : n[0]], weights[start : start + _CHUNK, n[0] :])
         for start in range(0, inference.n_bootstrap, _CHUNK)
     ]
-    return Draws(
-        shells=np.concatenate([part.shells for part in parts]),
-        components=np.concatenate([part.components for part in parts]),
-        slope=np.concatenate([part.slope for part in parts]),
-    )
+    names = ("shells", "components", "slope")
+    return Draws(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def _nothing(n_groups: int, n_shells: int) -> Draws:
@@ -226,7 +223,7 @@ class _Table:
 
     def shells(self, point: Draws, draws: Draws, edges_mm: Sequence[float]) -> pd.DataFrame:
         """One row a group of bundles, rate and shell."""
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for g, r, k in np.ndindex(len(self.labels), len(RATES), len(edges_mm) - 1):
             voxels = self.patients.of(RATES[r])[1][:, self.groups[g], k]
             observed, baseline, _ = point.shells[0, g, r, :, k]
@@ -239,7 +236,7 @@ class _Table:
     def components(self, point: Draws, draws: Draws, withheld: bool) -> pd.DataFrame:
         """One row a group of bundles, metric and component."""
         common = {"hemisphere": "all", "method": "shell", "p_value": np.nan, "p_adjusted": np.nan}
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for g, m, c in np.ndindex(len(self.labels), len(METRICS), len(COMPONENTS)):
             voxels = self.patients.reference[:, self.groups[g]].sum(axis=1)
             hidden = withheld and COMPONENTS[c] in ("systematic", "tumor")

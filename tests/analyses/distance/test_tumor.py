@@ -1,43 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import ndimage
 
 from shiftkit.analyses.distance.tumor import Tumor, bundle_distance, mid_sagittal_x, side_of, tumor_side
-from shiftkit.distances import check_orthogonal, distance_to, edge_distance_map
-from shiftkit.errors import DataError
 from shiftkit.types import Bundle, Volume
-
-SPACINGS = st.tuples(*(st.floats(0.3, 6.0) for _ in range(3)))
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**32), st.tuples(*(st.integers(1, 10) for _ in range(3))), SPACINGS)
-def test_distance_transform_is_scipys(
-    seed: int, shape: tuple[int, int, int], spacing: tuple[float, float, float]
-) -> None:
-    """The transform equals scipy's within single precision, for any density, shape and spacing."""
-    rng = np.random.default_rng(seed)
-    mask = rng.random(shape) < rng.choice([0.02, 0.2, 0.8])
-    mask[tuple(rng.integers(shape))] = True
-    expected = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    np.testing.assert_allclose(distance_to(mask, spacing), expected, rtol=1e-6, atol=1e-6)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.tuples(*(st.integers(1, 7) for _ in range(3))), SPACINGS)
-def test_edge_distance_is_between_boxes(
-    seed: int, shape: tuple[int, int, int], spacing: tuple[float, float, float]
-) -> None:
-    """The map equals the smallest gap between a voxel's box and the boxes of the mask, border or not."""
-    rng = np.random.default_rng(seed)
-    mask = rng.random(shape) < 0.1
-    mask[tuple(rng.integers(shape))] = True
-    apart = np.abs(np.argwhere(np.ones(shape))[:, None] - np.argwhere(mask)[None])
-    gaps = np.maximum(apart - 1, 0) * np.array(spacing)
-    expected = np.sqrt((gaps**2).sum(axis=2)).min(axis=1).reshape(shape)
-    np.testing.assert_allclose(edge_distance_map(mask, spacing), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_touching_is_zero_and_a_gap_is_the_gap() -> None:
@@ -78,14 +43,6 @@ def test_oblique_grids_measure_as_straight_ones() -> None:
         bundle_distance(Tumor.of(Volume(array=mask, affine=affine)), bundle).edge_mm for affine in (straight, oblique)
     ]
     assert distances == pytest.approx([np.sqrt(10**2 + 6**2 + 21**2)] * 2)
-
-
-def test_sheared_affines_are_refused() -> None:
-    """A shear is refused with the angle and what to do; a rotation is not."""
-    sheared = np.eye(4)
-    sheared[0, 1] = 0.2
-    with pytest.raises(DataError, match=r"sheared.*78\.7°.*Resample"):
-        check_orthogonal(sheared, "mask.nii.gz")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_real_masks_against_the_population_maps(shared_data: Path, cohort: Cohor
         for bundle in cohort.bundles:
             write_image(present, mask_path(root, KEY, bundle))
         if name == "AF_left":
-            with pytest.raises(DataError, match=r"157, 189, 136.*73, 87, 73.*--resample"):
+            with pytest.raises(DataError, match=r"157, 189, 136.*73, 87, 73.*`resample`"):
                 score(root, cohort, metrics=["dice"])
         frame = score(root, cohort, metrics=["dice"], resample=True).frame
         labels = frame["bundle"] + "_" + frame["hemisphere"]

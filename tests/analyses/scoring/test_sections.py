@@ -7,7 +7,6 @@ import pytest
 from shiftkit.analyses.scoring.sections import score_sections
 from shiftkit.cohorts.folder import load_cohort, mask_path, tumor_path, write_description, write_participants
 from shiftkit.errors import ConfigError
-from shiftkit.geometry import positions_along
 from shiftkit.images import write_image
 from shiftkit.types import Bundle, Cohort, Volume
 from shiftkit.work import Work
@@ -88,46 +87,3 @@ def test_bundles_without_prediction_are_unavailable(cohort: Cohort, predicted: P
     assert right[["dice", "prediction_ml"]].isna().all(axis=None)
     with pytest.raises(ConfigError, match="two sections or more; got 1"):
         score_sections(predicted, cohort, n_sections=1)
-
-
-def test_positions_follow_a_bend() -> None:
-    """Round a horseshoe the position runs along the arc: the two ends, 6 voxels apart, are 0 and 1."""
-    angles = np.linspace(0, np.pi, 400)
-    array = np.zeros((40, 40, 3), dtype=bool)
-    array[np.round(20 + 15 * np.cos(angles)).astype(int), np.round(5 + 28 * np.sin(angles)).astype(int), 1] = True
-    mask = Volume(array=array, affine=np.diag([-2.0, 2.0, 2.0, 1.0]))
-    positions = positions_along(mask)
-    voxels = np.argwhere(array)
-    middle = voxels[np.abs(positions - 0.5) < 0.03]
-    assert (middle[:, 1] > 30).all()  # half way is the top of the arc
-    ends = voxels[(positions < 0.02) | (positions > 0.98)]
-    assert (ends[:, 1] < 8).all()
-
-
-def test_positions_start_behind_below_or_outside_in_both_hemispheres() -> None:
-    """Mirrored bundles get mirrored positions, also where they run from side to side, whatever the voxel order."""
-    array = np.zeros((20, 5, 5), dtype=bool)
-    array[2:9, 2, 2] = True
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    affine[0, 3] = -19.0
-    left = positions_along(Volume(array=array, affine=affine))
-    right = positions_along(Volume(array=array[::-1], affine=affine))
-    assert left[0] == 0
-    assert left[-1] == 1
-    np.testing.assert_allclose(right, left[::-1])
-    flipped = np.diag([2.0, -2.0, 2.0, 1.0])
-    upright = np.zeros((3, 6, 3), dtype=bool)
-    upright[1, :, 1] = True
-    assert positions_along(Volume(array=upright, affine=flipped)).tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0])
-
-
-def test_stray_voxels_follow_the_nearest_part() -> None:
-    """A voxel off the largest component takes the position of its neighbor there; one voxel alone lies half way."""
-    array = np.zeros((3, 12, 5), dtype=bool)
-    array[1, 1:11, 1] = True
-    array[1, 10, 4] = True
-    positions = positions_along(Volume(array=array, affine=np.eye(4)))
-    assert positions[-1] == 1.0
-    single = np.zeros((3, 3, 3), dtype=bool)
-    single[1, 1, 1] = True
-    assert positions_along(Volume(array=single, affine=np.eye(4))).tolist() == [0.5]

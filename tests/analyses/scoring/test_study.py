@@ -201,7 +201,7 @@ def test_another_grid_is_an_error_unless_resampled(cohort: Cohort, predicted: Pa
     for key in ("sub-c", "sub-p"):
         masks = {bundle: np.roll(mask, 1, axis=1)[::-1] for bundle, mask in REFERENCES.items()}
         write_masks(predicted, key, masks, flipped)
-    with pytest.raises(DataError, match=r"2 of 3 cases.*sub-c.*LAS.*RAS.*sub-p.*--resample"):
+    with pytest.raises(DataError, match=r"2 of 3 cases.*sub-c.*LAS.*RAS.*sub-p.*`resample`"):
         score(predicted, cohort, metrics=["dice"])
     pd.testing.assert_frame_equal(score(predicted, cohort, metrics=["dice"], resample=True).frame, expected.frame)
 
