@@ -14,14 +14,15 @@ from ..files import file_digest
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest
 from ..tables import read_table
-from ..types import Cohort, Predictions
+from ..types import Predictions
 from ..work import Work
 from .inputs import Design, Inputs
-from .scores import Seen, look, predict_cohorts, score_cohorts
+from .scores import predict_cohorts, read_cohorts
 from .story import Ending, end, pictures
 from .studies import Occasion, further_findings, metrics_of
 
 if TYPE_CHECKING:
+    from ..analyses.decomposition.reading import Reading
     from ..analyses.decomposition.result import Decomposition
     from ..analyses.decomposition.shells.findings import ShellResult
     from ..analyses.statistics.inference import Inference
@@ -170,7 +171,7 @@ class _Found:
     source: Mapping[str, Predictions] | None = None
     tuned: Predictions | None = None
     shell: "ShellResult | None" = None
-    seen: Seen | None = None
+    seen: "Reading | None" = None
     further: tuple[Finding, ...] = ()
 
     @property
@@ -192,11 +193,14 @@ def _find(
 
     source = predict_cohorts(run, inputs, design.device, work)
     # The voxel-wise estimator speaks of overlap, so other metrics go without.
-    seen = look(inputs, source, metrics_of(design), count=design.metric == "dice", work=work)
-    before = _keep(seen.scores.assign(seen="no"), design)
-    after = _finetuned(finetuned, inputs.cohorts, design, work)
-    scored = pd.concat([before, *(table for _, table in after.values())], ignore_index=True)
-    own = {name: _primary(table, design) for name, (_, table) in after.items()}
+    after = [_finetuned(folder) for folder in finetuned]
+    wanted, count = metrics_of(design), design.metric == "dice"
+    seen, frames = read_cohorts([source, *after], inputs.cohorts, wanted, count=count, work=work)
+    # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
+    before, *tables = (_keep(frame.assign(seen="no"), design) for frame in frames)
+    scored = pd.concat([before, *tables], ignore_index=True)
+    names = [one["patients"].model for one in after]
+    own = {name: _primary(table, design) for name, table in zip(names, tables, strict=True)}
     occasion = Occasion(run=run, inputs=inputs, finetuned=finetuned, scores=scored, design=design, work=work)
     result = split(_primary(before, design), own, design)
     pairs: list[Any] = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
@@ -209,7 +213,7 @@ def _find(
         notes=_notes(inputs),
         inputs=inputs,
         source=source,
-        tuned=next((predictions["patients"] for predictions, _ in after.values()), None),
+        tuned=after[0]["patients"] if after else None,
         shell=shell,
         seen=seen,
         further=(*further_findings(occasion), *checks),
@@ -262,27 +266,14 @@ def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     return frame[frame["metric"] == design.metric].reset_index(drop=True)
 
 
-def _finetuned(
-    folders: Sequence[Path], cohorts: Mapping[str, Cohort], design: Design, work: Work
-) -> dict[str, tuple[dict[str, Predictions], pd.DataFrame]]:
-    """Predictions and scores of each fine-tuned model: patients out of fold, and controls where there are any."""
+def _finetuned(folder: Path) -> dict[str, Predictions]:
+    """Predictions of a fine-tuned model: patients out of fold, and controls where there are any."""
     from ..segmentation.prediction.cohort import read_predictions
 
-    after: dict[str, tuple[dict[str, Predictions], pd.DataFrame]] = {}
-    for folder in folders:
-        found = {"patients": read_predictions(folder / "predictions")}
-        if (folder / "controls").is_dir():
-            found["controls"] = read_predictions(folder / "controls")
-        after[found["patients"].model] = (found, _score(found, cohorts, design, work))
-    return after
-
-
-def _score(
-    predictions: Mapping[str, Predictions], cohorts: Mapping[str, Cohort], design: Design, work: Work
-) -> pd.DataFrame:
-    frame = score_cohorts(predictions, cohorts, metrics_of(design), work)
-    # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
-    return _keep(frame.assign(seen="no"), design)
+    found = {"patients": read_predictions(folder / "predictions")}
+    if (folder / "controls").is_dir():
+        found["controls"] = read_predictions(folder / "controls")
+    return found
 
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
