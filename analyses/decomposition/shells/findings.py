@@ -72,10 +72,10 @@ def told(result: ShellResult) -> ShellResult:
 
 
 def _claim(found: dict[str, Estimate]) -> str:
-    if found["total"].status == Status.UNAVAILABLE:
+    if Status(found["total"].status) is Status.UNAVAILABLE:
         return "Errors by distance to the tumor are not available: no patient has a tumor mask and a prediction."
     total, systematic, tumor = (str(found[name]).removeprefix(f"{name}: ") for name in ("total", "systematic", "tumor"))
-    if found["systematic"].status == Status.SPLIT_WITHHELD:
+    if Status(found["systematic"].status) is Status.SPLIT_WITHHELD:
         return f"Voxel-wise errors account for a drop of {total}; {Status.SPLIT_WITHHELD.sentence}"
     return (
         f"Voxel-wise errors account for a drop of {total}: {systematic} is there far from the tumor too, and "
