@@ -682,10 +682,8 @@ def report(
         from .pipeline.story import report_again
 
         return report_again(Path(result), cohort=cohort, linked=linked, work=Work(jobs=jobs, progress=progress))
-    from .pipeline.legacy import answer
     from .reports import report as build
 
-    result = answer(result)
     shown = (*result.findings, *findings)
     return build(shown, title=title, verdict=result.claim, cohorts=cohorts, notes=notes)
 
@@ -713,7 +711,7 @@ def compare(
         from .files import write_text
         from .reports import report as build
 
-        write_text(Path(out), build(found.findings, title=found.title, verdict=found.claim).html)
+        write_text(Path(out), build(found.findings(), title=found.title, verdict=found.verdict).html)
     return found
 
 

@@ -223,9 +223,8 @@ def _find(
 def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
     from ..analyses.decomposition.findings import disagreements
     from ..analyses.scoring.findings import bundle_findings
-    from .legacy import answer
 
-    result, shell, inputs, source = answer(found.result), found.shell, found.inputs, found.source
+    result, shell, inputs, source = found.result, found.shell, found.inputs, found.source
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
     tables = [
@@ -248,7 +247,7 @@ def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
         }
     against_shell = [note for note in disagreements(components) if note not in result.notes]
     ending = Ending(
-        result=found.result,
+        result=result,
         title=TITLE,
         tables=tuple(tables),
         digests=found.digests,

@@ -74,9 +74,8 @@ class Ending:
 def end(run: Run, ending: Ending, work: Work) -> Outcome:
     """Write everything that a run leaves behind; its record comes last, and says that the run is complete."""
     from ..reports import CohortSummary, report, store
-    from .legacy import answer
 
-    result: Any = answer(ending.result)
+    result = ending.result
     findings = (*result.findings, *ending.findings)
     for frame, table in ending.tables:
         run.write_table(frame, table)
@@ -104,7 +103,7 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         findings=findings,
         root=run.root,
         failed=ending.failed,
-        result=ending.result,
+        result=result,
         said=ending.said,
         facts=ending.facts,
     )
