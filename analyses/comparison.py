@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ import pandas as pd
 
 from ..catalogue import DECOMPOSITION, SCORES
 from ..errors import DataError
-from ..results import Estimate, Finding
+from ..results import Estimate, Finding, Result
 from ..status import Status
 from ..tables import read_table
-from .statistics.inference import Inference
+from .statistics.inference import Inference, p_value
 
-_DRAWS = 4999
 _KEYS = ["modality", "bundle", "hemisphere", "metric", "method", "component"]
 _CASE = ["participant_id", "bundle", "hemisphere", "metric"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(Result):
     """Two runs side by side.
+
+    ``table`` holds the pooled components with their intervals in both runs, ``claim`` the paired difference in words.
 
     Parameters
     ----------
@@ -33,8 +34,6 @@ class Comparison:
         Their answers.
     settings : DataFrame
         Settings, versions and digests of input that differ; columns ``setting first second``.
-    components : DataFrame
-        Pooled components with their intervals in both runs.
     difference : Estimate
         Mean difference in score, second less first, over patients who are in both; each patient's bundles are averaged
         first. A test by sign flips, an interval by bootstrap, both over patients.
@@ -43,33 +42,42 @@ class Comparison:
     names: tuple[str, str]
     verdicts: tuple[str, str]
     settings: pd.DataFrame
-    components: pd.DataFrame
     difference: Estimate
 
-    def to_frame(self) -> pd.DataFrame:
-        """The components of both runs, long."""
-        return self.components.copy()
+    def told(self) -> "Comparison":
+        """The result with its claim, estimate and findings."""
+        result = replace(self, claim=self._claim(), estimates=(self.difference,))
+        return replace(result, findings=result._findings())
 
-    def findings(self) -> tuple[Finding, ...]:
-        """What to report: components, the paired difference, and what else differs."""
+    @property
+    def verdict(self) -> str:
+        """The paired difference in one sentence."""
+        return self.claim
+
+    @property
+    def components(self) -> pd.DataFrame:
+        """The table."""
+        return self.table
+
+    def _findings(self) -> tuple[Finding, ...]:
         return (
             Finding(
                 key="decomposition",
                 place="lead",
                 title="Components in both runs",
                 claim=f"{self.names[0]}: {self.verdicts[0]} {self.names[1]}: {self.verdicts[1]}",
-                table=self.components,
-                figure=self.plot,
+                table=self.table,
+                figure=self._draw,
                 alt=f"Total, systematic and tumor part with intervals, {self.names[0]} as circles and {self.names[1]} "
                 "as diamonds.",
             ),
             Finding(
                 key="paired",
                 title="The same patients in both runs",
-                claim=self.verdict,
+                claim=self.claim,
                 estimates=(self.difference,),
-                method="Mean over bundles within each patient, second run less first; percentile bootstrap and sign "
-                f"flips over patients ({_DRAWS} draws each).",
+                method="Mean over bundles within each patient, second run less first; expanded percentile "
+                "bootstrap and sign flips over patients.",
             ),
             Finding(
                 key="settings",
@@ -81,12 +89,12 @@ class Comparison:
             ),
         )
 
-    def plot(self, ax: Any = None) -> Any:
+    def _draw(self, ax: Any = None) -> Any:
         """Components of both runs with their intervals; returns the axes."""
         from matplotlib import pyplot as plt
 
         axes: Any = plt.subplots(layout="constrained")[1] if ax is None else ax
-        rows = self.components[self.components["method"] == "regression"]
+        rows = self.table[self.table["method"] == "regression"]
         labels = list(dict.fromkeys(rows["model"] + ": " + rows["component"]))
         for place, (end, marker) in enumerate((("first", "o"), ("second", "D"))):
             y = np.array([labels.index(one) for one in rows["model"] + ": " + rows["component"]]) + 0.3 * (place - 0.5)
@@ -105,9 +113,7 @@ class Comparison:
         """What a report on the comparison is called."""
         return f"{self.names[0]} and {self.names[1]} compared"
 
-    @property
-    def verdict(self) -> str:
-        """The paired difference in one sentence."""
+    def _claim(self) -> str:
         one = self.difference
         if not np.isfinite(one.value):
             return f"No paired difference: {one.n} patients are in both runs with the same bundles."
@@ -118,8 +124,8 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        lines = [self.title, self.verdict, *(f"{n}: {v}" for n, v in zip(self.names, self.verdicts, strict=True))]
-        for row in self.components.to_dict("records"):
+        lines = [self.title, self.claim, *(f"{n}: {v}" for n, v in zip(self.names, self.verdicts, strict=True))]
+        for row in self.table.to_dict("records"):
             both = [
                 "{:.3f} [{:.3f}, {:.3f}]".format(*(row[f"{k}_{e}"] for k in ("estimate", "low", "high"))) for e in _ENDS
             ]
@@ -127,14 +133,11 @@ class Comparison:
         lines += [f"{row['setting']}: {row['first']} | {row['second']}" for row in self.settings.to_dict("records")]
         return "\n".join(lines)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"text/plain": str(self), "text/html": self._repr_html_()}
-
     def _repr_html_(self) -> str:
         from html import escape
 
-        tables = [self.components, self.settings]
-        return f"<h4>{escape(self.title)}</h4><p>{escape(self.verdict)}</p>" + "".join(
+        tables = [self.table, self.settings]
+        return f"<h4>{escape(self.title)}</h4><p>{escape(self.claim)}</p>" + "".join(
             table.to_html(index=False, max_rows=20, na_rep="–") for table in tables
         )
 
@@ -174,9 +177,9 @@ def compare(first: Path, second: Path, *, inference: Inference = Inference()) ->
         names=(names[0], names[1]),
         verdicts=(str(records[0].get("verdict", "")), str(records[1].get("verdict", ""))),
         settings=_settings(*records),
-        components=_components(*tables),
+        table=_components(*tables),
         difference=_paired(scores[0], scores[1], inference),
-    )
+    ).told()
 
 
 def _record(run: Path) -> dict[str, Any]:
@@ -240,23 +243,14 @@ def _paired(first: pd.DataFrame, second: pd.DataFrame, inference: Inference) -> 
         (joined["value_second"] - joined["value_first"]).groupby(joined["participant_id"]).mean().to_numpy(dtype=float)
     )
     n = len(changes)
+    name = "paired difference"
     if n < 2:
-        return Estimate(name="paired difference", value=float("nan"), n=n, unit=unit, status=Status.TOO_FEW)
+        return Estimate(name=name, value=float("nan"), n=n, unit=unit, level=inference.level, status=Status.TOO_FEW)
     mean = float(changes.mean())
-    low, high = inference.interval(inference.weights((n,)) @ changes / n, n)
+    # Participants are drawn, never rows: a patient's bundles are averaged before.
+    one = inference.estimate(name, mean, inference.weights((n,)) @ changes / n, n, unit, fewest=2)
     signs = inference.generator(1).choice([-1.0, 1.0], size=(inference.n_permutations, n))
-    # Flipping all signs alike must count as extreme, whatever rounding does.
-    extreme = np.abs(signs @ changes / n) >= abs(mean) - 1e-12
-    return Estimate(
-        name="paired difference",
-        value=mean,
-        low=low,
-        high=high,
-        unit=unit,
-        n=n,
-        p_value=float((extreme.sum() + 1) / (inference.n_permutations + 1)),
-        status=Status.EXPLORATORY if n < 20 else Status.OK,
-    )
+    return replace(one, p_value=p_value(abs(mean), np.abs(signs @ changes / n)))
 
 
 def _source(table: pd.DataFrame) -> pd.DataFrame:

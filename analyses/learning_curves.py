@@ -1,7 +1,7 @@
 """How many patients transfer learning takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..catalogue import CURVES, SHOTS
 from ..errors import ConfigError, DataError
-from ..results import Estimate, Finding
+from ..results import Estimate, Finding, Result
 from ..status import Status
 from .scoring.table import ScoreTable
-from .statistics.inference import EXPLORATORY_BELOW, Inference
+from .statistics.inference import Inference
 
 ZERO_SHOT = "none"
 SCRATCH = "scratch"
@@ -28,16 +28,16 @@ _REFERENCES = ("10.1080/00031305.2015.1089789",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearningCurves:
+class LearningCurves(Result):
     """Dice against the number of patients, for each strategy.
+
+    ``table`` has the columns of `shiftkit.catalogue.CURVES`: Dice and gains with intervals over participants.
 
     Parameters
     ----------
     runs : DataFrame
         Columns of `shiftkit.catalogue.SHOTS`: one row a run and bundle; the source model as it is, is strategy ``none``
         with 0 patients.
-    curves : DataFrame
-        Columns of `shiftkit.catalogue.CURVES`: Dice and gains with intervals over participants.
     level : float
         Coverage of the intervals.
     left_out : int
@@ -45,13 +45,13 @@ class LearningCurves:
     """
 
     runs: pd.DataFrame
-    curves: pd.DataFrame
     level: float
     left_out: int = 0
 
-    def to_frame(self) -> pd.DataFrame:
-        """The curves, one row a strategy, number of patients and quantity."""
-        return self.curves.copy()
+    @property
+    def curves(self) -> pd.DataFrame:
+        """The table: one row a strategy, number of patients and quantity."""
+        return self.table
 
     @property
     def strategies(self) -> tuple[str, ...]:
@@ -59,13 +59,13 @@ class LearningCurves:
         found = [name for name in dict.fromkeys(self.curves["strategy"]) if name not in (ZERO_SHOT, SCRATCH)]
         return (*found, *([SCRATCH] if SCRATCH in set(self.curves["strategy"]) else []))
 
-    @property
-    def estimates(self) -> tuple[Estimate, ...]:
-        """Every number of the curves."""
-        return tuple(self._estimate(dict(row)) for _, row in self.curves.iterrows())
+    def told(self) -> "LearningCurves":
+        """The result with its estimates, claim and finding."""
+        estimates = tuple(self._estimate(dict(row)) for _, row in self.curves.iterrows())
+        result = replace(self, estimates=estimates, claim=self._claim())
+        return replace(result, findings=(result._finding(),))
 
-    @property
-    def claim(self) -> str:
+    def _claim(self) -> str:
         """What most patients bring, and with how few it is shown to help."""
         said: list[str] = []
         for strategy in self.strategies:
@@ -82,7 +82,7 @@ class LearningCurves:
             )
         return " ".join(said)
 
-    def finding(self) -> Finding:
+    def _finding(self) -> Finding:
         """The curves, ready for a report."""
         left = f"{self.left_out} of the patients have no score in some run and are left out." if self.left_out else ""
         return Finding(
@@ -99,11 +99,11 @@ class LearningCurves:
             ),
             method=_METHOD,
             references=_REFERENCES,
-            figure=self.plot,
+            figure=self._draw,
             alt="Dice against the number of patients, for fine-tuning and training from scratch, beside zero-shot.",
         )
 
-    def plot(self, ax: Any = None) -> Any:
+    def _draw(self, ax: Any = None) -> Any:
         """Dice against the number of patients, with intervals, a dot a draw, and zero-shot as a line; returns axes."""
         from matplotlib import pyplot as plt
 
@@ -140,11 +140,6 @@ class LearningCurves:
             told = ", ".join(f"{shots:g}: {self._at(strategy, shots, 'dice')}" for shots in rows["shots"])
             lines.append(f"{strategy}, Dice by patients: {told}")
         return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<p>{escape(self.claim)}</p>" + self.curves.to_html(index=False, na_rep="n/a")
 
     def _fewest(self, strategy: str) -> str:
         rows = self.curves[(self.curves["strategy"] == strategy) & (self.curves["quantity"] == "gain_over_zero_shot")]
@@ -248,11 +243,11 @@ def learning_curves(
             rows.append({"strategy": strategy, "shots": shots, "quantity": quantity, **estimate})
             rows[-1]["n_draws"] = int(draws[strategy, shots])
     return LearningCurves(
+        table=pd.DataFrame(rows)[list(CURVES.columns)],
         runs=_by_bundle(values),
-        curves=pd.DataFrame(rows)[list(CURVES.columns)],
         level=inference.level,
         left_out=everyone - len(people),
-    )
+    ).told()
 
 
 def _values(scores: ScoreTable, key: Key) -> pd.DataFrame:
@@ -288,9 +283,8 @@ def _by_participant(values: pd.DataFrame, people: list[str]) -> pd.DataFrame:
 
 def _estimate(values: Array, weights: Array, inference: Inference) -> dict[str, Any]:
     n = len(values)
-    low, high = inference.interval(weights @ values, n) if n >= FEWEST else (float("nan"), float("nan"))
-    status = Status.TOO_FEW if n < FEWEST else Status.EXPLORATORY if n < EXPLORATORY_BELOW else Status.OK
-    return {"value": float(values.mean()), "low": low, "high": high, "n_patients": n, "status": str(status)}
+    one = inference.estimate("Dice", float(values.mean()), weights @ values, n, fewest=FEWEST)
+    return {"value": one.value, "low": one.low, "high": one.high, "n_patients": n, "status": str(one.status)}
 
 
 def _by_bundle(values: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ...catalogue import VALIDATION
 from ...errors import ConfigError
+from ...results import Finding, Result
 from ...status import Status
+from ...style import intervals, name_rows, new_axes
 from ...work import Work
 from ..decomposition.result import Settings
 from ..decomposition.rows import build_rows
@@ -30,41 +32,43 @@ _FIELDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validation:
+class Validation(Result):
     """The recovery study's table, in the columns of ``shiftkit.catalogue.VALIDATION``."""
-
-    table: pd.DataFrame
 
     @property
     def missed(self) -> pd.DataFrame:
         """Rows whose target is not met."""
         return self.table[self.table["met"] == "no"]
 
-    def to_frame(self) -> pd.DataFrame:
-        """The table, tidy."""
-        return self.table
-
     def __str__(self) -> str:
-        judged = self.table[self.table["met"] != "n/a"]
-        head = f"{(judged['met'] == 'yes').sum()} of {len(judged)} targets met."
-        return "\n".join([head, *(_line(row) for row in self.missed.to_dict("records"))])
+        return "\n".join([self.claim, *(_line(row) for row in self.missed.to_dict("records"))])
 
-    def _repr_html_(self) -> str:
-        return self.table.to_html(index=False, float_format="{:.3f}".format)
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw the coverage of each cell with its Monte Carlo interval; returns the axes."""
-        import matplotlib.pyplot as plt
+def _told(table: pd.DataFrame) -> Validation:
+    """The table with its claim and finding."""
+    judged = table[table["met"] != "n/a"]
+    claim = f"{(judged['met'] == 'yes').sum()} of {len(judged)} targets met."
+    finding = Finding(
+        key="validation",
+        title="Does the decomposition find what was simulated?",
+        claim=claim,
+        table=table,
+        figure=partial(_coverage, table),
+        alt="Coverage of the intervals in each cell, with its Monte Carlo interval, beside the target.",
+    )
+    return Validation(table=table, claim=claim, findings=(finding,))
 
-        ax = ax or plt.subplots(figsize=(5.2, 4.4), layout="constrained")[1]
-        rows = self.table[self.table["property"].str.startswith("coverage")].reset_index(drop=True)
-        ax.axvspan(0.93, 0.97, color="0.9")
-        error = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
-        ax.errorbar(rows["value"], rows.index, xerr=error, fmt="o", markersize=3, color="#0072B2")
-        ax.set_yticks(rows.index, [_where(row) for row in rows.to_dict("records")], fontsize=5)
-        ax.invert_yaxis()
-        ax.set_xlabel("Coverage of the 95 % interval")
-        return ax
+
+def _coverage(table: pd.DataFrame, ax: Any = None) -> Any:
+    """Draw the coverage of each cell with its Monte Carlo interval; returns the axes."""
+    axes = new_axes(ax, (5.2, 4.4))
+    rows = table[table["property"].str.startswith("coverage")].reset_index(drop=True)
+    axes.axvspan(0.93, 0.97, color="0.9")
+    intervals(axes, rows.index, rows["value"], rows["low"], rows["high"], lying=True, markersize=3)
+    name_rows(axes, [_where(row) for row in rows.to_dict("records")], zero=None)
+    axes.tick_params(axis="y", labelsize=5)
+    axes.set_xlabel("Coverage of the 95 % interval")
+    return axes
 
 
 def validate(
@@ -105,7 +109,7 @@ def validate(
     for (number, *_), values in zip(tasks, parts, strict=True):
         found[number].append(values)
     rows = [row for cell, parts in zip(chosen, found, strict=True) for row in _rows(cell, np.concatenate(parts), seed)]
-    return Validation(table=pd.DataFrame(rows, columns=list(VALIDATION.columns)))
+    return _told(pd.DataFrame(rows, columns=list(VALIDATION.columns)))
 
 
 def _replicates(cells: Sequence[Cell], seed: int, task: tuple[int, int, int]) -> Array:

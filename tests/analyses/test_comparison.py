@@ -7,9 +7,10 @@ import pytest
 
 from shiftkit.analyses.comparison import compare
 from shiftkit.analyses.scoring.table import ScoreTable, without_bad
+from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DECOMPOSITION, SCORES
 from shiftkit.errors import DataError
-from shiftkit.tables import write_table
+from shiftkit.tables import read_table, write_table
 
 
 def scores(shift: float, n: int = 12, seed: int = 0) -> pd.DataFrame:
@@ -47,6 +48,21 @@ def test_paired_difference_is_found_with_its_sign(tmp_path: Path) -> None:
     assert one.low <= 0.05 + 0.001 and one.high >= 0.05 - 0.001 and one.value == pytest.approx(0.05, abs=0.002)
     assert one.n == 12 and one.p_value < 0.01
     assert "+0.05" in str(found) and "regression m total: 0.200 [0.100, 0.300] | 0.150" in str(found)
+
+
+def test_the_interval_is_the_one_of_every_other_study(tmp_path: Path) -> None:
+    """Patients are drawn, not rows, and percentiles are moved outwards as for any mean over so many of them."""
+    folders = run(tmp_path / "a", 0.0), run(tmp_path / "b", 0.05)
+    write_table(scores(0.05, seed=1), SCORES, folders[1] / "tables" / "scores.tsv")
+    inference = Inference(n_bootstrap=300, seed=3, level=0.9)
+    found = compare(*folders, inference=inference).difference
+    frames = [read_table(folder / "tables" / "scores.tsv", SCORES) for folder in folders]
+    means = [frame.groupby("participant_id")["value"].mean() for frame in frames]
+    changes = (means[1] - means[0]).to_numpy()
+    expected = inference.interval(inference.weights((12,)) @ changes / 12, 12)
+    assert (found.low, found.high, found.level) == pytest.approx((*expected, 0.9))
+    plain = np.quantile(inference.weights((12,)) @ changes / 12, [0.05, 0.95])
+    assert found.low < plain[0] and found.high > plain[1]
 
 
 def test_only_what_differs_is_listed(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_only_participants_scored_in_every_run_are_compared() -> None:
     lacking = np.where(np.arange(8) == 3, np.nan, people)
     found = learning_curves({("full", 2, 0): scored(lacking)}, zero_shot=scored(people))
     assert set(found.curves["n_patients"]) == {7} and found.left_out == 1
-    assert "1 of the patients" in " ".join(found.finding().caveats)
+    assert "1 of the patients" in " ".join(found.findings[0].caveats)
     with pytest.raises(DataError, match="none has a Dice in all 2 runs"):
         learning_curves({("full", 2, 0): scored(np.full(8, np.nan))}, zero_shot=scored(people))
     with pytest.raises(ConfigError, match="at least one"):
@@ -115,6 +115,6 @@ def test_tables_read_back_and_the_figure_has_every_strategy(tmp_path: Path) -> N
         write_table(frame, table, tmp_path / f"{table.name}.tsv")
         assert len(read_table(tmp_path / f"{table.name}.tsv", table)) == len(frame)
     assert len(found.runs) == (len(runs) + 1) * (len(BUNDLES) + 1)
-    axes = found.finding().plot()
+    axes = found.plot()
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"zero-shot", "decoder", "scratch"}
     assert "<table" in found._repr_html_() and len(found.estimates) == len(found.to_frame())
