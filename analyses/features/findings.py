@@ -361,7 +361,7 @@ def change_finding(change: LayerChange) -> Finding:
 def _cka_by_layer(table: pd.DataFrame, ax: Any) -> Any:
     axes = new_axes(ax)
     intervals(
-        axes, range(len(table)), table["cka"], table["low"], table["high"], fmt="o-", label=table["model"].iloc[0]
+        axes, np.arange(len(table)), table["cka"], table["low"], table["high"], fmt="o-", label=table["model"].iloc[0]
     )
     name_columns(axes, list(table["layer"]), slanted=True, zero=None)
     axes.set_ylabel("CKA with the source model")
