@@ -33,8 +33,9 @@ def test_torchscript_gives_the_same_output(make_model: MakeModel, tmp_path: Path
 
 
 def with_network(model: Model, name: str, normalization: str = "instance") -> Model:
-    """The same model with another kind of network of two levels; batch statistics are moved off their start."""
-    architecture = dataclasses.replace(model.architecture, name=name, normalization=normalization, channels=(4, 8))
+    """The same model with another kind of network, as few levels as it can have; batch statistics off their start."""
+    channels = (4, 8, 8) if name == "dynunet" else (4, 8)
+    architecture = dataclasses.replace(model.architecture, name=name, normalization=normalization, channels=channels)
     torch.manual_seed(1)
     network = build_network(architecture)
     with torch.no_grad():
