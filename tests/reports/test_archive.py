@@ -12,6 +12,7 @@ from shiftkit.errors import DataError
 from shiftkit.reports import CohortSummary, report, restore, store
 from shiftkit.results import Estimate, Finding
 from shiftkit.types import Bundle
+from shiftkit.work import Work
 
 
 def test_saved_again_from_its_data_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -20,10 +21,10 @@ def test_saved_again_from_its_data_gives_the_same_bytes(tmp_path: Path) -> None:
     made = example(tmp_path / "images", n=2)
     finding = replace(distance(["sub-01"], [4.0], [0.4]), key="bundle-AFleft-distance")
     page = replace(made, bundle_findings={bundle: (finding,)})
-    first = page.save(tmp_path / "run" / "report.html").parent
+    first = page.save(tmp_path / "run" / "report.html", work=Work(jobs=1)).parent
     store(page, first)
     before = {path.relative_to(first): path.read_bytes() for path in first.rglob("*.*")}
-    restore(first).save(first / "report.html")
+    restore(first).save(first / "report.html", work=Work(jobs=1))
     assert {path.relative_to(first): path.read_bytes() for path in first.rglob("*.*")} == before
     assert str(tmp_path) not in (first / "report.json").read_text()
 

@@ -28,6 +28,6 @@ def test_large_reports_keep_volumes_beside_the_pages(tmp_path: Path, monkeypatch
     assert not Pages(page, sisters=True).linked
     monkeypatch.setattr("shiftkit.reports.pages.LIMIT_BYTES", 4_000_000)
     told: list[str] = []
-    page.save(tmp_path / "run" / "report.html", work=Work(progress=lambda done, total, text: told.append(text)))
+    page.save(tmp_path / "run" / "report.html", work=Work(jobs=1, progress=lambda done, total, text: told.append(text)))
     assert (tmp_path / "run" / "reports" / "volumes" / "image-001.js").is_file()
     assert any("15 MB" in text for text in told)
