@@ -17,15 +17,19 @@ from .version import __version__
 if TYPE_CHECKING:
     from .api import (
         check,
+        cite,
         compare,
         decompose,
         deform,
+        demo,
+        export_model,
         features,
         finetune,
         import_cohort,
         load_cohort,
         load_model,
         load_scores,
+        model_card,
         phantom,
         predict,
         prepare,
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
         score,
         train,
         validate,
+        verify_model,
     )
     from .results import Estimate, Finding
     from .types import Bundle, Case, Cohort, Predictions, Volume

@@ -711,7 +711,7 @@ def compare(
         from .files import write_text
         from .reports import report as build
 
-        write_text(Path(out), build(found.findings(), title=found.title, verdict=found.verdict).html)
+        write_text(Path(out), build(found.findings, title=found.title, verdict=found.claim).html)
     return found
 
 

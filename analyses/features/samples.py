@@ -163,7 +163,8 @@ def _tables(embeddings: Embeddings, roster: Roster) -> dict[str, dict[Place, Arr
 
 
 def _samples(layer: str, tables: Mapping[str, Mapping[str, Table]], roster: Roster) -> Iterator[Comparison]:
-    yield from _of_bundles(*(tables.get(region, {}).get(layer, {}) for region in ("reference", "mirror")), roster)
+    reference, mirror = (tables.get(region, {}).get(layer, {}) for region in ("reference", "mirror"))
+    yield from _of_bundles(reference, mirror, roster)
     if "brain" in tables:
         yield ("brain", "all", "brain"), "total", _stack(tables["brain"][layer], [("brain", "all")], roster)
     for region in tables:

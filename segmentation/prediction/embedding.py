@@ -233,7 +233,7 @@ def _shell_regions(
     tumor = mask_on_grid(case.tumor, sample.affine, model.shape)
     if not tumor.any():
         return []
-    distance = edge_distance_map(tumor, (model.spacing_mm,) * 3)
+    distance = edge_distance_map(tumor, (model.spacing_mm, model.spacing_mm, model.spacing_mm))
     half = np.zeros(model.shape, dtype=bool)
     middle = model.shape[0] // 2
     half[:middle] = side == "left"  # the first axis of the model's grid runs from left to right

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import CURVES, SCORES, SHOTS
 from ..errors import ConfigError, ModelMismatchError
 from ..names import find_cohort, find_model
-from ..results import Result
 from ..runs import Outcome, Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
@@ -140,9 +139,8 @@ def learn(
         zero_shot=_scored(source, patients, untouched, run.root / SOURCE_FOLDER, work),
         inference=Inference(seed=transfer.seed),
     )
-    found = curves.finding()
     ending = Ending(
-        result=Result(table=curves.curves, claim=curves.claim, estimates=curves.estimates, findings=(found,)),
+        result=curves,
         title="Learning curves of fine-tuning",
         tables=((curves.runs, SHOTS), (curves.curves, CURVES)),
         digests={"model": source.digest, "cohort": cohort_digest(patients)},
