@@ -109,7 +109,7 @@ def brain_of(image: Volume, *, above: float = 0.05, quantile: float = 1.0) -> Ma
     """
     values = np.nan_to_num(image.array if image.array.ndim == 3 else image.array[..., 0])
     positive = values[values > 0]
-    bright = float(np.quantile(positive, quantile)) if positive.size else 0.0
+    bright = float(np.quantile(positive.astype(np.float64), quantile)) if positive.size else 0.0
     return values > above * max(bright, 1e-12)
 
 

@@ -32,14 +32,15 @@ FLOORS = (
     {"cli"},
 )
 ARROWS = {
+    "options": {"errors"},
     "distances": {"types"},
 }
 # Rooms inside a room, in the same way.
 INSIDE = {
     "segmentation": ({"samples"}, {"network"}, {"prediction"}, {"training"}, {"transfer"}),
     "analyses": (
-        {"statistics", "comparison"},
-        {"distance"},
+        {"statistics"},
+        {"distance", "comparison"},
         {"scoring"},
         {"decomposition", "features", "deformation", "learning_curves"},
         {"validation"},

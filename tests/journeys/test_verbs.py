@@ -77,7 +77,7 @@ def test_flags_of_train_reach_the_training(
 
 def test_the_box_holds_a_brain_at_every_spacing() -> None:
     """At least 160 × 200 × 160 mm, no side more than 15 voxels longer, and the box of before at the default."""
-    assert box_shape(training.SPACING_MM) == (64, 80, 64)
+    assert box_shape(Recipe().spacing_mm) == (64, 80, 64)
     for spacing in np.linspace(0.5, 5, 46):
         lengths = np.array(box_shape(spacing)) * spacing - [160, 200, 160]
         assert (lengths > -1e-9).all() and (lengths < 16 * spacing).all()
@@ -108,7 +108,7 @@ def test_finetune_prints_what_is_loaded_trained_and_frozen(
     assert told.count("Loaded") == 1 and f"Loaded {tensors} tensors of small; skipped 0; training" in told
     assert re.search(r"frozen \d+ \(0\.\d\d M parameters\)", told)
     assert main([*words, "--out", str(tmp_path / "u"), *options, "--strategy", "magic"]) == 2
-    assert f"--strategy is one of {', '.join(STRATEGIES)}; got 'magic'" in last_line(capsys)
+    assert f"--strategy must be one of {', '.join(STRATEGIES)}; got 'magic'" in last_line(capsys)
     assert not (tmp_path / "u").exists()
 
 

@@ -94,7 +94,7 @@ if os.environ.get("RANK", "0") == "0":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["boxes", "patches"])
-def test_two_processes_reach_the_result_of_one(what: str, patients: Cohort, tmp_path: Path) -> None:
+def test_two_processes_reach_the_result_of_one(what: str, patients: Cohort, controls: Cohort, tmp_path: Path) -> None:
     """The same batches shared out among two processes (gloo) give the same probabilities within 1e-4.
 
     So do patches with deep supervision and a small cache. Weights are not compared: biases before instance
@@ -104,12 +104,13 @@ def test_two_processes_reach_the_result_of_one(what: str, patients: Cohort, tmp_
 
     script = tmp_path / "train.py"
     script.write_text(SHARED)
+    cohort = controls if what == "patches" else patients
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    subprocess.run([sys.executable, script, patients.root, tmp_path / "one", what], check=True)
+    subprocess.run([sys.executable, script, cohort.root, tmp_path / "one", what], check=True)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    subprocess.run([sys.executable, *launch, script, patients.root, tmp_path / "two", what], check=True)
+    subprocess.run([sys.executable, *launch, script, cohort.root, tmp_path / "two", what], check=True)
     one, two = load_file(tmp_path / "one")["probability"], load_file(tmp_path / "two")["probability"]
     assert float(one.std()) > 0.01
     assert float((one - two).abs().max()) < 1e-4
