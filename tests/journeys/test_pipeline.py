@@ -36,6 +36,15 @@ def run(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def brief(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one bundle: most of a run's time goes into the pages of bundles."""
+    out = tmp_path_factory.mktemp("runs") / "brief"
+    cohort, reference = cohorts / "glioma", cohorts / "healthy"
+    sk.decompose(out=out, model="reference", cohort=cohort, reference=reference, bundles=("AF",), **FAST)
+    return out
+
+
 def test_a_run_holds_what_the_contract_names(run: Path) -> None:
     """Report, configuration, record, tables with dictionaries; every table passes its own schema."""
     for name in ("report.html", "config.toml", "run.json", "logs/failed.tsv", "CITATION.md", "CITATION.bib"):
@@ -93,10 +102,10 @@ def test_a_run_compared_with_itself_differs_in_nothing(
     assert (run / "CITATION.md").read_text() in told and "@software{shiftkit," in told
 
 
-def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_tables(brief: Path, cohorts: Path, tmp_path: Path) -> None:
     """Half of the predictions and no tables: --resume gives every table again, to the byte."""
     broken = tmp_path / "run"
-    shutil.copytree(run, broken)
+    shutil.copytree(brief, broken)
     shutil.rmtree(broken / "tables")
     (broken / "run.json").unlink()
     for folder in sorted((broken / "predictions" / "patients").glob("sub-*"))[3:]:
@@ -106,10 +115,11 @@ def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, 
         model="reference",
         cohort=cohorts / "glioma",
         reference=cohorts / "healthy",
+        bundles=("AF",),
         **FAST,
         resume=True,
     )
-    for path in sorted((run / "tables").iterdir()):
+    for path in sorted((brief / "tables").iterdir()):
         assert path.read_bytes() == (broken / "tables" / path.name).read_bytes(), path.name
 
 
@@ -127,14 +137,14 @@ def test_scores_alone_give_the_same_regression(run: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_is_replayed_from_its_record(
-    run: Path, cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    brief: Path, cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--config run.json takes that run's settings and gives its numbers; with other inputs it ends, naming them."""
-    words = ["decompose", "--config", str(run / "run.json"), "--model", "reference", "-q"]
+    words = ["decompose", "--config", str(brief / "run.json"), "--model", "reference", "-q"]
     words += ["--reference", str(cohorts / "healthy"), "--cohort"]
     assert main([*words, str(cohorts / "glioma"), "--out", str(tmp_path / "again")]) == 0
     for name in ("scores.tsv", "decomposition.tsv", "shells.tsv"):
-        assert (run / "tables" / name).read_bytes() == (tmp_path / "again" / "tables" / name).read_bytes()
+        assert (brief / "tables" / name).read_bytes() == (tmp_path / "again" / "tables" / name).read_bytes()
     shutil.copytree(cohorts / "glioma", tmp_path / "other")
     frame = pd.read_csv(tmp_path / "other" / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
     frame.iloc[1:].to_csv(tmp_path / "other" / "participants.tsv", sep="\t", index=False)
@@ -169,6 +179,7 @@ def test_target_controls_split_the_systematic_part(cohorts: Path, tmp_path: Path
         cohort=cohorts / "glioma",
         reference=cohorts / "healthy",
         target_controls=_renamed(tmp_path / "more" / "healthy", "target"),
+        bundles=("AF",),
         **FAST,
     )
     scores = read_table(out / "tables" / "scores.tsv", TABLES["scores"])
@@ -243,7 +254,7 @@ def test_finetuning_and_comparing_end_to_end(cohorts: Path, tmp_path: Path) -> N
     tuned = tmp_path / "tuned"
     assert main(["finetune", *words, "--folds", "2", "--out", str(tuned), "-q"]) == 0
     out = tmp_path / "run"
-    more = ["--bootstrap", "200", "--permutations", "199"]
+    more = ["--bundles", "AF", "--bootstrap", "200", "--permutations", "199"]
     assert main(["decompose", *words, "--finetuned", str(tuned), "--out", str(out), *more, "-q"]) == 0
     recovery = read_table(out / "tables" / "recovery.tsv", TABLES["recovery"])
     assert set(recovery["component"]) == {"total", "systematic", "tumor", "forgetting"}

@@ -83,7 +83,8 @@ samples = load_samples(cohort.cases[:4], "fa", cohort.bundles, 2.5, (24, 24, 16)
 torch.manual_seed(0)
 kind = {"name": "dynunet", "deep_supervision": True} if patches else {}
 network = build_network(Architecture(in_channels=4, out_channels=2, channels=(4, 8, 16), **kind))
-schedule = Schedule(epochs=3, learning_rate=1e-3, batch_size=2)
+# Two epochs of patches, whose order differs: in a third one rounding grows by a hundred on some processors.
+schedule = Schedule(epochs=2 if patches else 3, learning_rate=1e-3, batch_size=2)
 fit(network, samples, [], schedule, seed=0, patch=(16, 12, 8) if patches else None, device="cpu")
 if os.environ.get("RANK", "0") == "0":
     with torch.no_grad():
