@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 def main() -> None:
     """Measure and write the table."""
-    _ours(_rows(20), 10)  # compile first
+    _ours(_rows(20), 10)  # what loads on first use is not timed
     lines = [
         "# The decomposition's speed\n",
         "`OMP_NUM_THREADS=1 python benchmarks/decomposition.py`: one core, 10 bundles and hemispheres, λ profiled anew "
