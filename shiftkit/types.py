@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from .errors import DataError
 
 Hemisphere = Literal["left", "right", "none"]
-Group = Literal["control", "glioma", "target_control"]
 MODALITIES: dict[str, int] = {"t1w": 1, "fa": 1, "ap": 1, "peaks": 9}
 """The modalities that have a name of their own, with their number of channels."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from torch import nn
 
@@ -141,3 +142,27 @@ def interrupted(stage: str, moment: int) -> Work:
 def files_in(folder: Path) -> dict[Path, bytes]:
     """What every file of a folder holds."""
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Results to the bit need a fixed number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def controls(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Six controls."""
+    return write_cohort(tmp_path_factory.mktemp("cohorts") / "controls", 6)
+
+
+@pytest.fixture(scope="session")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """Six patients."""
+    return write_cohort(tmp_path_factory.mktemp("cohorts") / "patients", 6, group="glioma", prefix="p")
+
+
+@pytest.fixture(scope="session")
+def make_model() -> MakeModel:
+    """Maker of small untrained models."""
+    return small_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from makers.segmentation import RECIPE, MakeModel, on_grid, small_model, write_cohort
+from makers.segmentation import RECIPE, controls, make_model, on_grid, one_thread, patients, small_model
 
 from shiftkit.segmentation.samples.samples import Sample
 from shiftkit.segmentation.training.source import train
@@ -15,29 +15,7 @@ from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
 from shiftkit.segmentation.transfer.plan import TransferPlan
 from shiftkit.types import Cohort, Predictions
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Results to the bit need a fixed number of threads."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def controls(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """Six controls."""
-    return write_cohort(tmp_path_factory.mktemp("cohorts") / "controls", 6)
-
-
-@pytest.fixture(scope="session")
-def patients(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """Six patients."""
-    return write_cohort(tmp_path_factory.mktemp("cohorts") / "patients", 6, group="glioma", prefix="p")
-
-
-@pytest.fixture(scope="session")
-def make_model() -> MakeModel:
-    """Maker of small untrained models."""
-    return small_model
+__all__ = ["controls", "make_model", "one_thread", "patients"]
 
 
 @pytest.fixture(scope="session")
