@@ -149,7 +149,7 @@ class Pages:
 
     @cached_property
     def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
-        """Findings of the bundles' pages, drawn in several processes: glass brains take long."""
+        """Findings of the bundles' pages, drawn in several processes."""
         from joblib import delayed
 
         told = {bundle: self.report.bundle_findings.get(bundle, ()) for bundle in self.bundles}
