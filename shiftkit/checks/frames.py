@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import permutations, product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,16 +71,19 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
     places = mask.world(inside)
     chosen = rng.choice(len(inside), size=min(most, len(inside)), replace=False)
     near = KDTree(places).query_ball_point(places[chosen], _RADIUS_MM)
-    kept: list[int] = []
-    axis: list[Any] = []
-    for i, neighbors in zip(chosen, near, strict=True):
-        offsets = places[neighbors] - places[neighbors].mean(axis=0)
-        slope = np.linalg.lstsq(offsets, way[neighbors] - way[neighbors].mean(), rcond=None)[0]
-        size = np.linalg.norm(slope)
-        if len(neighbors) >= 10 and size > 0.7:  # at an end, or where branches meet, the way has no slope
-            kept.append(i)
-            axis.append(slope / size)
-    return inside[kept], np.array(axis, dtype=np.float64).reshape(-1, 3)
+    sizes = np.array([len(one) for one in near])
+    # Least squares of every neighborhood at once: their rows lie behind one another, and sums are taken by segment.
+    rows, first = np.concatenate(near).astype(int), np.cumsum(sizes) - sizes
+
+    def centered(values: Array) -> Array:
+        return values - np.repeat(np.add.reduceat(values, first) / sizes[:, None], sizes, axis=0)
+
+    offsets, ahead = centered(places[rows]), centered(way[rows, None])
+    scatter = np.add.reduceat(offsets[:, :, None] * offsets[:, None, :], first)
+    slope = (np.linalg.pinv(scatter, hermitian=True) @ np.add.reduceat(offsets * ahead, first)[..., None])[..., 0]
+    size = np.linalg.norm(slope, axis=1)
+    kept = (sizes >= 10) & (size > 0.7)  # at an end, or where branches meet, the way has no slope
+    return inside[chosen[kept]], slope[kept] / size[kept, None]
 
 
 def bundle_agreement(peaks: Volume, index: NDArray[np.int64], axis: Array, frames: Sequence[Array]) -> Array:
