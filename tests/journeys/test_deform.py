@@ -1,5 +1,6 @@
 """Deformation as a part of the main job."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -112,6 +113,8 @@ def test_the_seed_of_a_decomposition_reaches_deformation(inputs: Inputs, tmp_pat
     made = {}
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         occasion = occasion_of(inputs, tmp_path / name, pd.DataFrame(rows), seed)
+        if name != "first":  # what is measured does not depend on the seed, and is kept
+            shutil.copytree(tmp_path / "first" / "measurements", tmp_path / name / "measurements")
         estimates = [one for finding in further_findings(occasion) for one in finding.estimates]
         made[name] = [(one.name, one.value) for one in estimates], [(one.low, one.high) for one in estimates]
     assert repr(made["first"]) == repr(made["again"])
