@@ -63,6 +63,11 @@ class Inference:
         return Estimate(name=name, value=value, low=low, high=high, level=self.level, unit=unit, n=n, status=status)
 
 
+def as_row(one: Estimate) -> dict[str, Any]:
+    """An estimate over patients in the columns of a table."""
+    return {"value": one.value, "low": one.low, "high": one.high, "n_patients": one.n, "status": str(one.status)}
+
+
 def status_of(n: int, fewest: int = FEWEST) -> Status:
     """What a number over ``n`` participants is called: ``too_few``, ``exploratory`` under 20, or ``ok``.
 
