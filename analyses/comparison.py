@@ -124,8 +124,8 @@ class Comparison(Result):
     def __str__(self) -> str:
         lines = [self.title, self.claim, *(f"{n}: {v}" for n, v in zip(self.names, self.verdicts, strict=True))]
         shown = " | ".join(f"{{estimate_{end}:.3f}} [{{low_{end}:.3f}}, {{high_{end}:.3f}}]" for end in _ENDS)
-        for row in self.table.to_dict("records"):
-            lines.append(f"{row['method']} {row['model']} {row['component']}: {shown.format(**row)}")
+        told = "{method} {model} {component}: " + shown
+        lines += [told.format(**row) for row in self.table.to_dict("records")]  # pyright: ignore[reportCallIssue]
         lines += [f"{row['setting']}: {row['first']} | {row['second']}" for row in self.settings.to_dict("records")]
         return "\n".join(lines)
 
@@ -180,7 +180,7 @@ def _record(run: Path) -> dict[str, Any]:
 
 
 def _settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> pd.DataFrame:
-    skipped = ("verdict", "estimates", "started", "finished")
+    skipped = ("verdict", "estimates", "started", "finished")  # outcomes and clocks are no settings
     one, other = (dict(_flat({k: v for k, v in record.items() if k not in skipped})) for record in (first, second))
     names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
     rows = [(name, one.get(name, "n/a"), other.get(name, "n/a")) for name in names]

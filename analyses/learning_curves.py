@@ -17,7 +17,10 @@ from .statistics.inference import Inference, as_row
 
 ZERO_SHOT = "none"
 SCRATCH = "scratch"
-_RUN = ["strategy", "shots", "draw"]
+FEWEST = 3
+"""Participants below which no interval is given."""
+Key = tuple[str, int, int]
+_RUN = ["strategy", "shots", "draw"]  # what a key is made of
 _COLORS = (BLUE, GREEN, PINK, ORANGE)
 _METHOD = (
     "In each fold the network was trained on so many of the patients outside it, in repeated random draws; fewer "
@@ -70,7 +73,7 @@ class LearningCurves(Result):
         said: list[str] = []
         for strategy in self.strategies:
             if strategy == SCRATCH and len(self.strategies) > 1:
-                continue
+                continue  # it is what the others are held against
             most = int(self.curves.loc[self.curves["strategy"] == strategy, "shots"].max())
             dice = self._at(strategy, most, "dice")
             parts = [f"{self._at(strategy, most, 'gain_over_zero_shot', '+')} over the source model as it is"]
@@ -114,8 +117,8 @@ class LearningCurves(Result):
             color = VERMILION if strategy == SCRATCH else _COLORS[place % len(_COLORS)]
             aside = 1 + beside(place, len(self.strategies), 0.04)  # a factor, as the axis is logarithmic
             rows = self._rows(strategy, "dice")
-            numbers = (rows[name] for name in ("value", "low", "high"))
-            intervals(axes, rows["shots"] * aside, *numbers, fmt="-o", capsize=3, color=color, label=strategy)
+            drawn = (rows[name] for name in ("value", "low", "high"))
+            intervals(axes, rows["shots"] * aside, *drawn, fmt="-o", capsize=3, color=color, label=strategy)
             each = pooled[pooled["strategy"] == strategy]
             axes.plot(each["shots"] * aside, each["dice"], ".", markersize=4, alpha=0.5, color=color)
         axes.set_xscale("log", base=2)
@@ -153,11 +156,6 @@ class LearningCurves(Result):
         row = self._row(strategy, shots, quantity)
         shown = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else ""
         return f"{row['value']:{sign}.3f}{shown}"
-
-
-Key = tuple[str, int, int]
-FEWEST = 3
-"""Participants below which no interval is given."""
 
 
 def learning_curves(

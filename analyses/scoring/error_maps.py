@@ -32,6 +32,7 @@ class ErrorMaps:
             return
         reference = opened.anatomy.references[bundle]
         truth = np.zeros_like(prediction.array) if reference is None else reference.array
+        # One label map and no two masks: viewers color a _dseg by its table.
         errors = np.zeros(truth.shape, dtype=np.uint8)
         errors[truth & prediction.array] = LABELS["hit"]
         errors[truth & ~prediction.array] = LABELS["missed"]
@@ -43,7 +44,7 @@ class ErrorMaps:
         write_text(self.root / "desc-errors_dseg.tsv", "\n".join(["index\tname", *lines]) + "\n")
 
 
-EDGE_MM = 4
+EDGE_MM = 4  # finer than brains are aligned by their boxes, and quick to draw
 KINDS = ("missed", "false")
 
 

@@ -97,6 +97,7 @@ class ScoreTable:
         Metrics of probabilities, which can be unavailable where the masks are not, count only where they are alone.
         """
         identity = [name for name in _BUNDLE_OF_A_CASE if name in self.frame]
+        # The first metric's status is the bundle's: all metrics of masks share it.
         found = self.frame.drop_duplicates(identity)["status"].value_counts()
         return {word: int(found[word]) for word in Status if word in found}
 

@@ -101,7 +101,7 @@ def _excess_by_shell(result: ShellResult, ax: Any) -> Any:
         each = rows[rows["rate"] == rate]
         places = np.arange(len(each)) + beside(place, 2, 0.24)
         intervals(axes, places, each["excess"], each["low"], each["high"], fmt=look(place).marker, label=label)
-    one = rows[rows["rate"] == "fn"]
+    one = rows[rows["rate"] == "fn"]  # both rates have the same shells
     ends = [
         f"{low:g}–{high:g}" if np.isfinite(high) else f"> {low:g}"
         for low, high in zip(one["shell_low_mm"], one["shell_high_mm"], strict=True)

@@ -186,7 +186,7 @@ class _Table:
         status = status_of(n_patients, fewest=2) if n_patients else Status.UNAVAILABLE
         if withheld and status != Status.UNAVAILABLE:
             status = Status.SPLIT_WITHHELD
-        given = status in _GIVEN
+        given = status in _GIVEN  # a number without a word that vouches for it is not shown
         low, high = interval(draws, self.level, min(n_patients, self.n_controls)) if given else (np.nan, np.nan)
         return {
             "model": self.names[0],
