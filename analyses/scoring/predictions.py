@@ -22,7 +22,7 @@ from .nnunet import Channel
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the prediction of one bundle in one participant lies: a mask or a label map, or voxel-wise probabilities.
+    """Where the prediction of one bundle in one participant lies: a mask or a label map, and probabilities.
 
     ``labels`` are the values of a label map that mean this bundle; there are none for a mask.
     """

@@ -33,7 +33,7 @@ def shells(
     plateau_mm: float = 40.0,
     inference: Inference = Inference(),
 ) -> ShellResult:
-    r"""Split the patients' errors by distance to the tumor.
+    """Split the patients' errors by distance to the tumor.
 
     Parameters
     ----------
