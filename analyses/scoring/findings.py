@@ -26,27 +26,14 @@ def bundle_findings(
     *,
     inference: Inference = Inference(),
 ) -> dict[Bundle, tuple[Finding, ...]]:
-    """Findings of every bundle and hemisphere that patients have scores of.
+    """Findings of every bundle and hemisphere that patients have scores of, which are of one metric.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns of `shiftkit.catalogue.SCORES`, one metric.
-    sections : DataFrame, optional
-        Columns of `shiftkit.catalogue.SECTIONS`, of patients and controls.
-    places : mapping of Bundle to ErrorPlaces, optional
-        Where in the brain the patients' predictions err.
-    inference : Inference
-        Of the bands, over participants.
-
-    Returns
-    -------
-    dict of Bundle to tuple of Finding
+    Scores and sections are of patients and controls, in their columns of `shiftkit.catalogue`; the places are where in
+    the brain the patients' predictions err.
     """
     patients = scores[scores["group"] == "glioma"]
-    names = patients[["bundle", "hemisphere"]].drop_duplicates().itertuples(index=False, name=None)
     made: dict[Bundle, tuple[Finding, ...]] = {}
-    for name, hemisphere in names:
+    for name, hemisphere in patients[["bundle", "hemisphere"]].drop_duplicates().itertuples(index=False, name=None):
         bundle = Bundle(name=name, hemisphere=hemisphere)
         found = [against_distance(_of(scores, bundle), bundle, inference)]
         if sections is not None and len(_of(sections, bundle)):
@@ -65,7 +52,7 @@ def against_distance(scores: pd.DataFrame, bundle: Bundle, inference: Inference 
     """Each patient's score against the distance from the tumor, with a running mean and the controls' mean."""
     metric = METRICS[str(scores["metric"].iloc[0])].label
     patients = scores[(scores["group"] == "glioma") & scores["value"].notna() & scores["tumor_distance_mm"].notna()]
-    source = scores["model"].iloc[0]
+    source = scores["model"].iloc[0]  # it comes first; healthy people are its yardstick
     healthy = _mean(scores[(scores["group"] == "control") & (scores["model"] == source)])
     models = [(str(model), part) for model, part in patients.groupby("model", sort=False)]
     curves = [_running_mean(part, inference) for _, part in models]
@@ -121,7 +108,7 @@ def _running_mean(points: pd.DataFrame, inference: Inference) -> pd.DataFrame:
     who, sessions = np.unique(points["participant_id"], return_inverse=True, return_counts=True)[1:]
     n = len(sessions)
     grid = np.linspace(0.0, x.max(), 60)
-    # A participant's sessions share one weight, and are drawn together.
+    # A participant's sessions share one weight, and are drawn together; the small number keeps far grid points defined.
     kernel = (np.exp(-0.5 * ((grid[:, None] - x[None, :]) / _WIDTH_MM) ** 2) + 1e-12) / sessions[who]
     drawn = inference.weights((n,))[:, who]
     low, high = _band((drawn * y) @ kernel.T / (drawn @ kernel.T), np.full(len(grid), n), inference)
@@ -200,10 +187,6 @@ def _profile_claim(profile: pd.DataFrame) -> str:
 def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
     """Where the patients' predictions miss the bundle and make it up, seen through a glass brain."""
     most = {kind: float(places.share(kind).array.max()) for kind in KINDS}
-
-    def figure(ax: Any) -> Any:
-        return _glass(new_axes(ax), places, max(*most.values(), 0.01))
-
     return Finding(
         key=f"bundle-{bundle.label}-errors",
         title="In the brain",
@@ -217,7 +200,7 @@ def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
         method="Share of patients with a missed or false voxel in each voxel of 4 mm in MNI152 space, as maximum "
         "projections.",
         references=("10.3389/fninf.2014.00014", "10.1016/j.neuroimage.2010.07.033"),
-        figure=figure,
+        figure=lambda ax: _glass(new_axes(ax), places, max(*most.values(), 0.01)),
         alt="Glass brains from the side, the back and above: fuller colors where more patients miss the bundle, in the "
         "upper row, or have false voxels, in the lower row.",
     )

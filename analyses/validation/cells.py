@@ -12,6 +12,8 @@ from scipy import stats
 from .simulation import SPREADS, Scenario, Truth, truth
 
 Array = NDArray[np.float64]
+COVERAGE = (0.93, 0.97)
+"""Target of how often intervals of 95 % hold the truth."""
 
 
 class Replicates(NamedTuple):
@@ -52,10 +54,11 @@ def recovered(found: Replicates) -> list[Measured]:
         if not values.size:
             made.append(Measured(f"bias of {part}", np.nan, np.nan, np.nan, None, 0))
             continue
+        # 5 % of the truth, or what no reader would see in a Dice.
         bias, allowed = float(values.mean() - known), max(0.05 * known, 0.003)
         reach = 1.96 * float(values.std()) / np.sqrt(values.size)
         made.append(Measured(f"bias of {part}", bias, bias - reach, bias + reach, (-allowed, allowed), values.size))
-        made.append(_rate(f"coverage of {part}", (low <= known) & (known <= high), (0.93, 0.97)))
+        made.append(_rate(f"coverage of {part}", (low <= known) & (known <= high), COVERAGE))
     return made
 
 
@@ -102,20 +105,10 @@ Measure = Callable[[Replicates], list[Measured]]
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One thing to simulate and what to measure on it.
+    """One thing to simulate, and what turns its replicates into rows of the table; name and spread are labels.
 
-    Parameters
-    ----------
-    name, spread : str
-        Labels.
-    scenario : Scenario
-        What is simulated.
-    measures : tuple of callable
-        Each turns the replicates and the truth into rows of the table.
-    n_bootstrap : int
-        Draws behind the intervals; 0 where only tests are looked at.
-    times : int
-        Replicates in units of what `validate` is asked for: error rates near 0.05 need more of them.
+    ``n_bootstrap`` draws are behind the intervals, 0 where only tests are looked at; ``times`` are replicates in units
+    of what `validate` is asked for.
     """
 
     name: str
@@ -162,7 +155,7 @@ def _cell(name: str, spread: str, scenario: Scenario, measures: tuple[Measure, .
 def _with_tumor_effect(scenario: Scenario, dice: float) -> Scenario:
     """The scenario whose tumor component is so many Dice."""
     low, high = 0.0, 3.0
-    for _ in range(20):
+    for _ in range(20):  # bisection, to a millionth of the bracket
         middle = (low + high) / 2
         found = truth(replace(scenario, tumor=middle), np.random.default_rng(0), 20_000).tumor
         low, high = (middle, high) if found < dice else (low, middle)

@@ -29,16 +29,11 @@ _LEVEL_MEANS = np.array([[1.30, 1.20], [1.05, 1.10], [1.50, 1.45], [1.35, 1.40],
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """How participants and rows differ, on the logit scale, and what is missing.
+    """Standard deviations on the logit scale, and what is missing.
 
-    Parameters
-    ----------
-    subject, side, row : float
-        Standard deviations between participants, between a participant's hemispheres, and between rows.
-    bundles : float
-        Standard deviation of the systematic effect between bundles, as a share of its mean.
-    missing, empty : float
-        Share of rows without a reference, and share of predictions that are empty (Dice 0).
+    They are between participants, between a participant's hemispheres, between rows and, as a share of its mean, of the
+    systematic effect between ``bundles``. ``missing`` is the share of rows without a reference, ``empty`` that of
+    predictions that are empty (Dice 0).
     """
 
     subject: float
@@ -59,18 +54,8 @@ SPREADS = {
 class Scenario:
     """What is simulated; effects are on the logit scale, and positive is worse in patients.
 
-    Parameters
-    ----------
-    n_patients, n_controls : int
-        Participants.
-    systematic, tumor : float
-        Drop far from the tumor, and further drop in contact with it.
-    decay_mm : float
-        λ of the tumor's effect.
-    spread : Spread
-        How participants and rows differ.
-    shape : str
-        Of the decay: exp(−d/λ), exp(−(d/λ)²/2), or max(0, 1 − d/2λ).
+    ``systematic`` is the drop far from the tumor, ``tumor`` the further drop in contact with it; that decays with λ,
+    ``decay_mm``, as exp(−d/λ), exp(−(d/λ)²/2), or max(0, 1 − d/2λ).
     """
 
     n_patients: int = 40
@@ -90,12 +75,7 @@ class Truth(NamedTuple):
 
 
 def simulate(scenario: Scenario, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw a cohort of patients and controls.
-
-    Returns
-    -------
-    DataFrame
-        In the columns of ``shiftkit.catalogue.SCORES``.
+    """Draw a cohort of patients and controls, in the columns of ``shiftkit.catalogue.SCORES``.
 
     Examples
     --------
@@ -120,7 +100,7 @@ def truth(scenario: Scenario, rng: np.random.Generator, n: int = 100_000) -> Tru
     eta = _healthy(n, scenario.spread, rng)
     far, near = _effects(scenario, tumors.distance_mm)
     none, shifted, both = (float((1 / (1 + np.exp(-e))).mean()) for e in (eta, eta - far, eta - far - near))
-    seen = 1 - scenario.spread.empty
+    seen = 1 - scenario.spread.empty  # an empty prediction is as empty in all three
     return Truth(systematic=seen * (none - shifted), tumor=seen * (shifted - both))
 
 
@@ -137,7 +117,7 @@ def _tumors(n: int, rng: np.random.Generator) -> _Tumors:
     volume = np.exp(rng.uniform(np.log(5), np.log(150), n))
     center = _SITES[rng.choice(len(_SITES), n, p=_SITE_SHARES)] + rng.normal(0, _SITE_SPREAD_MM, (n, 3))
     center[:, 0] = -np.abs(center[:, 0])  # each stays in its hemisphere
-    radius = (3000 * volume / (4 * np.pi)) ** (1 / 3)
+    radius = (3000 * volume / (4 * np.pi)) ** (1 / 3)  # of a ball of that volume, in mm
     distance = np.empty((n, len(BUNDLES), 2))
     for bundle, course in enumerate(_COURSES):
         points = _sampled(np.array(course, dtype=float))

@@ -20,7 +20,7 @@ from ..decomposition.rows import build_rows
 from ..decomposition.split import pool
 from ..decomposition.study import LAMBDA_GRID_MM
 from ..statistics.inference import Inference, draw_weights, interval
-from .cells import Cell, Measured, Replicates, standard_cells
+from .cells import COVERAGE, Cell, Measured, Replicates, standard_cells
 from .simulation import simulate, truth
 
 Array = NDArray[np.float64]
@@ -63,7 +63,7 @@ def _coverage(table: pd.DataFrame, ax: Any = None) -> Any:
     """Draw the coverage of each cell with its Monte Carlo interval; returns the axes."""
     axes = new_axes(ax, (5.2, 4.4))
     rows = table[table["property"].str.startswith("coverage")].reset_index(drop=True)
-    axes.axvspan(0.93, 0.97, color="0.9")
+    axes.axvspan(*COVERAGE, color="0.9")
     intervals(axes, rows.index, rows["value"], rows["low"], rows["high"], lying=True, markersize=3)
     name_rows(axes, [_where(row) for row in rows.to_dict("records")], zero=None)
     axes.tick_params(axis="y", labelsize=5)
@@ -84,12 +84,8 @@ def validate(
     ----------
     replicates : int
         Simulated cohorts a cell; ``benchmarks/validation.md`` has 2,000.
-    seed : int
-        Of everything.
     cells : iterable of Cell, optional
         What to simulate; all of `standard_cells` by default.
-    work : Work
-        In how many processes, and whom to tell.
 
     Raises
     ------
@@ -115,6 +111,7 @@ def validate(
 def _replicates(cells: Sequence[Cell], seed: int, task: tuple[int, int, int]) -> Array:
     """Some replicates of one cell, from the second to before the third number, shape (replicates, fields)."""
     cell, first, last = task
+    # A generator a replicate, so that results do not depend on how replicates are dealt out to processes.
     return np.stack([_one(cells[cell], np.random.default_rng([seed, cell, number])) for number in range(first, last)])
 
 
@@ -127,7 +124,7 @@ def _one(cell: Cell, rng: np.random.Generator) -> Array:
         margin=0.02,
         inference=Inference(n_bootstrap=cell.n_bootstrap, n_permutations=199, seed=int(rng.integers(2**31))),
     )
-    weights = draw_weights(rows.sizes, cell.n_bootstrap, rng)
+    weights = draw_weights(rows.sizes, cell.n_bootstrap, rng)  # after the seed above: the order makes the numbers
     found = pool(rows, np.zeros((len(rows.outcome), 0)), weights, settings)
     parts: list[float] = []
     for name in ("systematic", "tumor"):
@@ -147,20 +144,10 @@ def _rows(cell: Cell, values: Array, seed: int) -> list[dict[str, Any]]:
 
 def _row(cell: Cell, one: Measured) -> dict[str, Any]:
     met = "n/a" if one.target is None or not one.n else "yes" if one.target[0] <= one.value <= one.target[1] else "no"
-    return {
-        "cell": cell.name,
-        "n_patients": cell.scenario.n_patients,
-        "n_controls": cell.scenario.n_controls,
-        "decay_mm": cell.scenario.decay_mm,
-        "spread": cell.spread,
-        "property": one.name,
-        "value": one.value,
-        "low": one.low,
-        "high": one.high,
-        "target": "n/a" if one.target is None else f"{one.target[0]:.3g} to {one.target[1]:.3g}",
-        "met": met,
-        "n_replicates": one.n,
-    }
+    target = "n/a" if one.target is None else f"{one.target[0]:.3g} to {one.target[1]:.3g}"
+    simulated = {name: getattr(cell.scenario, name) for name in ("n_patients", "n_controls", "decay_mm")}
+    measured = {"property": one.name, "value": one.value, "low": one.low, "high": one.high, "n_replicates": one.n}
+    return {"cell": cell.name, "spread": cell.spread, "target": target, "met": met, **simulated, **measured}
 
 
 def _where(row: Mapping[Any, Any]) -> str:

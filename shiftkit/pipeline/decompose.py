@@ -203,8 +203,8 @@ def _find(
     own = {name: _primary(table, design) for name, table in zip(names, tables, strict=True)}
     occasion = Occasion(run=run, inputs=inputs, finetuned=finetuned, scores=scored, design=design, work=work)
     result = split(_primary(before, design), own, design)
-    pairs: list[Any] = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
-    shell = None if seen.counts is None else shells(*pairs, counts=seen.counts, inference=design.inference, work=work)
+    model = source["patients"].model, source["patients"].modality
+    shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
     return _Found(
         frame=_primary(scored, design),
         result=result,
