@@ -39,14 +39,9 @@ def store(report: Report, folder: Path) -> None:
 
 
 def restore(folder: Path, cohort: Path | None = None) -> Report:
-    """Read a report back; its drawings come from ``figures/``.
+    """Read a report back from a run's folder; its drawings come from ``figures/``.
 
-    Parameters
-    ----------
-    folder : Path
-        The run.
-    cohort : Path, optional
-        Where the patients' cohort is now, if it was moved.
+    ``cohort`` is where the patients' cohort is now, if it was moved.
 
     Raises
     ------

@@ -15,15 +15,7 @@ from .planes import center_of, one_channel, three_planes, worth_showing
 
 @dataclass(frozen=True, kw_only=True)
 class CaseImages:
-    """What a case's files hold, read once.
-
-    Parameters
-    ----------
-    image, reference, prediction : Volume
-        The image with one channel and no NaN.
-    after, tumor : Volume or None
-        Where there are any.
-    """
+    """What a case's files hold, read once; the image with one channel and no NaN."""
 
     image: Volume
     reference: Volume
@@ -33,13 +25,7 @@ class CaseImages:
 
     @classmethod
     def read(cls, case: CasePicture) -> "CaseImages":
-        """Read a case's files.
-
-        Raises
-        ------
-        DataError
-            If an image cannot be read.
-        """
+        """Read a case's files; `DataError` if one cannot be read."""
         return cls(
             image=_scalar(case.image),
             reference=read_mask(case.reference),
@@ -69,13 +55,7 @@ class CaseImages:
 
 
 def picture(case: CasePicture, convention: Convention = "radiological", *, after: bool = False) -> str:
-    """Draw a case from its files; see `CaseImages.draw` and `shiftkit.reports.planes.three_planes`.
-
-    Raises
-    ------
-    DataError
-        If an image cannot be read.
-    """
+    """Draw a case from its files; see `CaseImages.draw` and `shiftkit.reports.planes.three_planes`."""
     return CaseImages.read(case).draw(convention, after=after)
 
 

@@ -60,13 +60,7 @@ def bundled() -> Niivue | None:
 
 
 def unpack(tarball: bytes, integrity: str = INTEGRITY) -> bytes:
-    """Take the script out of npm's tarball, gzipped the same way each time.
-
-    Raises
-    ------
-    DataError
-        If the tarball is not the one that was pinned, or does not hold the script.
-    """
+    """Take the script out of npm's tarball, gzipped the same way each time; `DataError` if it is not the pinned one."""
     kind, _, wanted = integrity.partition("-")
     found = base64.b64encode(hashlib.new(kind, tarball).digest()).decode()
     if found != wanted:
@@ -84,10 +78,7 @@ def unpack(tarball: bytes, integrity: str = INTEGRITY) -> bytes:
 def fetch(folder: Path) -> Path:
     """Fetch the pinned tarball with ``npm pack`` and keep its script; what is there already is kept.
 
-    Raises
-    ------
-    DataError
-        If npm is missing, the registry cannot be reached, or the digest is another.
+    `DataError` if npm is missing, the registry cannot be reached, or the digest is another.
     """
     path = folder / _NAME
     if path.is_file():

@@ -41,18 +41,8 @@ _SAFE = "/:;,.=+ ()-!*"
 class Pages:
     """All pages of one report.
 
-    Parameters
-    ----------
-    report : Contents
-        What to render.
-    sisters : bool
-        Whether the other pages will lie beside the first, so that it may link to them.
-    stem : str
-        File name of the first page.
-    asked : bool or None
-        Whether volumes and viewer shall lie in side files; None decides by the size of the pages.
-    work : Work
-        Processes that work on images.
+    ``sisters`` says whether the other pages will lie beside the first, named ``stem``, so that it may link to them;
+    ``asked`` whether volumes and viewer shall lie in side files, where None decides by the size of the pages.
     """
 
     report: Contents

@@ -25,14 +25,9 @@ _GRAY_STEP = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What the viewer loads for one image.
+    """What the viewer loads for one image, as gzipped NIfTI in base64: uint8, RAS+, cropped to the head.
 
-    Parameters
-    ----------
-    image : str
-        Gzipped NIfTI in base64: uint8, RAS+, cropped to the head.
-    overlays : mapping of str to str
-        By case: the same grid, the bits of `LAYERS`.
+    Overlays, by case, share the image's grid; their voxels hold the bits of `LAYERS`.
     """
 
     image: str
@@ -53,16 +48,9 @@ def pack(
 ) -> Packed:
     """Bring an image and the masks of its cases onto one small grid along world axes.
 
-    Parameters
-    ----------
-    image : Volume, shape (X, Y, Z)
-        Any voxel order, oblique grids included.
-    overlays : mapping of str to mapping of str to Volume
-        By case and layer; each mask may have a grid of its own.
-    box, window
-        The part of the world to keep, shape (2, 3) in mm, and the values shown black and white.
-    spacing_mm : float
-        Edge of the voxels; images that are coarser keep their finest edge.
+    The image may have any voxel order and be oblique; overlays, by case and layer, may each have a grid of their own.
+    ``box`` is the part of the world to keep, shape (2, 3) in mm, ``window`` the values shown black and white,
+    ``spacing_mm`` the edge of the voxels; images that are coarser keep their finest edge.
 
     Examples
     --------

@@ -28,19 +28,7 @@ _DAMAGE = (
 
 
 def read_image(path: Path, dtype: Any = np.float32) -> Volume:
-    """Read a NIfTI file.
-
-    Parameters
-    ----------
-    path : Path
-        ``.nii`` or ``.nii.gz``.
-    dtype : dtype
-        Type of the returned voxel values.
-
-    Returns
-    -------
-    Volume
-        On the file's own grid and axis order, shape (X, Y, Z) or (X, Y, Z, C).
+    """Read a NIfTI file as it lies, shape (X, Y, Z) or (X, Y, Z, C) in the file's own grid and axis order.
 
     Raises
     ------
@@ -97,10 +85,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
 def read_mask(path: Path) -> Volume:
     """Read a mask: a three-dimensional image whose voxels count as inside where they are above 0.5.
 
-    Raises
-    ------
-    DataError
-        As `read_image`, or if the image has channels.
+    Raises `DataError` as `read_image` does, and if the image has channels.
     """
     volume = read_image(path)
     if volume.array.ndim != 3:

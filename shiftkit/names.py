@@ -19,19 +19,11 @@ BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "mod
 def find_cohort(
     cohort: str | Path | Cohort, *, filters: Filters | str | Path | None = None, work: Work = Work()
 ) -> Cohort:
-    """Turn a path, a registered name or a built-in name into a cohort.
+    """Turn a path, a registered name or a built-in name into a cohort; a cohort is handed back as it is.
 
     Names are those under ``[cohorts]`` of ``shiftkit.toml`` and the built-in phantom cohorts ``healthy`` and
-    ``glioma``, which are made on first use; anything else is the path of a folder.
-
-    Parameters
-    ----------
-    cohort : str, Path or Cohort
-        A cohort is handed back as it is.
-    filters : mapping or path, optional
-        Which files serve where several could; see `shiftkit.cohorts.layout.read_filters`. Built-in cohorts need none.
-    work : Work
-        How a built-in cohort is made.
+    ``glioma``, which are made on first use; anything else is the path of a folder. ``filters`` are those of
+    `shiftkit.cohorts.layout.read_filters`.
 
     Raises
     ------
@@ -55,15 +47,7 @@ def find_cohort(
 
 
 def find_model(model: str | Path) -> Path:
-    """Turn a path, a registered name or a built-in name into the folder of a checkpoint.
-
-    Raises
-    ------
-    ConfigError
-        If a name is that of a folder here too.
-    DataError
-        If nothing of that name exists.
-    """
+    """Turn a path, a registered name or a built-in name into the folder of a checkpoint; errors as in `find_cohort`."""
     registered = registered_names("models")
     _require_one_meaning("model", model, (*registered, *BUILT_IN_MODELS))
     if Path(model).exists():

@@ -35,16 +35,9 @@ class Table:
 
 
 def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
-    """Write a table and, beside it, its JSON data dictionary.
+    """Write a table and, beside it under the same stem, its JSON data dictionary.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns that the schema does not name are kept, after those it names.
-    table : Table
-        The schema.
-    path : Path
-        Where the TSV goes; the dictionary takes the same stem.
+    Columns that the schema does not name are kept, after those it names.
 
     Raises
     ------
@@ -68,12 +61,7 @@ def data_dictionary(table: Table) -> dict[str, object]:
 
 
 def read_table(path: Path, table: Table) -> pd.DataFrame:
-    r"""Read a TSV file and validate it against a schema.
-
-    Returns
-    -------
-    DataFrame
-        Numeric columns as float with NaN for ``n/a``; text columns as str with ``"n/a"`` kept.
+    r"""Read a TSV file: numbers as float with NaN for ``n/a``, text as str with ``"n/a"`` kept.
 
     Raises
     ------

@@ -69,13 +69,6 @@ def n_processes(jobs: int) -> int:
 def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
     """Results of ``joblib.delayed`` tasks in their order, each as soon as it and those before it are done.
 
-    Parameters
-    ----------
-    tasks : iterable
-        Calls wrapped with ``joblib.delayed``.
-    jobs : int
-        Processes; 0 uses every core.
-
     Examples
     --------
     >>> from joblib import delayed

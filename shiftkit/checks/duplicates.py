@@ -25,13 +25,7 @@ def digests(subject: Subject) -> Digests:
 
 
 def find(participants: Sequence[tuple[str, Digests]]) -> Iterator[Problem]:
-    """Files with the same voxels, one problem a group of them.
-
-    Parameters
-    ----------
-    participants : sequence of (str, mapping)
-        Participant and digests of its files.
-    """
+    """Files with the same voxels among (participant, digests of its files): a problem for each but the first."""
     places: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for participant, files in participants:
         for file, digest in files.items():

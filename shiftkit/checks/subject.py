@@ -18,23 +18,7 @@ from .verdict import Problem, Severity
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What the checks look at.
-
-    Parameters
-    ----------
-    case : Case
-        The participant.
-    root : Path
-        The cohort's folder.
-    images : mapping of str to Volume
-        Readable images, as stored.
-    masks : mapping of Bundle to Volume
-        Readable bundle masks, as stored.
-    tumor, core : Volume or None
-        Tumor masks, as stored.
-    damaged : tuple of Problem
-        Files that could not be read.
-    """
+    """What the checks look at: a participant's readable files, as stored, and problems of the other ones."""
 
     case: Case
     root: Path

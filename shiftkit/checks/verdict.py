@@ -49,10 +49,8 @@ class Problem:
         Errors end in exit code 3.
     file : str
         Path below the cohort's folder; empty where no single file is meant.
-    sentence : str
-        What must hold and what was found.
-    cure : str
-        What to do.
+    sentence, cure : str
+        What must hold and what was found; what to do.
     """
 
     participant: str
@@ -151,13 +149,7 @@ class CheckReport:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def findings(self, role: str = "") -> tuple[Finding, ...]:
-        """The report as a section: what was checked and what came out.
-
-        Parameters
-        ----------
-        role : str
-            What the cohort is compared as, such as ``patients``, where a report holds several checks.
-        """
+        """The report as a section; ``role``, such as ``patients``, tells several checks of one report apart."""
         counts = list(self.verdicts.values())
         n = len(self.participants)
         names = ("error", "warning", "ok")

@@ -15,16 +15,7 @@ from .layout import Filters, candidates, choose, read_filters, read_json
 
 
 def image_path(root: Path, key: str, modality: str) -> Path:
-    """Where the image of a modality lies.
-
-    Parameters
-    ----------
-    root : Path
-        The cohort's folder.
-    key : str
-        Participant and session, such as ``sub-01`` or ``sub-01_ses-01``; see `shiftkit.types.Case.key`.
-    modality : str
-        ``t1w``, or the ``param-`` value of a map in ``dwi/``.
+    """Where the image of a modality lies: ``t1w``, or the ``param-`` value of a map in ``dwi/``.
 
     Examples
     --------
@@ -64,13 +55,7 @@ def write_description(root: Path, name: str, **extra: Any) -> None:
 
 
 def read_description(root: Path) -> dict[str, Any]:
-    """Read ``dataset_description.json``; empty where there is none.
-
-    Raises
-    ------
-    DataError
-        If it is not a JSON object.
-    """
+    """Read ``dataset_description.json``; empty where there is none, `DataError` if it is not a JSON object."""
     path = root / "dataset_description.json"
     return read_json(path) if path.is_file() else {}
 
@@ -120,17 +105,10 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
 
 
 def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path | None = None) -> Cohort:
-    """Index a cohort folder; images are not opened.
+    """Index a cohort folder, the one that holds ``participants.tsv``; images are not opened.
 
-    Parameters
-    ----------
-    path : Path
-        The folder that holds ``participants.tsv``.
-    name : str, optional
-        How tables call the cohort; the folder's name by default.
-    filters : mapping or Path, optional
-        Which entities (``space``, ``desc``, ``res``, ``model``, …) the chosen files must carry, or the JSON
-        file that says so; see `shiftkit.cohorts.layout.read_filters`.
+    ``filters`` say which entities (``space``, ``desc``, ``res``, ``model``, …) the chosen files must carry, or which
+    JSON file says so; see `shiftkit.cohorts.layout.read_filters`.
 
     Raises
     ------

@@ -12,21 +12,9 @@ from ..types import Volume
 
 
 def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read a tractogram.
+    """Read a tractogram (``.trk``, ``.tck``): points in world RAS+ mm, shape (N, 3), and how many each streamline has.
 
-    Parameters
-    ----------
-    path : Path
-        ``.trk`` or ``.tck``.
-    legacy_affine : ndarray, shape (4, 4), optional
-        Affine of the grid for ``.trk`` headers of version 1, which have none.
-
-    Returns
-    -------
-    points : ndarray, shape (N, 3)
-        World RAS+ mm, of all streamlines one after the other.
-    lengths : ndarray of int
-        Points of each streamline.
+    ``legacy_affine``, shape (4, 4), is that of the grid for ``.trk`` headers of version 1, which have none.
 
     Raises
     ------
@@ -107,22 +95,11 @@ def _header(path: Path) -> Any:
 def streamline_mask(
     points: NDArray[Any], lengths: NDArray[Any], affine: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> Volume:
-    """Mark every voxel that a streamline's segments pass through.
+    """Mark every voxel of a grid that a streamline's segments pass through; see `read_streamlines` for the points.
 
     The grid is traversed from face to face (Amanatides & Woo, Eurographics 1987,
     doi 10.2312/egtp.19871000), so no voxel is skipped however far points lie apart. Parts outside the grid
     are left out.
-
-    Parameters
-    ----------
-    points : ndarray, shape (N, 3)
-        World RAS+ mm.
-    lengths : ndarray of int
-        Points of each streamline; their sum is N.
-    affine : ndarray, shape (4, 4)
-        Of the grid.
-    shape : tuple of int
-        Of the grid.
 
     Examples
     --------

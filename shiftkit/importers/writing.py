@@ -28,13 +28,7 @@ Grid = tuple[NDArray[np.float64], tuple[int, int, int]]
 
 
 def write_cohort(root: Path, name: str, found: Sequence[Found], group: str, work: Work) -> None:
-    """Write participants, tables and description below ``root``.
-
-    Raises
-    ------
-    DataError
-        If a file is damaged, or streamlines come without any grid.
-    """
+    """Write participants, tables and description; `DataError` for damaged files and streamlines without a grid."""
     for one in work.each(found, "Importing"):
         _write_participant(root, one)
     rows = pd.DataFrame({"participant_id": [one.participant_id for one in found], "group": group})
