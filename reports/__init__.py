@@ -2,7 +2,6 @@
 
 from ..style import styled
 from .archive import restore, store
-from .cases import picture
 from .cite import citation_bibtex, citation_markdown
 from .contents import CasePicture, CohortSummary
 from .figures import Drawing, draw
@@ -17,7 +16,6 @@ __all__ = [
     "citation_bibtex",
     "citation_markdown",
     "draw",
-    "picture",
     "report",
     "restore",
     "store",

@@ -54,11 +54,6 @@ class CaseImages:
         return three_planes(self.image, self.reference, prediction, self.tumor, convention=convention)
 
 
-def picture(case: CasePicture, convention: Convention = "radiological", *, after: bool = False) -> str:
-    """Draw a case from its files; see `CaseImages.draw` and `shiftkit.reports.planes.three_planes`."""
-    return CaseImages.read(case).draw(convention, after=after)
-
-
 # The cases of one participant share image and tumor and follow each other; two are kept for tables sorted otherwise.
 @lru_cache(maxsize=2)
 def _scalar(path: Path) -> Volume:

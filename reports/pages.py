@@ -29,8 +29,8 @@ from .views import FindingView, case_view, cases_table, finding_view, points_of,
 LIMIT_BYTES = 15_000_000
 """What a page may take; reports with larger ones keep volumes and viewer in side files."""
 
+# What text and drawings of a page, besides volumes and pictures, stay under.
 _TEXT_BYTES = 3e6
-"""What text and drawings of a page, besides volumes and pictures, stay under."""
 
 _ALONE = Work(jobs=1)
 # Left as they are in addresses of data: all that a quoted attribute may hold and a browser does not cut at.

@@ -13,10 +13,10 @@ from .frames import Array, axis_frames, bundle_agreement, coherence, long_axes
 from .subject import Subject
 from .verdict import Problem
 
+# Gain in agreement (0–1, bundles and continuity together) from which another frame is believed.
 _MARGIN = 0.015
-"""Gain in agreement (0–1, bundles and continuity together) from which another frame is believed."""
+# The same where there is no bundle mask and continuity speaks alone.
 _MARGIN_ALONE = 0.005
-"""The same where there is no bundle mask and continuity speaks alone."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:

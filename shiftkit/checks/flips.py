@@ -11,8 +11,8 @@ from ..geometry import same_grid
 from .subject import Subject
 from .verdict import Problem
 
+# How much more information a flipped image must share; sound ones share two to five times less.
 _BETTER = 1.3
-"""How much more information a flipped image must share; sound ones share two to five times less."""
 _BINS = 24
 
 

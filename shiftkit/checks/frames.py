@@ -14,10 +14,10 @@ from ..types import Volume
 
 Array = NDArray[np.float64]
 
+# How far ahead a fiber is followed: far enough to leave its own bundle where it runs the wrong way.
 _STEP_MM = 10.0
-"""How far ahead a fiber is followed: far enough to leave its own bundle where it runs the wrong way."""
+# Reach of a local slope: a bundle's thickness and no more, so that bends stay bends.
 _RADIUS_MM = 8.0
-"""Reach of a local slope: a bundle's thickness and no more, so that bends stay bends."""
 
 
 def axis_frames() -> dict[str, Array]:

@@ -11,8 +11,8 @@ from .subject import Subject
 from .verdict import Problem
 
 _UNITS = {"meter": "meters", "micron": "micrometers"}
+# Voxel sizes that occur in brain imaging.
 _SPACING_MM = (0.2, 15.0)
-"""Voxel sizes that occur in brain imaging."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:

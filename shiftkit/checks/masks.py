@@ -12,10 +12,10 @@ from ..types import Volume
 from .subject import Subject, inside
 from .verdict import Problem
 
+# Masks may leave the brain by this much: brain masks differ, and raters are generous.
 _OUTSIDE_MM = 5.0
-"""Masks may leave the brain by this much: brain masks differ, and raters are generous."""
+# A declared tumor volume may differ by the larger of these: it is rounded, or was measured on a finer grid.
 _VOLUME_SHARE, _VOLUME_ML = 0.2, 1.0
-"""A declared tumor volume may differ by the larger of these: it is rounded, or was measured on a finer grid."""
 _UNITS = {"mm³": 1000.0, "liters": 0.001}
 
 

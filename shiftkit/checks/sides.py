@@ -8,9 +8,10 @@ from ..types import Bundle
 from .subject import Subject
 from .verdict import Problem
 
+# How far beyond the midline a bundle's center must lie before it counts as lying on the other side.
 _MARGIN_MM = 6.0
-"""How far beyond the midline a bundle's center must lie before it counts as lying on the other side."""
 
+# First bundle lies higher (axis 2) or farther in front (axis 1) than the second one, in every brain.
 _ORDER = (
     ("AF", "ILF", 2),
     ("AF", "IFOF", 2),
@@ -19,9 +20,8 @@ _ORDER = (
     ("FAT", "AF", 1),
     ("UF", "ILF", 1),
 )
-"""First bundle lies higher (axis 2) or farther in front (axis 1) than the second one, in every brain."""
+# Distance between centers from which an order is read: mass effect shifts a center by less.
 _ORDER_MM = 8.0
-"""Distance between centers from which an order is read: mass effect shifts a center by less."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:

@@ -10,8 +10,8 @@ from ..types import Volume
 from .subject import Subject, nonzero
 from .verdict import Problem
 
+# Square root of 1.5, to which fractional anisotropy rises when a fitted eigenvalue is negative.
 _FA_LIMIT = 1.2248
-"""Square root of 1.5, to which fractional anisotropy rises when a fitted eigenvalue is negative."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:

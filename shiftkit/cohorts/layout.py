@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import ConfigError, DataError
 
 _NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)\.nii(?:\.gz)?")
+# Long names of entities, as filter files of other tools use them.
 _LONG = {
     "subject": "sub",
     "session": "ses",
@@ -20,7 +21,6 @@ _LONG = {
     "description": "desc",
     "direction": "dir",
 }
-"""Long names of entities, as filter files of other tools use them."""
 
 _TUMOR_LABELS = ("tumor", "lesion")
 

@@ -20,12 +20,12 @@ from .folder import image_path, load_cohort
 from .peaks import frame_rotation, sidecar_path, write_peaks_sidecar
 
 MAPS = ("fa", "ap", "peaks")
+# b-values up to this one (s/mm²) count as unweighted.
 _B0 = 50
-"""b-values up to this one (s/mm²) count as unweighted."""
+# Above this b-value (s/mm²) the signal departs from a tensor's.
 _TENSOR_MAX = 1500.0
-"""Above this b-value (s/mm²) the signal departs from a tensor's."""
+# Voxels of highest FA that the single-fiber response is taken from.
 _N_RESPONSE = 300
-"""Voxels of highest FA that the single-fiber response is taken from."""
 
 
 @dataclass(frozen=True, kw_only=True)

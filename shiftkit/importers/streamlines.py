@@ -21,24 +21,11 @@ def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = Non
     DataError
         If the file is missing, empty, truncated, or no tractogram.
     """
-    import warnings
-
-    import nibabel as nib
     from nibabel.streamlines.header import Field
     from nibabel.streamlines.trk import get_affine_rasmm_to_trackvis, get_affine_trackvis_to_rasmm
 
-    try:
-        with warnings.catch_warnings(record=True):  # legacy headers are known and dealt with below
-            warnings.simplefilter("always")
-            loaded = nib.streamlines.load(path)
-            streamlines = loaded.tractogram.streamlines
-            header = loaded.header
-    except (OSError, ValueError, EOFError, IndexError, KeyError, MemoryError, TypeError) as error:
-        raise DataError(_damaged(path, error)) from error
-    except Exception as error:  # nibabel's tractogram errors share no base but Exception
-        if not type(error).__module__.startswith(("nibabel", "struct")):
-            raise
-        raise DataError(_damaged(path, error)) from error
+    loaded = _load(path)
+    streamlines, header = loaded.tractogram.streamlines, loaded.header
     points = np.asarray(streamlines.get_data(), dtype=np.float64).reshape(-1, 3)
     lengths = np.array([len(one) for one in streamlines], dtype=np.int64)
     if not np.isfinite(points).all():
@@ -51,13 +38,6 @@ def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = Non
     return points, lengths
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    return (
-        f"{path} must be a readable tractogram; it is damaged or of another kind ({type(error).__name__}: {error}). "
-        "Copy it again from its source."
-    )
-
-
 def _lacks_affine(header: Any) -> bool:
     return int(np.asarray(header.get("version", 2))) < 2
 
@@ -66,7 +46,7 @@ def header_grid(path: Path) -> tuple[NDArray[np.float64], tuple[int, int, int]] 
     """Affine and shape of the grid a ``.trk`` header names; None where it names none, or one voxel as a placeholder."""
     if path.suffix != ".trk":
         return None
-    header = _header(path)
+    header = _load(path, lazy=True).header
     shape = [int(n) for n in header["dimensions"]]
     affine = np.asarray(header["voxel_to_rasmm"], dtype=float)
     if min(shape) < 2 or max(shape) > 2000 or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _lacks_affine(header):
@@ -76,20 +56,23 @@ def header_grid(path: Path) -> tuple[NDArray[np.float64], tuple[int, int, int]] 
 
 def is_legacy(path: Path) -> bool:
     """Whether a tractogram is a ``.trk`` of version 1, which has no affine."""
-    return path.suffix == ".trk" and _lacks_affine(_header(path))
+    return path.suffix == ".trk" and _lacks_affine(_load(path, lazy=True).header)
 
 
-def _header(path: Path) -> Any:
+def _load(path: Path, *, lazy: bool = False) -> Any:
     import warnings
 
     import nibabel as nib
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return nib.streamlines.load(path, lazy_load=True).header
-    except Exception as error:  # nibabel's tractogram errors share no base but Exception
-        raise DataError(_damaged(path, error)) from error
+            warnings.simplefilter("ignore")  # of headers without an affine, which are known and dealt with
+            return nib.streamlines.load(path, lazy_load=lazy)
+    except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
+        raise DataError(
+            f"{path} must be a readable tractogram; it is damaged or of another kind "
+            f"({type(error).__name__}: {error}). Copy it again from its source."
+        ) from error
 
 
 def streamline_mask(

@@ -19,10 +19,10 @@ from .hcp105 import GRID_AFFINE, GRID_SHAPE
 from .sources import Found, MaskSource
 from .streamlines import header_grid, is_legacy, read_streamlines, streamline_mask
 
+# Voxel size where nothing names one: that of the HCP's diffusion images.
 _SPACING_MM = 1.25
-"""Voxel size where nothing names one: that of the HCP's diffusion images."""
+# Share of points that may leave the grid, as fibers to the spinal cord do.
 _MOST_OUTSIDE = 0.05
-"""Share of points that may leave the grid, as fibers to the spinal cord do."""
 
 Grid = tuple[NDArray[np.float64], tuple[int, int, int]]
 
