@@ -43,12 +43,9 @@ def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem 
         sentence, cure = f"The {what} must be finite; it holds NaN or infinity.", "Write 0 there."
         return subject.problem("mask-values", "error", path, sentence, cure)
     values = np.unique(volume.array)
-    if (
-        len(values) <= 2
-        and values[0] >= 0
-        and (values[0] == 0 or len(values) == 1)
-        and (values[-1] == 0 or values[-1] > 0.5)
-    ):
+    binary = len(values) == 1 or (len(values) == 2 and values[0] == 0)
+    # Readers take for inside what lies above 0.5: a mask of 0 and 0.3 would be read as empty.
+    if binary and values[0] >= 0 and (values[-1] == 0 or values[-1] > 0.5):
         return None
     # What the values look like tells how the mask was made, and with it the way to mend it.
     whole = bool(np.allclose(values, np.rint(values)))
@@ -59,9 +56,8 @@ def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem 
         cure = "It holds probabilities or was interpolated: threshold at 0.5, and resample masks with nearest neighbor."
     else:
         cure = "Write the mask again with 0 outside and 1 inside."
-    return subject.problem(
-        "mask-values", "error", path, f"A mask holds 0 and one other value; the {what} holds {few}.", cure
-    )
+    sentence = f"A mask holds 0 and one other value; the {what} holds {few}."
+    return subject.problem("mask-values", "error", path, sentence, cure)
 
 
 def _empty(subject: Subject, what: str, path: Path) -> Problem:

@@ -30,10 +30,8 @@ class Subject:
 
     def problem(self, check: str, severity: Severity, path: Path | None, sentence: str, cure: str) -> Problem:
         """A problem of this participant."""
-        file = "" if path is None else relative(path, self.root)
-        return Problem(
-            participant=self.case.key, check=check, severity=severity, file=file, sentence=sentence, cure=cure
-        )
+        who, file = self.case.key, "" if path is None else relative(path, self.root)
+        return Problem(participant=who, check=check, severity=severity, file=file, sentence=sentence, cure=cure)
 
     def named(self) -> Iterator[tuple[str, Path, Volume]]:
         """Every readable file: what it is, where it lies, what it holds."""
@@ -45,12 +43,10 @@ class Subject:
         """Every readable mask."""
         for bundle, volume in self.masks.items():
             yield f"mask of {bundle.label}", self.case.masks[bundle], volume
-        for what, path, volume in (
-            ("tumor mask", self.case.tumor, self.tumor),
-            ("mask of the tumor's core", self.case.tumor_core, self.core),
-        ):
-            if path is not None and volume is not None:
-                yield what, path, volume
+        if self.case.tumor is not None and self.tumor is not None:
+            yield "tumor mask", self.case.tumor, self.tumor
+        if self.case.tumor_core is not None and self.core is not None:
+            yield "mask of the tumor's core", self.case.tumor_core, self.core
 
     @cached_property
     def marked(self) -> Mapping[Path | None, Volume]:

@@ -12,7 +12,7 @@ from ..cohorts.folder import image_path, mask_path, tumor_path, write_descriptio
 from ..cohorts.peaks import write_peaks_sidecar
 from ..errors import DataError
 from ..files import write_text
-from ..images import read_image, write_image
+from ..images import read_image, read_mask, write_image
 from ..types import Bundle, Volume
 from ..work import Work
 from .hcp105 import GRID_AFFINE, GRID_SHAPE
@@ -110,5 +110,5 @@ def _volume_ml(root: Path, one: Found) -> str:
     path = tumor_path(root, one.participant_id)
     if not path.is_file():
         return "n/a"
-    volume = read_image(path)
-    return f"{float((volume.array > 0.5).sum()) * volume.voxel_volume_ml:.1f}"
+    mask = read_mask(path)
+    return f"{float(mask.array.sum()) * mask.voxel_volume_ml:.1f}"
