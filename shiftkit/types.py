@@ -163,20 +163,16 @@ class Case:
 
     Parameters
     ----------
-    participant_id : str
-        With its prefix, such as ``"sub-01"``.
-    session : str or None
-        With its prefix, such as ``"ses-01"``.
+    participant_id, session : str
+        With their prefixes, such as ``"sub-01"`` and ``"ses-01"``; session may be None.
     images : mapping of str to Path
         One file a modality (``t1w ap fa peaks`` or any scalar map).
     masks : mapping of Bundle to Path
         One file a bundle: reference masks in a cohort, predicted ones in predictions.
     probabilities : mapping of Bundle to Path
         Voxel-wise probabilities, where a model wrote them.
-    tumor : Path or None
-        The tumor mask.
-    tumor_core : Path or None
-        The tumor's core, where it is told apart from infiltration and edema.
+    tumor, tumor_core : Path or None
+        The tumor mask, and that of its core where it is told apart from infiltration and edema.
     attributes : mapping of str to str
         The participant's row of ``participants.tsv``, without missing values.
     """
@@ -228,10 +224,8 @@ class Cohort:
 
     Parameters
     ----------
-    name : str
-        How tables and reports call it.
-    root : Path
-        Its folder.
+    name, root : str, Path
+        How tables and reports call it, and its folder.
     cases : tuple of Case
         Sorted by participant and session.
     description : mapping

@@ -30,16 +30,9 @@ _N_RESPONSE = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What `prepare` did.
+    """What `prepare` did: the cohort, indexed again, and how many maps were made now; those that were there are kept.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        The cohort, indexed again.
-    written : int
-        Maps that were made now; those that were there are kept.
-    failed : mapping of str to str
-        Participants (and sessions) without maps, with the reason.
+    ``failed`` are the participants (and sessions) without maps, with the reason.
     """
 
     cohort: Cohort
