@@ -72,6 +72,7 @@ def unpack(tarball: bytes, integrity: str = INTEGRITY) -> bytes:
         member = archive.extractfile(_MEMBER) if _MEMBER in archive.getnames() else None
         if member is None:
             raise DataError(f"niivue {VERSION} must hold {_MEMBER}; its tarball does not.")
+        # Without a time stamp the same script gives the same bytes.
         return gzip.compress(member.read(), mtime=0)
 
 
@@ -94,6 +95,7 @@ def _tarball() -> bytes:
     if npm is None:
         raise DataError("Fetching the 3D viewer needs npm; it is not installed. Install it, or go on without.")
     with tempfile.TemporaryDirectory() as folder:
+        # Only its file is wanted: none of the package's scripts may run.
         command = [npm, "pack", f"@niivue/niivue@{VERSION}", "--silent", "--fetch-retries=1", "--ignore-scripts"]
         try:
             subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=_TIMEOUT_S)

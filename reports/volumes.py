@@ -69,6 +69,7 @@ def pack(
     done: dict[int, NDArray[np.uint8]] = {}  # a tumor is one object shared by the cases of a participant
     packed: dict[str, str] = {}
     for case, layers in overlays.items():
+        # One byte a voxel holds every mask, one bit each, so that a case costs one volume.
         bits = np.zeros(shape, dtype=np.uint8)
         for name, mask in layers.items():
             if id(mask) not in done:

@@ -79,6 +79,7 @@ def write_image(volume: Volume, path: Path) -> None:
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     image = nib.Nifti1Image(array, volume.affine)
     image.header.set_xyzt_units("mm")
+    # Code 2, aligned: other tools ignore an affine of code 0.
     image.set_sform(volume.affine, code=2)
     image.set_qform(volume.affine, code=2)
     with atomic(path) as part:

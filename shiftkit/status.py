@@ -23,6 +23,7 @@ class Status(StrEnum):
 
     def __new__(cls, word: str, sentence: str) -> Self:
         """A word that carries its sentence."""
+        # Members are words: tables write and compare them like any other text.
         member = str.__new__(cls, word)
         member._value_, member.sentence = word, sentence
         return member

@@ -116,6 +116,7 @@ def legend(axes: Any, **settings: Any) -> None:
 
 def legend_above(axes: Any, columns: int = 3) -> None:
     """A legend above the axes, where it covers nothing; one column where the figure is narrow."""
+    # Inches: between a journal's single column, 3.5, and its page.
     narrow = axes.figure.get_figwidth() < 4.5
     legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncol=1 if narrow else columns)
 

@@ -56,6 +56,7 @@ class Bundle:
         DataError
             If the label is not made of letters and digits.
         """
+        # The name is taken lazily, or it would swallow the side.
         match = re.fullmatch(r"([A-Za-z0-9]+?)(left|right)?", label)
         if match is None:
             raise DataError(f"A bundle label holds letters and digits only, as in 'AFleft'; got {label!r}.")
@@ -111,6 +112,7 @@ class Volume:
         affine = np.asarray(self.affine, dtype=np.float64)
         if self.array.ndim not in (3, 4):
             raise DataError(f"An image has three axes, or four with channels last; got shape {self.array.shape}.")
+        # Less than a cubic micrometer is no voxel: an axis is missing.
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise DataError(f"An affine is an invertible 4 × 4 matrix of finite numbers; got {affine.tolist()}.")
         object.__setattr__(self, "affine", affine)

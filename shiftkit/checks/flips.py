@@ -22,6 +22,7 @@ def find(subject: Subject) -> Iterator[Problem]:
     if grid is None:
         return
     maps = {name: _contrast(v.array) for name, v in subject.images.items() if same_grid(v, grid)}
+    # Ranks, since contrasts have no common scale; a histogram of fewer voxels would be noise.
     maps = {name: _ranks(array) for name, array in maps.items() if (array > 0).sum() > 1000}
     accused: dict[str, list[int]] = defaultdict(list)
     for a, b in combinations(sorted(maps), 2):

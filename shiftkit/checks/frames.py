@@ -58,6 +58,7 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
     if len(inside) < 30:
         return np.zeros((0, 3), dtype=int), np.zeros((0, 3))
     links = neighbor_graph(inside, mask.affine[:3, :3])
+    # The voxel farthest from any one is an end: exactly so on a tree, and nearly on a bundle.
     start = int(dijkstra(links, directed=False, indices=0).argmax())
     way = dijkstra(links, directed=False, indices=start)
     places = mask.world(inside)
@@ -85,6 +86,7 @@ def bundle_agreement(peaks: Volume, index: NDArray[np.int64], axis: Array, frame
     length = np.linalg.norm(vectors, axis=-1)
     strongest = length.max(axis=1)
     use = strongest > 0
+    # Voxels of the mask without any peak, as inside a tumor, say nothing of frames.
     vectors, length, axis = vectors[use], length[use], axis[use]
     if not len(vectors):
         return np.full(len(frames), np.nan)

@@ -30,6 +30,7 @@ def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
     spacing = volume.spacing_mm
     too_small, too_large = min(spacing) < _SPACING_MM[0], max(spacing) > _SPACING_MM[1]
     if units in _UNITS or too_small or too_large:
+        # A voxel of 20 mm and less is under 0.02 in meters; one of 0.1 mm and more is over 100 in micrometers.
         guess = "meters" if max(spacing) < 0.02 else "micrometers" if min(spacing) > 100 else _UNITS.get(units, "")
         said = f" and the header says {units}" if units in _UNITS else ""
         found = f"they are {' × '.join(f'{size:.4g}' for size in spacing)}{said}"

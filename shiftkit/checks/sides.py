@@ -80,6 +80,7 @@ def _turned_over(centers: dict[Bundle, np.ndarray]) -> str:
             for b in centers
             if a.name == first and b.name == second and a.hemisphere == b.hemisphere
         ]
+        # Every pair must agree: a single one can be turned by a tumor or a wrong name.
         if orders and max(orders) < -_ORDER_MM:
             turned += "xyz"[axis]
     return " and ".join(turned)
@@ -93,6 +94,7 @@ def _tumor(subject: Subject, middle: float | None) -> Iterator[Problem]:
     left = float((tumor.points_inside()[:, 0] < middle).mean())
     cure = "Correct tumor_side in participants.tsv, or flip the mask if its overlay on the T1w image is mirrored."
     if declared == "bilateral":
+        # A rim across the midline makes no tumor bilateral.
         if min(left, 1 - left) < 0.02:
             sentence = f"A bilateral tumor reaches both hemispheres; {max(left, 1 - left):.0%} of the mask lie in one."
             yield subject.problem("tumor-side", "warning", subject.case.tumor, sentence, cure)

@@ -25,6 +25,7 @@ def find(cohort: Cohort) -> Iterator[Problem]:
         return
     for participant in dict.fromkeys(case.participant_id for case in cohort):
         if participant not in records:
+            # The prefix is what is left out most often.
             bare = participant.removeprefix("sub-")
             mend = f"Write {participant} instead of {bare}."
             cure = mend if bare in records else f"Add a row for {participant}, or remove its folder."

@@ -106,6 +106,7 @@ class CheckReport:
     def verdicts(self) -> dict[str, str]:
         """``error``, ``warning`` or ``ok`` for each participant; problems of the whole cohort count as ``all``."""
         wrong = {one.participant for one in self.errors}
+        # An error that is allowed stays visible, as a warning.
         unsure = {one.participant for one in self.problems}
         keys = [*self.participants, *sorted((wrong | unsure) - set(self.participants))]
         return {key: "error" if key in wrong else "warning" if key in unsure else "ok" for key in keys}

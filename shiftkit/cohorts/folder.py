@@ -86,6 +86,7 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
             "and group, one row a folder sub-*."
         )
     try:
+        # Spreadsheets mark UTF-8 before the first name; a tab too many must not make the first column an index.
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except (ValueError, OSError, pd.errors.ParserError) as error:  # empty and wrongly encoded files are ValueErrors
         raise DataError(f"{path} must be a table with tabs between columns; it cannot be read: {error}.") from error

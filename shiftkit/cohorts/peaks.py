@@ -65,6 +65,7 @@ def _sidecars(path: Path) -> list[Path]:
     """The JSON files that apply to an image, the nearest one last."""
     folder = path.parent
     folders = [folder] if folder.is_dir() else []
+    # Up to the cohort's own folder, which has none of these names.
     while folder.name.startswith(("sub-", "ses-")) or folder.name in ("anat", "dwi"):
         folder = folder.parent
         folders.append(folder)
@@ -117,6 +118,7 @@ def frame_rotation(affine: NDArray[np.float64], reference: Reference) -> NDArray
         return np.eye(3)
     u, _, vt = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
     rotation = u @ vt  # the nearest orthogonal matrix: a sheared affine must not lengthen vectors
+    # FSL mirrors the first axis where the voxel axes are right-handed.
     if reference == "bvec" and np.linalg.det(rotation) > 0:
         rotation = rotation @ np.diag([-1.0, 1.0, 1.0])
     return np.asarray(rotation)

@@ -110,6 +110,7 @@ def _mark(begin: NDArray[Any], end: NDArray[Any], mask: NDArray[Any]) -> None:  
     voxel = np.empty(3, dtype=np.int64)
     last = np.empty(3, dtype=np.int64)
     step = np.zeros(3, dtype=np.int64)
+    # Where on the segment, from 0 to 1, each axis meets its next face, and how far apart its faces are.
     to_next = np.full(3, np.inf)
     per_voxel = np.full(3, np.inf)
     steps = 0
@@ -126,6 +127,7 @@ def _mark(begin: NDArray[Any], end: NDArray[Any], mask: NDArray[Any]) -> None:  
             step[a] = -1
             to_next[a] = (voxel[a] - begin[a]) / length
             per_voxel[a] = -1 / length
+    # Each step crosses one face, so how many there are is known, and the loop ends whatever rounding does.
     for n in range(steps + 1):
         if 0 <= voxel[0] < mask.shape[0] and 0 <= voxel[1] < mask.shape[1] and 0 <= voxel[2] < mask.shape[2]:
             mask[voxel[0], voxel[1], voxel[2]] = True

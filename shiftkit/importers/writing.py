@@ -73,6 +73,7 @@ def _mask(source: MaskSource, grid: Grid | None) -> Volume:
     affine, shape = grid
     volume = streamline_mask(points, lengths, affine, shape)
     voxels = volume.voxels(points)
+    # Voxels reach half an edge beyond their centers.
     outside = ((voxels < -0.5) | (voxels > np.array(shape) - 0.5)).any(axis=1)
     if len(points) and outside.mean() > _MOST_OUTSIDE:
         raise DataError(
@@ -99,6 +100,7 @@ def _grid(one: Found) -> Grid:
     if all(is_legacy(path) for path in paths):
         return GRID_AFFINE, GRID_SHAPE
     every = np.concatenate([read_streamlines(path)[0] for path in paths])
+    # With a voxel of margin at each side.
     low, high = np.floor(every.min(axis=0) / _SPACING_MM - 1), np.ceil(every.max(axis=0) / _SPACING_MM + 1)
     affine = np.diag([_SPACING_MM] * 3 + [1.0])
     affine[:3, 3] = low * _SPACING_MM
