@@ -1,17 +1,15 @@
 """Findings in, HTML out: one file that opens anywhere, offline."""
 
-from ..style import styled
 from .archive import restore, store
 from .cite import citation_bibtex, citation_markdown
 from .contents import CasePicture, CohortSummary
-from .figures import Drawing, draw
+from .figures import draw
 from .planes import three_planes
 from .report import Report, report
 
 __all__ = [
     "CasePicture",
     "CohortSummary",
-    "Drawing",
     "Report",
     "citation_bibtex",
     "citation_markdown",
@@ -19,6 +17,5 @@ __all__ = [
     "report",
     "restore",
     "store",
-    "styled",
     "three_planes",
 ]

@@ -282,17 +282,9 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    filters: dict[str, Any] = {
-        "number": number,
-        "svg": Markup,
-        "data_uri": _data_uri,
-        "page_name": page_name,
-        "participant_page": participant_page_name,
-        "finite": math.isfinite,
-        "spoken": spoken,
-        "breakable": _breakable,
-    }
-    environment.filters.update(filters)
+    filters: dict[str, Any] = {"svg": Markup, "participant_page": participant_page_name, "finite": math.isfinite}
+    own = {"number": number, "data_uri": _data_uri, "page_name": page_name, "spoken": spoken, "breakable": _breakable}
+    environment.filters.update(filters | own)
     return environment
 
 

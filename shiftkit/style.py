@@ -27,13 +27,7 @@ COLUMN_MM = {"column": 90.0, "page": 190.0}
 
 
 def journal() -> Any:
-    """Matplotlib settings for print and screen: 8 pt sans serif, thin axes, no frame, text kept as text.
-
-    Examples
-    --------
-    >>> journal()["font.size"]
-    8.0
-    """
+    """Matplotlib settings for print and screen: 8 pt sans serif, thin axes, no frame, text kept as text."""
     from cycler import cycler
 
     lines = [LINE_STYLES[i % len(LINE_STYLES)] for i in range(len(PALETTE))]

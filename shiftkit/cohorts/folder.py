@@ -95,14 +95,10 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
     twice = frame["participant_id"][frame["participant_id"].duplicated()].tolist()
     if twice:
         raise DataError(f"{path} must name each participant once; these stand twice: {', '.join(twice)}.")
-    records: dict[str, dict[str, str]] = {}
-    for record in frame.to_dict("records"):
-        records[str(record["participant_id"])] = {
-            str(column): str(value)
-            for column, value in record.items()
-            if column != "participant_id" and value not in ("", "n/a") and isinstance(value, str)
-        }
-    return records
+    rows: dict[str, dict[str, Any]] = frame.set_index("participant_id").to_dict("index")  # pyright: ignore
+    # Lines that are too short hold NaN at their end, which is no text.
+    told = {name: {k: v for k, v in row.items() if isinstance(v, str)} for name, row in rows.items()}
+    return {name: {k: v for k, v in row.items() if v not in ("", "n/a")} for name, row in told.items()}
 
 
 def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path | None = None) -> Cohort:

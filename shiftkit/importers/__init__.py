@@ -45,10 +45,8 @@ def import_cohort(
     ----------
     format : {"tractoinferno", "brainptm", "hcp105", "tractseg", "brats"}
         Whose layout.
-    src : str or Path
-        The folder, as it was unpacked.
-    out : str or Path
-        Folder of the new cohort: new or empty.
+    src, out : str or Path
+        The folder, as it was unpacked, and that of the new cohort: new or empty.
     group : str
         ``control``, ``glioma`` or ``target_control``, for every participant.
     tumor_labels : tuple of int, optional
