@@ -105,8 +105,7 @@ def _kept(value: Any) -> Any:
         return {str(key): _kept(one) for key, one in value.items()}  # pyright: ignore
     if isinstance(value, list | tuple):
         return [_kept(one) for one in value]  # pyright: ignore
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float) and not math.isfinite(value):
         # JSON has no such numbers, and null stands for None.
         return {"number": repr(value)}

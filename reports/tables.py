@@ -164,12 +164,9 @@ def number(value: float, name: str = "") -> str:
         return "< 0.001"
     # Ones and zeros are mostly shares, which keep their decimals, unless the column counts something.
     whole = value.is_integer() and abs(value) < 1e15 and (abs(value) >= 2 or name.startswith("n"))
-    if name.endswith("_mm"):
-        digits = 1
-    elif name in ("p", "p_value", "p_adjusted", "_exact"):
-        digits = 3
-    else:
-        digits = 0 if whole or abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+    digits = 0 if whole or abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+    if name.endswith("_mm") or name in ("p", "p_value", "p_adjusted", "_exact"):
+        digits = 1 if name.endswith("_mm") else 3
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
@@ -196,8 +193,7 @@ def estimates_frame(estimates: Sequence[Estimate]) -> pd.DataFrame:
 
 
 def _cell(value: Any, name: str) -> Cell:
-    if hasattr(value, "item"):
-        value = value.item()
+    value = value.item() if hasattr(value, "item") else value  # numpy's scalars are no numbers of Python
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text=number(value, name), sort="" if math.isnan(value) else repr(float(value)), numeric=True)
     text = "–" if value is None or value is pd.NA else str(value)

@@ -63,10 +63,8 @@ def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
 
 def _phantom_digest() -> str:
     """Short digest of the phantom's sources: a changed phantom is made anew, not mistaken for the cached one."""
-    # What decides how a phantom looks: code and its settings.
-    sources = sorted(
-        path for path in (Path(__file__).parent / "phantoms").rglob("*") if path.suffix in (".py", ".toml")
-    )
+    folder = Path(__file__).parent / "phantoms"
+    sources = sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 

@@ -100,9 +100,8 @@ def _same_lines(a: Array, b: Array) -> bool:
 
 
 def _sentence(name: str, along: Array, continued: Array, best: int) -> str:
-    bundles = (
-        "" if np.isnan(along[0]) else f"agreement with the bundles rises from {along[0]:.2f} to {along[best]:.2f}, "
-    )
+    rise = f"agreement with the bundles rises from {along[0]:.2f} to {along[best]:.2f}, "
+    bundles = "" if np.isnan(along[0]) else rise
     return (
         f"Peaks run along fibers in world axes; they fit best as ({name}) instead of (x y z): {bundles}continuity from "
         f"voxel to voxel from {continued[0]:.2f} to {continued[best]:.2f}."

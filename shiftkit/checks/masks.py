@@ -62,11 +62,9 @@ def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem 
 
 def _empty(subject: Subject, what: str, path: Path) -> Problem:
     patient_tumor = path == subject.case.tumor and subject.case.group == "glioma"
-    cure = (
-        "Draw the tumor, or remove the file and the participant's tumor_side."
-        if path == subject.case.tumor
-        else "If the bundle does not exist, this is right and counts as reference_absent; if nobody drew it, remove it."
-    )
+    cure = "If the bundle does not exist, this is right and counts as reference_absent; if nobody drew it, remove it."
+    if path == subject.case.tumor:
+        cure = "Draw the tumor, or remove the file and the participant's tumor_side."
     sentence = f"A mask marks voxels; the {what} is empty."
     return subject.problem("mask-empty", "error" if patient_tumor else "warning", path, sentence, cure)
 
@@ -138,10 +136,7 @@ def _declared_volume(subject: Subject) -> Iterator[Problem]:
     if abs(declared - measured) <= max(_VOLUME_SHARE * measured, _VOLUME_ML):
         return
     unit = next((name for name, scale in _UNITS.items() if abs(declared / scale - measured) < 0.2 * measured), None)
-    cure = (
-        f"It looks like {unit}: give it in ml."
-        if unit
-        else "Correct the cell (n/a is allowed), or find out whose mask it is, and of which session."
-    )
+    cure = "Correct the cell (n/a is allowed), or find out whose mask it is, and of which session."
+    cure = f"It looks like {unit}: give it in ml." if unit else cure
     sentence = f"participants.tsv says {declared:g} ml; the tumor mask holds {measured:.1f} ml."
     yield subject.problem("tumor-volume", "warning", subject.case.tumor, sentence, cure)

@@ -71,10 +71,8 @@ class CheckReport:
 
     Parameters
     ----------
-    cohort : str
-        The cohort's name.
-    participants : tuple of str
-        Participants (and sessions) that were looked at.
+    cohort, participants : str, tuple of str
+        The cohort's name, and the participants (and sessions) that were looked at.
     problems : tuple of Problem
         Sorted by participant.
     allowed : tuple of str

@@ -85,10 +85,8 @@ def candidates(folder: Path) -> Iterator[Candidate]:
     for kind in ("anat", "dwi"):
         place = folder / kind
         if place.is_dir():
-            for name in sorted(os.listdir(place)):  # noqa: PTH208 - a tenth of the time of Path.iterdir on 16,000 files
-                found = candidate(place / name)
-                if found is not None:
-                    yield found
+            names = sorted(os.listdir(place))  # noqa: PTH208 - a tenth of the time of Path.iterdir on 16,000 files
+            yield from filter(None, (candidate(place / name) for name in names))
 
 
 def choose(found: Sequence[Candidate], filters: Filters) -> tuple[dict[tuple[str, str], Path], list[str]]:

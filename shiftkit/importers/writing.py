@@ -93,10 +93,8 @@ def _grid(one: Found) -> Grid:
         volume = read_image(path)
         return volume.affine, volume.shape
     paths = [source.path for source in one.masks.values() if source.is_streamlines]
-    for path in paths:
-        own = header_grid(path)
-        if own is not None:
-            return own
+    if own := next(filter(None, map(header_grid, paths)), None):
+        return own
     if all(is_legacy(path) for path in paths):
         return GRID_AFFINE, GRID_SHAPE
     every = np.concatenate([read_streamlines(path)[0] for path in paths])
