@@ -283,8 +283,14 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     filters: dict[str, Any] = {"svg": Markup, "participant_page": participant_page_name, "finite": math.isfinite}
-    own = {"number": number, "data_uri": _data_uri, "page_name": page_name, "spoken": spoken, "breakable": _breakable}
-    environment.filters.update(filters | own)
+    filters |= {
+        "number": number,
+        "data_uri": _data_uri,
+        "page_name": page_name,
+        "spoken": spoken,
+        "breakable": _breakable,
+    }
+    environment.filters.update(filters)
     return environment
 
 

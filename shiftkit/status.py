@@ -4,7 +4,6 @@ Tables never drop a row silently; a row without a value says why in its ``status
 """
 
 from enum import StrEnum
-from typing import Self
 
 
 class Status(StrEnum):
@@ -18,41 +17,45 @@ class Status(StrEnum):
     'The bundle is in the reference and the prediction is empty.'
     """
 
-    sentence: str
-    """What the word means, in one sentence."""
+    OK = "ok"
+    MISSED = "missed"
+    REFERENCE_ABSENT = "reference_absent"
+    BOTH_ABSENT = "both_absent"
+    EXPLORATORY = "exploratory"
+    NO_TUMOR_EFFECT_SHOWN = "no_tumor_effect_shown"
+    SPLIT_WITHHELD = "split_withheld"
+    NOT_CONVERGED = "not_converged"
+    TOO_FEW = "too_few"
+    UNAVAILABLE = "unavailable"
+    CONSTANT = "constant"
+    NOT_FINITE = "not_finite"
+    EMPTY = "empty"
+    TOO_SMALL = "too_small"
+    DISCONNECTED = "disconnected"
 
-    def __new__(cls, word: str, sentence: str) -> Self:
-        """A word that carries its sentence."""
-        # Members are words: tables write and compare them like any other text.
-        member = str.__new__(cls, word)
-        member._value_, member.sentence = word, sentence
-        return member
+    @property
+    def sentence(self) -> str:
+        """What the word means, in one sentence."""
+        return _SENTENCES[self]
 
-    OK = "ok", "Computed as defined."
-    MISSED = "missed", "The bundle is in the reference and the prediction is empty."
-    REFERENCE_ABSENT = (
-        "reference_absent",
-        "The prediction holds a bundle that the reference does not; excluded, with the false-positive volume given.",
-    )
-    BOTH_ABSENT = "both_absent", "Neither reference nor prediction holds the bundle; excluded."
-    EXPLORATORY = "exploratory", "Fewer than 20 patients: an indication, not a conclusion."
-    NO_TUMOR_EFFECT_SHOWN = (
-        "no_tumor_effect_shown",
-        "The test did not show that performance depends on the distance to the tumor; the tumor part is given with "
-        "its interval, a decay length is not.",
-    )
-    SPLIT_WITHHELD = (
-        "split_withheld",
-        "The far field is not observed, so systematic and tumor parts cannot be told apart; only the total is given.",
-    )
-    NOT_CONVERGED = "not_converged", "The estimation did not converge; no number is given."
-    TOO_FEW = "too_few", "Too few participants for an estimate or an interval."
-    UNAVAILABLE = "unavailable", "The input that this number needs is not there."
-    CONSTANT = "constant", "The values do not vary between participants, so there is nothing to compare."
-    NOT_FINITE = "not_finite", "Some values behind this number are infinite or not a number; none is given."
-    EMPTY = "empty", "The mask holds nothing here."
-    TOO_SMALL = "too_small", "The mask holds too little of the bundle to be measured."
-    DISCONNECTED = (
-        "disconnected",
-        "The mask lies in parts of which none is most of it; it is not measured as one bundle.",
-    )
+
+_SENTENCES = {
+    Status.OK: "Computed as defined.",
+    Status.MISSED: "The bundle is in the reference and the prediction is empty.",
+    Status.REFERENCE_ABSENT: "The prediction holds a bundle that the reference does not; "
+    "excluded, with the false-positive volume given.",
+    Status.BOTH_ABSENT: "Neither reference nor prediction holds the bundle; excluded.",
+    Status.EXPLORATORY: "Fewer than 20 patients: an indication, not a conclusion.",
+    Status.NO_TUMOR_EFFECT_SHOWN: "The test did not show that performance depends on the distance "
+    "to the tumor; the tumor part is given with its interval, a decay length is not.",
+    Status.SPLIT_WITHHELD: "The far field is not observed, so systematic and tumor parts cannot be "
+    "told apart; only the total is given.",
+    Status.NOT_CONVERGED: "The estimation did not converge; no number is given.",
+    Status.TOO_FEW: "Too few participants for an estimate or an interval.",
+    Status.UNAVAILABLE: "The input that this number needs is not there.",
+    Status.CONSTANT: "The values do not vary between participants, so there is nothing to compare.",
+    Status.NOT_FINITE: "Some values behind this number are infinite or not a number; none is given.",
+    Status.EMPTY: "The mask holds nothing here.",
+    Status.TOO_SMALL: "The mask holds too little of the bundle to be measured.",
+    Status.DISCONNECTED: "The mask lies in parts of which none is most of it; it is not measured as one bundle.",
+}
