@@ -282,15 +282,9 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    filters: dict[str, Any] = {"svg": Markup, "participant_page": participant_page_name, "finite": math.isfinite}
-    filters |= {
-        "number": number,
-        "data_uri": _data_uri,
-        "page_name": page_name,
-        "spoken": spoken,
-        "breakable": _breakable,
-    }
-    environment.filters.update(filters)
+    told: dict[str, Any] = {"number": number, "finite": math.isfinite, "spoken": spoken, "breakable": _breakable}
+    places: dict[str, Any] = {"page_name": page_name, "participant_page": participant_page_name, "data_uri": _data_uri}
+    environment.filters.update({"svg": Markup, **told, **places})
     return environment
 
 
