@@ -50,7 +50,8 @@ def run(study: dict[str, Cohort], tmp_path_factory: pytest.TempPathFactory) -> P
 
 def words(study: dict[str, Cohort]) -> list[str]:
     roots = {"cohort": study["now"], "reference": study["healthy"], "baseline": study["before"]}
-    return [*(word for name, one in roots.items() for word in (f"--{name}", str(one.root))), "--spacing", "2.5", "--jobs", "1", "-q"]
+    given = [word for name, one in roots.items() for word in (f"--{name}", str(one.root))]
+    return [*given, "--spacing", "2.5", "--jobs", "1", "-q"]
 
 
 def test_the_own_baseline_tells_the_push_from_anatomy(run: Path) -> None:
@@ -122,8 +123,9 @@ def test_without_enough_controls_for_one_bundle_the_own_value_stands(study: dict
         root = tmp_path / cohort
         write_masks(root, "glioma", {"sub-g1": tube(2.5, bend_mm=5.0)})
         write_image(tube(2.5, push_mm, bend_mm=5.0), cohorts.mask_path(root, "sub-g1", other))
-    table = sk.deform(tmp_path / "now", reference=study["healthy"], baseline=tmp_path / "before", spacing_mm=2.5).patients
-    row = table.set_index("bundle").loc["PYT"]
+    healthy = study["healthy"]
+    result = sk.deform(tmp_path / "now", reference=healthy, baseline=tmp_path / "before", spacing_mm=2.5)
+    row = result.patients.set_index("bundle").loc["PYT"]
     assert (row["status"], row["own_status"]) == ("too_few", "ok")
     assert row["v_norm_own_mm"] > 0.5
 
