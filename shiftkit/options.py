@@ -135,6 +135,18 @@ def settings_of(function: Callable[..., Any], values: Mapping[str, Any]) -> dict
     }
 
 
+def passed_on(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these values those that another function, or a class, takes by the same name; None leaves its default.
+
+    Examples
+    --------
+    >>> def bake(*, heat_c: float = 180, n_parts: int = 8): ...
+    >>> passed_on(bake, {"heat_c": 200, "n_parts": None, "knife": "sharp"})
+    {'heat_c': 200}
+    """
+    return {name: values[name] for name in inspect.signature(function).parameters if values.get(name) is not None}
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """A function that refuses values of another type than declared, or out of bounds.
 

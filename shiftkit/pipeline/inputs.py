@@ -47,7 +47,7 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Design:
-    """What a decomposition is asked; every field but the last is an option of `shiftkit.api.decompose`."""
+    """What a decomposition is asked: options of `shiftkit.api.decompose`, and how sure its numbers have to be."""
 
     metric: str
     bundles: tuple[str, ...]
@@ -59,6 +59,8 @@ class Design:
     allow: tuple[str, ...]
     device: str
     inference: "Inference"
+    dry_run: bool = False
+    replay: Path | None = None
 
 
 def gather(
