@@ -54,18 +54,10 @@ class Input(Option):
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """One parameter of a public function.
+    """One parameter of a public function, by its name in Python and in ``shiftkit.toml``.
 
-    Parameters
-    ----------
-    name : str
-        As in Python and in ``shiftkit.toml``.
-    option : Option
-        What is said about it.
-    kind : type or ForwardRef
-        Type of its values, without None; a forward reference stands for something that a path or a name can name.
-    default : object
-        ``inspect.Parameter.empty`` where there is none.
+    ``kind`` is the type of its values, without None; a forward reference stands for something that a path or a name can
+    name. ``default`` is ``inspect.Parameter.empty`` where there is none.
     """
 
     name: str
@@ -94,7 +86,7 @@ class Declared:
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value; None if nothing is."""
-        if value is self.default:
+        if value is self.default:  # also None, which no kind lists
             return None
         if not _fits(value, self.kind):
             return f"must be {_words(self.kind)}; got {value!r}"
@@ -177,7 +169,7 @@ def _without_none(kind: Any) -> Any:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    if isinstance(kind, ForwardRef | str):
+    if isinstance(kind, ForwardRef | str):  # a name in quotes: heavy to import, and checked where it is used
         return True
     if get_origin(kind) in (Union, UnionType):
         return any(_fits(value, part) for part in get_args(kind))
@@ -187,6 +179,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return several and (len(parts) == 1 or len(value) == len(parts))
     if kind is Path:
         return isinstance(value, str | Path)
+    # NumPy's numbers are numbers too; but True, an int to Python, is no number of folds.
     number: Any = {int: Integral, float: Real}.get(kind, kind)
     return isinstance(value, number) and (kind is bool or not isinstance(value, bool))
 

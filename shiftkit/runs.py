@@ -27,16 +27,12 @@ class Run:
 
     Parameters
     ----------
-    root : Path
-        The folder.
     verb : str
         The verb, by which ``config.toml`` and the seeds are filed.
     settings : mapping
         Every setting as it was resolved.
     resume : bool
         Whether a folder that holds something is continued.
-    started : datetime
-        When the run began, in UTC.
     """
 
     root: Path

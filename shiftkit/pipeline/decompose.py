@@ -132,6 +132,7 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     # The voxel-wise estimator speaks of overlap, so other metrics go without.
     wanted, count = metrics_of(design), design.metric == "dice"
     seen, frames = read_cohorts([source, *after], inputs.cohorts, wanted, count=count, work=work)
+    # One table of everything: further studies need other metrics and fine-tuned models too.
     # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
     before, *tables = (_keep(frame.assign(seen="no"), design) for frame in frames)
     scored = pd.concat([before, *tables], ignore_index=True)
