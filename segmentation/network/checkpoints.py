@@ -81,7 +81,7 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights."""
-        return hashlib.sha256(save(_weights(self.network))).hexdigest()
+        return hashlib.sha256(save(weights_of(self.network))).hexdigest()
 
     def has_seen(self, case: Case) -> bool:
         """Whether the model was trained or tuned on this participant's image, whatever the participant is called."""
@@ -109,7 +109,7 @@ def save_model(model: Model, path: Path) -> None:
     write_text(path / "configs" / "inference.json", json.dumps(inference, indent=2) + "\n")
     write_text(path / "docs" / "README.md", _model_card(model))
     with atomic(path / _WEIGHTS) as part:
-        part.write_bytes(save(_weights(model.network)))
+        part.write_bytes(save(weights_of(model.network)))
 
 
 def load_model(path: Path) -> Model:
@@ -216,7 +216,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a network's weights on the CPU, as safetensors wants them: contiguous, none sharing memory."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
 
 

@@ -64,7 +64,7 @@ def draw_corner(sample: Sample, size: Size, rng: np.random.Generator) -> tuple[i
     """
     box = np.array(sample.image.shape[1:], dtype=np.int64)
     room = box - np.array(size, dtype=np.int64)
-    corner = rng.integers(0, room + 1)
+    corner = rng.integers(0, room + 1)  # always drawn, so that later draws do not depend on what the masks hold
     present: list[int] = []
     if sample.target is not None and sample.known is not None:
         present = [int(bundle) for bundle in np.flatnonzero(sample.known) if sample.target[bundle].any()]

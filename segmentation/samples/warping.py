@@ -39,7 +39,7 @@ def mirror(sample: Sample) -> Sample:
     """
     channels = sample.channels[:, ::-1].copy()
     for vectors in sample.vector_channels:
-        channels[vectors.start] *= -1
+        channels[vectors.start] *= -1  # x runs from left to right
         channels[vectors] = _canonical(channels[vectors])
     if sample.target is None or sample.known is None:
         return sample.with_channels(channels)
@@ -85,6 +85,7 @@ def warp(sample: Sample, displacement: Array) -> Sample:
         made[vectors] = _canonical(_turn(pulled, inverse))
     if sample.target is None:
         return sample.with_channels(made)
+    # More than half of a voxel, as when a mask is brought onto the model's grid.
     masks = [ndimage.map_coordinates(mask.astype(np.float32), where, order=1) > 0.5 for mask in sample.target]
     return sample.with_channels(made, target=np.stack(masks))
 

@@ -88,17 +88,7 @@ class Restraint:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loop:
-    """One epoch after another; holds what the steps share.
-
-    Parameters
-    ----------
-    accelerator : accelerate.Accelerator
-        Of device, precision and processes.
-    network, optimizer
-        As the accelerator prepared them.
-    schedule, seed, patch, restraint
-        As in `fitting.fit`.
-    """
+    """One epoch after another, with what `fitting.fit` was given and what an `accelerate.Accelerator` made of it."""
 
     accelerator: Any
     network: nn.Module
@@ -108,16 +98,16 @@ class Loop:
     patch: Size | None = None
     restraint: Restraint = Restraint()
 
-    def steps(self, count: int) -> int:
-        """Steps an epoch over so many participants."""
-        return math.ceil(count / self.schedule.batch_size)
-
     def epoch(
-        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int, float], None]
+        self, training: Sequence[Sample], epoch: int, report: Callable[[int, int, float], None]
     ) -> dict[str, float]:
-        """Step once through all participants, reporting steps so far and each one's loss; returns the log's entry."""
+        """Step once through all participants; returns the log's entry.
+
+        ``report`` is told with each step how many are done, how many there are in all epochs, and the loss.
+        """
         order = np.random.default_rng([self.seed, epoch]).permutation(len(training))
-        steps = self.steps(len(training))
+        steps = math.ceil(len(training) / self.schedule.batch_size)
+        total = steps * self.schedule.epochs
         # The last batch is filled up from the beginning: processes must get equally many participants each.
         batches = np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1)
         losses: list[float] = []
@@ -126,7 +116,8 @@ class Loop:
             self._set_rates((epoch * steps + step) / total)
             mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
             losses.append(self._step([self._drawn(training, epoch, int(index)) for index in mine]))
-            report(epoch * steps + step + 1, losses[-1])
+            report(epoch * steps + step + 1, total, losses[-1])
+        # Each process saw its own share of every batch: what is logged is the mean over all.
         mean = self.accelerator.reduce(torch.tensor(losses, device=self.accelerator.device), "mean").mean()
         return {"epoch": epoch + 1, "loss": float(mean)}
 
@@ -142,6 +133,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             logits = self.network(image)
+        # In float32: a sum over half a million voxels in bfloat16, which has three digits, would stop growing.
         loss = supervised_loss(logits.float(), target, known)
         anchor = self.restraint.anchor
         whole = loss if anchor is None else loss + anchor.penalty(self.accelerator.unwrap_model(self.network))

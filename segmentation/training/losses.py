@@ -70,9 +70,8 @@ def head_weights(count: int) -> tuple[float, ...]:
 
 def hard_dice(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Dice of the thresholded output, one value a participant and bundle; NaN where the bundle is not known."""
-    predicted = logits > 0
-    inside = target > 0.5
-    hit = (predicted & inside).flatten(2).sum(-1)
-    total = predicted.flatten(2).sum(-1) + inside.flatten(2).sum(-1)
-    dice = torch.where(total > 0, 2 * hit / total.clamp(min=1), torch.ones_like(hit, dtype=torch.float32))
-    return torch.where(known, dice, torch.full_like(dice, float("nan")))
+    from monai.metrics.meandice import compute_dice
+
+    # A logit of 0 is a probability of one half. Nothing predicted where nothing is counts as 1, not as no answer.
+    dice = compute_dice(logits > 0, target > 0.5, ignore_empty=False)
+    return torch.where(known, dice, torch.nan)

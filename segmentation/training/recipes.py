@@ -10,6 +10,7 @@ import torch
 
 from ...errors import ConfigError, DataError
 from ...images import image_digest
+from ...options import passed_on
 from ...types import Bundle, Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model, is_whole, load_model, require_same, save_model
@@ -106,13 +107,7 @@ class Recipe:
     @property
     def schedule(self) -> Schedule:
         """How long and how fast."""
-        return Schedule(
-            epochs=self.epochs,
-            learning_rate=3e-3,
-            batch_size=self.batch_size,
-            patience=self.patience,
-            augmentation=self.augmentation,
-        )
+        return Schedule(learning_rate=3e-3, **passed_on(Schedule, vars(self)))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -129,7 +124,7 @@ class Recipe:
     def untrained(self, name: str, participants: Mapping[str, str]) -> Model:
         """A model with the random weights of the seed; its network is trained in place."""
         bundles = tuple(Bundle.parse(label) for label in self.bundles)
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.seed)  # of the weights alone: all other draws have generators of their own
         return Model(
             name=name,
             network=build_network(self.architecture),
@@ -202,7 +197,7 @@ def train_by(
     model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
     save_log(result.log, out)
     save_model(model, out)
-    shutil.rmtree(out / "state")
+    shutil.rmtree(out / "state")  # last: until the checkpoint is whole, this is what a training continues from
     return model
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...files import atomic, write_text
-from ..network.checkpoints import require_same
+from ..network.checkpoints import require_same, weights_of
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -44,7 +44,7 @@ class State:
         # A best value of NaN is beaten by any number.
         if not validated or ("dice" in entry and not entry["dice"] <= self.best_dice):
             self.best_epoch, self.best_dice = int(entry["epoch"]), entry.get("dice", float("nan"))
-            self.weights = _copied(network)
+            self.weights = weights_of(network)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +66,18 @@ class StateFolder:
         """Write the state so that a kill at any moment leaves this one or the one before, never a mixture."""
         if self.folder is None:
             return
-        tensors = {f"now/{name}": tensor for name, tensor in network.state_dict().items()}
+        tensors = {f"now/{name}": tensor for name, tensor in weights_of(network).items()}
         tensors |= {f"best/{name}": tensor for name, tensor in reached.weights.items()}
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
         epoch = len(reached.log)
         with atomic(self.folder / f"epoch-{epoch}.safetensors") as part:
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, part)
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part)
         # The log names the weights it belongs to and is replaced last: the pair is whole or not there.
         best = {"epoch": reached.best_epoch, "dice": reached.best_dice}
         content = {"log": reached.log, "best": best, "settings": dict(self.settings)}
         write_text(self.folder / "log.json", json.dumps(content))
+        # Only now: until the log was replaced, the file before was the one that counts.
         for old in self.folder.glob("epoch-*.safetensors"):
             if old.stem != f"epoch-{epoch}":
                 old.unlink()
@@ -87,7 +88,7 @@ class StateFolder:
         What was started with other settings is refused; see `require_same`.
         """
         if self.folder is None or not (self.folder / "log.json").is_file():
-            return State(log=[], best_epoch=0, best_dice=float("nan"), weights=_copied(network))
+            return State(log=[], best_epoch=0, best_dice=float("nan"), weights=weights_of(network))
         record = json.loads((self.folder / "log.json").read_text(encoding="utf-8"))
         require_same(record.get("settings", {}), self.settings, self.folder)
         parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}}
@@ -103,10 +104,6 @@ class StateFolder:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         best = record["best"]
         return State(log=record["log"], best_epoch=best["epoch"], best_dice=best["dice"], weights=parts["best"])
-
-
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def network_settings(network: nn.Module) -> dict[str, str]:

@@ -105,6 +105,7 @@ def _grown(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
     for name, tensor in source.state_dict().items():
         longer = [axis for axis in range(tensor.ndim) if shapes[name][axis] != tensor.shape[axis]]
         output_axis = 1 if name in transposed else 0
+        # A new output is the mean of the old ones; a new input has weight 0, so that old outputs do not hear of it.
         grown = tensor.clone()
         for axis in longer:
             size = [*grown.shape]

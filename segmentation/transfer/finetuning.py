@@ -66,7 +66,6 @@ def finetune(
     out: Path,
     transfer: Transfer = Transfer(),
     controls: Cohort | None = None,
-    samples: SampleCache | None = None,
     resume: bool = False,
     announce: Announce | None = None,
     work: Work = Work(),
@@ -78,30 +77,15 @@ def finetune(
 
     Parameters
     ----------
-    model : Model
-        The source model.
-    cohort : Cohort
-        Patients with reference masks.
     out : Path
         Gets ``fold-1`` … with a checkpoint and what became of each tensor (``transfer.json``), ``predictions`` of
         the patients, and ``controls`` if given.
-    transfer : Transfer
-        What is trained, in how many folds, on whom.
     controls : Cohort, optional
         Predicted by the fold models in turn, to measure forgetting.
-    samples : SampleCache, optional
-        The patients on the model's grid, as `load_patients` gives them: for several fine-tunings from one model.
     resume : bool
         Continue in ``out``; folds that are finished are kept.
     announce : callable, optional
         Called once with what will be loaded, trained and frozen, before anything is trained.
-    work : Work
-        Whom to tell how far it is.
-
-    Returns
-    -------
-    Predictions
-        Out of fold, of the patients.
 
     Raises
     ------
@@ -116,7 +100,7 @@ def finetune(
     run.require_possible(resume)
     if announce is not None:
         announce(run.plan)
-    failed = {key: why for fold in run.folds(samples, work) for key, why in fold.items()}
+    failed = {key: why for fold in run.folds(None, work) for key, why in fold.items()}
     return run.predictions(failed)
 
 
@@ -194,7 +178,10 @@ class Finetuning:
             )
 
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
-        """Tune one fold after another and segment its test cases; yields those that failed, with the reason."""
+        """Tune one fold after another and segment its test cases; yields those that failed, with the reason.
+
+        ``samples`` are the patients as `load_patients` gives them, for several fine-tunings from one model.
+        """
         count = len(self.splits)
         folders = [self.out / f"fold-{number}" for number in range(1, count + 1)]
         if samples is None and not all(map(is_whole, folders)):
@@ -235,7 +222,7 @@ class Finetuning:
         work: Work,
     ) -> Model:
         strategy, source, network = self.strategy, self.start, self._network(seed)
-        trained, frozen = freeze(network, strategy.trains)
+        freeze(network, strategy.trains)
         learned, held_out = (samples.select([case.key for case in cases]) for cases in (training, inner))
         if strategy.statistics:
             refresh_statistics(network, learned)
@@ -246,14 +233,14 @@ class Finetuning:
             "strategy": self.plan.strategy,
             "what": strategy.description,
             "tensors_loaded": len(self.plan.loaded),
-            "tensors_trained": len(trained),
-            "tensors_frozen": len(frozen),
+            "tensors_trained": len(self.plan.trained),
+            "tensors_frozen": len(self.plan.frozen),
             "participants_trained_on": len(training),
             "participants_tuned_on": len(inner),
             "seed": seed,
         }
         write_text(folder / "transfer.json", self.plan.to_json())
-        if trained:
+        if self.plan.trained:
             result = fit(
                 network,
                 learned,
@@ -282,9 +269,10 @@ class Finetuning:
             participants={**seen, **participants},
             training=settings,
         )
-        if trained:
+        # Thresholds first: how sure the model may be of its masks depends on what makes them.
+        if self.plan.trained:
             tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, held_out))
-        if trained and len(held_out):
+        if self.plan.trained and len(held_out):
             tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, held_out))
         save_model(tuned, folder)
         shutil.rmtree(folder / "state", ignore_errors=True)
@@ -293,7 +281,7 @@ class Finetuning:
     def _network(self, seed: int) -> nn.Module:
         if self.strategy.keeps_source:
             return copy.deepcopy(self.start.network)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng():  # random weights of the fold, and nothing else gets other draws
             torch.manual_seed(seed)
             return build_network(self.start.architecture)
 

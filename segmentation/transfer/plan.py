@@ -5,8 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from ...types import Bundle
 from ..network.checkpoints import Model
 from .strategies import Strategy
@@ -99,8 +97,7 @@ def plan_transfer(source: Model, start: Model, name: str, strategy: Strategy) ->
     parameters = [key for key, _ in start.network.named_parameters()]
     # Not the keys of the state: a network may hold one tensor under two names there.
     tensors = (*parameters, *(key for key, _ in start.network.named_buffers()))
-    keeps = strategy.keeps_source
-    had = source.modality.split("+")
+    keeps, had = strategy.keeps_source, source.modality.split("+")
     return TransferPlan(
         source=source.name,
         strategy=name,
@@ -110,16 +107,12 @@ def plan_transfer(source: Model, start: Model, name: str, strategy: Strategy) ->
         skipped=() if keeps else tensors,
         trained=tuple(key for key in parameters if strategy.trains(key)),
         frozen=tuple(key for key in parameters if not strategy.trains(key)),
-        estimated=_running_statistics(start.network) if strategy.statistics else (),
+        estimated=tuple(key for key in tensors if strategy.statistics and "running_" in key),
         heads=tuple(bundle for bundle in start.bundles if bundle in source.bundles) if keeps else (),
         new_heads=tuple(bundle for bundle in start.bundles if bundle not in source.bundles) if keeps else (),
         new_inputs=tuple(part for part in start.modality.split("+") if part not in had) if keeps else (),
         sizes={key: tensor.numel() for key, tensor in after.items()},
     )
-
-
-def _running_statistics(network: nn.Module) -> tuple[str, ...]:
-    return tuple(key for key, _ in network.named_buffers() if "running_" in key)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -133,11 +133,7 @@ def find_strategy(name: str, epochs: int | None = None) -> Strategy:
     return found if epochs is None else replace(found, schedule=replace(found.schedule, epochs=epochs))
 
 
-def freeze(network: nn.Module, trains: Callable[[str], bool]) -> tuple[list[str], list[str]]:
-    """Let only the parameters train that a strategy names; returns their names, and the frozen ones."""
-    trained: list[str] = []
-    frozen: list[str] = []
+def freeze(network: nn.Module, trains: Callable[[str], bool]) -> None:
+    """Let only the parameters train that a strategy names."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(trains(name))
-        (trained if trains(name) else frozen).append(name)
-    return trained, frozen
