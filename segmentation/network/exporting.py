@@ -20,13 +20,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether a checkpoint is what it says it is.
-
-    Parameters
-    ----------
-    checks : dict of str to str
-        What was checked: ``ok``, or what is wrong.
-    """
+    """Whether a checkpoint is what it says it is: of each check ``ok``, or what is wrong."""
 
     checks: dict[str, str]
 
@@ -66,19 +60,8 @@ def verify_model(path: Path) -> Verdict:
 def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
     """Write the network for other programs; input and output are on the model's grid, output are logits.
 
-    Parameters
-    ----------
-    model : Model
-        What to export.
-    out : Path
-        The file to write.
-    format_ : {"torchscript", "onnx"}
-        ONNX needs the extra ``export``: the packages ``onnx`` and ``onnxscript``.
-
-    Raises
-    ------
-    ConfigError
-        If the format is unknown, or its packages are not installed.
+    ``format_`` is torchscript or onnx; another one is refused with a `ConfigError`, and so is ONNX without the extra
+    ``export``, the packages ``onnx`` and ``onnxscript``.
     """
     if format_ not in FORMATS:
         raise ConfigError(f"A model can be exported as {' or '.join(FORMATS)}; got {format_!r}.")

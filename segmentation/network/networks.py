@@ -149,13 +149,13 @@ def _unet(architecture: Architecture) -> nn.Module:
     from monai.networks.nets.unet import UNet
 
     return UNet(
-        spatial_dims=3,
-        in_channels=architecture.in_channels,
-        out_channels=architecture.out_channels,
-        channels=architecture.channels,
+        3,
+        architecture.in_channels,
+        architecture.out_channels,
+        architecture.channels,
         strides=(2,) * (len(architecture.channels) - 1),
         num_res_units=2,
-        norm=(architecture.normalization, {"affine": True}),
+        norm=(architecture.normalization, {"affine": True}),  # the strategy norm trains these scales and shifts
     )
 
 

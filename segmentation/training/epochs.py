@@ -20,22 +20,10 @@ Rate = Callable[[str, float], float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast to train.
+    """How long and how fast to train: AdamW, whose rate falls to zero along a half cosine.
 
-    Parameters
-    ----------
-    epochs : int
-        Passes over the training participants.
-    learning_rate, weight_decay : float
-        Of AdamW; the rate falls to zero along a half cosine.
-    validate_every : int
-        Epochs between validations; the weights of the best one are kept.
-    batch_size : int
-        Participants a step, over all processes together.
-    patience : int or None
-        Stop after so many validations without a better one.
-    augmentation : str
-        A name in `augmentation.AUGMENTATIONS`.
+    The weights of the best validation are kept, one in every ``validate_every`` epochs; with ``patience`` training
+    stops after so many without a better one. ``batch_size`` counts participants over all processes together.
     """
 
     epochs: int
@@ -71,15 +59,9 @@ class Anchor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restraint:
-    """What holds weights back while they are trained.
+    """What holds weights back while they are trained: a factor of each learning rate, weights to stay close to.
 
-    Parameters
-    ----------
-    rate : callable, optional
-        Takes a parameter's name and the share of training that is over; returns what its learning rate is
-        multiplied by. With 0 a parameter stays as it is, to the bit.
-    anchor : Anchor, optional
-        Weights to stay close to.
+    With a factor of 0 a parameter stays as it is, to the bit.
     """
 
     rate: Rate | None = None

@@ -28,14 +28,10 @@ from .states import StateFolder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything about a training but who is in it and where it goes.
+    """Everything about a training but who is in it and where it goes: options of `shiftkit.train`, and two more.
 
     Parameters
     ----------
-    modality, bundles, network, normalization, spacing_mm, epochs, batch_size, patience, augmentation, device
-        As in `shiftkit.train`; see `networks.NETWORKS` and `augmentation.AUGMENTATIONS` for names.
-    deep_supervision : bool
-        Train coarser levels of the decoder on the masks too (``dynunet`` only); see `losses.supervised_loss`.
     channels : tuple of int
         Feature maps at each depth.
     shape : tuple of int, optional
@@ -44,12 +40,6 @@ class Recipe:
     patch : tuple of int, optional
         Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
         predict in windows of it; the whole box by default. Such multiples too.
-    deterministic : bool
-        On a GPU, use only algorithms that give the same bits each time; the CPU always does.
-    memory_gib : float
-        See `cache.SampleCache`.
-    seed : int
-        Of weights, order, augmentation and patches.
     """
 
     modality: str = "peaks"

@@ -17,18 +17,9 @@ from ..network.checkpoints import require_same, weights_of
 
 @dataclasses.dataclass(kw_only=True)
 class State:
-    """How far a training has come; grows by one entry an epoch.
+    """How far a training has come; grows by one entry an epoch, with the loss and, where it was measured, the Dice.
 
-    Parameters
-    ----------
-    log : list of dict
-        One entry an epoch: loss, and validation Dice where it was measured.
-    best_epoch, best_dice
-        Of the best validation so far; without validation, the last epoch and NaN.
-    weights : dict of str to Tensor
-        The best epoch's.
-    precision : str
-        What is computed in: ``float32`` or ``bfloat16``.
+    ``weights`` are those of the best validation so far; without validation the best epoch is the last, of Dice NaN.
     """
 
     log: list[dict[str, float]]
@@ -49,15 +40,7 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class StateFolder:
-    """Where the state of a training is kept, and what it was started with.
-
-    Parameters
-    ----------
-    folder : Path or None
-        Nothing is kept without one.
-    settings : mapping
-        What must be the same for the training to go on, as JSON can hold it.
-    """
+    """Where the state of a training is kept, and what must be the same for it to go on; without a folder it is not."""
 
     folder: Path | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])

@@ -36,16 +36,8 @@ Announce = Callable[[TransferPlan], None]
 class Transfer:
     """How a model is adapted to patients.
 
-    Parameters
-    ----------
-    strategy, folds, modality, bundles, epochs, device
-        As in `shiftkit.finetune`; see `strategies.STRATEGIES` for names.
-    shots : int, optional
-        Use only so many patients a fold, those that choose the epoch included.
-    draw : int
-        Which random choice of them; the same draw of fewer shots is a subset.
-    seed : int
-        Of folds, order and augmentation.
+    Options are those of `shiftkit.finetune`, but ``shots``: use only so many patients a fold, those that choose the
+    epoch included. ``draw`` is which random choice of them; the same draw of fewer shots is a subset.
     """
 
     strategy: str = "decoder"

@@ -18,16 +18,7 @@ from .strategies import find_strategy
 class Shots:
     """Which fine-tunings make learning curves: every strategy with every number of patients, in repeated draws.
 
-    Parameters
-    ----------
-    numbers : tuple of int
-        Numbers of patients, those that choose the epoch included.
-    draws : int
-        Random choices of patients a number.
-    strategies : tuple of str
-        Names in `strategies.STRATEGIES`.
-    transfer : Transfer
-        What all have in common.
+    ``numbers`` include the patients that choose the epoch; ``transfer`` is what all have in common.
     """
 
     numbers: tuple[int, ...]

@@ -22,12 +22,8 @@ class Strategy:
 
     Parameters
     ----------
-    description : str
-        One sentence.
     trains : callable
         Takes a parameter's name and says whether it is trained.
-    schedule : Schedule
-        How long and how fast.
     keeps_source : bool
         False starts from random weights.
     rate : callable, optional

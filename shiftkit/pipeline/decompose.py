@@ -1,7 +1,7 @@
 """The main job on a cohort: predict, score, decompose, report; or the last two on a table of scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +71,7 @@ def decompose_table(
         return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
     run.open()
     result = split(before, after, design)
-    found = _Found(frame=frame, result=result, design=design, digests=digests, notes=(_FROM_TABLE,))
-    return _conclude(run, found, work)
+    return end(run, _ending(result, frame, design, digests, (_FROM_TABLE,)), work)
 
 
 def decompose_cohort(
@@ -98,32 +97,11 @@ def decompose_cohort(
     run.open()
     checks = _require_sound(inputs, design, work)
     occasion = Occasion(run=run, inputs=inputs, finetuned=tuple(finetuned), design=design, work=work)
-    return _conclude(run, _find(occasion, checks, digests), work)
+    return end(run, _find(occasion, checks, digests), work)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """Everything that was computed for one run."""
-
-    frame: pd.DataFrame
-    result: "Decomposition"
-    design: Design
-    digests: Mapping[str, str]
-    notes: tuple[str, ...]
-    inputs: Inputs | None = None
-    source: Mapping[str, Predictions] | None = None
-    tuned: Predictions | None = None
-    shell: "ShellResult | None" = None
-    seen: "Reading | None" = None
-    further: tuple[Finding, ...] = ()
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Participants without a prediction by the source model."""
-        return {key: reason for one in (self.source or {}).values() for key, reason in one.failed.items()}
-
-
-def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str, str]) -> _Found:
+def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str, str]) -> Ending:
+    """Everything that is computed from images, in its order."""
     from ..analyses.decomposition.shells.study import shells
 
     inputs, design, work = occasion.inputs, occasion.design, occasion.work
@@ -141,60 +119,53 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     result = split(_primary(before, design), own, design)
     pairs: list[Any] = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
     shell = None if seen.counts is None else shells(*pairs, counts=seen.counts, inference=design.inference, work=work)
-    return _Found(
-        frame=_primary(scored, design),
-        result=result,
-        design=design,
-        digests=digests,
-        notes=_notes(inputs),
-        inputs=inputs,
-        source=source,
-        tuned=after[0]["patients"] if after else None,
-        shell=shell,
-        seen=seen,
-        further=(*further_findings(occasion, scored), *checks),
+    ending = _ending(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
+    failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
+    known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
+    tuned = after[0]["patients"] if after else None
+    return replace(
+        ending,
+        findings=(*ending.findings, *further_findings(occasion, scored), *checks),
+        failed=failed,
+        cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
+        cohorts={"patients": (inputs.patients, failed), "unseen controls": (inputs.controls, known)},
     )
 
 
-def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
+def _ending(
+    result: "Decomposition",
+    frame: pd.DataFrame,
+    design: Design,
+    digests: Mapping[str, str],
+    notes: tuple[str, ...],
+    shell: "ShellResult | None" = None,
+    seen: "Reading | None" = None,
+) -> Ending:
+    """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
     from ..analyses.decomposition.findings import disagreements
     from ..analyses.scoring.findings import bundle_findings
 
-    result, shell, inputs, source = found.result, found.shell, found.inputs, found.source
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
-    tables = [
-        (found.frame, SCORES),
-        (components, DECOMPOSITION),
-        (result.recovery, RECOVERY),
-        (result.sensitivity, SENSITIVITY),
-        *([] if shell is None else [(shell.table, SHELLS)]),
-    ]
-    inference = found.design.inference
-    more: dict[str, Any] = {"bundle_findings": bundle_findings(result.scores, inference=inference)}
-    if inputs is not None and source is not None and found.seen is not None:
-        tables.append((found.seen.sections, SECTIONS))
-        known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
-        more = {
-            "bundle_findings": bundle_findings(
-                result.scores, found.seen.sections, found.seen.places, inference=inference
-            ),
-            "cases": pictures(result.scores, inputs.patients, source["patients"], found.tuned),
-            "cohorts": {"patients": (inputs.patients, found.failed), "unseen controls": (inputs.controls, known)},
-        }
     against_shell = [note for note in disagreements(components) if note not in result.notes]
-    ending = Ending(
+    places = () if seen is None else (seen.sections, seen.places)
+    return Ending(
         result=result,
         title=TITLE,
-        tables=tuple(tables),
-        digests=found.digests,
-        findings=(*(() if shell is None else shell.findings), *found.further),
-        failed=found.failed,
-        notes=(*found.notes, *against_shell, *result.notes),
+        tables=(
+            (frame, SCORES),
+            (components, DECOMPOSITION),
+            (result.recovery, RECOVERY),
+            (result.sensitivity, SENSITIVITY),
+            *(() if shell is None else ((shell.table, SHELLS),)),
+            *(() if seen is None else ((seen.sections, SECTIONS),)),
+        ),
+        digests=digests,
+        findings=() if shell is None else tuple(shell.findings),
+        notes=(*notes, *against_shell, *result.notes),
         components=components,
-        **more,
+        bundle_findings=bundle_findings(result.scores, *places, inference=design.inference),
     )
-    return end(run, ending, work)
 
 
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
