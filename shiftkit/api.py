@@ -65,13 +65,7 @@ def load_cohort(cohort: "str | Path | Cohort", *, filters: "str | Path | Filters
 
 
 def load_model(model: "str | Path | Model") -> "Model":
-    """Load a model by path, registered name or built-in name.
-
-    Raises
-    ------
-    DataError
-        If there is no such checkpoint, or it is damaged or of another kind.
-    """
+    """Load a model by path, registered name or built-in name; a `DataError` if it is missing, damaged or no model."""
     from .names import find_model
     from .segmentation.network.checkpoints import load_model as load
 
@@ -468,7 +462,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
 
     work = Work(jobs=jobs, progress=progress)
     found = find_cohort(cohort, work=work)
-    controls = find_controls(found, reference, work=work)
+    controls = find_controls(found, reference, work=work)  # measuring shapes has no model that may have seen them
     measured: dict[str, Any] = {
         **passed_on(measure, settings),
         "baseline": None if baseline is None else find_cohort(baseline, work=work),
@@ -514,10 +508,9 @@ def features(
         Run(root=Path(out), verb="features", settings=settings, resume=resume),
         gather(model, cohort, reference, work=work),
         FeatureDesign(
-            layers=tuple(layers),
-            device=device,
-            finetuned=tuple(Path(one) for one in finetuned),
             inference=Inference(n_permutations=n_permutations, level=level, seed=seed),
+            finetuned=tuple(Path(one) for one in finetuned),
+            **passed_on(FeatureDesign, settings),
         ),
         scores=None if scores is None else Path(scores),
         work=work,
@@ -603,6 +596,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         replay=None if replay is None else Path(replay),
         **passed_on(Design, settings),
     )
+    # Three ways: a table alone, a table into a run, images into a run.
     if out is None:
         if scores is None or model is not None or cohort is not None or include:
             raise ConfigError("Without `out` only `scores` are decomposed; to work on images give `out`, a folder.")

@@ -86,6 +86,7 @@ class Model:
     def has_seen(self, case: Case) -> bool:
         """Whether the model was trained or tuned on this participant's image, whatever the participant is called."""
         first = case.images.get(self.modality.split("+")[0])
+        # By the image: a participant is known again in another cohort, and under another name.
         return first is not None and image_digest(first) in self.participants.values()
 
     def __str__(self) -> str:
@@ -173,19 +174,9 @@ _ABSENT = "nothing"
 
 
 def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path, what: str = "a training") -> None:
-    """Refuse to go on with what was begun with other settings.
+    """Refuse to go on with what was begun with other settings: a `ConfigError` names what differs, with both values.
 
-    Parameters
-    ----------
-    there, now : mapping
-        Settings by name, as JSON can hold them; mappings in mappings are compared entry by entry.
-    folder, what
-        Where it is and what it is, for the message.
-
-    Raises
-    ------
-    ConfigError
-        Naming what differs, with both values.
+    Settings are as JSON can hold them; mappings in mappings are compared entry by entry.
 
     Examples
     --------
@@ -195,6 +186,7 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     ...
     shiftkit.errors.ConfigError: out holds a training made otherwise: schedule.epochs is 30 there, 60 now...
     """
+    # Through JSON, as what is on disk came: tuples are lists there.
     one, two = _flat(json.loads(json.dumps(there))), _flat(json.loads(json.dumps(now)))
     differ = [name for name in {**one, **two} if one.get(name, _ABSENT) != two.get(name, _ABSENT)]
     if not differ:

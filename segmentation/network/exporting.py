@@ -43,6 +43,7 @@ def verify_model(path: Path) -> Verdict:
     except DataError as error:
         return Verdict(checks={"weights and metadata": str(error)})
     checks = {"weights and metadata": "ok"}
+    # Weights are safe, but a pickle beside them may be opened by whoever gets the folder.
     pickles = sorted(file.name for file in Path(path).rglob("*") if file.suffix in PICKLES)
     checks["no pickles"] = f"remove {', '.join(pickles)}" if pickles else "ok"
     missing = [bundle.label for bundle in model.bundles if bundle not in model.thresholds]
@@ -85,7 +86,7 @@ def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
             str(part),
             input_names=["image"],
             output_names=["logits"],
-            external_data=False,
+            external_data=False,  # one file, which can be moved
             verbose=False,
         )
     return out

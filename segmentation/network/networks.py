@@ -182,10 +182,10 @@ def _dynunet(architecture: Architecture) -> nn.Module:
         [3] * depth,
         strides,
         strides[1:],
-        filters=list(architecture.channels),
+        filters=list(architecture.channels),  # MONAI's own choice would depend on the strides alone
         res_block=True,
         deep_supervision=architecture.deep_supervision,
-        deep_supr_num=max(1, depth - 3),
+        deep_supr_num=max(1, depth - 3),  # the two coarsest levels see too little to answer for a thin bundle
     )
     if architecture.deep_supervision:
         network.register_forward_hook(_forget_heads)

@@ -30,12 +30,8 @@ def mirror(sample: Sample) -> Sample:
     """Reflect the anatomy at the box's middle sagittal plane.
 
     Left bundles become right bundles, so their masks swap channels, and the x components of peaks change
-    sign. Mirroring twice gives the sample back, to the bit.
-
-    Raises
-    ------
-    ValueError
-        If a bundle's mirror image is not among the sample's bundles.
+    sign. Mirroring twice gives the sample back, to the bit. A `ValueError` if a bundle's mirror image is not among the
+    sample's bundles.
     """
     channels = sample.channels[:, ::-1].copy()
     for vectors in sample.vector_channels:
@@ -61,12 +57,8 @@ def warp(sample: Sample, displacement: Array) -> Sample:
     A fiber with direction v at x + u(x) runs along (I + ∂u/∂x)⁻¹ v at x, by the chain rule; lengths of peaks
     stay what they were, for they are amplitudes.
 
-    Parameters
-    ----------
-    sample : Sample
-        With voxel axes along the world's, as the model's grid has them.
-    displacement : ndarray, shape (3, X, Y, Z)
-        u, in voxels.
+    ``displacement`` is u in voxels, shape (3, X, Y, Z); the sample's voxel axes lie along the world's, as those of the
+    model's grid do.
 
     References
     ----------

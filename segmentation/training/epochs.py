@@ -139,7 +139,7 @@ def tensors(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Te
     image = torch.from_numpy(np.stack([sample.image for sample in samples])).to(device)
     target = torch.from_numpy(np.stack([_required(sample.target) for sample in samples])).to(device, torch.float32)
     known = torch.from_numpy(np.stack([_required(sample.known) for sample in samples])).to(device)
-    return image.to(memory_format=torch.channels_last_3d), target, known
+    return image.to(memory_format=torch.channels_last_3d), target, known  # as the network's weights lie: faster
 
 
 _LONGEST_GRADIENT = 5.0
@@ -153,6 +153,7 @@ def make_optimizer(network: nn.Module, schedule: Schedule, rate: Rate | None) ->
         if rate is None
         else [{"params": [parameter], "name": name} for name, parameter in named]
     )
+    # Groups keep the order of the network: Adam's moments on disk are told apart by position.
     return torch.optim.AdamW(groups, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
 
 
@@ -161,6 +162,7 @@ def _train_mode(network: nn.Module) -> None:
     network.train()
     for module in network.modules():
         own = list(module.parameters(recurse=False))
+        # Of its own parameters: a block that holds frozen and trained layers is neither.
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
 

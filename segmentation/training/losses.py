@@ -10,17 +10,8 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     A bundle that an annotation lacks says nothing: it is left out, not treated as background. Averaging
     within participants first makes a batch count the same however it is shared out among processes.
 
-    Parameters
-    ----------
-    logits, target : Tensor, shape (N, B, X, Y, Z)
-        Network output, and reference in 0–1.
-    known : Tensor of bool, shape (N, B)
-        Which bundles each participant's annotation has.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
+    ``logits`` and ``target``, the reference in 0–1, have shape (N, B, X, Y, Z); ``known`` (N, B) tells which bundles
+    each participant's annotation has.
 
     References
     ----------

@@ -71,7 +71,7 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a plain average over all images
-        layer.train()
+        layer.train()  # normalize by the image at hand, and take it into the average
     with torch.no_grad():
         for sample in samples:
             network(torch.from_numpy(sample.image)[None].to(next(network.parameters()).device))

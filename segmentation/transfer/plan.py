@@ -16,10 +16,6 @@ class TransferPlan:
 
     Parameters
     ----------
-    source : str
-        Name of the source model.
-    strategy, description : str
-        The transfer strategy, and what it does.
     loaded, widened : tuple of str
         Tensors taken over from the source; of these, those that got room for further bundles or input channels.
     skipped : tuple of str
@@ -103,6 +99,7 @@ def plan_transfer(source: Model, start: Model, name: str, strategy: Strategy) ->
         strategy=name,
         description=strategy.description,
         loaded=tensors if keeps else (),
+        # Only bundles or inputs that were added change a shape, so these are the first and the last layers.
         widened=tuple(key for key in tensors if before[key].shape != after[key].shape) if keeps else (),
         skipped=() if keeps else tensors,
         trained=tuple(key for key in parameters if strategy.trains(key)),

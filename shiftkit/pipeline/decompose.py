@@ -49,14 +49,8 @@ def decompose_table(
 ) -> Outcome:
     """Decompose a score table of patients and controls into a run that is not open yet.
 
-    ``source`` names the source model where the table holds several: the others count as fine-tuned.
-
-    Raises
-    ------
-    ConfigError
-        If a study is included that needs images, or the source model is not told.
-    DataError
-        If the table cannot be used.
+    ``source`` names the source model where the table holds several: the others count as fine-tuned. A study that needs
+    images is refused with a `ConfigError`.
     """
     digests = {"scores": file_digest(scores)}
     _require_replayed(design.replay, digests)
@@ -81,13 +75,6 @@ def decompose_cohort(
 
     The run is opened once all can be used, so that a refusal leaves no folder behind. ``finetuned`` are folders made by
     `shiftkit.pipeline.finetune.finetune_cohort`.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is in use.
-    DataError, ModelMismatchError
-        If the input cannot be used.
     """
     _require_finetuned(finetuned)
     digests = _digests(inputs, finetuned)

@@ -83,13 +83,6 @@ def features_cohort(
     """Measure the feature-space shift of a cohort into a run that is not open yet; see ``shiftkit features``.
 
     ``scores`` is a score table of the source model; without it the cohorts are segmented and scored.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is in use, or a layer is unknown.
-    DataError, ModelMismatchError
-        If the input cannot be used.
     """
     given = read_table(scores, SCORES) if scores is not None else None
     study = study_features(run.open(), inputs, design, scores=given, work=work)
