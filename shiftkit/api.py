@@ -295,6 +295,7 @@ def finetune(
         "announce": None if announce is None else lambda plan: [announce(line) for line in plan.lines()],
         "work": Work(jobs=jobs, progress=progress),
     }
+    # Predictions of one fine-tuning are a cohort to go on with; learning curves are a study, and end as a run does.
     if shots:
         run = Run(root=Path(out), verb="finetune", settings=settings, resume=resume)
         return learn(run, model, cohort, shots=tuple(shots), draws=draws, **shared)
@@ -583,7 +584,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     Decomposition or Outcome
         The second with ``out``; its ``result`` is the first. See `shiftkit.analyses.decomposition.study.decompose`.
     """
-    settings = settings_of(decompose, locals())
+    settings = settings_of(decompose, locals())  # before any local name is made that an option could share
     from .analyses.statistics.inference import Inference
     from .pipeline.decompose import decompose_cohort, decompose_table, split
     from .pipeline.inputs import Design, gather

@@ -50,6 +50,7 @@ def read_file(path: Path, verbs: Verbs) -> dict[str, dict[str, Any]]:
     ConfigError
         Naming every unknown table, unknown key and value of the wrong type or out of bounds.
     """
+    # The settings of a run are its table: replayed, they pass through the same checks as a file written by hand.
     content = {"decompose": read_record(path)["configuration"]} if path.suffix == ".json" else _parse(path)
     problems: list[str] = []
     for table, entries in content.items():

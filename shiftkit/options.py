@@ -174,7 +174,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if get_origin(kind) in (Union, UnionType):
         return any(_fits(value, part) for part in get_args(kind))
     if get_origin(kind) in (tuple, Sequence):
-        parts = [part for part in get_args(kind) if part is not Ellipsis]
+        parts = get_args(kind)  # one of a sequence, each of a tuple; all of them alike
         several = isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
         return several and (len(parts) == 1 or len(value) == len(parts))
     if kind is Path:
@@ -188,6 +188,6 @@ def _words(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(dict.fromkeys(map(_words, get_args(kind))))
     if get_origin(kind) in (tuple, Sequence):
-        parts = [part for part in get_args(kind) if part is not Ellipsis]
+        parts = get_args(kind)
         return f"a list{f' of {len(parts)}' * (len(parts) > 1)}, each item {_words(parts[0])}"
     return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]

@@ -150,12 +150,13 @@ def load_model(path: Path) -> Model:
             thresholds={Bundle.parse(label): float(value) for label, value in block["thresholds"].items()},
             participants=block["participants"],
             training=block["training"],
-            feature_statistics=block.get("feature_statistics", {}),
+            feature_statistics=block.get("feature_statistics", {}),  # absent in the first checkpoints, as the next two
             overconfidence=float(block.get("overconfidence", 0.0)),
             patch=tuple(block["patch"]) if block.get("patch") else None,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
+    # Of the file as it lies there: predictions name the digest, and are trusted to be this model's.
     if hashlib.sha256(blob).hexdigest() != block["digest"]:
         raise DataError(
             f"The weights of a checkpoint must be those its metadata names; {path / _WEIGHTS} has another digest. "

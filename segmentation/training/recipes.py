@@ -204,7 +204,7 @@ def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
         "participants": sorted(model.participants),
         "schedule": {name: model.training[name] for name in known},
     }
-    keys = sorted(case.key for case in cases)
+    keys = sorted(case.key for case in cases)  # not their digests, which would take as long as loading them
     schedule = {name: asked[name] for name in known}
     require_same(there, {**recipe.settings, "participants": keys, "schedule": schedule}, out)
     shutil.rmtree(out / "state", ignore_errors=True)  # left by a kill after the weights were written
@@ -213,5 +213,5 @@ def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
 
 def digests(cases: Sequence[Case], modality: str) -> dict[str, str]:
     """Digest of each participant's first image, by which it is known again under any name."""
-    first = modality.split("+")[0]
+    first = modality.split("+")[0]  # the one that a model with a narrower input has too
     return {case.key: image_digest(case.images[first]) for case in cases}

@@ -182,16 +182,14 @@ class Finetuning:
         groups = {"predictions": self.cohort} | ({} if self.controls is None else {"controls": self.controls})
         for name, cohort in groups.items():
             open_predictions(self.out / name, cohort, self.made_by, resume=True)
-        for number, (folder, (*learned, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
+        for number, (folder, (*_, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
             fold = f"fold {number}/{count}"
-            if samples is None or is_whole(folder):
-                tuned = load_model(folder)
-            else:
-                seed = self.transfer.seed + number
-                tuned = self._tune(samples, *learned, folder=folder, seed=seed, stage=f"Fine-tuning {fold}", work=work)
+            whole = samples is None or is_whole(folder)
+            tuned = load_model(folder) if whole else self._tune(samples, number, f"Fine-tuning {fold}", work)
             segmenter = Segmenter(models=[tuned], device=self.transfer.device)
             failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
             if self.controls is not None:
+                # No fold has seen a control: each is predicted by one of them in turn, as each patient is by one.
                 share = self.controls.cases[number - 1 :: count]
                 segmenter.segment(share, self.out / "controls", work, f"Segmenting controls, {fold}")
             yield failed
@@ -202,18 +200,12 @@ class Finetuning:
             close_predictions(self.out / "controls", self.controls, self.made_by, {})
         return close_predictions(self.out / "predictions", self.cohort, self.made_by, failed)
 
-    def _tune(
-        self,
-        samples: SampleCache,
-        training: list[Case],
-        inner: list[Case],
-        *,
-        folder: Path,
-        seed: int,
-        stage: str,
-        work: Work,
-    ) -> Model:
+    def _tune(self, samples: SampleCache, number: int, stage: str, work: Work) -> Model:
+        """Train the model of one fold and save it."""
+        # A seed a fold: folds are repetitions, and must not share the luck of one order of patients.
+        folder, seed = self.out / f"fold-{number}", self.transfer.seed + number
         strategy, source, network = self.strategy, self.start, self._network(seed)
+        training, inner, _ = self.splits[number - 1]
         freeze(network, strategy.trains)
         learned, held_out = (samples.select([case.key for case in cases]) for cases in (training, inner))
         if strategy.statistics:

@@ -1,7 +1,6 @@
 """Learning curves: how many patients fine-tuning takes, in repeated draws, beside training without a source."""
 
 import dataclasses
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -36,13 +35,6 @@ class Shots:
         for strategy in self.strategies:
             find_strategy(strategy)
 
-    def runs(self) -> Iterator[tuple[str, int, int, Transfer]]:
-        """Strategy, number of patients and draw of each fine-tuning, and how it is made."""
-        for strategy, count, draw in product(
-            dict.fromkeys(self.strategies), sorted(set(self.numbers)), range(self.draws)
-        ):
-            yield strategy, count, draw, dataclasses.replace(self.transfer, strategy=strategy, shots=count, draw=draw)
-
 
 def finetune_shots(
     model: Model,
@@ -66,11 +58,14 @@ def finetune_shots(
         Out-of-fold predictions by (strategy, shots, draw).
     """
     shots.require_possible(cohort)
-    runs, folds = list(shots.runs()), shots.transfer.folds
+    folds = shots.transfer.folds
+    runs = list(product(dict.fromkeys(shots.strategies), sorted(set(shots.numbers)), range(shots.draws)))
+    # Strategies and draws look at the same patients: their images are brought onto the model's grid once.
     start = Finetuning(model=model, cohort=cohort, out=out, transfer=shots.transfer).start
     samples = load_patients(start, cohort, work)
     made: dict[tuple[str, int, int], Predictions] = {}
-    for strategy, count, draw, transfer in runs:
+    for strategy, count, draw in runs:
+        transfer = dataclasses.replace(shots.transfer, strategy=strategy, shots=count, draw=draw)
         folder = out / strategy / f"shots-{count}" / f"draw-{draw}"
         run = Finetuning(model=model, cohort=cohort, out=folder, transfer=transfer)
         run.require_possible(resume)

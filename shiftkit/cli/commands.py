@@ -105,6 +105,7 @@ SHOWN: Mapping[str, Show] = {
 }
 """What each verb prints, in the order in which ``--help`` lists them."""
 
+# demo ends with a decomposition, and reads the settings of that one.
 for _verb, _show in SHOWN.items():
     add(app, _verb, _show, as_json=_show in (_outcome, _checked), table="decompose" if _verb == "demo" else "")
 for _verb, _show in {"model info": _itself, "model verify": _verified, "model export": _itself}.items():

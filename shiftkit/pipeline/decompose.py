@@ -81,6 +81,7 @@ def decompose_cohort(
     _require_replayed(design.replay, digests)
     if design.dry_run:
         return _planned(run, _plan(inputs, finetuned))
+    # Opened first: checks take minutes, and a folder in use must be refused before, not after.
     run.open()
     checks = _require_sound(inputs, design, work)
     occasion = Occasion(run=run, inputs=inputs, finetuned=tuple(finetuned), design=design, work=work)
@@ -134,6 +135,7 @@ def _ending(
 
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
+    # The shell estimate is made another way: where it says otherwise, the reader must know.
     against_shell = [note for note in disagreements(components) if note not in result.notes]
     places = () if seen is None else (seen.sections, seen.places)
     return Ending(
@@ -213,6 +215,7 @@ def _require_replayed(replay: Path | None, now: Mapping[str, str]) -> None:
     if replay is None:
         return
     before = read_record(replay)["inputs"]
+    # In either direction: a cohort more would change the numbers as one less does.
     other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if other:
         raise DataError(

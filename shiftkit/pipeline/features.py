@@ -188,6 +188,7 @@ class _Embedder:
                 f"finetune --out {folder} first, or name the right folder."
             )
         models = [load_model(path) for path in paths]
+        # By the image: the folds need not have been made on this very cohort.
         fold_of = {case.key: _unseen_by(models, case) for case in self.inputs.patients}
         missing = [key for key, fold in fold_of.items() if fold is None]
         if missing:

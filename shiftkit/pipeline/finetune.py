@@ -79,12 +79,13 @@ def learn(
     find_strategy(transfer.strategy)
     patients = find_patients(find_cohort(cohort, filters=filters, work=work))
     source = load_model(find_model(model))
-    strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))
+    strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))  # scratch asked for is not run twice
     curves_of = Shots(numbers=tuple(shots), draws=draws, strategies=strategies, transfer=transfer)
     _require_curves(source, patients, curves_of)
     run.open()
     options: dict[str, Any] = {"resume": run.resume, "work": work}
     made = finetune_shots(source, patients, curves_of, out=run.root, announce=announce, **options)
+    # Zero patients: where each curve begins.
     untouched = predict(source, patients, out=run.root / SOURCE_FOLDER, device=transfer.device, **options)
     curves = learning_curves(
         {key: _scored(source, patients, one, one.cohort.root.parent, work) for key, one in made.items()},

@@ -83,6 +83,7 @@ def gather(
 
     loaded = load_model(find_model(model))
     found = find_cohort(cohort, filters=filters, work=work)
+    # Filters choose among files of every cohort, also of those that are looked up by name further below.
     if filters is not None:
         reference, target_controls = (
             None if one is None else find_cohort(one, filters=filters, work=work)
