@@ -7,7 +7,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Option:
     """Help and bounds of one option.
 
@@ -46,6 +46,12 @@ class Option:
     metavar: str = ""
     required: bool = False
     many: bool = False
+
+    def __repr__(self) -> str:
+        # Stands in every signature that help() shows, so that it says no more than was declared.
+        said = [(one.name, getattr(self, one.name), one.default) for one in fields(self)[1:]]
+        more = [f"{name}={value!r}" for name, value, default in said if value != default]
+        return f"{type(self).__name__}({', '.join([repr(self.help), *more])})"
 
 
 class Input(Option):
