@@ -184,8 +184,10 @@ class Finetuning:
             open_predictions(self.out / name, cohort, self.made_by, resume=True)
         for number, (folder, (*_, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
             fold = f"fold {number}/{count}"
-            whole = samples is None or is_whole(folder)
-            tuned = load_model(folder) if whole else self._tune(samples, number, f"Fine-tuning {fold}", work)
+            if samples is None or is_whole(folder):
+                tuned = load_model(folder)
+            else:
+                tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
             segmenter = Segmenter(models=[tuned], device=self.transfer.device)
             failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
             if self.controls is not None:
