@@ -39,8 +39,10 @@ class SampleCache(Sequence[Sample]):
     ...     key=str(index), image=image + index, affine=np.eye(4), own_affine=np.eye(4), own_shape=(8, 8, 8)
     ... )
     >>> cache = SampleCache(["0", "1", "2"], make, memory_gib=2 * image.nbytes / 2**30)
-    >>> [sample.key for sample in cache[1:]], cache[1] is cache[1], cache.nbytes == 2 * image.nbytes
-    (['1', '2'], True, True)
+    >>> [sample.key for sample in cache[1:]], cache.loads
+    (['1', '2'], 2)
+    >>> cache[2].key, cache.loads, cache[0].key, cache.loads, cache.nbytes == 2 * image.nbytes
+    ('2', 2, '0', 3, True)
     """
 
     def __init__(self, keys: Sequence[str], load: Callable[[int], Sample], memory_gib: float = MEMORY_GIB) -> None:
@@ -58,6 +60,11 @@ class SampleCache(Sequence[Sample]):
     def nbytes(self) -> int:
         """Bytes of the arrays that are kept now, those of sequences that share the memory included."""
         return self._store.nbytes
+
+    @property
+    def loads(self) -> int:
+        """How many samples were loaded so far."""
+        return self._store.loads
 
     def select(self, keys: Sequence[str]) -> "SampleCache":
         """The samples with these keys, in this order; `KeyError` if there is no such sample."""
@@ -92,6 +99,7 @@ class _Store:
     load: Callable[[int], Sample]
     bound: int
     nbytes: int = 0
+    loads: int = 0
     kept: OrderedDict[int, Sample] = field(default_factory=OrderedDict[int, Sample])
 
     def get(self, position: int) -> Sample:
@@ -99,6 +107,7 @@ class _Store:
             self.kept.move_to_end(position)
             return self.kept[position]
         sample = self.load(position)
+        self.loads += 1
         size = sample_bytes(sample)
         # What is larger than all there is would only drive out the others and then not be kept either.
         if size <= self.bound:
