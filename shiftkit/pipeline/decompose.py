@@ -137,7 +137,7 @@ def _ending(
     components = pd.concat(parts, ignore_index=True)
     # The shell estimate is made another way: where it says otherwise, the reader must know.
     against_shell = [note for note in disagreements(components) if note not in result.notes]
-    places = () if seen is None else (seen.sections, seen.places)
+    sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     return Ending(
         result=result,
         title=TITLE,
@@ -153,7 +153,7 @@ def _ending(
         findings=() if shell is None else tuple(shell.findings),
         notes=(*notes, *against_shell, *result.notes),
         components=components,
-        bundle_findings=bundle_findings(result.scores, *places, inference=design.inference),
+        bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
     )
 
 
