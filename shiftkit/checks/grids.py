@@ -35,7 +35,8 @@ def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
         said = f" and the header says {units}" if units in _UNITS else ""
         found = f"they are {' × '.join(f'{size:.4g}' for size in spacing)}{said}"
         sentence = f"Voxel sizes are in mm, between {_SPACING_MM[0]:g} and {_SPACING_MM[1]:g}; {found}."
-        cure = f"They look like {guess}: scale" if guess else "Scale the affine to mm and set the header's unit to mm."
+        looks = f"They look like {guess}: scale" if guess else "Scale"
+        cure = f"{looks} the affine to mm and set the header's unit to mm."
         yield subject.problem("units", "error", path, sentence, cure)
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
     if sform[1] and qform[1]:
