@@ -78,8 +78,9 @@ def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int
 def brain_of(image: Volume, *, above: float = 0.05, quantile: float = 1.0) -> Mask:
     """Where an image has signal, which is where the brain is if nothing else is shown; shape (X, Y, Z).
 
-    Of several channels the first counts; NaN is no signal. There is signal ``above`` this share of the bright value,
-    since interpolation and noise leave traces outside: that ``quantile`` of the positive values, 1 for the largest.
+    Of several channels the first counts; NaN is no signal. Signal is what exceeds the share ``above`` of the bright
+    value, since interpolation and noise leave traces outside; bright is that ``quantile`` of the positive values, 1 for
+    the largest.
 
     Examples
     --------
@@ -117,7 +118,7 @@ def neighbor_graph(voxels: NDArray[np.intp], axes_mm: NDArray[np.float64]) -> sp
     """The ways between N different voxels that share a face, an edge or a corner, with their lengths in mm.
 
     ``axes_mm`` has the steps in the world from a voxel to the next along each axis, as columns: ``affine[:3, :3]``, or
-    the diagonal matrix of the edge lengths. Of shape (N, N), with each way once, in either triangle: pass
+    the diagonal matrix of the edge lengths. The result, shape (N, N), has each way once, in either triangle: pass
     ``directed=False`` to the functions of `scipy.sparse.csgraph`.
 
     Examples
@@ -137,13 +138,13 @@ def neighbor_graph(voxels: NDArray[np.intp], axes_mm: NDArray[np.float64]) -> sp
 
 
 def positions_along(mask: Volume) -> NDArray[np.float64]:
-    r"""How far along a bundle each of its voxels lies, from 0 at one end to 1 at the other, as in ``np.argwhere``.
+    r"""How far along a bundle each of its voxels lies, from 0 at one end to 1 at the other.
 
     The ends a and b are the two voxels farthest from each other *inside* the mask, so a curved bundle is followed
     round its bend; the position of a voxel is :math:`d_a / (d_a + d_b)` with geodesic distances. Position 0 is the
     end that is more posterior, inferior or lateral, on whichever of these three axes the ends differ most, so that
     sections mean the same in both hemispheres and in all participants. Axes are orthogonal; voxels off the largest
-    component get the position of the nearest voxel in it.
+    component get the position of the nearest voxel in it. Shape (N,), in the order of ``np.argwhere(mask.array)``.
 
     Examples
     --------

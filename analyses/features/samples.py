@@ -193,7 +193,7 @@ def _status(contrast: str, sample: Sample | None, roster: Roster) -> Status:
         return Status.CONSTANT
     people = np.unique(sample.person)
     patients, controls = roster.patient[people].sum(), (~roster.patient[people]).sum()
-    # Patients are their own controls in the tumor contrast.
+    # The tumor contrast compares patients with themselves: it stands without controls.
     if patients < FEWEST or (contrast != "tumor" and controls < FEWEST):
         return Status.TOO_FEW
     # With tumors on one side only, the tumor's side and the hemisphere are the same thing.
