@@ -57,7 +57,7 @@ class Controls:
         """Align masks, at least one, to their mean, in two rounds from where they lie in their common space."""
         surfaces = [Surface.of(mask) for mask in masks.values()]
         fine = spacing_mm / 2
-        # Where the controls' bundles lie on average: a participant's rigid part is a position in that space.
+        # The template lies where the controls' bundles do on average, so a rigid part is a position in their space.
         lattice = Lattice.around(np.concatenate([one.inside_points() for one in surfaces]), fine, 8.0)
         here = lattice.points()
         shares = np.stack([one.share(here, spacing_mm) for one in surfaces])
