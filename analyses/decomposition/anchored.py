@@ -104,7 +104,7 @@ def design_of(rows: Rows, covariates: Array | None = None) -> Design:
     n = len(rows.people)
     there = np.zeros((n, len(rows.levels)), dtype=bool)
     there[rows.person, rows.level] = True
-    cohort = np.repeat([PATIENT, CONTROL, TARGET_CONTROL], rows.sizes)
+    cohort = rows.cohort_of_people
     distance = np.full(there.shape, np.inf)
     distance[rows.person, rows.level] = rows.distance_mm
     there_p, distance = there[: rows.n_patients], distance[: rows.n_patients]

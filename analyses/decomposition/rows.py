@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 CONTROL, TARGET_CONTROL, PATIENT = range(3)
 GROUPS = ("control", "target_control", "glioma")
 """Words of the score table for these, in this order."""
+FEWEST_AT_LEVEL = 5
+"""Controls that a bundle and hemisphere needs, or all of a cohort of fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,25 @@ class Rows:
         """The cohorts that are there, from the source domain's controls to the patients."""
         return (CONTROL, TARGET_CONTROL, PATIENT) if self.n_target_controls else (CONTROL, PATIENT)
 
+    @property
+    def cohort_of_people(self) -> NDArray[np.int64]:
+        """Cohort of each participant, as they stand in ``people``."""
+        return np.repeat([PATIENT, CONTROL, TARGET_CONTROL], self.sizes)
+
+    def without(self, gone: NDArray[np.bool_]) -> "Rows":
+        """As if some people had never been there, shape (people,)."""
+        if not gone.any():
+            return self
+        cohort = self.cohort_of_people[~gone]
+        part = self.take(~gone[self.person])
+        return replace(
+            part,
+            person=(np.cumsum(~gone) - 1)[part.person],
+            people=tuple(name for name, lost in zip(self.people, gone, strict=True) if not lost),
+            n_patients=int((cohort == PATIENT).sum()),
+            n_target_controls=int((cohort == TARGET_CONTROL).sum()),
+        )
+
     def take(self, keep: NDArray[np.bool_]) -> "Rows":
         """Only some rows; people stay, so that resampling weights still fit."""
         return replace(
@@ -146,17 +167,12 @@ def build_rows(frame: pd.DataFrame, metric: str) -> Rows:
 
 
 def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the bundles and hemispheres that enough participants of every cohort have.
-
-    Three are enough for a bootstrap draw to hold one nearly always, and all of a cohort of fewer.
-    """
+    """Leave out the bundles and hemispheres that fewer than 5 controls have, for everybody."""
     size = frame.groupby("group")["participant_id"].nunique()
     have = frame.groupby(["bundle", "hemisphere", "group"])["participant_id"].nunique().unstack(fill_value=0)
-    shared = have.index[(have >= size.clip(upper=3)).all(axis=1)]
+    shared = have.index[(have["control"] >= min(size["control"], FEWEST_AT_LEVEL)) & (have["glioma"] > 0)]
     if shared.empty:
-        raise DataError(
-            "Patients and controls must have bundles in common, at least three participants each; none is shared."
-        )
+        raise DataError("Patients and controls must have bundles in common, at least 5 controls each; none is shared.")
     pairs = pd.MultiIndex.from_frame(frame[["bundle", "hemisphere"]])
     return frame[pairs.isin(shared)].reset_index(drop=True)
 
