@@ -35,7 +35,7 @@ demo: $(VENV)/demo.done
 
 test: $(VENV)/test.done
 	@$(VIEWER) --optional
-	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadfile --doctest-modules shiftkit tests
+	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder --doctest-modules shiftkit tests
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .

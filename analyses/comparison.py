@@ -13,11 +13,13 @@ from ..catalogue import DECOMPOSITION, SCORES
 from ..errors import DataError
 from ..results import Estimate, Finding, Result
 from ..status import Status
+from ..style import beside, intervals, legend, name_rows, new_axes
 from ..tables import read_table
 from .statistics.inference import Inference, p_value
 
 _KEYS = ["modality", "bundle", "hemisphere", "metric", "method", "component"]
 _CASE = ["participant_id", "bundle", "hemisphere", "metric"]
+_ENDS = ("first", "second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +93,17 @@ class Comparison(Result):
 
     def _draw(self, ax: Any = None) -> Any:
         """Components of both runs with their intervals; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes: Any = plt.subplots(layout="constrained")[1] if ax is None else ax
+        axes = new_axes(ax)
         rows = self.table[self.table["method"] == "regression"]
-        labels = list(dict.fromkeys(rows["model"] + ": " + rows["component"]))
-        for place, (end, marker) in enumerate((("first", "o"), ("second", "D"))):
-            y = np.array([labels.index(one) for one in rows["model"] + ": " + rows["component"]]) + 0.3 * (place - 0.5)
-            value, low, high = (rows[f"{name}_{end}"].to_numpy(dtype=float) for name in ("estimate", "low", "high"))
-            reach = np.nan_to_num(np.abs(np.stack([value - low, high - value])))
-            axes.errorbar(value, y, xerr=reach, fmt=marker, markersize=4, capsize=2, label=self.names[place])
-        axes.set_yticks(range(len(labels)), labels)
-        axes.invert_yaxis()
-        axes.axvline(0, color="0.3", linewidth=0.8)
+        named = rows["model"] + ": " + rows["component"]
+        labels = list(dict.fromkeys(named))
+        for place, (end, marker) in enumerate(zip(_ENDS, "oD", strict=True)):
+            y = named.map(labels.index) + beside(place, 2, 0.3)
+            numbers = (rows[f"{name}_{end}"] for name in ("estimate", "low", "high"))
+            intervals(axes, y, *numbers, lying=True, fmt=marker, label=self.names[place])
+        name_rows(axes, labels)
         axes.set_xlabel("Drop in patients")
-        axes.legend(frameon=False)
+        legend(axes)
         return axes
 
     @property
@@ -125,11 +123,9 @@ class Comparison(Result):
 
     def __str__(self) -> str:
         lines = [self.title, self.claim, *(f"{n}: {v}" for n, v in zip(self.names, self.verdicts, strict=True))]
-        for row in self.table.to_dict("records"):
-            both = [
-                "{:.3f} [{:.3f}, {:.3f}]".format(*(row[f"{k}_{e}"] for k in ("estimate", "low", "high"))) for e in _ENDS
-            ]
-            lines.append(f"{row['method']} {row['model']} {row['component']}: {both[0]} | {both[1]}")
+        shown = " | ".join(f"{{estimate_{end}:.3f}} [{{low_{end}:.3f}}, {{high_{end}:.3f}}]" for end in _ENDS)
+        told = "{method} {model} {component}: " + shown
+        lines += [told.format(**row) for row in self.table.to_dict("records")]  # pyright: ignore[reportCallIssue]
         lines += [f"{row['setting']}: {row['first']} | {row['second']}" for row in self.settings.to_dict("records")]
         return "\n".join(lines)
 
@@ -142,37 +138,23 @@ class Comparison(Result):
         )
 
 
-_ENDS = ("first", "second")
-
-
 def compare(first: Path, second: Path, *, inference: Inference = Inference()) -> Comparison:
-    """Compare two runs on disk.
-
-    Parameters
-    ----------
-    first, second : Path
-        Folders of finished runs.
-    inference : Inference
-        Of bootstrap and sign flips.
-
-    Returns
-    -------
-    Comparison
+    """Compare two runs on disk; bootstrap and sign flips are those of the inference.
 
     Raises
     ------
     DataError
         If a folder is not a finished run.
     """
-    runs = [Path(first), Path(second)]
+    runs = (Path(first), Path(second))
     records = [_record(run) for run in runs]
     tables = [read_table(run / "tables" / "decomposition.tsv", DECOMPOSITION) for run in runs]
     scores = [read_table(run / "tables" / "scores.tsv", SCORES) for run in runs]
     names = [run.resolve().name for run in runs]
     if names[0] == names[1]:
         names = [f"{run.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)]
-    if names[0] == names[1]:
-        names = [f"{names[0]} (first)", f"{names[1]} (second)"]
+    if names[0] == names[1]:  # both may be one folder
+        names = [f"{name} ({end})" for name, end in zip(names, _ENDS, strict=True)]
     return Comparison(
         names=(names[0], names[1]),
         verdicts=(str(records[0].get("verdict", "")), str(records[1].get("verdict", ""))),
@@ -198,7 +180,7 @@ def _record(run: Path) -> dict[str, Any]:
 
 
 def _settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> pd.DataFrame:
-    skipped = ("verdict", "estimates", "started", "finished")
+    skipped = ("verdict", "estimates", "started", "finished")  # outcomes and clocks are no settings
     one, other = (dict(_flat({k: v for k, v in record.items() if k not in skipped})) for record in (first, second))
     names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
     rows = [(name, one.get(name, "n/a"), other.get(name, "n/a")) for name in names]
@@ -230,25 +212,20 @@ def _components(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame, inference: Inference) -> Estimate:
     """Mean difference of the source models' scores over patients in both runs."""
-    parts = [_source(table) for table in (first, second)]
-    joined = (
-        parts[0]
-        .merge(parts[1], on=_CASE, suffixes=("_first", "_second"))
-        .dropna(subset=["value_first", "value_second"])
-    )
+    joined = _source(first).merge(_source(second), on=_CASE, suffixes=("_first", "_second"))
+    joined = joined.dropna(subset=["value_first", "value_second"])
     unit = str(joined["unit_first"].iloc[0]) if len(joined) else "1"
     if len(joined) and unit == "1":
         unit = str(joined["metric"].iloc[0]).capitalize()
-    changes = (
-        (joined["value_second"] - joined["value_first"]).groupby(joined["participant_id"]).mean().to_numpy(dtype=float)
-    )
-    n = len(changes)
-    name = "paired difference"
+    # Participants are drawn, never rows: a patient's bundles are averaged before.
+    of_rows = joined["value_second"] - joined["value_first"]
+    changes = of_rows.groupby(joined["participant_id"]).mean().to_numpy(dtype=float)
+    n, name = len(changes), "paired difference"
     if n < 2:
         return Estimate(name=name, value=float("nan"), n=n, unit=unit, level=inference.level, status=Status.TOO_FEW)
     mean = float(changes.mean())
-    # Participants are drawn, never rows: a patient's bundles are averaged before.
     one = inference.estimate(name, mean, inference.weights((n,)) @ changes / n, n, unit, fewest=2)
+    # Were the runs alike, a change would be as likely the other way round.
     signs = inference.generator(1).choice([-1.0, 1.0], size=(inference.n_permutations, n))
     return replace(one, p_value=p_value(abs(mean), np.abs(signs @ changes / n)))
 

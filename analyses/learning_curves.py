@@ -6,18 +6,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ..catalogue import CURVES, SHOTS
 from ..errors import ConfigError, DataError
 from ..results import Estimate, Finding, Result
 from ..status import Status
+from ..style import BLUE, GREEN, ORANGE, PINK, VERMILION, beside, intervals, legend, new_axes
 from .scoring.table import ScoreTable
-from .statistics.inference import Inference
+from .statistics.inference import Inference, as_row
 
 ZERO_SHOT = "none"
 SCRATCH = "scratch"
-_COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00")
+FEWEST = 3
+"""Participants below which no interval is given."""
+Key = tuple[str, int, int]
+_RUN = ["strategy", "shots", "draw"]  # what a key is made of
+_COLORS = (BLUE, GREEN, PINK, ORANGE)
 _METHOD = (
     "In each fold the network was trained on so many of the patients outside it, in repeated random draws; fewer "
     "patients of a draw are a subset of more. Strategies share folds and draws. Every patient is scored by the model "
@@ -60,9 +64,8 @@ class LearningCurves(Result):
         return (*found, *([SCRATCH] if SCRATCH in set(self.curves["strategy"]) else []))
 
     def told(self) -> "LearningCurves":
-        """The result with its estimates, claim and finding."""
-        estimates = tuple(self._estimate(dict(row)) for _, row in self.curves.iterrows())
-        result = replace(self, estimates=estimates, claim=self._claim())
+        """The result with its claim and finding."""
+        result = replace(self, claim=self._claim())
         return replace(result, findings=(result._finding(),))
 
     def _claim(self) -> str:
@@ -70,7 +73,7 @@ class LearningCurves(Result):
         said: list[str] = []
         for strategy in self.strategies:
             if strategy == SCRATCH and len(self.strategies) > 1:
-                continue
+                continue  # it is what the others are held against
             most = int(self.curves.loc[self.curves["strategy"] == strategy, "shots"].max())
             dice = self._at(strategy, most, "dice")
             parts = [f"{self._at(strategy, most, 'gain_over_zero_shot', '+')} over the source model as it is"]
@@ -105,82 +108,58 @@ class LearningCurves(Result):
 
     def _draw(self, ax: Any = None) -> Any:
         """Dice against the number of patients, with intervals, a dot a draw, and zero-shot as a line; returns axes."""
-        from matplotlib import pyplot as plt
-
-        axes: Any = plt.subplots(figsize=(5.2, 3.2), layout="constrained")[1] if ax is None else ax
+        axes = new_axes(ax)
         source = self._row(ZERO_SHOT, 0, "dice")
         axes.axhline(source["value"], color="0.45", linestyle="--", linewidth=1, label="zero-shot")
         axes.axhspan(source["low"], source["high"], color="0.45", alpha=0.15, linewidth=0)
         pooled = self.runs[self.runs["bundle"] == "all"]
-        numbers = sorted(set(self.curves["shots"]) - {0})
-        for index, strategy in enumerate(self.strategies):
-            color = "#D55E00" if strategy == SCRATCH else _COLORS[index % len(_COLORS)]
-            # Side by side, in order that intervals do not hide each other.
-            aside = 1 + 0.04 * (index - (len(self.strategies) - 1) / 2)
-            rows = self.curves[(self.curves["strategy"] == strategy) & (self.curves["quantity"] == "dice")]
-            reach = np.abs(rows[["low", "high"]].to_numpy(dtype=float).T - rows["value"].to_numpy(dtype=float))
-            axes.errorbar(
-                rows["shots"] * aside, rows["value"], yerr=reach, fmt="-o", markersize=4, capsize=3, color=color,
-                label=strategy,
-            )  # fmt: skip
+        for place, strategy in enumerate(self.strategies):
+            color = VERMILION if strategy == SCRATCH else _COLORS[place % len(_COLORS)]
+            aside = 1 + beside(place, len(self.strategies), 0.04)  # a factor, as the axis is logarithmic
+            rows = self._rows(strategy, "dice")
+            drawn = (rows[name] for name in ("value", "low", "high"))
+            intervals(axes, rows["shots"] * aside, *drawn, fmt="-o", capsize=3, color=color, label=strategy)
             each = pooled[pooled["strategy"] == strategy]
             axes.plot(each["shots"] * aside, each["dice"], ".", markersize=4, alpha=0.5, color=color)
         axes.set_xscale("log", base=2)
+        numbers = sorted(set(self.curves["shots"]) - {0})
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
         axes.minorticks_off()
         axes.set_xlabel("patients trained on in each fold")
         axes.set_ylabel("Dice, out of fold")
-        axes.legend(frameon=False)
+        legend(axes)
         return axes
 
     def __str__(self) -> str:
         lines = [self.claim]
         for strategy in self.strategies:
-            rows = self.curves[(self.curves["strategy"] == strategy) & (self.curves["quantity"] == "dice")]
+            rows = self._rows(strategy, "dice")
             told = ", ".join(f"{shots:g}: {self._at(strategy, shots, 'dice')}" for shots in rows["shots"])
             lines.append(f"{strategy}, Dice by patients: {told}")
         return "\n".join(lines)
 
     def _fewest(self, strategy: str) -> str:
-        rows = self.curves[(self.curves["strategy"] == strategy) & (self.curves["quantity"] == "gain_over_zero_shot")]
+        rows = self._rows(strategy, "gain_over_zero_shot")
         better = rows[rows["low"] > 0]["shots"]
         if better.empty:
             return "With none of these numbers is it shown to be better than the source model as it is."
         return f"The smallest number with which it is shown to be better than the source model: {better.min():g}."
 
+    def _rows(self, strategy: str, quantity: str) -> pd.DataFrame:
+        return self.table[(self.table["strategy"] == strategy) & (self.table["quantity"] == quantity)]
+
     def _row(self, strategy: str, shots: int, quantity: str) -> dict[Any, Any]:
-        keep = (self.curves["strategy"] == strategy) & (self.curves["shots"] == shots)
-        return dict(self.curves[keep & (self.curves["quantity"] == quantity)].iloc[0])
+        rows = self._rows(strategy, quantity)
+        return dict(rows[rows["shots"] == shots].iloc[0])
 
     def _at(self, strategy: str, shots: int, quantity: str, sign: str = "") -> str:
         row = self._row(strategy, shots, quantity)
         shown = f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else ""
         return f"{row['value']:{sign}.3f}{shown}"
 
-    def _estimate(self, row: dict[Any, Any]) -> Estimate:
-        return Estimate(
-            name=f"{row['strategy']}, {row['shots']:g} patients, {row['quantity'].replace('_', ' ')}",
-            value=row["value"],
-            low=row["low"],
-            high=row["high"],
-            level=self.level,
-            unit="Dice",
-            n=int(row["n_patients"]),
-            status=row["status"],
-        )
-
-
-Array = NDArray[np.float64]
-Key = tuple[str, int, int]
-FEWEST = 3
-"""Participants below which no interval is given."""
-
 
 def learning_curves(
-    runs: Mapping[Key, ScoreTable],
-    *,
-    zero_shot: ScoreTable,
-    inference: Inference = Inference(),
+    runs: Mapping[Key, ScoreTable], *, zero_shot: ScoreTable, inference: Inference = Inference()
 ) -> LearningCurves:
     """Dice against the number of patients trained on, with intervals over participants.
 
@@ -194,12 +173,6 @@ def learning_curves(
         `shiftkit.segmentation.transfer.shots.finetune_shots` makes their predictions.
     zero_shot : ScoreTable
         Scores of the source model as it is, on the same participants.
-    inference : Inference
-        Of the bootstrap and its intervals.
-
-    Returns
-    -------
-    LearningCurves
 
     Raises
     ------
@@ -228,8 +201,9 @@ def learning_curves(
     people = _complete(values)
     everyone = values["participant_id"].nunique()
     table = _by_participant(values, people)
-    weights = inference.weights([len(people)]) / len(people)
+    weights = inference.weights([len(people)]) / len(people)  # the same for all runs: differences are paired
     draws = values.groupby(["strategy", "shots"])["draw"].nunique()
+    estimates: list[Estimate] = []
     rows: list[dict[str, Any]] = []
     for (strategy, shots), column in table.items():  # pyright: ignore[reportGeneralTypeIssues]
         against: dict[str, Any] = {"dice": 0.0}
@@ -238,12 +212,15 @@ def learning_curves(
         if strategy not in (ZERO_SHOT, SCRATCH) and (SCRATCH, shots) in table:
             against["gain_over_scratch"] = table[SCRATCH, shots]
         for quantity, other in against.items():
-            difference = np.asarray(column - other, dtype=np.float64)
-            estimate = _estimate(difference, weights, inference)
-            rows.append({"strategy": strategy, "shots": shots, "quantity": quantity, **estimate})
-            rows[-1]["n_draws"] = int(draws[strategy, shots])
+            gain = np.asarray(column - other, dtype=np.float64)
+            name = f"{strategy}, {shots:g} patients, {quantity.replace('_', ' ')}"
+            one = inference.estimate(name, float(gain.mean()), weights @ gain, len(gain), "Dice", fewest=FEWEST)
+            estimates.append(one)
+            run = {"strategy": strategy, "shots": shots, "n_draws": int(draws[strategy, shots])}
+            rows.append({**run, "quantity": quantity, **as_row(one)})
     return LearningCurves(
         table=pd.DataFrame(rows)[list(CURVES.columns)],
+        estimates=tuple(estimates),
         runs=_by_bundle(values),
         level=inference.level,
         left_out=everyone - len(people),
@@ -252,16 +229,13 @@ def learning_curves(
 
 def _values(scores: ScoreTable, key: Key) -> pd.DataFrame:
     """One row a participant and bundle; sessions are averaged."""
-    frame = scores.metric("dice")
-    identity = ["participant_id", "bundle", "hemisphere"]
-    means = frame.groupby(identity, sort=False)["value"].mean().reset_index()
-    strategy, shots, draw = key
-    return means.assign(strategy=strategy, shots=shots, draw=draw)
+    each = scores.metric("dice").groupby(["participant_id", "bundle", "hemisphere"], sort=False)
+    return each["value"].mean().reset_index().assign(**dict(zip(_RUN, key, strict=True)))
 
 
 def _complete(values: pd.DataFrame) -> list[str]:
     """Participants with a value in every run."""
-    given = values.assign(run=values.groupby(["strategy", "shots", "draw"]).ngroup())
+    given = values.assign(run=values.groupby(_RUN).ngroup())
     wanted = given["run"].nunique()
     runs = given.dropna(subset=["value"]).groupby("participant_id")["run"].nunique()
     people = sorted(str(name) for name in runs.index[runs == wanted])
@@ -276,22 +250,15 @@ def _complete(values: pd.DataFrame) -> list[str]:
 def _by_participant(values: pd.DataFrame, people: list[str]) -> pd.DataFrame:
     """Mean Dice of each participant (rows) by strategy and shots (columns): over bundles, then over draws."""
     kept = values[values["participant_id"].isin(people)]
-    each = kept.groupby(["strategy", "shots", "draw", "participant_id"], sort=False)["value"].mean()
+    each = kept.groupby([*_RUN, "participant_id"], sort=False)["value"].mean()
     mean = each.groupby(["strategy", "shots", "participant_id"], sort=False).mean()
     return mean.unstack(["strategy", "shots"]).loc[people]  # pyright: ignore[reportReturnType]
 
 
-def _estimate(values: Array, weights: Array, inference: Inference) -> dict[str, Any]:
-    n = len(values)
-    one = inference.estimate("Dice", float(values.mean()), weights @ values, n, fewest=FEWEST)
-    return {"value": one.value, "low": one.low, "high": one.high, "n_patients": n, "status": str(one.status)}
-
-
 def _by_bundle(values: pd.DataFrame) -> pd.DataFrame:
     """Mean Dice over participants of every run, for each bundle and for all bundles."""
-    run = ["strategy", "shots", "draw"]
-    pooled = values.groupby([*run, "participant_id"], sort=False)["value"].mean().reset_index()
+    pooled = values.groupby([*_RUN, "participant_id"], sort=False)["value"].mean().reset_index()
     rows = pd.concat([pooled.assign(bundle="all", hemisphere="all"), values])
-    made = rows.groupby([*run, "bundle", "hemisphere"], sort=False)["value"].agg(dice="mean", n_patients="count")
-    made = made.reset_index().sort_values(run, kind="stable", ignore_index=True)
+    made = rows.groupby([*_RUN, "bundle", "hemisphere"], sort=False)["value"].agg(dice="mean", n_patients="count")
+    made = made.reset_index().sort_values(_RUN, kind="stable", ignore_index=True)
     return made.assign(status=np.where(made["n_patients"] > 0, Status.OK, Status.UNAVAILABLE))[list(SHOTS.columns)]

@@ -175,6 +175,7 @@ def _predict(root: Path, condition: str, model: str, numbers: Sequence[int]) -> 
 
 def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) -> None:
     """Score every rendering, and decompose what the estimators may see."""
+    from shiftkit.analyses.decomposition.reading import read_once
     from shiftkit.analyses.decomposition.shells.study import shells
     from shiftkit.analyses.decomposition.study import decompose
     from shiftkit.analyses.statistics.inference import Inference
@@ -187,8 +188,14 @@ def _measure(root: Path, model: str, participants: int, jobs: int, seed: int) ->
             score(predictions, cohort, metrics=("dice",), work=Work(jobs=jobs)).save(tables / f"scores-{name}.tsv")
     if not (tables / "shells.tsv").is_file():
         (patients, patient_masks), (controls, control_masks) = made["both"], made["healthy"]
-        inference, work = Inference(seed=seed), Work(jobs=jobs)
-        found = shells(patient_masks, patients, control_masks, controls, inference=inference, work=work)
+        masks, cohorts = (
+            {"patients": [patient_masks], "controls": [control_masks]},
+            {"patients": patients, "controls": controls},
+        )
+        counts = read_once(masks, cohorts, work=Work(jobs=jobs)).counts
+        assert counts is not None
+        names = patient_masks.model, patient_masks.modality
+        found = shells(*counts, names, inference=Inference(seed=seed))
         write_table(found.components, DECOMPOSITION, tables / "shell-components.tsv")
         write_table(found.to_frame(), SHELLS, tables / "shells.tsv")
     inference = Inference(seed=seed)

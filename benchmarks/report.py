@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 
-from shiftkit.analyses.scoring.error_maps import error_places
+from shiftkit.analyses.scoring.cases import Look, read_cases
+from shiftkit.analyses.scoring.error_maps import error_voxels, places_of
 from shiftkit.analyses.scoring.findings import bundle_findings
+from shiftkit.analyses.scoring.predictions import find_predictions
 from shiftkit.images import read_mask, write_image
 from shiftkit.names import find_cohort
 from shiftkit.reports import CasePicture, Report, report
@@ -100,7 +102,9 @@ def example(
         chosen += [
             CasePicture(**{**vars(case), "participant_id": f"sub-{place:03d}", "image": image}) for case in source
         ]
-    found = bundle_findings(table, None, error_places(predictions, cohort))
+    look = Look(predicted=find_predictions(predictions), readers={"places": error_voxels})
+    (made,) = read_cases(cohort, [look], Work())
+    found = bundle_findings(table, None, places_of(made["places"], cohort.bundles))
     return report([], title="Benchmark", verdict="None.", cases=chosen, bundle_findings=found)
 
 

@@ -1,26 +1,21 @@
 """Findings in, HTML out: one file that opens anywhere, offline."""
 
-from ..style import styled
 from .archive import restore, store
-from .cases import picture
 from .cite import citation_bibtex, citation_markdown
 from .contents import CasePicture, CohortSummary
-from .figures import Drawing, draw
+from .figures import draw
 from .planes import three_planes
 from .report import Report, report
 
 __all__ = [
     "CasePicture",
     "CohortSummary",
-    "Drawing",
     "Report",
     "citation_bibtex",
     "citation_markdown",
     "draw",
-    "picture",
     "report",
     "restore",
     "store",
-    "styled",
     "three_planes",
 ]

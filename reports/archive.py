@@ -23,8 +23,8 @@ from .report import Report
 
 # Raised only when an older file would be misread.
 _FORM = 2
+# Where findings stood that were kept before they said so themselves.
 _PLACES = {"decomposition": "lead", "recovery": "lead", "bundles": "lead", "distance": "distance"}
-"""Where findings stood that were kept before they said so themselves."""
 
 
 def store(report: Report, folder: Path) -> None:
@@ -39,14 +39,9 @@ def store(report: Report, folder: Path) -> None:
 
 
 def restore(folder: Path, cohort: Path | None = None) -> Report:
-    """Read a report back; its drawings come from ``figures/``.
+    """Read a report back from a run's folder; its drawings come from ``figures/``.
 
-    Parameters
-    ----------
-    folder : Path
-        The run.
-    cohort : Path, optional
-        Where the patients' cohort is now, if it was moved.
+    ``cohort`` is where the patients' cohort is now, if it was moved.
 
     Raises
     ------
@@ -110,8 +105,7 @@ def _kept(value: Any) -> Any:
         return {str(key): _kept(one) for key, one in value.items()}  # pyright: ignore
     if isinstance(value, list | tuple):
         return [_kept(one) for one in value]  # pyright: ignore
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float) and not math.isfinite(value):
         # JSON has no such numbers, and null stands for None.
         return {"number": repr(value)}

@@ -15,15 +15,7 @@ from .planes import center_of, one_channel, three_planes, worth_showing
 
 @dataclass(frozen=True, kw_only=True)
 class CaseImages:
-    """What a case's files hold, read once.
-
-    Parameters
-    ----------
-    image, reference, prediction : Volume
-        The image with one channel and no NaN.
-    after, tumor : Volume or None
-        Where there are any.
-    """
+    """What a case's files hold, read once; the image with one channel and no NaN."""
 
     image: Volume
     reference: Volume
@@ -33,13 +25,7 @@ class CaseImages:
 
     @classmethod
     def read(cls, case: CasePicture) -> "CaseImages":
-        """Read a case's files.
-
-        Raises
-        ------
-        DataError
-            If an image cannot be read.
-        """
+        """Read a case's files; `DataError` if one cannot be read."""
         return cls(
             image=_scalar(case.image),
             reference=read_mask(case.reference),
@@ -66,17 +52,6 @@ class CaseImages:
         """Draw the three planes; with ``after``, the prediction is the one after fine-tuning."""
         prediction = self.after if after and self.after is not None else self.prediction
         return three_planes(self.image, self.reference, prediction, self.tumor, convention=convention)
-
-
-def picture(case: CasePicture, convention: Convention = "radiological", *, after: bool = False) -> str:
-    """Draw a case from its files; see `CaseImages.draw` and `shiftkit.reports.planes.three_planes`.
-
-    Raises
-    ------
-    DataError
-        If an image cannot be read.
-    """
-    return CaseImages.read(case).draw(convention, after=after)
 
 
 # The cases of one participant share image and tumor and follow each other; two are kept for tables sorted otherwise.

@@ -26,11 +26,6 @@ _KNOWN = {
 def citation_markdown(report: Contents) -> str:
     """The methods paragraph and the verdict, ready to paste, with DOIs.
 
-    Parameters
-    ----------
-    report : Contents
-        Its findings give the methods and references, its cohorts the numbers of participants.
-
     Examples
     --------
     >>> "shiftkit" in citation_markdown(Contents(title="t", verdict="Dice drops by 0.1.", findings=()))

@@ -30,20 +30,9 @@ LIMITATIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class CohortSummary:
-    """Who took part, in which role, and who was left out.
+    """Who took part, in which role (``"patients"``, ``"unseen controls"``), and who was left out, each with the reason.
 
-    Parameters
-    ----------
-    name : str
-        The cohort's name.
-    role : str
-        What it is compared as, such as ``"patients"`` or ``"unseen controls"``.
-    n : int
-        Participants used.
-    excluded : mapping of str to str
-        Participants left out, each with the reason.
-    facts : mapping of str to str
-        Age, sex, tumor side and the like, summarized.
+    ``n`` counts the participants used; ``facts`` are age, sex, tumor side and the like, summarized.
     """
 
     name: str
@@ -71,32 +60,16 @@ class CohortSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class CasePicture:
-    """One participant and bundle to show.
+    """One participant and bundle to show: an image in any orientation, masks, and how well they agree.
 
     Parameters
     ----------
-    participant_id : str
-        With its prefix.
-    bundle : Bundle
-        The bundle.
-    score : float
-        How well prediction and reference agree; NaN where ``status`` says why.
+    score, score_after : float
+        Before and after fine-tuning; NaN where ``status``, one of `shiftkit.status.Status`, says why.
     distance_mm : float
         Edge-to-edge distance from the tumor to the reference mask; NaN without a tumor.
-    image : Path
-        A scalar image to look at, in any orientation.
-    reference, prediction : Path
-        Masks.
-    tumor : Path or None
-        The tumor mask.
-    model : str
-        The model that made the prediction.
-    status : str
-        One of `shiftkit.status.Status`.
-    after : Path or None
-        The prediction after fine-tuning.
-    score_after : float
-        Its score.
+    reference, prediction, tumor, after : Path
+        Masks; ``after`` is the prediction after fine-tuning.
     facts : mapping of str to str
         More about the case, such as the tumor's volume, shown beside the picture.
     measure, unit : str
@@ -175,8 +148,6 @@ class Contents:
         In the order of the story; `Finding.place` says where on the page.
     cases : tuple of CasePicture
         Worst first.
-    cohorts : tuple of CohortSummary
-        Who took part and who was left out.
     provenance : mapping
         Version, settings, seeds, digests: nested mappings of plain values.
     table : DataFrame or None

@@ -20,17 +20,10 @@ _STRIP = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """One figure at one width.
+    """One figure at one width: a complete SVG file on white, and the same for the inside of a page.
 
-    Parameters
-    ----------
-    standalone : str
-        A complete SVG file on white.
-    inline : str
-        The same for the inside of a page: transparent, in the page's text color, its ids made unique.
-    place : tuple of float
-        From data to the drawing's own units, where both axes are linear: ``x * place[0] + place[1]`` and
-        ``y * place[2] + place[3]``; zeros where they are not.
+    The latter is transparent, in the page's text color, its ids made unique. ``place`` leads from data to the drawing's
+    own units, where both axes are linear: ``x * place[0] + place[1]`` and ``y * place[2] + place[3]``; else zeros.
     """
 
     standalone: str
@@ -49,22 +42,10 @@ class Point:
 
 
 def draw(finding: Finding, width: str, prefix: str) -> Drawing:
-    """Draw a finding's figure.
+    """Draw a finding's figure at the width of a journal's ``column`` or ``page``; `DataError` if it has none.
 
-    Parameters
-    ----------
-    finding : Finding
-        Its ``figure`` is called with one pair of axes, 0.44 times as high as wide on a page; it may set another
-        height with ``ax.figure.set_figheight``.
-    width : {"column", "page"}
-        A journal's single column or its full width.
-    prefix : str
-        Letters, digits and hyphens that make the ids of this drawing unique on its page.
-
-    Raises
-    ------
-    DataError
-        If the finding has no figure.
+    Its ``figure`` is called with one pair of axes, 0.44 times as high as wide on a page; it may set another height with
+    ``ax.figure.set_figheight``. ``prefix`` (letters, digits, hyphens) makes the ids unique on the page.
     """
     try:
         svg, place = _svg(finding, width, dollars=True)

@@ -43,4 +43,5 @@ def slug(text: str) -> str:
     from hashlib import sha256
 
     clean = re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-")
+    # The digest tells apart what differs only in characters that were dropped.
     return clean if clean == text else f"{clean[:40]}-{sha256(text.encode()).hexdigest()[:8]}".strip("-")

@@ -60,13 +60,7 @@ def bundled() -> Niivue | None:
 
 
 def unpack(tarball: bytes, integrity: str = INTEGRITY) -> bytes:
-    """Take the script out of npm's tarball, gzipped the same way each time.
-
-    Raises
-    ------
-    DataError
-        If the tarball is not the one that was pinned, or does not hold the script.
-    """
+    """Take the script out of npm's tarball, gzipped the same way each time; `DataError` if it is not the pinned one."""
     kind, _, wanted = integrity.partition("-")
     found = base64.b64encode(hashlib.new(kind, tarball).digest()).decode()
     if found != wanted:
@@ -78,16 +72,14 @@ def unpack(tarball: bytes, integrity: str = INTEGRITY) -> bytes:
         member = archive.extractfile(_MEMBER) if _MEMBER in archive.getnames() else None
         if member is None:
             raise DataError(f"niivue {VERSION} must hold {_MEMBER}; its tarball does not.")
+        # Without a time stamp the same script gives the same bytes.
         return gzip.compress(member.read(), mtime=0)
 
 
 def fetch(folder: Path) -> Path:
     """Fetch the pinned tarball with ``npm pack`` and keep its script; what is there already is kept.
 
-    Raises
-    ------
-    DataError
-        If npm is missing, the registry cannot be reached, or the digest is another.
+    `DataError` if npm is missing, the registry cannot be reached, or the digest is another.
     """
     path = folder / _NAME
     if path.is_file():
@@ -103,6 +95,7 @@ def _tarball() -> bytes:
     if npm is None:
         raise DataError("Fetching the 3D viewer needs npm; it is not installed. Install it, or go on without.")
     with tempfile.TemporaryDirectory() as folder:
+        # Only its file is wanted: none of the package's scripts may run.
         command = [npm, "pack", f"@niivue/niivue@{VERSION}", "--silent", "--fetch-retries=1", "--ignore-scripts"]
         try:
             subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=_TIMEOUT_S)

@@ -29,8 +29,8 @@ from .views import FindingView, case_view, cases_table, finding_view, points_of,
 LIMIT_BYTES = 15_000_000
 """What a page may take; reports with larger ones keep volumes and viewer in side files."""
 
+# What text and drawings of a page, besides volumes and pictures, stay under.
 _TEXT_BYTES = 3e6
-"""What text and drawings of a page, besides volumes and pictures, stay under."""
 
 _ALONE = Work(jobs=1)
 # Left as they are in addresses of data: all that a quoted attribute may hold and a browser does not cut at.
@@ -41,18 +41,8 @@ _SAFE = "/:;,.=+ ()-!*"
 class Pages:
     """All pages of one report.
 
-    Parameters
-    ----------
-    report : Contents
-        What to render.
-    sisters : bool
-        Whether the other pages will lie beside the first, so that it may link to them.
-    stem : str
-        File name of the first page.
-    asked : bool or None
-        Whether volumes and viewer shall lie in side files; None decides by the size of the pages.
-    work : Work
-        Processes that work on images.
+    ``sisters`` says whether the other pages will lie beside the first, named ``stem``, so that it may link to them;
+    ``asked`` whether volumes and viewer shall lie in side files, where None decides by the size of the pages.
     """
 
     report: Contents
@@ -149,7 +139,7 @@ class Pages:
 
     @cached_property
     def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
-        """Findings of the bundles' pages, drawn in several processes: glass brains take long."""
+        """Findings of the bundles' pages, drawn in several processes."""
         from joblib import delayed
 
         told = {bundle: self.report.bundle_findings.get(bundle, ()) for bundle in self.bundles}
@@ -292,17 +282,9 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    filters: dict[str, Any] = {
-        "number": number,
-        "svg": Markup,
-        "data_uri": _data_uri,
-        "page_name": page_name,
-        "participant_page": participant_page_name,
-        "finite": math.isfinite,
-        "spoken": spoken,
-        "breakable": _breakable,
-    }
-    environment.filters.update(filters)
+    told: dict[str, Any] = {"number": number, "finite": math.isfinite, "spoken": spoken, "breakable": _breakable}
+    places: dict[str, Any] = {"page_name": page_name, "participant_page": participant_page_name, "data_uri": _data_uri}
+    environment.filters.update({"svg": Markup, **told, **places})
     return environment
 
 

@@ -27,15 +27,10 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """What was made from one image and the masks of its cases.
+    """What was made from one image and the masks of its cases, by `CasePicture.key`.
 
-    Parameters
-    ----------
-    drawn : mapping of str to Drawn
-        By `CasePicture.key`.
-    overview, detail : Packed or None
-        Volumes for pages of many participants and for the participant's own; None where nothing could be read,
-        or nobody will look at them.
+    Volumes are an overview for pages of many participants and a detail for the participant's own; None where nothing
+    could be read, or nobody will look at them.
     """
 
     drawn: dict[str, Drawn] = field(default_factory=dict[str, Drawn])
@@ -52,18 +47,9 @@ def by_image(cases: Sequence[CasePicture]) -> dict[Path, list[CasePicture]]:
 
 
 def render(cases: Sequence[CasePicture], convention: Convention, *, volumes: bool) -> Rendered:
-    """Make pictures and volumes of cases that share one image.
+    """Make pictures, and volumes for the viewer where they are wanted, of cases that share one image.
 
     A damaged file costs its own case: `Drawn.problem` says what is wrong with it.
-
-    Parameters
-    ----------
-    cases : sequence of CasePicture
-        With the same ``image``.
-    convention
-        See `shiftkit.reports.contents.Contents`.
-    volumes : bool
-        Whether to pack volumes for the viewer too.
     """
     drawn: dict[str, Drawn] = {}
     read: dict[str, CaseImages] = {}

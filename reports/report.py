@@ -27,7 +27,7 @@ class Report(Contents):
         return Pages(self, sisters=False).main()
 
     def save(self, path: str | Path, *, linked: bool | None = None, work: Work = Work()) -> Path:
-        """Write the report.
+        """Write the report; returns the first page, which stays whole when moved from the others, unless ``linked``.
 
         Parameters
         ----------
@@ -39,11 +39,6 @@ class Report(Contents):
             they are embedded unless a page would grow beyond 15 MB.
         work : Work
             Processes that work on the images of cases, and whom they tell.
-
-        Returns
-        -------
-        Path
-            The first page. Unless ``linked``, it stays whole when it is moved away from the others.
         """
         path = Path(path)
         pages = Pages(self, sisters=True, stem=path.name, asked=linked, work=work)
@@ -79,23 +74,11 @@ def report(
     max_cases: int = 12,
     bundle_findings: Mapping[Bundle, Sequence[Finding]] | None = None,
 ) -> Report:
-    """Put findings together into a report.
+    """Put findings together into a report; for what it says see `shiftkit.reports.contents.Contents`.
 
-    Parameters
-    ----------
-    findings : sequence of Finding
-        In any number. Their `Finding.place` orders them; within a place they stay in the order given.
-    cases : sequence of CasePicture
-        In any order; shown worst first.
-    limitations : sequence of str
-        More than those every report has, `LIMITATIONS`.
-    title, verdict, cohorts, provenance, table, notes, convention, max_cases, bundle_findings
-        See `shiftkit.reports.contents.Contents`.
-
-    Returns
-    -------
-    Report
-        ``.save(path)`` writes it; in a notebook it shows itself.
+    Findings may come in any number: their `Finding.place` orders them, and within a place they stay in the order given.
+    Cases may come in any order and are shown worst first; limitations join those every report has, `LIMITATIONS`.
+    In a notebook the report shows itself; ``.save(path)`` writes it.
 
     Examples
     --------

@@ -55,20 +55,10 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class TableView:
-    """A table for a template.
+    """A table for a template: rows hold one `Cell` a header, and lead to their links where there are any.
 
-    Parameters
-    ----------
-    key, caption : str
-        Its anchor and file name, of letters, digits and hyphens; what the rows are.
-    headers, rows : tuple
-        Rows hold one `Cell` a header.
-    statuses : tuple of (str, str)
-        Status words that occur other than ``ok``, each with its sentence.
-    tsv : str
-        The whole table in tab-separated text, numbers not rounded.
-    links : tuple of Link
-        One a row, on its first cell; empty where rows lead nowhere.
+    ``key`` is its anchor and file name, of letters, digits and hyphens; ``statuses`` are the status words that occur
+    other than ``ok``, with their sentences; ``tsv`` is the whole table in tab-separated text, numbers not rounded.
     """
 
     key: str
@@ -81,16 +71,9 @@ class TableView:
 
 
 def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | None = None) -> TableView:
-    """Turn a frame into rows of text.
+    """Turn a frame into rows of text; ``download`` is what the file holds instead, such as a wide table's long form.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Any columns. Column names and texts may hold anything; templates escape them.
-    key, caption
-        See `TableView`.
-    download : DataFrame, optional
-        What the downloaded table holds instead, such as the long form of a wide table.
+    Column names and texts may hold anything; templates escape them.
 
     Examples
     --------
@@ -119,17 +102,9 @@ def sentence(word: str) -> str:
 def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Bring the long table of components into one row a bundle and hemisphere, one table an estimator.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        With the columns of `shiftkit.catalogue.DECOMPOSITION`; any other frame comes back as it is.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        Estimator to its table, the primary one (``regression``) first. Total, systematic and tumor
-        part stand in columns as ``estimate [low, high]``; counts of participants that are the same in every row are
-        left out and stand in ``attrs``.
+    A frame without the columns of `shiftkit.catalogue.DECOMPOSITION` comes back as it is. The primary estimator,
+    ``regression``, stands first. Total, systematic and tumor part stand in columns as ``estimate [low, high]``;
+    counts of participants that are the same in every row are left out and stand in ``attrs``.
     """
     if not {"bundle", "hemisphere", "component", "estimate", "low", "high"} <= set(frame):
         return {"": frame}
@@ -189,12 +164,9 @@ def number(value: float, name: str = "") -> str:
         return "< 0.001"
     # Ones and zeros are mostly shares, which keep their decimals, unless the column counts something.
     whole = value.is_integer() and abs(value) < 1e15 and (abs(value) >= 2 or name.startswith("n"))
-    if name.endswith("_mm"):
-        digits = 1
-    elif name in ("p", "p_value", "p_adjusted", "_exact"):
-        digits = 3
-    else:
-        digits = 0 if whole or abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+    digits = 0 if whole or abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+    if name.endswith("_mm") or name in ("p", "p_value", "p_adjusted", "_exact"):
+        digits = 1 if name.endswith("_mm") else 3
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
@@ -221,8 +193,7 @@ def estimates_frame(estimates: Sequence[Estimate]) -> pd.DataFrame:
 
 
 def _cell(value: Any, name: str) -> Cell:
-    if hasattr(value, "item"):
-        value = value.item()
+    value = value.item() if hasattr(value, "item") else value  # numpy's scalars are no numbers of Python
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text=number(value, name), sort="" if math.isnan(value) else repr(float(value)), numeric=True)
     text = "–" if value is None or value is pd.NA else str(value)

@@ -22,18 +22,9 @@ _ORDER = ("tumor", "reference", "prediction", "after")
 class Viewer:
     """The viewer's part of one page.
 
-    Parameters
-    ----------
-    cases : Markup
-        JSON: what the viewer says about each case and where its volumes are.
-    volumes : tuple of (str, Markup)
-        Embedded volumes, by name; empty where they lie beside the page.
-    script : str
-        niivue, gzipped, in base64; empty where it lies beside the page.
-    folder : str
-        Where the side files are, relative to the page; empty without any.
-    layers : tuple of str
-        The masks that at least one case has.
+    ``cases`` is JSON: what the viewer says about each case and where its volumes are. Volumes (by name) and the script
+    (niivue, gzipped, in base64) are embedded, and empty where they lie in ``folder``, seen from the page; ``layers``
+    are the masks that at least one case has.
     """
 
     cases: Markup
@@ -52,20 +43,11 @@ def viewer_of(
     folder: str,
     static: Callable[[CasePicture], str],
 ) -> Viewer | None:
-    """Put together what a page needs to show some cases; None where none can be shown.
+    """Put together what a page needs to show some cases, in the order given; None where none can be shown.
 
-    Parameters
-    ----------
-    cases : sequence of CasePicture
-        In the order in which the viewer steps through them.
-    rendered : mapping of str to (str, Rendered)
-        By `CasePicture.key`: the name of the volumes, and what was made of the image.
-    detail : bool
-        Finer volumes, for a page of one participant.
-    folder : str
-        Where side files with volumes and script are, seen from the page; empty to embed them.
-    static : callable
-        Where the static picture of a case stands.
+    ``rendered`` holds, by `CasePicture.key`, the name of the volumes and what was made of the image; ``detail`` takes
+    the finer volumes of a participant's page; ``static`` tells where a case's picture stands; ``folder`` as in
+    `Viewer`.
     """
     told: dict[str, Any] = {}
     packs: dict[str, tuple[Packed, list[str]]] = {}

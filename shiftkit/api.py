@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
 from .errors import ConfigError
-from .options import Input, Option, checked, settings_of
+from .options import Input, Option, checked, passed_on, settings_of
 from .work import Progress, Work
 
 if TYPE_CHECKING:
@@ -65,13 +65,7 @@ def load_cohort(cohort: "str | Path | Cohort", *, filters: "str | Path | Filters
 
 
 def load_model(model: "str | Path | Model") -> "Model":
-    """Load a model by path, registered name or built-in name.
-
-    Raises
-    ------
-    DataError
-        If there is no such checkpoint, or it is damaged or of another kind.
-    """
+    """Load a model by path, registered name or built-in name; a `DataError` if it is missing, damaged or no model."""
     from .names import find_model
     from .segmentation.network.checkpoints import load_model as load
 
@@ -102,17 +96,10 @@ def demo(
     """
     from .pipeline.demo import tune
 
-    given: dict[str, Any] = {
-        **(settings or {}),
-        "device": device,
-        "jobs": jobs,
-        "seed": seed,
-        "resume": True,
-        "progress": progress,
-    }
-    work = Work(jobs=jobs, progress=progress)
-    tuned = tune(Path(out), device=device, seed=seed, resume=resume, work=work)
-    given |= {"model": "reference", "cohort": "glioma", "reference": "healthy", "finetuned": [tuned]}
+    tuned = tune(Path(out), device=device, seed=seed, resume=resume, work=Work(jobs=jobs, progress=progress))
+    given: dict[str, Any] = {**(settings or {}), "device": device, "jobs": jobs, "seed": seed, "progress": progress}
+    # The folder holds what was just fine-tuned, so the decomposition always continues in it.
+    given |= {"model": "reference", "cohort": "glioma", "reference": "healthy", "finetuned": [tuned], "resume": True}
     return decompose(out=out, **given)
 
 
@@ -139,19 +126,8 @@ def phantom(
     from .phantoms import phantom as write
 
     source, target = (Path(one) if str(one).endswith(".toml") else one for one in (source, target))
-    return write(
-        Path(out),
-        n_healthy=n_healthy,
-        n_glioma=n_glioma,
-        spacing_mm=spacing_mm,
-        seed=seed,
-        factorial=factorial,
-        source=source,
-        target=target,
-        fields=fields,
-        dwi=dwi,
-        work=Work(jobs=jobs, progress=progress),
-    )
+    settings = settings_of(phantom, locals())
+    return write(Path(out), **passed_on(write, settings), work=Work(jobs=jobs, progress=progress))
 
 
 @checked
@@ -246,15 +222,8 @@ def train(
     from .segmentation.training.source import train as fit
 
     work = Work(progress=progress)
-    recipe: dict[str, Any] = {name: value for name, value in settings.items() if name != "folds" and value is not None}
-    return fit(
-        find_cohort(cohort, filters=filters, work=work),
-        out=Path(out),
-        recipe=Recipe(**recipe),
-        folds=folds,
-        resume=resume,
-        work=work,
-    )
+    found, recipe = find_cohort(cohort, filters=filters, work=work), Recipe(**passed_on(Recipe, settings))
+    return fit(found, out=Path(out), recipe=recipe, folds=folds, resume=resume, work=work)
 
 
 @checked
@@ -319,13 +288,14 @@ def finetune(
     from .runs import Run
     from .segmentation.transfer.finetuning import Transfer
 
-    transfer = Transfer(**{name: one for name, one in settings.items() if name not in ("shots", "draws", "jobs")})
     shared: dict[str, Any] = {
-        "transfer": transfer,
+        # One fine-tuning has one number of shots: each run of the learning curves sets its own.
+        "transfer": Transfer(**passed_on(Transfer, settings | {"shots": None})),
         "filters": filters,
         "announce": None if announce is None else lambda plan: [announce(line) for line in plan.lines()],
         "work": Work(jobs=jobs, progress=progress),
     }
+    # Predictions of one fine-tuning are a cohort to go on with; learning curves are a study, and end as a run does.
     if shots:
         run = Run(root=Path(out), verb="finetune", settings=settings, resume=resume)
         return learn(run, model, cohort, shots=tuple(shots), draws=draws, **shared)
@@ -364,6 +334,7 @@ def predict(
 
     Without ``out`` they go into a temporary folder of this process. See `shiftkit.segmentation.prediction.cohort`.
     """
+    settings = settings_of(predict, locals())
     from .names import find_cohort, find_model
     from .segmentation.network.checkpoints import Model
     from .segmentation.prediction.cohort import predict as segment
@@ -375,12 +346,9 @@ def predict(
         model if isinstance(model, Model) else open_models([find_model(one) for one in named]),  # pyright: ignore
         find_cohort(cohort, filters=filters, work=work),
         out=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-")),
-        probabilities=probabilities,
-        mirrored=mirrored,
-        window=window,
-        device=device,
         resume=resume,
         work=work,
+        **passed_on(segment, settings),
     )
 
 
@@ -408,24 +376,16 @@ def score(
 
     See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides.
     """
-    from .analyses.scoring.metrics import DEFAULT_METRICS
+    settings = settings_of(score, locals())
     from .analyses.scoring.study import score as compare_masks
     from .names import find_cohort
 
     work = Work(jobs=jobs, progress=progress)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = find_cohort(cohort, filters=filters, work=work)
-    scores = compare_masks(
-        source,
-        found,
-        metrics=tuple(metrics) or DEFAULT_METRICS,
-        tolerance_mm=tolerance_mm,
-        penalty_mm=penalty_mm,
-        threshold=threshold,
-        resample=resample,
-        error_maps=None if error_maps is None else Path(error_maps),
-        work=work,
-    )
+    maps = None if error_maps is None else Path(error_maps)
+    wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
+    scores = compare_masks(source, found, **wanted, error_maps=maps, work=work)
     say = announce or str
     if exclude is not None:
         from .analyses.scoring.table import without_bad
@@ -503,12 +463,10 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
 
     work = Work(jobs=jobs, progress=progress)
     found = find_cohort(cohort, work=work)
-    controls = find_controls(found, reference, work=work)
+    controls = find_controls(found, reference, work=work)  # measuring shapes has no model that may have seen them
     measured: dict[str, Any] = {
+        **passed_on(measure, settings),
         "baseline": None if baseline is None else find_cohort(baseline, work=work),
-        "bundles": tuple(bundles),
-        "hemispheres": tuple(hemispheres),
-        "spacing_mm": spacing_mm,
         "inference": Inference(n_bootstrap=n_bootstrap, level=level, seed=seed),
         "work": work,
     }
@@ -542,7 +500,7 @@ def features(
     """
     settings = settings_of(features, locals())
     from .analyses.statistics.inference import Inference
-    from .pipeline.features import features_cohort
+    from .pipeline.features import FeatureDesign, features_cohort
     from .pipeline.inputs import gather
     from .runs import Run
 
@@ -550,11 +508,12 @@ def features(
     return features_cohort(
         Run(root=Path(out), verb="features", settings=settings, resume=resume),
         gather(model, cohort, reference, work=work),
-        layers=tuple(layers),
-        device=device,
-        finetuned=tuple(Path(one) for one in finetuned),
+        FeatureDesign(
+            inference=Inference(n_permutations=n_permutations, level=level, seed=seed),
+            finetuned=tuple(Path(one) for one in finetuned),
+            **passed_on(FeatureDesign, settings),
+        ),
         scores=None if scores is None else Path(scores),
-        inference=Inference(n_permutations=n_permutations, level=level, seed=seed),
         work=work,
     )
 
@@ -625,7 +584,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     Decomposition or Outcome
         The second with ``out``; its ``result`` is the first. See `shiftkit.analyses.decomposition.study.decompose`.
     """
-    settings = settings_of(decompose, locals())
+    settings = settings_of(decompose, locals())  # before any local name is made that an option could share
     from .analyses.statistics.inference import Inference
     from .pipeline.decompose import decompose_cohort, decompose_table, split
     from .pipeline.inputs import Design, gather
@@ -634,28 +593,27 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
 
     design = Design(
         inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
-        **{name: value for name, value in settings.items() if name in Design.__dataclass_fields__},
+        dry_run=dry_run,
+        replay=None if replay is None else Path(replay),
+        **passed_on(Design, settings),
     )
+    # Three ways: a table alone, a table into a run, images into a run.
     if out is None:
         if scores is None or model is not None or cohort is not None or include:
             raise ConfigError("Without `out` only `scores` are decomposed; to work on images give `out`, a folder.")
         table = load_scores(scores) if isinstance(scores, str | Path) else scores
         return split(table, finetuned if isinstance(finetuned, Mapping) else {}, design, reference)
     run = Run(root=Path(out), verb="decompose", settings=settings, resume=resume)
-    shared: dict[str, Any] = {
-        "dry_run": dry_run,
-        "replay": None if replay is None else Path(replay),
-        "work": Work(jobs=jobs, progress=progress),
-    }
+    work = Work(jobs=jobs, progress=progress)
     if scores is not None:
         if not isinstance(scores, str | Path):
             raise ConfigError("With `out`, `scores` is the path of a table, whose digest the run keeps.")
-        return decompose_table(run, Path(scores), design, source=None if model is None else str(model), **shared)
+        return decompose_table(run, Path(scores), design, source=None if model is None else str(model), work=work)
     require_known(design.include)
     if model is None or cohort is None:
         raise ConfigError("A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other.")
-    inputs = gather(model, cohort, reference, target_controls, filters=filters, work=shared["work"])  # pyright: ignore
-    return decompose_cohort(run, inputs, design, finetuned=[Path(one) for one in finetuned], **shared)
+    inputs = gather(model, cohort, reference, target_controls, filters=filters, work=work)  # pyright: ignore
+    return decompose_cohort(run, inputs, design, finetuned=[Path(one) for one in finetuned], work=work)
 
 
 @checked
@@ -797,26 +755,8 @@ def export_model(
 
 
 VERBS: Mapping[str, Callable[..., Any]] = {
-    **{
-        one.__name__: one
-        for one in (
-            demo,
-            decompose,
-            phantom,
-            prepare,
-            train,
-            finetune,
-            predict,
-            score,
-            check,
-            deform,
-            features,
-            report,
-            compare,
-            cite,
-            validate,
-        )
-    },
+    **{one.__name__: one for one in (demo, decompose, phantom, prepare, train, finetune, predict, score)},
+    **{one.__name__: one for one in (check, deform, features, report, compare, cite, validate)},
     "import": import_cohort,
     "model info": model_card,
     "model verify": verify_model,

@@ -1,343 +1,281 @@
-"""The tables that shiftkit publishes, one definition a table, one line a column; what several share stands once."""
+"""The tables that shiftkit publishes: a paragraph a table, a line a column."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from .status import Status
 from .tables import Column, Table
 
-TABLES: dict[str, Table] = {}
+# Below a table's name its columns: name, "?" if it may be absent, unit if it is a number ("1" for none), meaning.
+# A line of names alone takes them from the first paragraph; QQ stands for each of five percentiles.
+_TABLES = """
+shared: What means the same in several tables.
+    participant_id: Participant, with the prefix sub-.
+    cohort: Cohort the participant belongs to.
+    group: control, glioma or target_control.
+    side: ipsi, contra or bilateral, relative to the tumor; n/a for controls.
+    model: Name of the model.
+    modality: Input of the model.
+    layer: Layer of the network.
+    bundle: Bundle name; 'all' on pooled rows.
+    hemisphere: left, right or none; 'all' on pooled rows.
+    metric: Name of the metric.
+    strategy: Transfer strategy; 'none' is the source model as it is.
+    low [1]: Lower end of the interval.
+    high [1]: Upper end of the interval.
+    p_value [1]: Permutation p-value, (b+1)/(B+1).
+    p_adjusted [1]: p-value adjusted over bundles.
+    n_patients [1]: Patients behind the estimate.
+    status: Why a value is or is not given: one of STATUS.
+    percentile [1]: Percentile in the healthy range.
+    z [1]: z-score in the healthy range.
+    range_status: Why percentile and z are given or not: constant where controls do not vary.
+    n_controls [1]: Controls behind percentile and z.
+    unit: Unit of the value.
+
+scores: One row a participant, bundle, hemisphere and metric.
+    participant_id cohort group model modality bundle hemisphere side metric
+    value [1]: Value of the metric; n/a where status says why.
+    unit status
+    tumor_distance_mm [mm]: Edge-to-edge distance from tumor mask to reference bundle mask.
+    session?: Session, n/a where there is one only.
+    tolerance_mm? [mm]: Tolerance of nsd; n/a for other metrics.
+    penalty_mm? [mm]: What a distance is for a missed bundle; n/a for other metrics.
+    tumor_distance_mean_mm? [mm]: Mean distance to the tumor over the bundle's voxels.
+    tumor_distance_pQQ_mm? [mm]: QQth percentile of that distance over the bundle's voxels.
+    tumor_core_distance_mm? [mm]: Edge-to-edge distance from the tumor core.
+    tumor_overlap_ml? [ml]: Part of the reference bundle inside the tumor mask.
+    tumor_volume_ml? [ml]: Volume of the tumor mask.
+    tumor_side?: left, right or bilateral.
+    age? [years]: Age.
+    sex?: Sex.
+    site?: Site.
+    scanner?: Scanner.
+    seen?: yes if the model was trained or tuned on this participant, else no.
+
+decomposition: The drop in performance of patients and its parts; positive means worse in patients.
+    model modality bundle hemisphere metric
+    method: regression, hemispheric or shell.
+    component: total, systematic, tumor, interaction, residual or raw.
+    estimate [1]: Point estimate on the metric's own scale.
+    low high p_value p_adjusted n_patients
+    n_controls [1]: Controls behind the estimate.
+    status
+
+recovery: What fine-tuning repairs of each component.
+    model: Name of the fine-tuned model.
+    strategy: Transfer strategy.
+    modality bundle metric
+    component: total, systematic, tumor or forgetting.
+    before [1]: Component of the source model.
+    after [1]: Component of the fine-tuned model.
+    recovered [1]: (before - after) / before; n/a where the interval of before includes 0.
+    low high status
+
+shots: Out-of-fold Dice of every fine-tuning with so many patients.
+    strategy
+    shots [1]: Patients trained on in each fold, those that choose the epoch included; 0 for 'none'.
+    draw [1]: Which random choice of them, from 0.
+    bundle hemisphere
+    dice [1]: Mean Dice over patients; on pooled rows of each patient's mean over bundles.
+    n_patients [1]: Patients behind the mean.
+    status
+
+learning_curves: Dice against the number of patients trained on, with intervals over the patients that were scored.
+    strategy
+    shots [1]: Patients trained on in each fold; 0 for 'none'.
+    quantity: dice; gain_over_zero_shot: less the source model's; gain_over_scratch: less that of training from random
+        weights on the same patients.
+    value [1]: Mean over patients, each averaged over bundles and draws.
+    low high
+    n_patients [1]: Patients behind the mean.
+    n_draws [1]: Random choices of training patients that were averaged.
+    status
+
+features: Shift between feature distributions, by layer and region.
+    model modality layer bundle hemisphere
+    contrast: total, systematic or tumor.
+    region?: reference, brain, or a tumor-distance shell in mm.
+    statistic: mmd2, energy, sliced_wasserstein, frechet, auc or proxy_a_distance.
+    value [1]: Value of the statistic.
+    by_chance? [1]: Mean of the statistic over permutations: what there is without a shift.
+    low high p_value p_adjusted
+    n_source [1]: Participants on the source side.
+    n_target [1]: Participants on the target side.
+    status
+
+directions: The channels that carry the systematic and the tumor contrast, all bundles together.
+    model modality layer
+    contrast: systematic or tumor.
+    channel [1]: Channel of the layer, from 1.
+    difference [1]: Difference of means in units of the channel's spread.
+    share [1]: Its part of the squared length of all channels' differences.
+    p_adjusted [1]: p-value adjusted over the layer's channels.
+    status
+
+cka: How much fine-tuning changed each layer, on the same participants.
+    source: Name of the source model.
+    model modality layer
+    cka [1]: Unbiased linear CKA of the two models' features; 1 is unchanged up to rotation and scale.
+    low high
+    n [1]: Participants.
+    status
+
+foresight: Feature shift of each patient and bundle, taken without labels, and the drop in performance.
+    participant_id model modality bundle hemisphere
+    side: ipsi, contra or bilateral, relative to the tumor.
+    shift [1]: Mean over layers of the log Mahalanobis distance from the controls.
+    observed [1]: Controls' mean less the patient's value.
+    predicted [1]: That drop as predicted by a regression fitted to other patients.
+    status
+
+images: What differs between the images themselves, more than 20 mm from the tumor.
+    modality: Modality.
+    channel: Channel of the modality, from 1.
+    property: spacing, intensity, contrast, noise, sharpness or histogram.
+    unit: Unit of the two means.
+    controls [1]: Mean over controls.
+    patients [1]: Mean over patients.
+    difference [1]: patients - controls in units of the pooled standard deviation (Hedges' g).
+    low high p_value
+    p_adjusted [1]: p-value adjusted over modalities, channels and properties.
+    n_source [1]: Controls.
+    n_target [1]: Patients.
+    status
+
+deformation: How far each bundle is from the healthy template.
+    participant_id bundle hemisphere side
+    v_norm_mm [mm]: Mean norm of the displacement over the bundle's voxels.
+    percentile z
+    dice_before [1]: Dice with the template after rigid alignment.
+    dice_after [1]: Dice with the template after SyN.
+    jacobian_mean [1]: Mean Jacobian determinant over the bundle's voxels.
+    status range_status? n_controls?
+    v_norm_own_mm? [mm]: The same mean norm against the participant's own bundle in the baseline.
+    dice_own_after? [1]: Dice with the own bundle in the baseline after SyN.
+    own_status?: Why that is given or not; unavailable where the baseline lacks the bundle or it cannot be used.
+    cohort? group?
+    v_norm_pQQ_mm? [mm]: QQth percentile of that norm over the bundle's voxels.
+    jacobian_min? [1]: Smallest Jacobian determinant; under 1 is contraction.
+    jacobian_max? [1]: Largest Jacobian determinant; above 1 is expansion.
+    translation_mm? [mm]: Length of the rigid part's translation.
+    rotation_deg? [degree]: Angle of the rigid part's rotation.
+
+deformation_profiles: V-Norm along each bundle.
+    participant_id cohort group bundle hemisphere side
+    point [1]: Point of the template's skeleton, from 1 at the posterior, inferior or lateral end.
+    v_norm_mm [mm]: Mean norm of the displacement over the voxels nearest the point.
+    percentile [1]: Percentile in the healthy range at this point.
+    z [1]: z-score in the healthy range at this point.
+    status range_status? n_controls?
+
+deformation_relation: Whether a network loses more, and fine-tuning helps less, where a bundle is deformed more.
+    model: Name of the model; n/a where none is concerned.
+    metric: Name of the metric; n/a where none is concerned.
+    quantity: slope: drop a mm of V-Norm within bundles; slope_change: after less before fine-tuning; distance: rank
+        correlation of V-Norm with the distance to the tumor.
+    measure?: template: V-Norm against the healthy template; own: against the own baseline.
+    value [1]: Point estimate.
+    low high unit n_patients status
+
+shells: Voxel-wise error rates by distance to the tumor.
+    model modality bundle
+    shell_low_mm [mm]: Inner edge of the shell.
+    shell_high_mm [mm]: Outer edge of the shell.
+    rate: fn: missed share of the reference; fp: false share of the prediction.
+    observed [1]: Rate in patients.
+    baseline [1]: Rate of controls at the same places.
+    excess [1]: observed - baseline.
+    low high
+    n_patients [1]: Patients with voxels in the shell.
+    status
+
+sections: Errors in sections along each bundle.
+    participant_id cohort group model modality bundle hemisphere side
+    section [1]: Section, from 1 at the posterior, inferior or lateral end.
+    dice [1]: Dice in the section.
+    false_negative_rate [1]: Missed share of the reference in the section.
+    false_positive_rate [1]: False share of the prediction in the section.
+    reference_ml [ml]: Volume of the reference in the section.
+    prediction_ml [ml]: Volume of the prediction in the section.
+    tumor_distance_mm [mm]: Edge-to-edge distance from tumor mask to the section.
+    status
+
+sensitivity: The decomposition under other reasonable choices.
+    model modality metric
+    analysis: What was changed.
+    component: Component.
+    estimate [1]: Point estimate.
+    low high
+    p_value [1]: Permutation p-value, where the analysis is a test.
+    n_patients status
+
+validation: Whether the decomposition finds what was simulated.
+    cell: What was simulated.
+    n_patients [1]: Simulated patients.
+    n_controls [1]: Simulated controls.
+    decay_mm [mm]: Simulated decay length.
+    spread: How much participants and rows differ.
+    property: What is measured.
+    value [1]: Measured value.
+    low [1]: Lower end of the 95 % interval for the finite number of replicates.
+    high [1]: Upper end of that interval.
+    target: Where the value should lie; n/a where it is only reported.
+    met: yes, no, or n/a.
+    n_replicates [1]: Replicates behind the value.
+"""
+
+_COLUMN = re.compile(r"(\w+)(\?)?(?: \[(\w+)\])?: (.*)")
+
+
+def _columns(lines: list[str], shared: Mapping[str, Column]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for line in lines:
+        if (match := _COLUMN.fullmatch(line)) is None:
+            for name in line.split():
+                bare = name.removesuffix("?")
+                columns[bare] = replace(shared[bare], required=bare == name)
+            continue
+        name, absent, unit, meaning = match.groups()
+        for q in (5, 25, 50, 75, 95) if "QQ" in name else (0,):
+            description = meaning.replace("QQ", str(q)).replace("STATUS", ", ".join(Status))
+            kind = "number" if unit else "text"
+            columns[name.replace("QQ", f"{q:02}")] = Column(description, kind, unit or "", required=not absent)
+    return columns
+
+
+def _read(text: str) -> dict[str, Table]:
+    shared: Mapping[str, Column] = {}
+    tables: dict[str, Table] = {}
+    # What is indented twice goes on with the line above.
+    for paragraph in re.sub(r"\n {8}", " ", text).strip().split("\n\n"):
+        head, *lines = paragraph.splitlines()
+        name, description = head.split(": ", 1)
+        columns = _columns([line.strip() for line in lines], shared)
+        shared = shared or columns
+        tables[name] = Table(name, description, columns)
+    del tables["shared"]
+    return tables
+
+
+TABLES: dict[str, Table] = _read(_TABLES)
 """Every table by its name."""
 
-
-Columns = Mapping[str, str | Column]
-"""Columns by their names; a bare description is that of a column of text."""
-
-
-def _number(description: str, unit: str = "1") -> Column:
-    return Column(description, kind="number", unit=unit)
-
-
-_SHARED: Columns = {
-    "participant_id": "Participant, with the prefix sub-.",
-    "cohort": "Cohort the participant belongs to.",
-    "group": "control, glioma or target_control.",
-    "side": "ipsi, contra or bilateral, relative to the tumor; n/a for controls.",
-    "model": "Name of the model.",
-    "modality": "Input of the model.",
-    "layer": "Layer of the network.",
-    "bundle": "Bundle name; 'all' on pooled rows.",
-    "hemisphere": "left, right or none; 'all' on pooled rows.",
-    "metric": "Name of the metric.",
-    "strategy": "Transfer strategy; 'none' is the source model as it is.",
-    "low": _number("Lower end of the interval."),
-    "high": _number("Upper end of the interval."),
-    "p_value": _number("Permutation p-value, (b+1)/(B+1)."),
-    "p_adjusted": _number("p-value adjusted over bundles."),
-    "n_patients": _number("Patients behind the estimate."),
-    "status": "Why a value is or is not given: one of " + ", ".join(Status) + ".",
-    "percentile": _number("Percentile in the healthy range."),
-    "z": _number("z-score in the healthy range."),
-    "range_status": "Why percentile and z are given or not: constant where controls do not vary.",
-    "n_controls": _number("Controls behind percentile and z."),
-    "unit": "Unit of the value.",
-}
-"""Columns that mean the same in several tables."""
-
-
-def _shared(names: str) -> Columns:
-    return {name: _SHARED[name] for name in names.split()}
-
-
-def _optional(columns: Columns) -> Columns:
-    return {name: replace(_column(column), required=False) for name, column in columns.items()}
-
-
-def _percentiles(prefix: str, of: str) -> Columns:
-    return {
-        f"{prefix}_p{q:02}_mm": _number(f"{q}th percentile of that {of} over the bundle's voxels.", "mm")
-        for q in (5, 25, 50, 75, 95)
-    }
-
-
-def _column(column: str | Column) -> Column:
-    return Column(column) if isinstance(column, str) else column
-
-
-def _table(name: str, description: str, columns: Columns) -> Table:
-    TABLES[name] = Table(name, description, {key: _column(column) for key, column in columns.items()})
-    return TABLES[name]
-
-
-SCORES = _table(
-    "scores",
-    "One row a participant, bundle, hemisphere and metric.",
-    {
-        **_shared("participant_id cohort group model modality bundle hemisphere side metric"),
-        "value": _number("Value of the metric; n/a where status says why."),
-        **_shared("unit status"),
-        "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to reference bundle mask.", "mm"),
-        **_optional(
-            {
-                "session": "Session, n/a where there is one only.",
-                "tolerance_mm": _number("Tolerance of nsd; n/a for other metrics.", "mm"),
-                "penalty_mm": _number("What a distance is for a missed bundle; n/a for other metrics.", "mm"),
-                "tumor_distance_mean_mm": _number("Mean distance to the tumor over the bundle's voxels.", "mm"),
-                **_percentiles("tumor_distance", "distance"),
-                "tumor_core_distance_mm": _number("Edge-to-edge distance from the tumor core.", "mm"),
-                "tumor_overlap_ml": _number("Part of the reference bundle inside the tumor mask.", "ml"),
-                "tumor_volume_ml": _number("Volume of the tumor mask.", "ml"),
-                "tumor_side": "left, right or bilateral.",
-                "age": _number("Age.", "years"),
-                "sex": "Sex.",
-                "site": "Site.",
-                "scanner": "Scanner.",
-                "seen": "yes if the model was trained or tuned on this participant, else no.",
-            }
-        ),
-    },
-)
-DECOMPOSITION = _table(
-    "decomposition",
-    "The drop in performance of patients and its parts; positive means worse in patients.",
-    {
-        **_shared("model modality bundle hemisphere metric"),
-        "method": "regression, hemispheric or shell.",
-        "component": "total, systematic, tumor, interaction, residual or raw.",
-        "estimate": _number("Point estimate on the metric's own scale."),
-        **_shared("low high p_value p_adjusted n_patients"),
-        "n_controls": _number("Controls behind the estimate."),
-        **_shared("status"),
-    },
-)
-RECOVERY = _table(
-    "recovery",
-    "What fine-tuning repairs of each component.",
-    {
-        "model": "Name of the fine-tuned model.",
-        "strategy": "Transfer strategy.",
-        **_shared("modality bundle metric"),
-        "component": "total, systematic, tumor or forgetting.",
-        "before": _number("Component of the source model."),
-        "after": _number("Component of the fine-tuned model."),
-        "recovered": _number("(before - after) / before; n/a where the interval of before includes 0."),
-        **_shared("low high status"),
-    },
-)
-SHOTS = _table(
-    "shots",
-    "Out-of-fold Dice of every fine-tuning with so many patients.",
-    {
-        **_shared("strategy"),
-        "shots": _number("Patients trained on in each fold, those that choose the epoch included; 0 for 'none'."),
-        "draw": _number("Which random choice of them, from 0."),
-        **_shared("bundle hemisphere"),
-        "dice": _number("Mean Dice over patients; on pooled rows of each patient's mean over bundles."),
-        "n_patients": _number("Patients behind the mean."),
-        **_shared("status"),
-    },
-)
-CURVES = _table(
-    "learning_curves",
-    "Dice against the number of patients trained on, with intervals over the patients that were scored.",
-    {
-        **_shared("strategy"),
-        "shots": _number("Patients trained on in each fold; 0 for 'none'."),
-        "quantity": "dice; gain_over_zero_shot: less the source model's; gain_over_scratch: less that of training from "
-        "random weights on the same patients.",
-        "value": _number("Mean over patients, each averaged over bundles and draws."),
-        **_shared("low high"),
-        "n_patients": _number("Patients behind the mean."),
-        "n_draws": _number("Random choices of training patients that were averaged."),
-        **_shared("status"),
-    },
-)
-FEATURES = _table(
-    "features",
-    "Shift between feature distributions, by layer and region.",
-    {
-        **_shared("model modality layer bundle hemisphere"),
-        "contrast": "total, systematic or tumor.",
-        **_optional({"region": "reference, brain, or a tumor-distance shell in mm."}),
-        "statistic": "mmd2, energy, sliced_wasserstein, frechet, auc or proxy_a_distance.",
-        "value": _number("Value of the statistic."),
-        **_optional({"by_chance": _number("Mean of the statistic over permutations: what there is without a shift.")}),
-        **_shared("low high p_value p_adjusted"),
-        "n_source": _number("Participants on the source side."),
-        "n_target": _number("Participants on the target side."),
-        **_shared("status"),
-    },
-)
-DIRECTIONS = _table(
-    "directions",
-    "The channels that carry the systematic and the tumor contrast, all bundles together.",
-    {
-        **_shared("model modality layer"),
-        "contrast": "systematic or tumor.",
-        "channel": _number("Channel of the layer, from 1."),
-        "difference": _number("Difference of means in units of the channel's spread."),
-        "share": _number("Its part of the squared length of all channels' differences."),
-        "p_adjusted": _number("p-value adjusted over the layer's channels."),
-        **_shared("status"),
-    },
-)
-CKA = _table(
-    "cka",
-    "How much fine-tuning changed each layer, on the same participants.",
-    {
-        "source": "Name of the source model.",
-        **_shared("model modality layer"),
-        "cka": _number("Unbiased linear CKA of the two models' features; 1 is unchanged up to rotation and scale."),
-        **_shared("low high"),
-        "n": _number("Participants."),
-        **_shared("status"),
-    },
-)
-FORESIGHT = _table(
-    "foresight",
-    "Feature shift of each patient and bundle, taken without labels, and the drop in performance.",
-    {
-        **_shared("participant_id model modality bundle hemisphere"),
-        "side": "ipsi, contra or bilateral, relative to the tumor.",
-        "shift": _number("Mean over layers of the log Mahalanobis distance from the controls."),
-        "observed": _number("Controls' mean less the patient's value."),
-        "predicted": _number("That drop as predicted by a regression fitted to other patients."),
-        **_shared("status"),
-    },
-)
-IMAGES = _table(
-    "images",
-    "What differs between the images themselves, more than 20 mm from the tumor.",
-    {
-        "modality": "Modality.",
-        "channel": "Channel of the modality, from 1.",
-        "property": "spacing, intensity, contrast, noise, sharpness or histogram.",
-        "unit": "Unit of the two means.",
-        "controls": _number("Mean over controls."),
-        "patients": _number("Mean over patients."),
-        "difference": _number("patients - controls in units of the pooled standard deviation (Hedges' g)."),
-        **_shared("low high p_value"),
-        "p_adjusted": _number("p-value adjusted over modalities, channels and properties."),
-        "n_source": _number("Controls."),
-        "n_target": _number("Patients."),
-        **_shared("status"),
-    },
-)
-DEFORMATION = _table(
-    "deformation",
-    "How far each bundle is from the healthy template.",
-    {
-        **_shared("participant_id bundle hemisphere side"),
-        "v_norm_mm": _number("Mean norm of the displacement over the bundle's voxels.", "mm"),
-        **_shared("percentile z"),
-        "dice_before": _number("Dice with the template after rigid alignment."),
-        "dice_after": _number("Dice with the template after SyN."),
-        "jacobian_mean": _number("Mean Jacobian determinant over the bundle's voxels."),
-        **_shared("status"),
-        **_optional(
-            {
-                **_shared("range_status n_controls"),
-                "v_norm_own_mm": _number(
-                    "The same mean norm against the participant's own bundle in the baseline.", "mm"
-                ),
-                "dice_own_after": _number("Dice with the own bundle in the baseline after SyN."),
-                "own_status": "Why that is given or not; unavailable where the baseline lacks the bundle or it cannot "
-                "be used.",
-                **_shared("cohort group"),
-                **_percentiles("v_norm", "norm"),
-                "jacobian_min": _number("Smallest Jacobian determinant; under 1 is contraction."),
-                "jacobian_max": _number("Largest Jacobian determinant; above 1 is expansion."),
-                "translation_mm": _number("Length of the rigid part's translation.", "mm"),
-                "rotation_deg": _number("Angle of the rigid part's rotation.", "degree"),
-            }
-        ),
-    },
-)
-DEFORMATION_PROFILES = _table(
-    "deformation_profiles",
-    "V-Norm along each bundle.",
-    {
-        **_shared("participant_id cohort group bundle hemisphere side"),
-        "point": _number("Point of the template's skeleton, from 1 at the posterior, inferior or lateral end."),
-        "v_norm_mm": _number("Mean norm of the displacement over the voxels nearest the point.", "mm"),
-        "percentile": _number("Percentile in the healthy range at this point."),
-        "z": _number("z-score in the healthy range at this point."),
-        **_shared("status"),
-        **_optional(_shared("range_status n_controls")),
-    },
-)
-DEFORMATION_RELATION = _table(
-    "deformation_relation",
-    "Whether a network loses more, and fine-tuning helps less, where a bundle is deformed more.",
-    {
-        "model": "Name of the model; n/a where none is concerned.",
-        "metric": "Name of the metric; n/a where none is concerned.",
-        "quantity": "slope: drop a mm of V-Norm within bundles; slope_change: after less before fine-tuning; distance: "
-        "rank correlation of V-Norm with the distance to the tumor.",
-        **_optional({"measure": "template: V-Norm against the healthy template; own: against the own baseline."}),
-        "value": _number("Point estimate."),
-        **_shared("low high unit n_patients status"),
-    },
-)
-SHELLS = _table(
-    "shells",
-    "Voxel-wise error rates by distance to the tumor.",
-    {
-        **_shared("model modality bundle"),
-        "shell_low_mm": _number("Inner edge of the shell.", "mm"),
-        "shell_high_mm": _number("Outer edge of the shell.", "mm"),
-        "rate": "fn: missed share of the reference; fp: false share of the prediction.",
-        "observed": _number("Rate in patients."),
-        "baseline": _number("Rate of controls at the same places."),
-        "excess": _number("observed - baseline."),
-        **_shared("low high"),
-        "n_patients": _number("Patients with voxels in the shell."),
-        **_shared("status"),
-    },
-)
-SECTIONS = _table(
-    "sections",
-    "Errors in sections along each bundle.",
-    {
-        **_shared("participant_id cohort group model modality bundle hemisphere side"),
-        "section": _number("Section, from 1 at the posterior, inferior or lateral end."),
-        "dice": _number("Dice in the section."),
-        "false_negative_rate": _number("Missed share of the reference in the section."),
-        "false_positive_rate": _number("False share of the prediction in the section."),
-        "reference_ml": _number("Volume of the reference in the section.", "ml"),
-        "prediction_ml": _number("Volume of the prediction in the section.", "ml"),
-        "tumor_distance_mm": _number("Edge-to-edge distance from tumor mask to the section.", "mm"),
-        **_shared("status"),
-    },
-)
-SENSITIVITY = _table(
-    "sensitivity",
-    "The decomposition under other reasonable choices.",
-    {
-        **_shared("model modality metric"),
-        "analysis": "What was changed.",
-        "component": "Component.",
-        "estimate": _number("Point estimate."),
-        **_shared("low high"),
-        "p_value": _number("Permutation p-value, where the analysis is a test."),
-        **_shared("n_patients status"),
-    },
-)
-VALIDATION = _table(
-    "validation",
-    "Whether the decomposition finds what was simulated.",
-    {
-        "cell": "What was simulated.",
-        "n_patients": _number("Simulated patients."),
-        "n_controls": _number("Simulated controls."),
-        "decay_mm": _number("Simulated decay length.", "mm"),
-        "spread": "How much participants and rows differ.",
-        "property": "What is measured.",
-        "value": _number("Measured value."),
-        "low": _number("Lower end of the 95 % interval for the finite number of replicates."),
-        "high": _number("Upper end of that interval."),
-        "target": "Where the value should lie; n/a where it is only reported.",
-        "met": "yes, no, or n/a.",
-        "n_replicates": _number("Replicates behind the value."),
-    },
-)
+SCORES = TABLES["scores"]
+DECOMPOSITION = TABLES["decomposition"]
+RECOVERY = TABLES["recovery"]
+SHOTS = TABLES["shots"]
+CURVES = TABLES["learning_curves"]
+FEATURES = TABLES["features"]
+DIRECTIONS = TABLES["directions"]
+CKA = TABLES["cka"]
+FORESIGHT = TABLES["foresight"]
+IMAGES = TABLES["images"]
+DEFORMATION = TABLES["deformation"]
+DEFORMATION_PROFILES = TABLES["deformation_profiles"]
+DEFORMATION_RELATION = TABLES["deformation_relation"]
+SHELLS = TABLES["shells"]
+SECTIONS = TABLES["sections"]
+SENSITIVITY = TABLES["sensitivity"]
+VALIDATION = TABLES["validation"]

@@ -22,21 +22,8 @@ Verbs = Mapping[str, Callable[..., Any]]
 def resolve(verb: str, verbs: Verbs, given: Mapping[str, Any], file: Path | None = None) -> dict[str, Any]:
     """The values that flags and a configuration file give to a verb; what neither gives keeps its default.
 
-    Parameters
-    ----------
-    verb : str
-        The verb, whose table is read.
-    verbs : mapping of str to callable
-        Public functions, whose signatures say what their tables may hold.
-    given : mapping
-        Values given on the command line; None counts as not given.
-    file : Path, optional
-        The file of ``--config``; without it the nearest ``shiftkit.toml``.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or holds an unknown key or a value of the wrong type or out of bounds.
+    Signatures of ``verbs`` say what their tables may hold; None counts as not given; ``file`` is that of ``--config``,
+    without it the nearest ``shiftkit.toml``. See `read_file` for the errors.
 
     Examples
     --------
@@ -63,6 +50,7 @@ def read_file(path: Path, verbs: Verbs) -> dict[str, dict[str, Any]]:
     ConfigError
         Naming every unknown table, unknown key and value of the wrong type or out of bounds.
     """
+    # The settings of a run are its table: replayed, they pass through the same checks as a file written by hand.
     content = {"decompose": read_record(path)["configuration"]} if path.suffix == ".json" else _parse(path)
     problems: list[str] = []
     for table, entries in content.items():
@@ -79,10 +67,7 @@ def read_file(path: Path, verbs: Verbs) -> dict[str, dict[str, Any]]:
 def read_record(path: Path) -> dict[str, Any]:
     """Read the ``run.json`` of a decomposition, whose settings and inputs a later run can be held to.
 
-    Raises
-    ------
-    ConfigError
-        If it is none.
+    A `ConfigError` if it is none.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -129,5 +114,5 @@ def _check_settings(table: str, entries: Any, function: Callable[..., Any]) -> l
         elif problem := known[key].problem(value):
             problems.append(f"[{table}] {key} {problem}")
         elif isinstance(value, list):
-            entries[key] = tuple(value)
+            entries[key] = tuple(value)  # as flags give it: settings are compared and kept
     return problems

@@ -43,21 +43,9 @@ class Unfinished(ShiftkitError):
 
 
 def raise_all(problems: Sequence[str], where: str, error: type[ShiftkitError] = DataError) -> None:
-    """Raise one error that lists every problem found in ``where``; do nothing without any.
+    """Raise one error of the given class that lists every problem found in ``where``; do nothing without any.
 
-    Parameters
-    ----------
-    problems : sequence of str
-        One sentence a problem, each with its own place (column, key, file).
-    where : str
-        The file or object all of them are in.
-    error : type of ShiftkitError
-        The class to raise.
-
-    Raises
-    ------
-    ShiftkitError
-        Of the given class, when there is at least one problem.
+    Each problem is one sentence with its own place (column, key, file).
 
     Examples
     --------

@@ -20,10 +20,12 @@ def atomic(path: Path) -> Generator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix="".join(path.suffixes[-2:]))
+    # Who writes opens the path anew.
     os.close(handle)
     part = Path(name)
     try:
         yield part
+        # A temporary file can be read by its owner alone.
         part.chmod(0o644)
         part.replace(path)
     finally:

@@ -19,19 +19,11 @@ BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "mod
 def find_cohort(
     cohort: str | Path | Cohort, *, filters: Filters | str | Path | None = None, work: Work = Work()
 ) -> Cohort:
-    """Turn a path, a registered name or a built-in name into a cohort.
+    """Turn a path, a registered name or a built-in name into a cohort; a cohort is handed back as it is.
 
     Names are those under ``[cohorts]`` of ``shiftkit.toml`` and the built-in phantom cohorts ``healthy`` and
-    ``glioma``, which are made on first use; anything else is the path of a folder.
-
-    Parameters
-    ----------
-    cohort : str, Path or Cohort
-        A cohort is handed back as it is.
-    filters : mapping or path, optional
-        Which files serve where several could; see `shiftkit.cohorts.layout.read_filters`. Built-in cohorts need none.
-    work : Work
-        How a built-in cohort is made.
+    ``glioma``, which are made on first use; anything else is the path of a folder. ``filters`` are those of
+    `shiftkit.cohorts.layout.read_filters`.
 
     Raises
     ------
@@ -42,37 +34,16 @@ def find_cohort(
     """
     if isinstance(cohort, Cohort):
         return cohort
-    filters = Path(filters) if isinstance(filters, str) else filters
-    registered = registered_names("cohorts")
-    _require_one_meaning("cohort", cohort, (*registered, *BUILT_IN_COHORTS))
-    if Path(cohort).is_dir():
-        return load_cohort(Path(cohort), filters=filters)
-    if str(cohort) in registered:
-        return load_cohort(registered[str(cohort)], name=str(cohort), filters=filters)
-    if str(cohort) in BUILT_IN_COHORTS:
+    folder = _folder("cohort", cohort, BUILT_IN_COHORTS)
+    if folder is None:
         return built_in_cohort(str(cohort), work)
-    raise DataError(_unknown("cohort", str(cohort), (*registered, *BUILT_IN_COHORTS)))
+    filters = Path(filters) if isinstance(filters, str) else filters
+    return load_cohort(folder, name=None if folder == Path(cohort) else str(cohort), filters=filters)
 
 
 def find_model(model: str | Path) -> Path:
-    """Turn a path, a registered name or a built-in name into the folder of a checkpoint.
-
-    Raises
-    ------
-    ConfigError
-        If a name is that of a folder here too.
-    DataError
-        If nothing of that name exists.
-    """
-    registered = registered_names("models")
-    _require_one_meaning("model", model, (*registered, *BUILT_IN_MODELS))
-    if Path(model).exists():
-        return Path(model)
-    if str(model) in registered:
-        return registered[str(model)]
-    if str(model) in BUILT_IN_MODELS:
-        return BUILT_IN_MODELS[str(model)]
-    raise DataError(_unknown("model", str(model), (*registered, *BUILT_IN_MODELS)))
+    """Turn a path, a registered name or a built-in name into the folder of a checkpoint; errors as in `find_cohort`."""
+    return _folder("model", model, BUILT_IN_MODELS) or BUILT_IN_MODELS[str(model)]
 
 
 def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
@@ -92,23 +63,27 @@ def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
 
 def _phantom_digest() -> str:
     """Short digest of the phantom's sources: a changed phantom is made anew, not mistaken for the cached one."""
-    sources = sorted(
-        path for path in (Path(__file__).parent / "phantoms").rglob("*") if path.suffix in (".py", ".toml")
-    )
+    folder = Path(__file__).parent / "phantoms"
+    sources = sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
-def _require_one_meaning(kind: str, name: str | Path, known: Iterable[str]) -> None:
-    """A folder that happens to have a known name must not stand in for what the name means, nor the other way round."""
-    if isinstance(name, str) and name in known and Path(name).exists():
+def _folder(kind: str, name: str | Path, built_in: Iterable[str]) -> Path | None:
+    """The folder that a path or a registered name means; None for a built-in name."""
+    registered = registered_names(f"{kind}s")
+    known, place = (*registered, *built_in), Path(name)
+    # A folder that happens to have a known name must not stand in for what the name means, nor the other way round.
+    if isinstance(name, str) and name in known and place.exists():
         raise ConfigError(
             f"A {kind} must be named in one way; {name!r} is a known name and a folder here too. Write ./{name} for "
             "the folder, or work in another folder to use the name."
         )
-
-
-def _unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
-    return (
-        f"A {kind} is a folder, a name from shiftkit.toml or a built-in name; {name!r} is none of them. "
-        f"Known names here: {', '.join(dict.fromkeys(known))}. Check the spelling, or give the path of its folder."
-    )
+    # What is wrong with a file in a model's stead is told by who reads checkpoints.
+    if place.is_dir() or (kind == "model" and place.exists()):
+        return place
+    if str(name) not in known:
+        raise DataError(
+            f"A {kind} is a folder, a name from shiftkit.toml or a built-in name; {str(name)!r} is none of them. "
+            f"Known names here: {', '.join(dict.fromkeys(known))}. Check the spelling, or give the path of its folder."
+        )
+    return registered.get(str(name))

@@ -7,7 +7,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Option:
     """Help and bounds of one option.
 
@@ -47,6 +47,12 @@ class Option:
     required: bool = False
     many: bool = False
 
+    def __repr__(self) -> str:
+        # Stands in every signature that help() shows, so that it says no more than was declared.
+        said = [(one.name, getattr(self, one.name), one.default) for one in fields(self)[1:]]
+        more = [f"{name}={value!r}" for name, value, default in said if value != default]
+        return f"{type(self).__name__}({', '.join([repr(self.help), *more])})"
+
 
 class Input(Option):
     """An option of one call, such as a folder: no setting, so no configuration file has it and no record keeps it."""
@@ -54,18 +60,10 @@ class Input(Option):
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """One parameter of a public function.
+    """One parameter of a public function, by its name in Python and in ``shiftkit.toml``.
 
-    Parameters
-    ----------
-    name : str
-        As in Python and in ``shiftkit.toml``.
-    option : Option
-        What is said about it.
-    kind : type or ForwardRef
-        Type of its values, without None; a forward reference stands for something that a path or a name can name.
-    default : object
-        ``inspect.Parameter.empty`` where there is none.
+    ``kind`` is the type of its values, without None; a forward reference stands for something that a path or a name can
+    name. ``default`` is ``inspect.Parameter.empty`` where there is none.
     """
 
     name: str
@@ -94,7 +92,7 @@ class Declared:
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value; None if nothing is."""
-        if value is self.default:
+        if value is self.default:  # also None, which no kind lists
             return None
         if not _fits(value, self.kind):
             return f"must be {_words(self.kind)}; got {value!r}"
@@ -135,6 +133,18 @@ def settings_of(function: Callable[..., Any], values: Mapping[str, Any]) -> dict
     }
 
 
+def passed_on(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these values those that another function, or a class, takes by the same name; None leaves its default.
+
+    Examples
+    --------
+    >>> def bake(*, heat_c: float = 180, n_parts: int = 8): ...
+    >>> passed_on(bake, {"heat_c": 200, "n_parts": None, "knife": "sharp"})
+    {'heat_c': 200}
+    """
+    return {name: values[name] for name in inspect.signature(function).parameters if values.get(name) is not None}
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """A function that refuses values of another type than declared, or out of bounds.
 
@@ -165,16 +175,17 @@ def _without_none(kind: Any) -> Any:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    if isinstance(kind, ForwardRef | str):
+    if isinstance(kind, ForwardRef | str):  # a name in quotes: heavy to import, and checked where it is used
         return True
     if get_origin(kind) in (Union, UnionType):
         return any(_fits(value, part) for part in get_args(kind))
     if get_origin(kind) in (tuple, Sequence):
-        parts = [part for part in get_args(kind) if part is not Ellipsis]
+        parts = get_args(kind)  # one of a sequence, each of a tuple; all of them alike
         several = isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
         return several and (len(parts) == 1 or len(value) == len(parts))
     if kind is Path:
         return isinstance(value, str | Path)
+    # NumPy's numbers are numbers too; but True, an int to Python, is no number of folds.
     number: Any = {int: Integral, float: Real}.get(kind, kind)
     return isinstance(value, number) and (kind is bool or not isinstance(value, bool))
 
@@ -183,6 +194,6 @@ def _words(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(dict.fromkeys(map(_words, get_args(kind))))
     if get_origin(kind) in (tuple, Sequence):
-        parts = [part for part in get_args(kind) if part is not Ellipsis]
+        parts = get_args(kind)
         return f"a list{f' of {len(parts)}' * (len(parts) > 1)}, each item {_words(parts[0])}"
     return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]

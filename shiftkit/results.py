@@ -63,14 +63,10 @@ class Finding:
 
     Parameters
     ----------
-    key : str
-        Anchor and file stem, such as ``"decomposition"``.
-    title : str
-        The question's name.
-    claim : str
-        The answer in one or two sentences, with its numbers.
-    estimates : tuple of Estimate
-        The numbers behind the claim.
+    key, title : str
+        Anchor and file stem, such as ``"decomposition"``, and the question's name.
+    claim, estimates : str, tuple of Estimate
+        The answer in one or two sentences, with its numbers, and those numbers.
     table : DataFrame or None
         The data behind the figure or the text, tidy.
     caveats : tuple of str
@@ -105,13 +101,7 @@ class Finding:
         return self.table if self.table is not None else pd.DataFrame([vars(e) for e in self.estimates])
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the figure; returns the axes.
-
-        Raises
-        ------
-        DataError
-            If the finding has no figure.
-        """
+        """Draw the figure; returns the axes, `DataError` if the finding has none."""
         if self.figure is None:
             raise DataError(f"Finding {self.key!r} has no figure.")
         return self.figure(ax)
@@ -125,9 +115,8 @@ class Finding:
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<h4>{escape(self.title)}</h4><p>{escape(self.claim)}</p>" + self.to_frame().to_html(
-            index=False, max_rows=20
-        )
+        table = self.to_frame().to_html(index=False, max_rows=20)
+        return f"<h4>{escape(self.title)}</h4><p>{escape(self.claim)}</p>{table}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +127,8 @@ class Result:
     ----------
     table : DataFrame
         All numbers, tidy, in the columns of one table of `shiftkit.catalogue`.
-    claim : str
-        The answer in words.
-    estimates : tuple of Estimate
-        The numbers behind the claim.
+    claim, estimates : str, tuple of Estimate
+        The answer in words, and the numbers behind it.
     findings : tuple of Finding
         The answers as a report shows them. A study makes its result first and then puts these in, so that numbers
         never wait for words: ``replace(result, findings=findings_of(result))``.

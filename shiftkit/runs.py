@@ -4,6 +4,7 @@ import dataclasses
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,16 +28,12 @@ class Run:
 
     Parameters
     ----------
-    root : Path
-        The folder.
     verb : str
         The verb, by which ``config.toml`` and the seeds are filed.
     settings : mapping
         Every setting as it was resolved.
     resume : bool
         Whether a folder that holds something is continued.
-    started : datetime
-        When the run began, in UTC.
     """
 
     root: Path
@@ -76,7 +73,7 @@ class Run:
         """Write ``config.toml``: every setting, as it was resolved."""
         import tomli_w
 
-        given = {name: value for name, value in self.settings.items() if value is not None}
+        given = {name: value for name, value in self.settings.items() if value is not None}  # TOML has no null
         write_text(self.root / "config.toml", tomli_w.dumps({self.verb: given}))
 
     def record(self, **content: Any) -> dict[str, Any]:
@@ -155,10 +152,8 @@ def package_versions() -> dict[str, str]:
     """Versions of the packages that numbers depend on; those not installed are left out."""
     found: dict[str, str] = {}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -172,5 +167,6 @@ def cohort_digest(cohort: Cohort) -> str:
         paths = [*case.images.values(), *case.masks.values()]
         paths += [path for path in (case.tumor, case.tumor_core) if path is not None]
         for path in sorted(paths):
+            # Names and not places: a cohort that was moved is the same cohort.
             digest.update(f"{path.name} {file_digest(path)}\n".encode())
     return digest.hexdigest()

@@ -27,13 +27,7 @@ COLUMN_MM = {"column": 90.0, "page": 190.0}
 
 
 def journal() -> Any:
-    """Matplotlib settings for print and screen: 8 pt sans serif, thin axes, no frame, text kept as text.
-
-    Examples
-    --------
-    >>> journal()["font.size"]
-    8.0
-    """
+    """Matplotlib settings for print and screen: 8 pt sans serif, thin axes, no frame, text kept as text."""
     from cycler import cycler
 
     lines = [LINE_STYLES[i % len(LINE_STYLES)] for i in range(len(PALETTE))]
@@ -116,6 +110,7 @@ def legend(axes: Any, **settings: Any) -> None:
 
 def legend_above(axes: Any, columns: int = 3) -> None:
     """A legend above the axes, where it covers nothing; one column where the figure is narrow."""
+    # Inches: between a journal's single column, 3.5, and its page.
     narrow = axes.figure.get_figwidth() < 4.5
     legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncol=1 if narrow else columns)
 

@@ -35,16 +35,9 @@ class Table:
 
 
 def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
-    """Write a table and, beside it, its JSON data dictionary.
+    """Write a table and, beside it under the same stem, its JSON data dictionary.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns that the schema does not name are kept, after those it names.
-    table : Table
-        The schema.
-    path : Path
-        Where the TSV goes; the dictionary takes the same stem.
+    Columns that the schema does not name are kept, after those it names.
 
     Raises
     ------
@@ -54,6 +47,7 @@ def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
     _require_columns(frame, table, path.name)
     named = [name for name in table.columns if name in frame]
     ordered = frame[named + [name for name in frame if name not in table.columns]]
+    # Ten digits: more than any estimate carries, and without the last bits, in which machines differ.
     write_text(path, ordered.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.10g", lineterminator="\n"))
     write_json(path.with_suffix(".json"), data_dictionary(table))
 
@@ -68,12 +62,7 @@ def data_dictionary(table: Table) -> dict[str, object]:
 
 
 def read_table(path: Path, table: Table) -> pd.DataFrame:
-    r"""Read a TSV file and validate it against a schema.
-
-    Returns
-    -------
-    DataFrame
-        Numeric columns as float with NaN for ``n/a``; text columns as str with ``"n/a"`` kept.
+    r"""Read a TSV file: numbers as float with NaN for ``n/a``, text as str with ``"n/a"`` kept.
 
     Raises
     ------
@@ -129,5 +118,6 @@ def _require_columns(frame: pd.DataFrame, table: Table, where: str) -> None:
 def _to_numbers(column: pd.Series) -> tuple[pd.Series, list[tuple[int, str]]]:
     as_text = column.astype(object).where(column.notna(), "n/a").astype(str)
     numbers = pd.to_numeric(as_text.where(as_text != "n/a"), errors="coerce").astype(float)
+    # Other tools write "nan" for n/a.
     bad = numbers.isna() & (as_text != "n/a") & (as_text != "nan")
     return numbers, [(position, as_text.iloc[position]) for position in bad.to_numpy().nonzero()[0].tolist()]

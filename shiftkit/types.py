@@ -56,6 +56,7 @@ class Bundle:
         DataError
             If the label is not made of letters and digits.
         """
+        # The name is taken lazily, or it would swallow the side.
         match = re.fullmatch(r"([A-Za-z0-9]+?)(left|right)?", label)
         if match is None:
             raise DataError(f"A bundle label holds letters and digits only, as in 'AFleft'; got {label!r}.")
@@ -111,6 +112,7 @@ class Volume:
         affine = np.asarray(self.affine, dtype=np.float64)
         if self.array.ndim not in (3, 4):
             raise DataError(f"An image has three axes, or four with channels last; got shape {self.array.shape}.")
+        # Less than a cubic micrometer is no voxel: an axis is missing.
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise DataError(f"An affine is an invertible 4 × 4 matrix of finite numbers; got {affine.tolist()}.")
         object.__setattr__(self, "affine", affine)
@@ -163,20 +165,16 @@ class Case:
 
     Parameters
     ----------
-    participant_id : str
-        With its prefix, such as ``"sub-01"``.
-    session : str or None
-        With its prefix, such as ``"ses-01"``.
+    participant_id, session : str
+        With their prefixes, such as ``"sub-01"`` and ``"ses-01"``; session may be None.
     images : mapping of str to Path
         One file a modality (``t1w ap fa peaks`` or any scalar map).
     masks : mapping of Bundle to Path
         One file a bundle: reference masks in a cohort, predicted ones in predictions.
     probabilities : mapping of Bundle to Path
         Voxel-wise probabilities, where a model wrote them.
-    tumor : Path or None
-        The tumor mask.
-    tumor_core : Path or None
-        The tumor's core, where it is told apart from infiltration and edema.
+    tumor, tumor_core : Path or None
+        The tumor mask, and that of its core where it is told apart from infiltration and edema.
     attributes : mapping of str to str
         The participant's row of ``participants.tsv``, without missing values.
     """
@@ -228,10 +226,8 @@ class Cohort:
 
     Parameters
     ----------
-    name : str
-        How tables and reports call it.
-    root : Path
-        Its folder.
+    name, root : str, Path
+        How tables and reports call it, and its folder.
     cases : tuple of Case
         Sorted by participant and session.
     description : mapping

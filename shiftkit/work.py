@@ -15,14 +15,9 @@ DETAIL = " · "
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """How work is done: in how many processes, and whom it tells how far it is.
+    """How work is done: in how many processes (0 uses every core), and whom it tells how far it is.
 
-    Parameters
-    ----------
-    jobs : int
-        Processes; 0 uses every core. Results do not depend on it.
-    progress : callable or None
-        Called as ``progress(done, total, text)``, ``text`` naming the stage.
+    Results do not depend on ``jobs``.
 
     Examples
     --------
@@ -68,13 +63,6 @@ def n_processes(jobs: int) -> int:
 
 def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
     """Results of ``joblib.delayed`` tasks in their order, each as soon as it and those before it are done.
-
-    Parameters
-    ----------
-    tasks : iterable
-        Calls wrapped with ``joblib.delayed``.
-    jobs : int
-        Processes; 0 uses every core.
 
     Examples
     --------

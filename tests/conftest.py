@@ -15,6 +15,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``--dist loadgroup`` the tests of a file share a process, for their fixtures; a mark joins files."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real images that lies beside a checkout; tests that need it skip without it."""

@@ -16,16 +16,9 @@ from .tumor import QUANTILES, Tumor, bundle_distance, mid_sagittal_x, side_of, t
 class Anatomy:
     """The reference masks of a case and its tumor; made with `of`.
 
-    Parameters
-    ----------
-    references : mapping of Bundle to Volume or None
-        None where the case has no reference mask of a bundle.
-    tumor, core : Tumor or None
-        None for controls and where there is no mask.
-    tumor_side : str
-        ``left``, ``right``, ``bilateral`` or ``n/a``.
-    tumor_volume_ml : float
-        Of the mask or, without one, of the participants table; NaN where neither is there.
+    A reference is None where the case has no mask of a bundle, tumor and core for controls and where there is no mask.
+    Side (``left``, ``right``, ``bilateral``, ``n/a``) and volume are those of the participants table or of the mask:
+    for the side the table goes first, for the volume the mask.
     """
 
     references: Mapping[Bundle, Volume | None]
@@ -36,13 +29,7 @@ class Anatomy:
 
     @classmethod
     def of(cls, case: Case, bundles: Sequence[Bundle]) -> "Anatomy":
-        """Read the masks of a case.
-
-        Raises
-        ------
-        DataError
-            If a mask cannot be read, is sheared, or lies on another grid than the case's other masks.
-        """
+        """Read the masks of a case; one that is sheared or lies on another grid than the others is a `DataError`."""
         references = {bundle: _read(case.masks[bundle]) if bundle in case.masks else None for bundle in bundles}
         has_tumor = case.group not in ("control", "target_control")
         tumor, core = (
@@ -50,6 +37,7 @@ class Anatomy:
             for path in (case.tumor, case.tumor_core)
         )
         _require_one_grid(references, tumor, core)
+        # The participants table goes first: there a person has said it.
         side = case.attributes.get("tumor_side", "n/a") if has_tumor else "n/a"
         if side == "n/a" and tumor is not None:
             side = tumor_side(tumor.mask, mid_sagittal_x(references))
@@ -81,6 +69,7 @@ def _read(path: Path) -> Volume:
 
 
 def _require_one_grid(references: Mapping[Bundle, Volume | None], tumor: Tumor | None, core: Tumor | None) -> None:
+    # Distances are looked up by voxel index, which means the same place only on one grid.
     masks = {str(bundle): mask for bundle, mask in references.items() if mask is not None}
     masks |= {name: one.mask for name, one in (("tumor", tumor), ("tumor core", core)) if one is not None}
     names = list(masks)

@@ -20,14 +20,8 @@ class Places:
     other ends. The healthy bundle can, as images lie in one common space. A voxel, of the reference or of the
     prediction, belongs to the section of the nearest voxel of the healthy bundle; a push sideways leaves it there.
 
-    Parameters
-    ----------
-    trees : mapping of Bundle to KDTree
-        Voxel centers of the healthy bundle, world mm.
-    sections : mapping of Bundle to ndarray of int
-        The section of each of them.
-    n_sections : int
-        Sections a bundle, of equal geodesic length.
+    The trees hold the voxel centers of the healthy bundles in world mm, ``sections`` the section of each of them:
+    ``n_sections`` a bundle, of equal geodesic length.
     """
 
     trees: Mapping[Bundle, KDTree]
@@ -47,30 +41,14 @@ class Places:
 
     def section(self, bundle: Bundle, points_mm: NDArray[np.float64]) -> NDArray[np.intp]:
         """Section, from 0 on, of points in world mm, shape (N, 3)."""
-        if not len(points_mm):
-            return np.zeros(0, dtype=np.intp)
         return self.sections[bundle][self.trees[bundle].query(points_mm)[1]]
 
 
 def healthy_bundle(masks: Iterable[Volume], bundle: Bundle, where: str = "the controls") -> Volume:
     """The bundle as controls have it: the voxels that most of them share, as many as a control has on average.
 
-    Parameters
-    ----------
-    masks : iterable of Volume
-        Reference masks of controls in one common space; other grids are brought onto the first one's.
-    bundle, where : Bundle, str
-        Which bundle of which cohort, for messages.
-
-    Returns
-    -------
-    Volume
-        Boolean.
-
-    Raises
-    ------
-    DataError
-        If no control has the bundle, or their masks do not overlap.
+    Their masks are in one common space; other grids are brought onto the first one's. A `DataError` where no control
+    has the bundle, or their masks do not overlap.
     """
     total: NDArray[np.float64] | None = None
     grid: Volume | None = None
@@ -86,11 +64,12 @@ def healthy_bundle(masks: Iterable[Volume], bundle: Bundle, where: str = "the co
         n += 1
     if grid is None or total is None:
         raise DataError(f"Places along {bundle} come from controls; none of {where} has a mask of it.")
-    if n > 1 and total.max() < 1.5:
+    if n > 1 and total.max() < 1.5:  # resampled masks are fractions: two that meet need not add up to 2
         raise DataError(
             f"Places along {bundle} need controls in one common space; no two of the {n} controls of {where} "
             "have a voxel of it in common. Align the images with a template first."
         )
+    # The threshold that keeps the average size: half of the controls would keep next to nothing of thin bundles.
     size = max(round(total.sum() / n), 1)
     threshold = np.partition(total.ravel(), -size)[-size]
     return grid.with_array(total >= max(threshold, 1e-6))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...distances import Mask, check_orthogonal, edge_distance_map
 from ...types import Bundle, Volume
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # each is a column of the score table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,7 @@ class Tumor:
 
     @classmethod
     def of(cls, mask: Volume, where: str = "the tumor mask") -> "Tumor":
-        """Take a tumor mask, which errors call ``where``.
-
-        Raises
-        ------
-        DataError
-            If the affine is sheared.
-        """
+        """Take a tumor mask, which errors call ``where``; a sheared affine is a `DataError`."""
         check_orthogonal(mask.affine, where)
         return cls(mask=mask)
 
@@ -56,31 +50,17 @@ def mid_sagittal_x(masks: Mapping[Bundle, Volume | None]) -> float:
     """
     halfway: list[float] = []
     for bundle, mask in masks.items():
-        other = masks.get(bundle.mirrored) if bundle.hemisphere == "left" else None
+        other = masks.get(bundle.mirrored) if bundle.hemisphere == "left" else None  # each pair once
         if mask is not None and other is not None and mask.array.any() and other.array.any():
             halfway.append((_world_x(mask).mean() + _world_x(other).mean()) / 2)
     return float(np.mean(halfway)) if halfway else 0.0
 
 
 def tumor_side(mask: Volume, midline_x_mm: float = 0.0, bilateral_share: float = 0.2) -> str:
-    """The hemisphere a tumor lies in, told from its mask.
+    """The hemisphere a tumor lies in, told from its mask: ``left``, ``right`` or ``bilateral``, ``n/a`` if empty.
 
-    The side is that of the center of mass. A tumor that crosses the midline, with at least ``bilateral_share`` of
-    its volume on the other side, is bilateral.
-
-    Parameters
-    ----------
-    mask : Volume
-        Boolean; world RAS+ mm.
-    midline_x_mm : float
-        The mid-sagittal plane; see `mid_sagittal_x`.
-    bilateral_share : float
-        Between 0 and 0.5.
-
-    Returns
-    -------
-    str
-        ``left``, ``right`` or ``bilateral``; ``n/a`` for an empty mask.
+    The side is that of the center of mass, seen from the mid-sagittal plane of `mid_sagittal_x`. A tumor that crosses
+    it, with at least ``bilateral_share`` of its volume on the other side, is bilateral.
     """
     x = _world_x(mask) - midline_x_mm
     if not x.size:
@@ -116,16 +96,8 @@ def side_of(hemisphere: str, tumor: str) -> str:
 class BundleDistance:
     """Where a reference bundle lies relative to a tumor; see `bundle_distance`.
 
-    Parameters
-    ----------
-    edge_mm : float
-        Smallest distance, 0 where they touch or overlap.
-    mean_mm : float
-        Mean over the bundle's voxels.
-    quantiles_mm : tuple of float
-        Those of `QUANTILES` over the bundle's voxels.
-    overlap_ml : float
-        Part of the bundle inside the tumor.
+    The smallest distance, 0 where they touch or overlap, the mean and the `QUANTILES` over the bundle's voxels, and the
+    part of the bundle inside the tumor.
     """
 
     edge_mm: float
@@ -137,17 +109,12 @@ class BundleDistance:
 def bundle_distance(tumor: Tumor | None, bundle: Mask | None) -> BundleDistance:
     """Measure a reference bundle against a tumor on the same grid; NaN where either is absent or empty.
 
-    Parameters
-    ----------
-    tumor : Tumor or None
-        With its distance map.
-    bundle : ndarray of bool, shape (X, Y, Z), or None
-        The *reference* mask: a distance to a prediction would depend on the outcome.
+    It is the *reference* mask, shape (X, Y, Z): a distance to a prediction would depend on the outcome.
     """
     nan = float("nan")
     if tumor is None or tumor.distance_mm is None or bundle is None or not bundle.any():
         return BundleDistance(edge_mm=nan, mean_mm=nan, quantiles_mm=(nan,) * len(QUANTILES), overlap_ml=nan)
-    distances = tumor.distance_mm[bundle].astype(np.float64)
+    distances = tumor.distance_mm[bundle].astype(np.float64)  # sums of thousands in single precision would drift
     return BundleDistance(
         edge_mm=float(distances.min()),
         mean_mm=float(distances.mean()),

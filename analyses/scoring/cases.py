@@ -49,16 +49,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What is wanted of the predictions of one model.
+    """What is wanted of the predictions of one model: each is read once a case and given to all readers.
 
-    Parameters
-    ----------
-    predicted : PredictedMasks
-        Each is read once a case and given to all readers.
-    readers : mapping of str to Reader
-        By a name under which the results are found.
-    threshold, resample
-        As in `shiftkit.analyses.scoring.study.score`.
+    The readers' names are those under which their results are found; the rest is as in
+    `shiftkit.analyses.scoring.study.score`.
     """
 
     predicted: PredictedMasks
@@ -75,41 +69,21 @@ def read_cases(
     cohort: Cohort,
     looks: Sequence[Look],
     work: Work,
-    stage: str | None = None,
     bundles: Sequence[Bundle] | None = None,
 ) -> list[Made]:
-    """Open every case once and give it to all readers of all looks.
+    """Open every case once and give it to all readers of all looks, of which there is one a model.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        With reference masks.
-    looks : sequence of Look
-        One a model.
-    work : Work
-        Processes and progress.
-    stage : str, optional
-        What progress calls it.
-    bundles : sequence of Bundle, optional
-        What to look at in all cases; by default every bundle of which a case has a reference.
-
-    Returns
-    -------
-    list of dict
-        One a look; see `Made`.
-
-    Raises
-    ------
-    DataError
-        If masks cannot be read or compared; every case is looked at before problems are raised.
+    The bundles are those to look at in all cases; by default every bundle of which a case has a reference. Masks that
+    cannot be read or compared are a `DataError`, after every case was looked at.
     """
     made: list[Made] = [{name: {} for name in look.readers} for look in looks]
     wanted = cohort.bundles if bundles is None else bundles
     problems: list[DataError] = []
     metrics = [name for look in looks for one in look.readers.values() for name in getattr(one, "metrics", ())]
+    # A single process compiles what it needs when it needs it; several would each compile the same.
     if metrics and work.jobs != 1 and len(cohort) > 1:
         compile_kernels(metrics)
-    results = work.map(partial(_attempt, wanted, looks), cohort.cases, stage or f"Scoring {cohort.name}")
+    results = work.map(partial(_attempt, wanted, looks), cohort.cases, f"Scoring {cohort.name}")
     for case, result in zip(cohort, results, strict=True):
         if isinstance(result, DataError):
             problems.append(result)
@@ -142,17 +116,7 @@ def _attempt(bundles: Sequence[Bundle], looks: Sequence[Look], case: Case) -> li
 def rows_of(
     made: Mapping[str, Sequence[Sequence[dict[str, Any]]]], bundles: Sequence[Bundle], part: Cohort
 ) -> Iterator[dict[str, Any]]:
-    """Rows of some of the cases, and of the bundles that these have.
-
-    Parameters
-    ----------
-    made : mapping of str to list of list of dict
-        By case: for every bundle some rows.
-    bundles : sequence of Bundle
-        Those that were looked at.
-    part : Cohort
-        Whose rows are wanted.
-    """
+    """Rows of part of a cohort, and of the bundles that this part has; what was made is one list a bundle looked at."""
     for case in part:
         for bundle, rows in zip(bundles, made[case.key], strict=True):
             if bundle in part.bundles:
@@ -160,13 +124,7 @@ def rows_of(
 
 
 def require_predictions(cohort: Cohort, predicted: PredictedMasks) -> None:
-    """Refuse a cohort without reference masks, and predictions of other participants.
-
-    Raises
-    ------
-    DataError
-        If no case has a reference, or none a prediction.
-    """
+    """Refuse, with a `DataError`, a cohort without reference masks, and predictions of other participants."""
     if not cohort.bundles:
         raise DataError(f"Scoring needs reference masks; cohort {cohort.name} has none.")
     if not any(predicted.of(case) for case in cohort):

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from ...files import write_text
 from ...images import write_image
-from ...types import Bundle, Cohort, Predictions, Volume
-from ...work import Work
-from .cases import Look, OpenCase, read_cases
-from .predictions import find_predictions
+from ...types import Bundle, Volume
+from .cases import OpenCase
 
 LABELS = {"hit": 1, "missed": 2, "false": 3}
 """Values of the voxels; 0 where neither mask is."""
@@ -24,13 +22,7 @@ LABELS = {"hit": 1, "missed": 2, "false": 3}
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorMaps:
-    """Writes ``sub-01/dwi/sub-01_label-AFleft_desc-errors_dseg.nii.gz``, and the table of labels beside the folders.
-
-    Parameters
-    ----------
-    root : Path
-        Folder for the maps of all participants: uint8, values of `LABELS`.
-    """
+    """Writes ``sub-01/dwi/sub-01_label-AFleft_desc-errors_dseg.nii.gz``, uint8, and the table of its `LABELS`."""
 
     root: Path
 
@@ -40,6 +32,7 @@ class ErrorMaps:
             return
         reference = opened.anatomy.references[bundle]
         truth = np.zeros_like(prediction.array) if reference is None else reference.array
+        # One label map and no two masks: viewers color a _dseg by its table.
         errors = np.zeros(truth.shape, dtype=np.uint8)
         errors[truth & prediction.array] = LABELS["hit"]
         errors[truth & ~prediction.array] = LABELS["missed"]
@@ -51,23 +44,13 @@ class ErrorMaps:
         write_text(self.root / "desc-errors_dseg.tsv", "\n".join(["index\tname", *lines]) + "\n")
 
 
-EDGE_MM = 4
+EDGE_MM = 4  # finer than brains are aligned by their boxes, and quick to draw
 KINDS = ("missed", "false")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorPlaces:
-    """In how many participants each voxel is missed or false.
-
-    Parameters
-    ----------
-    missed, false : ndarray of int, shape (X, Y, Z)
-        Participants with at least one such voxel of their own in this one.
-    n : int
-        Participants looked at.
-    affine : ndarray, shape (4, 4)
-        From voxel indices to MNI152 space, mm.
-    """
+    """In how many of ``n`` participants each voxel of MNI152 space is missed or false; shape (X, Y, Z)."""
 
     missed: NDArray[np.int_]
     false: NDArray[np.int_]
@@ -89,35 +72,11 @@ class ErrorPlaces:
         )
 
 
-def error_places(predictions: Predictions, cohort: Cohort, *, work: Work = Work()) -> dict[Bundle, ErrorPlaces]:
-    """Count errors over a cohort, each participant brought into MNI152 space by the extent of the brain.
-
-    Participants are moved and scaled along the three axes so that the box around their brain meets the box around the
-    template's. This is enough to see at a glance where errors gather, and not to measure.
-
-    Parameters
-    ----------
-    predictions, cohort : Predictions, Cohort
-        Predicted masks, and the cases with reference masks and images.
-    work : Work
-        Processes and progress.
-
-    Returns
-    -------
-    dict of Bundle to ErrorPlaces
-        Bundles of which at least one case has reference and prediction.
-    """
-    found = find_predictions(predictions)
-    look = Look(predicted=found, readers={"places": error_voxels})
-    (made,) = read_cases(cohort, [look], work, f"Finding errors in {cohort.name}")
-    return places_of(made["places"], cohort.bundles)
-
-
 Voxels = dict[str, NDArray[np.int_]]
 
 
 def places_of(made: Mapping[str, Sequence[Voxels | None]], bundles: Sequence[Bundle]) -> dict[Bundle, ErrorPlaces]:
-    """Count what `error_voxels` found, by case and for every bundle."""
+    """Count what `error_voxels` found, by case and for every bundle that a case has a reference and a prediction of."""
     affine, shape, _ = _template()
     counts: dict[Bundle, ErrorPlaces] = {}
     for place, bundle in enumerate(bundles):
@@ -131,23 +90,23 @@ def places_of(made: Mapping[str, Sequence[Voxels | None]], bundles: Sequence[Bun
 
 
 def error_voxels(opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> Voxels | None:
-    """The template's voxels in which a case errs, by kind; None without reference or prediction."""
+    """Reader: the template's voxels in which a case errs, by kind; None without reference or prediction.
+
+    Participants are moved and scaled along the three axes so that the box around their brain meets the box around the
+    template's. This is enough to see at a glance where errors gather, and not to measure.
+    """
     reference = opened.anatomy.references[bundle]
     if reference is None or prediction is None:
         return None
-    box = opened.brain_box_mm
-    return {
-        "missed": _voxels(reference.with_array(reference.array & ~prediction.array), box),
-        "false": _voxels(reference.with_array(prediction.array & ~reference.array), box),
-    }
-
-
-def _voxels(errors: Volume, box: NDArray[np.float64] | None) -> NDArray[np.int_]:
+    truth, drawn, box = reference.array, prediction.array, opened.brain_box_mm
     affine, shape, template = _template()
     box = template if box is None else box
-    inside = (errors.points_inside() - box[0]) / (box[1] - box[0]) * (template[1] - template[0]) + template[0]
-    index = np.round((inside - affine[:3, 3]) / EDGE_MM).astype(int)
-    return np.unique(index[((index >= 0) & (index < shape)).all(axis=1)], axis=0)
+    found: Voxels = {}
+    for kind, wrong in zip(KINDS, (truth & ~drawn, drawn & ~truth), strict=True):
+        share = (reference.with_array(wrong).points_inside() - box[0]) / (box[1] - box[0])
+        index = np.round((share * (template[1] - template[0]) + template[0] - affine[:3, 3]) / EDGE_MM).astype(int)
+        found[kind] = np.unique(index[((index >= 0) & (index < shape)).all(axis=1)], axis=0)
+    return found
 
 
 @cache

@@ -1,6 +1,7 @@
 """What is told of one bundle in one hemisphere: performance against distance, along the bundle, and in the brain."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import pandas as pd
 
 from ...results import Finding
 from ...style import band, legend, look, new_axes
-from ...types import Bundle
+from ...types import Bundle, Volume
 from ..statistics.inference import FEWEST, Array, Inference
-from .error_maps import KINDS, ErrorPlaces
+from .error_maps import EDGE_MM, KINDS, ErrorPlaces
 from .metrics import METRICS
 
 _GROUPS = {"glioma": ("patients", look(1), "-"), "control": ("controls", look(0), "--")}
@@ -25,27 +26,14 @@ def bundle_findings(
     *,
     inference: Inference = Inference(),
 ) -> dict[Bundle, tuple[Finding, ...]]:
-    """Findings of every bundle and hemisphere that patients have scores of.
+    """Findings of every bundle and hemisphere that patients have scores of, which are of one metric.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns of `shiftkit.catalogue.SCORES`, one metric.
-    sections : DataFrame, optional
-        Columns of `shiftkit.catalogue.SECTIONS`, of patients and controls.
-    places : mapping of Bundle to ErrorPlaces, optional
-        Where in the brain the patients' predictions err.
-    inference : Inference
-        Of the bands, over participants.
-
-    Returns
-    -------
-    dict of Bundle to tuple of Finding
+    Scores and sections are of patients and controls, in their columns of `shiftkit.catalogue`; the places are where in
+    the brain the patients' predictions err.
     """
     patients = scores[scores["group"] == "glioma"]
-    names = patients[["bundle", "hemisphere"]].drop_duplicates().itertuples(index=False, name=None)
     made: dict[Bundle, tuple[Finding, ...]] = {}
-    for name, hemisphere in names:
+    for name, hemisphere in patients[["bundle", "hemisphere"]].drop_duplicates().itertuples(index=False, name=None):
         bundle = Bundle(name=name, hemisphere=hemisphere)
         found = [against_distance(_of(scores, bundle), bundle, inference)]
         if sections is not None and len(_of(sections, bundle)):
@@ -64,7 +52,7 @@ def against_distance(scores: pd.DataFrame, bundle: Bundle, inference: Inference 
     """Each patient's score against the distance from the tumor, with a running mean and the controls' mean."""
     metric = METRICS[str(scores["metric"].iloc[0])].label
     patients = scores[(scores["group"] == "glioma") & scores["value"].notna() & scores["tumor_distance_mm"].notna()]
-    source = scores["model"].iloc[0]
+    source = scores["model"].iloc[0]  # it comes first; healthy people are its yardstick
     healthy = _mean(scores[(scores["group"] == "control") & (scores["model"] == source)])
     models = [(str(model), part) for model, part in patients.groupby("model", sort=False)]
     curves = [_running_mean(part, inference) for _, part in models]
@@ -120,7 +108,7 @@ def _running_mean(points: pd.DataFrame, inference: Inference) -> pd.DataFrame:
     who, sessions = np.unique(points["participant_id"], return_inverse=True, return_counts=True)[1:]
     n = len(sessions)
     grid = np.linspace(0.0, x.max(), 60)
-    # A participant's sessions share one weight, and are drawn together.
+    # A participant's sessions share one weight, and are drawn together; the small number keeps far grid points defined.
     kernel = (np.exp(-0.5 * ((grid[:, None] - x[None, :]) / _WIDTH_MM) ** 2) + 1e-12) / sessions[who]
     drawn = inference.weights((n,))[:, who]
     low, high = _band((drawn * y) @ kernel.T / (drawn @ kernel.T), np.full(len(grid), n), inference)
@@ -199,10 +187,6 @@ def _profile_claim(profile: pd.DataFrame) -> str:
 def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
     """Where the patients' predictions miss the bundle and make it up, seen through a glass brain."""
     most = {kind: float(places.share(kind).array.max()) for kind in KINDS}
-
-    def figure(ax: Any) -> Any:
-        return _glass(new_axes(ax), places, max(*most.values(), 0.01))
-
     return Finding(
         key=f"bundle-{bundle.label}-errors",
         title="In the brain",
@@ -215,38 +199,63 @@ def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
         ),
         method="Share of patients with a missed or false voxel in each voxel of 4 mm in MNI152 space, as maximum "
         "projections.",
-        references=("10.3389/fninf.2014.00014",),
-        figure=figure,
+        references=("10.3389/fninf.2014.00014", "10.1016/j.neuroimage.2010.07.033"),
+        figure=lambda ax: _glass(new_axes(ax), places, max(*most.values(), 0.01)),
         alt="Glass brains from the side, the back and above: fuller colors where more patients miss the bundle, in the "
         "upper row, or have false voxels, in the lower row.",
     )
 
 
 def _glass(ax: Any, places: ErrorPlaces, most: float) -> Any:
-    import nibabel as nib
+    """Maximum projections from the right, the back and above, a row a kind of error, over the template's outline."""
     from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-    from nilearn.plotting import plot_glass_brain
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
 
     ax.set_axis_off()
+    lines: dict[str, Any] = {"colors": [ax.xaxis.label.get_color()], "linewidths": 0.5, "alpha": 0.6}
     for kind, bottom in zip(KINDS, (0.5, 0.0), strict=True):
         share = places.share(kind)
         # The palest third is left out: it cannot be seen on white, and outshines the rest on a dark page.
-        colors = colormaps["YlOrBr" if kind == "missed" else "Blues"](np.linspace(0.35, 1, 256))
-        display = plot_glass_brain(
-            nib.Nifti1Image(share.array, share.affine),
-            figure=ax.figure,
-            axes=(0.0, bottom, 0.93, 0.5),
-            display_mode="ortho",
-            cmap=ListedColormap(colors),
-            vmin=0.0,
-            vmax=most,
-            colorbar=True,
-            annotate=False,
-            threshold=1e-6,
-            symmetric_cbar=False,
-        )
-        for one in display.axes.values():
-            one.draw_left_right(size=7, bg_color="none", color=ax.xaxis.label.get_color())
-        ax.figure.text(0.01, bottom + 0.46, kind, va="top")
+        colors = ListedColormap(colormaps["YlOrBr" if kind == "missed" else "Blues"](np.linspace(0.35, 1, 256)))
+        shown: dict[str, Any] = {"cmap": colors, "norm": Normalize(0.0, most)}
+        for through in range(3):
+            panel = ax.inset_axes((0.02 + 0.29 * through, bottom, 0.28, 0.46))
+            panel.set_axis_off()
+            panel.set_aspect("equal")
+            for *outline, level in _outlines(through):
+                panel.contour(*outline, levels=[level], **lines)
+            seen = share.array.max(axis=through).T
+            (x, y), half = _grid(share, through), EDGE_MM / 2
+            extent = (x[0] - half, x[-1] + half, y[0] - half, y[-1] + half)
+            panel.imshow(np.ma.masked_equal(seen, 0), extent=extent, origin="lower", interpolation="nearest", **shown)
+            if through > 0:
+                for side, x in (("L", 0.04), ("R", 0.96)):
+                    panel.text(x, 0.9, side, transform=panel.transAxes, ha="center", size=7)
+        bar = ax.inset_axes((0.91, bottom + 0.03, 0.015, 0.38))
+        ax.figure.colorbar(ScalarMappable(**shown), cax=bar)
+        ax.text(0.0, bottom + 0.49, kind, transform=ax.transAxes, va="top")
     return ax
+
+
+def _grid(volume: Volume, through: int) -> list[Array]:
+    """World coordinates of the voxels' centers along the two axes that are not looked through, in mm."""
+    shape = volume.array.shape
+    at = [volume.world(np.arange(shape[axis])[:, None] * np.eye(3)[axis])[:, axis] for axis in range(3)]
+    return [at[axis] for axis in range(3) if axis != through]
+
+
+@cache
+def _outlines(through: int) -> list[tuple[Array, Array, Array, float]]:
+    """Silhouette of the template's brain, and the white matter in the slice through its middle, to be contoured."""
+    from nilearn.datasets import load_mni152_template
+
+    image: Any = load_mni152_template(resolution=4)
+    brain = Volume(array=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine)
+    # Beside the midline, where the hemispheres part and no white matter lies.
+    middle = np.take(brain.array, brain.array.shape[through] // 2 + (3 if through == 0 else 0), axis=through)
+    x, y = _grid(brain, through)
+    return [
+        (x, y, brain.array.max(axis=through).T, 0.3),
+        (x, y, middle.T, float(np.quantile(middle[middle > 0.3], 0.6))),
+    ]

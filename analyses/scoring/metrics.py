@@ -90,27 +90,12 @@ def compare(
     tolerance_mm: float = 3.0,
     penalty_mm: float = 100.0,
 ) -> Comparison:
-    """Compute metrics of one predicted mask.
+    """Compute metrics, but those of probabilities, of one predicted mask.
 
-    Parameters
-    ----------
-    prediction, reference : ndarray of bool, shape (X, Y, Z)
-        On one grid with orthogonal axes; either may be empty.
-    spacing_mm : tuple of float
-        Edge lengths of a voxel.
-    metrics : sequence of str
-        Names from `METRICS`, without those of probabilities.
-    tolerance_mm : float
-        For ``nsd``.
-    penalty_mm : float
-        ``hd95``, ``assd`` and ``adjacency`` of an empty prediction, whatever the field of view.
-
-    Returns
-    -------
-    Comparison
-        ``values`` are NaN where the reference is empty. A prediction that is empty while the reference is not gets
-        the value its formula gives, 0 where the formula is 0/0 (precision) or needs a skeleton or a surface (cldice,
-        nsd), and the penalty where it is a distance.
+    Both masks, of shape (X, Y, Z), lie on one grid with orthogonal axes; either may be empty. Values are NaN where the
+    reference is empty. A prediction that is empty while the reference is not gets the value its formula gives, 0 where
+    the formula is 0/0 (precision) or needs a skeleton or a surface (cldice, nsd), and the penalty where it is a
+    distance, whatever the field of view. The tolerance is that of ``nsd``.
 
     Examples
     --------
@@ -170,19 +155,8 @@ def compare_probability(
     Both are taken over the voxels within ``margin_mm`` of the reference: a region that the prediction does not
     choose, and that does not grow with the field of view, whose easy background would hide every error.
 
-    Parameters
-    ----------
-    probability : ndarray, shape (X, Y, Z)
-        Between 0 and 1.
-    reference : ndarray of bool, shape (X, Y, Z)
-        Not empty.
-    spacing_mm : tuple of float
-        Edge lengths of a voxel.
-    margin_mm : float
-        From center to center.
-    bins : int
-        Bins of equal width for the calibration error, :math:`\sum_k \frac{n_k}{n} |\bar p_k - \bar y_k|`
-        (Guo et al., arXiv:1706.04599).
+    The calibration error is :math:`\sum_k \frac{n_k}{n} |\bar p_k - \bar y_k|` over bins of equal width (Guo et al.,
+    arXiv:1706.04599). Arrays have shape (X, Y, Z), and the reference is not empty.
 
     Examples
     --------
@@ -194,10 +168,11 @@ def compare_probability(
     margin = np.ceil(margin_mm / np.array(spacing_mm)).astype(int)
     inside = np.argwhere(reference)
     low, high = np.maximum(inside.min(axis=0) - margin, 0), inside.max(axis=0) + margin + 1
+    # Nothing outside of this box is near, and a distance map of the whole image would cost most of the time.
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     truth = reference[box]
     near = distance_to(truth, spacing_mm) <= margin_mm
     p, y = probability[box][near].astype(np.float64), truth[near].astype(np.float64)
-    which = np.minimum((p * bins).astype(int), bins - 1)
+    which = np.minimum((p * bins).astype(int), bins - 1)  # a probability of 1 belongs to the last bin
     gaps = np.abs(np.bincount(which, weights=p - y, minlength=bins))
     return {"brier": float(np.mean((p - y) ** 2)), "calibration_error": float(gaps.sum() / p.size)}

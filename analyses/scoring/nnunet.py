@@ -28,18 +28,9 @@ _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """The probabilities of one bundle in nnU-Net's array.
+    """The probabilities of one bundle: a channel of the ``.npz`` file beside the label map it was written with.
 
-    Parameters
-    ----------
-    path : Path
-        The ``.npz`` file.
-    label_map : Path
-        The image that was written with it.
-    index : int
-        Channel of the bundle.
-    is_region : bool
-        Whether channels are regions, which overlap, or labels, of which the likeliest wins.
+    Channels are regions, which overlap, or labels, of which the likeliest wins.
     """
 
     path: Path
@@ -48,18 +39,11 @@ class Channel:
     is_region: bool
 
     def read(self) -> Volume:
-        """Read the bundle's probabilities onto the grid of the label map, float32, shape (X, Y, Z).
+        """The bundle's probabilities on the grid of the label map, float32, shape (X, Y, Z).
 
-        Raises
-        ------
-        DataError
-            If the file is damaged, lacks the channel, covers another grid, or contradicts the label map.
-
-        Notes
-        -----
-        The array has the axes of the image as it was read. One reader of nnU-Net turns images to RAS+ first, which
-        only the pickle tells; so both orders are tried, and the one that fits the label map better is taken.
+        A `DataError` where the file is damaged, lacks the channel, covers another grid, or contradicts the label map.
         """
+        # Part of the cache's key, so that a file that was written anew is read anew.
         written = self.path.stat().st_mtime_ns, self.label_map.stat().st_mtime_ns
         volume = _all_channels(self.path, self.label_map, self.is_region, written)
         if self.index >= volume.array.shape[3]:
@@ -75,6 +59,8 @@ def _all_channels(path: Path, label_map: Path, is_region: bool, _written: tuple[
     """All channels, shape (X, Y, Z, C), on the grid of the label map."""
     labels = read_image(label_map)
     stored = _stored(path).T
+    # The array has the axes of the image as it was read. One reader of nnU-Net turns images to RAS+ first, which only
+    # the pickle tells; so both orders are tried, and the one that fits the label map better is taken.
     orders = [stored] if labels.orientation == "RAS" else [stored, _from_ras(stored, labels.affine)]
     orders = [order for order in orders if order.shape[:3] == labels.array.shape]
     if not orders:

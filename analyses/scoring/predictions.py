@@ -22,16 +22,9 @@ from .nnunet import Channel
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the prediction of one bundle in one participant lies.
+    """Where the prediction of one bundle in one participant lies: a mask or a label map, and probabilities.
 
-    Parameters
-    ----------
-    mask : Path or None
-        A mask, or a label map.
-    labels : tuple of int
-        The values of a label map that mean this bundle; empty for a mask.
-    probability : Path, Channel or None
-        Voxel-wise probabilities.
+    ``labels`` are the values of a label map that mean this bundle; there are none for a mask.
     """
 
     mask: Path | None = None
@@ -60,15 +53,8 @@ class Source:
 class PredictedMasks:
     """The predictions of one model or tool for a cohort; made with `find_predictions`.
 
-    Parameters
-    ----------
-    name : str
-        For messages: the folder's or the cohort's name.
-    model, modality : str
-        As in the score table.
-    cases : mapping of str to mapping of Bundle to Source
-        By the case's key, such as ``sub-01`` or ``sub-01_ses-01``. The prefix ``sub-`` may be missing, and only letters
-        and digits count, so that what another tool calls ``patient_7`` is found as ``sub-patient7``.
+    ``name`` is for messages. Cases go by keys such as ``sub-01`` or ``sub-01_ses-01``: the prefix may be missing, and
+    only letters and digits count, so that what another tool calls ``patient_7`` is found as ``sub-patient7``.
     """
 
     name: str
@@ -88,42 +74,24 @@ class PredictedMasks:
     def read_mask(
         self, case: Case, bundle: Bundle, reference: Volume | None, threshold: float | None, resample: bool
     ) -> Volume | None:
-        """The predicted mask of a bundle, on the grid of its reference where there is one.
+        """The predicted mask of a bundle, boolean, on the grid of its reference where there is one.
 
-        Parameters
-        ----------
-        case, bundle : Case, Bundle
-            Which.
-        reference : Volume or None
-            Gives the grid.
-        threshold : float or None
-            See `Source.read_mask`.
-        resample : bool
-            Resample what lies on another grid, linearly, with what is at least half covered inside.
-
-        Returns
-        -------
-        Volume or None
-            Boolean. Empty where the case has predictions but no file for a bundle that other cases have; None
-            where the case has no prediction at all or nobody has this bundle.
-
-        Raises
-        ------
-        DataError
-            If the grids differ and ``resample`` is not set.
+        Empty where the case has predictions but no file for a bundle that other cases have; None where the case has no
+        prediction at all or nobody has this bundle. What lies on another grid is resampled, linearly, with what is at
+        least half covered inside, or refused with a `DataError` where ``resample`` is not set.
         """
         sources = self.of(case)
         if sources is None or bundle not in self.bundles:
             return None
         if bundle not in sources:
+            # Tools leave out files of what they did not find; a bundle that nobody has was never looked for.
             nothing = Volume(array=np.zeros((1, 1, 1), dtype=bool), affine=np.eye(4))
             return nothing if reference is None else reference.with_array(np.zeros_like(reference.array))
         mask = sources[bundle].read_mask(threshold)
         if reference is None or same_grid(mask, reference):
             return mask
-        covered = _bring_onto(
-            mask.with_array(mask.array.astype(np.float32)), reference, resample, f"The mask of {bundle}"
-        )
+        share = mask.with_array(mask.array.astype(np.float32))
+        covered = _bring_onto(share, reference, resample, f"The mask of {bundle}")
         return covered.with_array(covered.array >= 0.5)
 
     def read_probability(self, case: Case, bundle: Bundle, reference: Volume, resample: bool) -> Volume | None:
@@ -169,6 +137,8 @@ def _read(path: Path) -> Volume:
 
 
 _SUFFIX = ".nii.gz"
+_BETWEEN = ("bundle_segmentations", "tractseg_output", "dwi")
+"""Folders that say nothing of the case."""
 
 
 def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks:
@@ -252,7 +222,7 @@ def _of_label_map(path: Path, labels: Mapping[str, tuple[int, ...]]) -> dict[Bun
     for place, (name, values) in enumerate(labels.items()):
         bundle = bundle_named(name)
         if bundle is not None:
-            index = place if is_region else values[0]
+            index = place if is_region else values[0]  # regions come in the order of the file, labels by value
             channel = Channel(path=array, label_map=path, index=index, is_region=is_region)
             sources[bundle] = Source(mask=path, labels=values, probability=channel if array.is_file() else None)
     return sources
@@ -278,19 +248,11 @@ def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
     folders = folders or sorted(path for path in root.glob("sub-*") if path.is_dir())
     cases: dict[str, dict[Bundle, Source]] = {}
     for folder in folders:
-        parts = [
-            part
-            for part in folder.relative_to(root).parts
-            if part not in ("bundle_segmentations", "tractseg_output", "dwi")
-        ]
-        key = "_".join(parts) or root.resolve().name
-        cases[key] = _bundle_files(folder)
+        parts = [part for part in folder.relative_to(root).parts if part not in _BETWEEN]
+        files = {bundle_named(path.name.removesuffix(_SUFFIX)): path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
+        sources = {bundle: Source(mask=path) for bundle, path in files.items() if bundle is not None}
+        cases["_".join(parts) or root.resolve().name] = sources
     return cases
-
-
-def _bundle_files(folder: Path) -> dict[Bundle, Source]:
-    named = {bundle_named(path.name.removesuffix(_SUFFIX)): path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
-    return {bundle: Source(mask=path) for bundle, path in named.items() if bundle is not None}
 
 
 def _one_folder_a_bundle(root: Path) -> dict[str, dict[Bundle, Source]]:

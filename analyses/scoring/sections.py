@@ -1,6 +1,5 @@
 """Where along a bundle a prediction errs: Dice, misses and false voxels by section."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,10 @@ def score_sections(
     resample: bool = False,
     work: Work = Work(),
 ) -> pd.DataFrame:
-    """Score predicted masks in sections along each bundle.
+    """Score predicted masks in sections of equal length along each bundle; else as `study.score`.
 
-    Parameters
-    ----------
-    predictions, cohort, threshold, resample, work
-        As in `shiftkit.analyses.scoring.study.score`.
-    n_sections : int
-        Sections of equal length; see `positions_along`. Each voxel of the prediction belongs to the section of the
-        nearest voxel of the reference, so the prediction does not move the sections.
+    Each voxel of the prediction belongs to the section of the nearest voxel of the reference, so the prediction does
+    not move the sections.
 
     Returns
     -------
@@ -47,13 +41,6 @@ def score_sections(
         Columns of `shiftkit.catalogue.SECTIONS`, one row a section of each bundle that the case has a reference of.
         A section without predicted voxels is ``missed`` (Dice 0); its share of false voxels does not exist and is
         NaN. Bundles without a prediction are ``unavailable``.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than two sections.
-    DataError
-        As in `shiftkit.analyses.scoring.study.score`.
     """
     found = find_predictions(predictions)
     require_predictions(cohort, found)
@@ -68,13 +55,7 @@ def score_sections(
 
 @dataclass(frozen=True, kw_only=True)
 class Sections:
-    """Makes the rows of the sections of one bundle of a case.
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than two sections.
-    """
+    """Reader: the rows of the sections of one bundle of a case; fewer than two sections are a `ConfigError`."""
 
     predicted: PredictedMasks
     cohort: str
@@ -99,12 +80,12 @@ class Sections:
 def _score_one(
     reference: Volume, prediction: Volume | None, n_sections: int, distance_mm: NDArray[np.float32] | None
 ) -> list[dict[str, Any]]:
-    voxels = np.argwhere(reference.array)
     section = np.minimum((positions_along(reference) * n_sections).astype(int), n_sections - 1)
     predicted = np.zeros((0, 3), dtype=int) if prediction is None else np.argwhere(prediction.array)
-    of_predicted = _nearest_section(predicted, voxels, section, reference.spacing_mm)
+    tree = KDTree(np.argwhere(reference.array) * reference.spacing_mm)
+    of_predicted = section[tree.query(predicted * np.array(reference.spacing_mm))[1]]
     hit = reference.array[tuple(predicted.T)]
-    to_tumor = np.full(n_sections, np.inf)
+    to_tumor = np.full(n_sections, np.inf)  # stays so where there is no tumor, or no voxel
     if distance_mm is not None:
         np.minimum.at(to_tumor, section, distance_mm[reference.array])
     # A hit voxel is its own nearest reference voxel, so hits count once and in one section.
@@ -122,14 +103,6 @@ def _score_one(
         }
         for index in range(n_sections)
     ]
-
-
-def _nearest_section(
-    predicted: NDArray[np.intp], voxels: NDArray[np.intp], section: NDArray[np.intp], edges_mm: Sequence[float]
-) -> NDArray[np.intp]:
-    if not len(predicted):
-        return np.zeros(0, dtype=np.intp)
-    return section[KDTree(voxels * np.array(edges_mm)).query(predicted * np.array(edges_mm))[1]]
 
 
 def _rates(n_reference: int, n_predicted: int, n_hit: int, available: bool) -> dict[str, Any]:

@@ -16,6 +16,8 @@ _STEPS = np.array([step for step in itertools.product((-1, 0, 1), repeat=3) if a
 _APART = np.abs(_STEPS[:, None] - _STEPS[None])
 _BITS = 1 << np.arange(26)
 _TOUCH = np.where(_APART.max(axis=2) == 1, _BITS, 0).sum(axis=1)
+# A simple voxel has one 26-connected piece of object around it, and one 6-connected piece of background that touches it
+# through a face; for the latter only the 18 neighbors that share a face or an edge matter.
 _FACES = int(_BITS[np.abs(_STEPS).sum(axis=1) == 1].sum())
 _NO_CORNERS = int(_BITS[np.abs(_STEPS).sum(axis=1) < 3].sum())
 _SHARE_FACE = np.where(_APART.sum(axis=2) == 1, _BITS, 0).sum(axis=1) & _NO_CORNERS
@@ -56,6 +58,7 @@ def center_line(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     removed = 1
     while removed:
         removed = 0
+        # In turn, so that a bar is thinned from both sides and the line ends up in its middle.
         for outward in _DIRECTIONS @ strides:
             candidates = remaining[flat[remaining + outward] == 0]
             removed += _peel(flat, candidates, hops, _TOUCH, _SHARE_FACE, _EXPONENT)

@@ -129,13 +129,7 @@ def score(
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """Makes the rows of the score table for one bundle of a case; `score` says what the fields mean.
-
-    Raises
-    ------
-    ConfigError
-        If a metric is unknown.
-    """
+    """Reader: the rows of the score table for one bundle of a case; `score` says what the fields mean."""
 
     predicted: PredictedMasks
     cohort: str
@@ -165,34 +159,30 @@ class Scoring:
         """One row a metric: name, value, unit and status."""
         if prediction is None:
             return [self._row(name, _NAN, Status.UNAVAILABLE) for name in self.metrics]
+        # Without a reference the bundle counts as absent: what is predicted of it is false.
         truth = np.zeros_like(prediction.array) if reference is None else reference.array
-        names = [name for name in self.metrics if name not in PROBABILISTIC]
-        found = compare(
-            prediction.array,
-            truth,
-            prediction.spacing_mm,
-            metrics=names,
-            tolerance_mm=self.tolerance_mm,
-            penalty_mm=self.penalty_mm,
-        )
-        rows = [self._row(name, found.values[name], found.status) for name in names]
+        of_masks = [name for name in self.metrics if name not in PROBABILISTIC]
+        settings: dict[str, Any] = {"tolerance_mm": self.tolerance_mm, "penalty_mm": self.penalty_mm}
+        found = compare(prediction.array, truth, prediction.spacing_mm, metrics=of_masks, **settings)
+        rows = [self._row(name, found.values[name], found.status) for name in of_masks]
         if found.status == Status.REFERENCE_ABSENT:
-            rows.append(
-                self._row("false_positive_volume", found.n_false_positive * prediction.voxel_volume_ml, found.status)
-            )
-        if len(names) < len(self.metrics):
-            rows += self._score_probability(case, bundle, reference, found.status)
+            false_ml = found.n_false_positive * prediction.voxel_volume_ml
+            rows.append(self._row("false_positive_volume", false_ml, found.status))
+        of_probabilities = [name for name in self.metrics if name in PROBABILISTIC]
+        if of_probabilities:
+            values, status = self._score_probability(case, bundle, reference, found.status)
+            rows += [self._row(name, values.get(name, _NAN), status) for name in of_probabilities]
         return rows
 
-    def _score_probability(self, case: Case, bundle: Bundle, reference: Volume | None, status: Status) -> list[_Row]:
-        names = [name for name in self.metrics if name in PROBABILISTIC]
+    def _score_probability(
+        self, case: Case, bundle: Bundle, reference: Volume | None, status: Status
+    ) -> tuple[dict[str, float], Status]:
         if reference is None or status in (Status.REFERENCE_ABSENT, Status.BOTH_ABSENT):
-            return [self._row(name, _NAN, status) for name in names]
+            return {}, status
         probability = self.predicted.read_probability(case, bundle, reference, self.resample)
         if probability is None:
-            return [self._row(name, _NAN, Status.UNAVAILABLE) for name in names]
-        values = compare_probability(probability.array, reference.array, reference.spacing_mm)
-        return [self._row(name, values[name], status) for name in names]
+            return {}, Status.UNAVAILABLE
+        return compare_probability(probability.array, reference.array, reference.spacing_mm), status
 
     def _row(self, name: str, value: float, status: Status) -> _Row:
         return {

@@ -69,6 +69,7 @@ class MaskPair:
         """Look at two masks of one shape, (X, Y, Z); either may be empty."""
         if prediction.shape != reference.shape:
             raise ValueError(f"Both masks must have one shape; got {prediction.shape} and {reference.shape}.")
+        # NIfTI stores x fastest: turned round, the kernels read memory in its own order, and nothing is copied.
         if prediction.flags.f_contiguous and reference.flags.f_contiguous:
             prediction, reference, spacing_mm = prediction.T, reference.T, (spacing_mm[2], spacing_mm[1], spacing_mm[0])
         p = np.ascontiguousarray(prediction).view(np.uint8)
@@ -78,6 +79,7 @@ class MaskPair:
         low, high = np.minimum(box[0], box[1]), box[1]  # without any voxel the box is empty
         code = np.zeros(high - low + 2 * _REACH, dtype=np.uint8)
         _paint(p, r, low, high, code, _REACH)
+        # A mask has no more surface voxels than voxels; what is not filled is cut off.
         of_p, of_r = np.empty(n_prediction, dtype=np.intp), np.empty(n_reference, dtype=np.intp)
         n_of_p, n_of_r = _mark_surfaces(code, _REACH, of_p, of_r)
         return cls(
@@ -161,7 +163,7 @@ class MaskPair:
         flat_steps = steps @ np.array([self.code.shape[1] * self.code.shape[2], self.code.shape[2], 1])
         distances = np.full(voxels.size, -1.0)
         _first_hit(self.code.ravel(), voxels, target * _SURFACE, flat_steps, lengths, distances)
-        far = np.flatnonzero(distances < 0)
+        far = np.flatnonzero(distances < 0)  # nothing within reach
         if far.size:
             tree = KDTree(self._positions_mm(self.surfaces[0 if target == PREDICTION else 1]), balanced_tree=False)
             distances[far] = tree.query(self._positions_mm(voxels[far]))[0]
@@ -178,6 +180,7 @@ def _offsets(spacing_mm: Spacing) -> tuple[NDArray[np.intp], NDArray[np.float64]
     steps = np.stack(np.meshgrid(one, one, one, indexing="ij"), axis=-1).reshape(-1, 3)
     lengths = np.sqrt(((steps * np.array(spacing_mm)) ** 2).sum(axis=1))
     order = np.argsort(lengths, kind="stable")
+    # Beyond this length an offset that is not in the list could be shorter.
     order = order[lengths[order] < (_REACH + 1) * min(spacing_mm)]
     return steps[order], lengths[order]
 

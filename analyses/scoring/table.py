@@ -9,6 +9,7 @@ import pandas as pd
 from ...catalogue import SCORES
 from ...errors import DataError, raise_all
 from ...status import Status
+from ...style import beside, legend, new_axes
 from ...tables import parse_table, read_table, write_table
 
 _SETTINGS = ("tolerance_mm", "penalty_mm")
@@ -53,13 +54,7 @@ class ScoreTable:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a table that `save` or another program wrote.
-
-        Raises
-        ------
-        DataError
-            If the file is missing or is not a score table; all problems are named at once.
-        """
+        """Read a table that `save` or another program wrote; a `DataError` names all its problems at once."""
         return cls(frame=read_table(Path(path), SCORES))
 
     @classmethod
@@ -88,13 +83,7 @@ class ScoreTable:
         return type(self)(frame=self.frame[keep])
 
     def metric(self, name: str) -> pd.DataFrame:
-        """The rows of one metric.
-
-        Raises
-        ------
-        DataError
-            If the table does not hold the metric.
-        """
+        """The rows of one metric; a `DataError` where the table does not hold it."""
         if name not in self.metrics:
             raise DataError(
                 f"The score table must hold the metric {name!r}; it holds {', '.join(self.metrics) or 'none'}. "
@@ -108,6 +97,7 @@ class ScoreTable:
         Metrics of probabilities, which can be unavailable where the masks are not, count only where they are alone.
         """
         identity = [name for name in _BUNDLE_OF_A_CASE if name in self.frame]
+        # The first metric's status is the bundle's: all metrics of masks share it.
         found = self.frame.drop_duplicates(identity)["status"].value_counts()
         return {word: int(found[word]) for word in Status if word in found}
 
@@ -118,9 +108,7 @@ class ScoreTable:
 
     def plot(self, ax: Any = None, metric: str | None = None) -> Any:
         """Values of one metric by bundle and group, every participant a dot; returns the axes."""
-        from matplotlib import pyplot as plt
-
-        axes: Any = plt.subplots(layout="constrained")[1] if ax is None else ax
+        axes = new_axes(ax)
         name = metric or self.metrics[0]
         rows = self.metric(name)
         labels = rows["bundle"] + rows["hemisphere"].replace({"none": "", "n/a": ""}).radd(" ").str.rstrip()
@@ -128,11 +116,11 @@ class ScoreTable:
         groups = sorted(set(rows["group"]))
         for index, group in enumerate(groups):
             chosen = (rows["group"] == group) & rows["value"].notna()
-            places = labels[chosen].map(order.index) + (index - (len(groups) - 1) / 2) * 0.25
+            places = labels[chosen].map(order.index) + beside(index, len(groups), 0.25)
             axes.plot(places, rows["value"][chosen], "o", markersize=3, alpha=0.5, label=group)
         axes.set_xticks(range(len(order)), order, rotation=45, ha="right")
         axes.set_ylabel(f"{name} [{rows['unit'].iloc[0]}]" if rows["unit"].iloc[0] != "1" else name)
-        axes.legend(frameon=False)
+        legend(axes)
         return axes
 
     def __len__(self) -> int:
@@ -164,16 +152,6 @@ def require_one_setting(frame: pd.DataFrame) -> None:
 
     Patients scored at another tolerance than controls would show a drop that is none. Tables that do not tell their
     settings pass.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        With the column ``metric`` and, where known, ``tolerance_mm`` and ``penalty_mm``.
-
-    Raises
-    ------
-    DataError
-        If a metric has more than one value of either.
     """
     for name in (name for name in _SETTINGS if name in frame):
         for metric, values in frame.groupby("metric")[name]:
@@ -191,51 +169,17 @@ RATINGS = ("good", "doubtful", "bad", "n/a")
 
 
 def without_bad(scores: ScoreTable, ratings: Path) -> tuple[ScoreTable, int]:
-    r"""Leave out the cases that a reviewer rated bad.
+    """The table without the cases that a reviewer rated bad, in all metrics, and how many cases that are.
 
-    Parameters
-    ----------
-    scores : ScoreTable
-        Of any cohort and model.
-    ratings : Path
-        TSV with ``participant_id bundle hemisphere model rating``; a rating belongs to one model's prediction, and one
-        whose model is ``n/a`` to those of all models.
-
-    Returns
-    -------
-    kept : ScoreTable
-        Without the rows of those cases, in all metrics.
-    n : int
-        Cases left out: participants, bundles and hemispheres of one model.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read, or nothing is left.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> row = dict(participant_id="sub-1", cohort="c", group="control", model="m", modality="fa", bundle="AF",
-    ...            hemisphere="left", side="n/a", metric="dice", value=0.8, unit="1", status="ok",
-    ...            tumor_distance_mm=None)
-    >>> table = ScoreTable(frame=pd.DataFrame([row, {**row, "participant_id": "sub-2"}]))
-    >>> path = Path(tempfile.mkdtemp()) / "ratings.tsv"
-    >>> _ = path.write_text("participant_id\tbundle\themisphere\tmodel\trating\nsub-2\tAF\tleft\tm\tbad\n")
-    >>> kept, n = without_bad(table, path)
-    >>> len(kept), n
-    (1, 1)
+    The ratings are a TSV with ``participant_id bundle hemisphere model rating``: a rating belongs to one model's
+    prediction, and one whose model is ``n/a`` to those of all models. A `DataError` where the table cannot be read, or
+    nothing is left.
     """
-    bad = _read(ratings)
-    bad = bad[bad["rating"] == "bad"]
-    frame = scores.to_frame()
+    frame, rated = scores.to_frame(), _read(ratings)
     chosen = pd.Series(False, index=frame.index)
-    for row in bad.to_dict("records"):
-        here = pd.Series(True, index=frame.index)
-        for key in KEYS:
-            if key != "model" or row[key] != "n/a":
-                here &= frame[key] == row[key]
-        chosen |= here
+    for bad in rated[rated["rating"] == "bad"].to_dict("records"):
+        keys = KEYS if bad["model"] != "n/a" else KEYS[:-1]
+        chosen |= (frame[keys] == [bad[key] for key in keys]).all(axis=1)
     if len(frame) and chosen.all():
         raise DataError(f"{ratings.name} must leave a case to score; it rates every one bad. Look at its ratings.")
     return ScoreTable(frame=frame[~chosen]), len(frame[chosen].drop_duplicates(KEYS))

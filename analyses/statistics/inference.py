@@ -63,6 +63,11 @@ class Inference:
         return Estimate(name=name, value=value, low=low, high=high, level=self.level, unit=unit, n=n, status=status)
 
 
+def as_row(one: Estimate) -> dict[str, Any]:
+    """An estimate over patients in the columns of a table."""
+    return {"value": one.value, "low": one.low, "high": one.high, "n_patients": one.n, "status": str(one.status)}
+
+
 def status_of(n: int, fewest: int = FEWEST) -> Status:
     """What a number over ``n`` participants is called: ``too_few``, ``exploratory`` under 20, or ``ok``.
 
@@ -77,17 +82,12 @@ def status_of(n: int, fewest: int = FEWEST) -> Status:
 
 
 def draw_weights(sizes: Sequence[int], draws: int, rng: np.random.Generator) -> Array:
-    """How often each participant is drawn in each bootstrap sample, stratified by cohort.
+    """How often each participant is drawn in each bootstrap sample, stratified by cohort, shape (draws, sum of sizes).
 
-    Returns
-    -------
-    ndarray, shape (draws, sum of sizes)
-        Cohorts in the given order; each cohort's weights sum to its size.
-
-    References
-    ----------
-    Davison & Hinkley, Bootstrap Methods and their Application (1997), doi 10.1017/CBO9780511802843.
+    Cohorts in the given order; each cohort's weights sum to its size. Davison & Hinkley, Bootstrap Methods and their
+    Application (1997), doi 10.1017/CBO9780511802843.
     """
+    # Counts instead of indices: a statistic of all draws is then one matrix product.
     parts = [rng.multinomial(n, np.full(n, 1 / n), size=draws) for n in sizes if n]
     return np.concatenate(parts, axis=1).astype(np.float64)
 
@@ -96,16 +96,8 @@ def interval(draws: Array, level: float, n: int) -> tuple[float, float]:
     """Expanded percentile interval.
 
     The percentile interval is too short in small samples, by about the factor by which a normal interval with
-    the maximum-likelihood variance is shorter than Student's; the percentiles are moved outwards by that factor.
-
-    Parameters
-    ----------
-    draws : ndarray, shape (B,)
-        Bootstrap replicates; those that are not finite are left out.
-    level : float
-        Coverage.
-    n : int
-        Participants in the smaller cohort.
+    the maximum-likelihood variance is shorter than Student's; the percentiles are moved outwards by that factor, for
+    ``n`` participants in the smaller cohort. Replicates that are not finite are left out.
 
     References
     ----------
@@ -118,7 +110,7 @@ def interval(draws: Array, level: float, n: int) -> tuple[float, float]:
     True
     """
     finite = draws[np.isfinite(draws)]
-    if n < 2 or finite.size < 50:
+    if n < 2 or finite.size < 50:  # of fewer draws no tail can be told
         return float("nan"), float("nan")
     reach = expansion(n, level) * stats.norm.ppf(0.5 + level / 2)
     low, high = np.quantile(finite, stats.norm.cdf([-reach, reach]))
@@ -134,6 +126,7 @@ def p_value(observed: float, permuted: Array) -> float:
     """(b + 1) / (B + 1): the share of permutations at least as extreme, never 0 (doi 10.2202/1544-6115.1585)."""
     if not np.isfinite(observed):
         return float("nan")
+    # The observed labeling is one of the permutations, and rounding must not tell it from its equals.
     return float((1 + np.count_nonzero(permuted >= observed - 1e-12)) / (1 + permuted.size))
 
 
@@ -172,28 +165,15 @@ def strata_of(volume: Array) -> NDArray[np.int64]:
     if known.sum() < 6:
         return strata
     strata[known] = np.searchsorted(np.quantile(volume[known], [1 / 3, 2 / 3]), volume[known])
-    strata[~known] = 3 if (~known).sum() > 1 else 0
+    strata[~known] = 3 if (~known).sum() > 1 else 0  # alone, nobody could trade places
     return strata
 
 
 def jackknife_interval(value: float, left_out: Array, group: NDArray[Any], level: float) -> tuple[float, float]:
     """Student interval around a statistic, with the delete-one jackknife's standard error.
 
-    Parameters
-    ----------
-    value : float
-        The statistic.
-    left_out : ndarray, shape (n,)
-        The statistic without each participant.
-    group : ndarray, shape (n,)
-        Participants are left out within groups; the variances of the groups add up.
-    level : float
-        Coverage.
-
-    Returns
-    -------
-    tuple of float
-        NaN where a group has fewer than three participants.
+    ``left_out`` is the statistic without each participant, shape (n,). Participants are left out within groups, whose
+    variances add up; NaN where a group has fewer than three.
 
     Examples
     --------
@@ -210,6 +190,7 @@ def jackknife_interval(value: float, left_out: Array, group: NDArray[Any], level
             return float("nan"), float("nan")
         variance += (n - 1) / n * float(((values - values.mean()) ** 2).sum())
         smallest = min(smallest, n)
+    # Degrees of freedom of the smallest group: cautious, as Welch's are never fewer.
     reach = float(np.sqrt(variance) * stats.t.ppf(0.5 + level / 2, smallest - 1))
     return value - reach, value + reach
 
@@ -224,10 +205,8 @@ def standardized(values: Array) -> Array:
 def max_t(standardized_values: Array) -> Array:
     """p-values adjusted over the rows: the share of permutations whose largest value is as large.
 
-    Parameters
-    ----------
-    standardized_values : ndarray, shape (cells, permutations + 1)
-        Observed in the first column; a column is the same permutation of participants in all cells.
+    Values of shape (cells, permutations + 1), observed in the first column; a column is the same permutation of
+    participants in all cells.
 
     Examples
     --------
@@ -235,5 +214,6 @@ def max_t(standardized_values: Array) -> Array:
     >>> max_t(values).tolist()
     [0.25, 1.0]
     """
+    # Westfall and Young: the largest of a permutation carries the correlation between cells.
     largest = np.nanmax(standardized_values[:, 1:], axis=0)
     return np.array([p_value(float(observed), largest) for observed in standardized_values[:, 0]])

@@ -23,16 +23,8 @@ def squared_distances(features: Array) -> Array:
 def rbf_kernel(distances2: Array) -> Array:
     r"""Gaussian kernel :math:`\exp(-d^2 / (2\sigma^2))`, with σ² half the median of the squared distances.
 
-    The median is taken over all pairs whatever their labels, so that it is the same in every permutation.
-
-    Parameters
-    ----------
-    distances2 : ndarray, shape (N, N)
-        From `squared_distances`.
-
-    References
-    ----------
-    Gretton A et al. JMLR 13:723 (2012), jmlr.org/papers/v13/gretton12a.html.
+    The median is taken over all pairs whatever their labels, so that it is the same in every permutation (Gretton A et
+    al. JMLR 13:723 (2012), jmlr.org/papers/v13/gretton12a.html).
 
     Examples
     --------
@@ -66,11 +58,6 @@ def pair_contrast(matrix: Array, source: Array, target: Array, unit: Units | Non
     ndarray, shape (K,)
         NaN where a sample has fewer than two participants.
 
-    Notes
-    -----
-    One product of the matrix with all labelings replaces re-indexing it for each: where every observation is in one
-    of the two samples, the sums between and within the target follow from those within the source.
-
     References
     ----------
     Gretton A et al. JMLR 13:723 (2012), eq. 3 and, for pairs, eq. 4. Székely GJ, Rizzo ML. J Stat Plan Inference
@@ -103,9 +90,10 @@ def pair_contrast(matrix: Array, source: Array, target: Array, unit: Units | Non
 
 def _sums(masked: Array, rows: Array, s: Array, t: Array) -> tuple[Array, Array, Array]:
     """Sums over pairs within source, within target and between, each ordered pair counted."""
+    # One product of the matrix with all labelings replaces re-indexing it for each.
     product = masked @ s
     within_s = np.einsum("nk,nk->k", s, product)
-    if bool(((s + t) == 1).all()):
+    if bool(((s + t) == 1).all()):  # everybody is in one of the two: the other sums follow from this one
         between = rows @ s - within_s
         return within_s, rows.sum() - within_s - 2 * between, between
     between = np.einsum("nk,nk->k", t, product)
@@ -119,5 +107,5 @@ def _counts(s: Array, t: Array, unit: Units | None) -> tuple[Array, Array, Array
         return n_s * (n_s - 1), n_t * (n_t - 1), n_s * n_t - (s * t).sum(axis=0)
     codes = np.unique(unit, return_inverse=True)[1]
     members = np.equal.outer(np.arange(codes.max() + 1), codes).astype(float)
-    by_s, by_t = members @ s, members @ t
+    by_s, by_t = members @ s, members @ t  # of each participant; pairs of one are taken off
     return n_s**2 - (by_s**2).sum(axis=0), n_t**2 - (by_t**2).sum(axis=0), n_s * n_t - (by_s * by_t).sum(axis=0)

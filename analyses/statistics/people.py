@@ -11,24 +11,15 @@ from scipy import stats
 
 from ...results import Estimate
 from ...status import Status
-from .inference import FEWEST, Inference, expansion
+from .inference import FEWEST, Inference, as_row, expansion
 
 
 def mean_over_participants(
     rows: pd.DataFrame, column: str, name: str = "mean", *, inference: Inference = Inference()
 ) -> Estimate:
-    """Mean of a column, each participant's rows averaged first.
+    """Mean of a column in mm, each participant's rows averaged first; rows without a value do not count.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        With ``participant_id``; rows without a value do not count.
-    column : str
-        The values, in mm.
-    name : str
-        Of the estimate.
-    inference : Inference
-        Of the expanded percentile interval over participants; NaN under five of them.
+    The interval is the expanded percentile interval over participants; NaN under five of them.
 
     Examples
     --------
@@ -71,6 +62,7 @@ def share_over_participants(
     share = float(own.mean())
     if n < 2:
         return Estimate(name=name, value=share, level=level, n=n)
+    # Wilson's interval as if there were so many independent rows as would have the participants' variance.
     error = float(own.var(ddof=1)) / n
     count = min(max(share * (1 - share) / error, n), len(rows)) if error > 0 else n
     reach = expansion(n, level) * float(stats.norm.ppf(0.5 + level / 2))
@@ -89,20 +81,9 @@ def _own_means(rows: pd.DataFrame, column: str) -> Any:
 class Slopes:
     """One regression a model on one column of V-Norm; made with `of`.
 
-    Parameters
-    ----------
-    x, near : ndarray, shape (rows,)
-        V-Norm and distance to the tumor, mm.
-    drops : dict of str to ndarray, shape (rows,)
-        By model, the source model first.
-    level_of, who : ndarray, shape (rows,)
-        Index of the row's bundle and hemisphere, and of its participant.
-    weights : ndarray, shape (1 + draws, participants)
-        The first row is the sample itself, the others are bootstrap draws.
-    n : int
-        Participants.
-    inference : Inference
-        Of intervals.
+    By row: V-Norm ``x`` and the distance to the tumor ``near`` in mm, the drop of each model, the source model first,
+    and the indices of its bundle and hemisphere and of its participant. Weights of ``n`` participants have shape
+    (1 + draws, n): the first row is the sample itself, the others are bootstrap draws.
     """
 
     x: NDArray[np.float64]
@@ -143,14 +124,14 @@ class Slopes:
         for model in others:
             change = self.slopes[model] - self.slopes[source]
             made.append({"quantity": "slope_change", "model": model, **of, **self._row(change)})
+        # Whether V-Norm is little more than nearness to the tumor.
         ranks = np.array([_spearman(self.x, self.near, w[self.who]) for w in self.weights])
         made.append({"quantity": "distance", "model": "n/a", "metric": "n/a", "unit": "1", **self._row(ranks)})
         return pd.DataFrame(made)
 
     def _row(self, draws: NDArray[np.float64]) -> dict[str, Any]:
         value = draws[0] if self.n >= FEWEST else float("nan")
-        one = self.inference.estimate("slope", value, draws[1:], self.n)
-        return {"value": one.value, "low": one.low, "high": one.high, "n_patients": self.n, "status": one.status}
+        return as_row(self.inference.estimate("slope", value, draws[1:], self.n))
 
     def lines(self) -> pd.DataFrame:
         """Each model's line through the mean of all bundles, with its interval at 25 places."""
@@ -162,6 +143,7 @@ class Slopes:
             weight = np.where(there, self.weights[:, self.who], 0.0)
             total = np.maximum(weight.sum(axis=1), 1e-12)
             middle, height = weight @ self.x / total, weight @ np.nan_to_num(y) / total
+            # A line through the mean: its interval is narrowest there.
             for place in np.linspace(self.x[there].min(), self.x[there].max(), 25):
                 draws = height + self.slopes[model] * (place - middle)
                 low, high = self.inference.interval(draws[1:], self.n)
@@ -175,6 +157,7 @@ def _slopes(x: NDArray[Any], y: NDArray[Any], group: NDArray[Any], weights: NDAr
     y = np.nan_to_num(y)
     members = (group[:, None] == np.arange(group.max() + 1)).astype(np.float64)
     total = np.maximum(weights @ members, 1e-12)
+    # Less its group's weighted mean, each row is as if the group's intercept had been fitted (Frisch, Waugh, Lovell).
     a = x - ((weights * x) @ members / total)[:, group]
     b = y - ((weights * y) @ members / total)[:, group]
     spread = (weights * a * a).sum(axis=1)
@@ -197,6 +180,7 @@ def rank_correlation(x: NDArray[Any], y: NDArray[Any]) -> float:
 def _spearman(x: NDArray[Any], y: NDArray[Any], weight: NDArray[Any]) -> float:
     """Rank correlation of rows repeated by integer weights; rows without a distance do not count."""
     index = np.repeat(np.arange(len(x)), np.where(np.isfinite(y), weight, 0).astype(int))
+    # Two values are a contrast of groups, and no ranking.
     if len(np.unique(x[index])) < 3 or len(np.unique(y[index])) < 3:
         return float("nan")
     return rank_correlation(x[index], y[index])

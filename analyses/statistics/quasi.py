@@ -4,9 +4,9 @@ All draws take their steps together, as operations on arrays of draws by cells: 
 draws, for exponentials and matrix products are what takes the time, and nothing has to be compiled before the first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,10 @@ _PIECE = 1 << 17  # numbers an array holds at a time: a few of them fit into the
 
 @dataclass(frozen=True, kw_only=True)
 class QuasiFit:
-    """Estimates of one fit.
+    """Estimates of one fit: an intercept a level (bundle and hemisphere), a slope a column of the design.
 
-    Parameters
-    ----------
-    intercepts : ndarray, shape (K,)
-        One a level (bundle and hemisphere).
-    slopes : ndarray, shape (P,)
-        One a column of the design.
-    deviance : float
-        Twice the negative quasi-log-likelihood, up to a constant of the data.
-    converged : bool
-        False for separation, singular designs, or too many steps.
+    The deviance is twice the negative quasi-log-likelihood, up to a constant of the data. Separation, singular designs
+    and too many steps are no convergence.
     """
 
     intercepts: Array
@@ -59,20 +51,8 @@ def fit(y: Array, level: Index, design: Array, weight: Array, n_levels: int, log
     10.1002/(SICI)1099-1255(199611)11:6<619::AID-JAE418>3.0.CO;2-1): values of exactly 0 and 1 are fine. Without
     it, least squares.
 
-    Parameters
-    ----------
-    y : ndarray, shape (N,)
-        Outcome; in 0–1 with ``logit``.
-    level : ndarray of int, shape (N,)
-        Level of each row, 0 to ``n_levels`` − 1.
-    design : ndarray, shape (N, P)
-        Columns without intercept.
-    weight : ndarray, shape (N,)
-        Non-negative row weights, such as how often a participant was drawn.
-    n_levels : int
-        Number of intercepts; a level without weight has 0.
-    logit : bool
-        Link.
+    Rows have an outcome, in 0–1 with ``logit``, a level from 0 to ``n_levels`` − 1, a line of the design, shape (N, P),
+    and a weight, such as how often a participant was drawn. A level without weight has the intercept 0.
 
     Examples
     --------
@@ -116,22 +96,12 @@ def fit_draws(
     intercepts, slopes, index : ndarray, shapes (B, K), (B, F + Q), (B,)
         Estimates and the candidate they belong to; NaN and −1 where nothing converged.
     """
+    levels: dict[str, Any] = {"level": level, "n_levels": start.intercepts.size, "logit": logit}
     size = max(_PIECE // max(level.size, 1), 1)
+    pieces = [slice(first, first + size) for first in range(0, len(y), size)]
     parts = [
-        _profile(
-            _Cells(
-                y=y[first : first + size],
-                weight=weight[first : first + size],
-                level=level,
-                n_levels=start.intercepts.size,
-                logit=logit,
-            ),
-            fixed,
-            near,
-            chosen[first : first + size],
-            start,
-        )
-        for first in range(0, len(y), size)
+        _profile(_Cells(y=y[piece], weight=weight[piece], **levels), fixed, near, chosen[piece], start)
+        for piece in pieces
     ]
     if not parts:
         return np.empty((0, start.intercepts.size)), np.empty((0, start.slopes.size)), chosen
@@ -164,11 +134,7 @@ class _Cells:
 
     def take(self, rows: Index) -> "_Cells":
         """Some of the draws."""
-        if rows.size == len(self.y):
-            return self
-        return _Cells(
-            y=self.y[rows], weight=self.weight[rows], level=self.level, n_levels=self.n_levels, logit=self.logit
-        )
+        return self if rows.size == len(self.y) else replace(self, y=self.y[rows], weight=self.weight[rows])
 
     def mean(self, eta: Array) -> tuple[Array, Array]:
         """Mean and variance function of linear predictors."""
@@ -187,20 +153,10 @@ class _Cells:
 
 
 def _newton(cells: _Cells, columns: list[Array], k: Array, p: Array) -> tuple[Array, Array, Mask]:
-    """Newton's method for all draws together; a draw that has ended leaves the others.
+    """Newton's method for all draws together, from intercepts k, shape (B, K), and slopes p, shape (B, P).
 
-    Parameters
-    ----------
-    cells : _Cells
-        Outcomes and weights.
-    columns : list of ndarray, shape (C,) or (B, C)
-        The design, the same in all draws or not.
-    k, p : ndarray, shapes (B, K) and (B, P)
-        Where to start from.
-
-    Returns
-    -------
-    k, p, converged : ndarray, shapes (B, K), (B, P), (B,)
+    Columns of the design have shape (C,) or, where they are not the same in all draws, (B, C). Where each draw ended,
+    and whether it converged.
     """
     end_k, end_p, converged = k.copy(), p.copy(), np.zeros(len(k), dtype=bool)
     left = np.arange(len(k))
@@ -216,6 +172,7 @@ def _newton(cells: _Cells, columns: list[Array], k: Array, p: Array) -> tuple[Ar
         end_k[left], end_p[left] = k, p
         ended = sound & (largest < _TOLERANCE)
         converged[left] = ended
+        # A draw that has ended leaves the others, so that the slowest few do not cost the time of all.
         going = np.flatnonzero(sound & ~ended)
         if not going.size:
             break
@@ -292,6 +249,7 @@ def _deviance(cells: _Cells, columns: list[Array], k: Array, p: Array) -> Array:
 
 def _profile(cells: _Cells, fixed: Array, near: Array, chosen: Index, start: Start) -> tuple[Array, Array, Index]:
     """The candidate that linearization prefers, then downhill from it to either side; see `fit_draws`."""
+    # The deviance has one valley along the candidates as a rule: linearization lands near its bottom, steps find it.
     free = chosen < 0
     first, last = np.where(free, 0, chosen), np.where(free, len(near), chosen + 1)
     center, k, p = _linearized(cells, fixed, near, first, last, start)

@@ -5,6 +5,7 @@ target. The observed labeling, the permuted ones and those with one participant 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -25,29 +26,17 @@ N_PROJECTIONS = 64
 N_FOLDS = 5
 N_REPEATS = 4
 N_COMPONENTS = 16
-_COLUMNS = 256
+_COLUMNS = 256  # labelings at a time: what bounds the memory
 
 
 def evaluators(
     features: Array, unit: Units, rng: np.random.Generator, names: Sequence[str] = STATISTICS
 ) -> Mapping[str, Evaluate]:
-    """Prepare statistics for one set of observations.
+    """Prepare some of `STATISTICS` for one set of observations, shape (N, C), finite and in comparable units.
 
-    Parameters
-    ----------
-    features : ndarray, shape (N, C)
-        Finite; in comparable units.
-    unit : ndarray of int, shape (N,)
-        Participant of each observation.
-    rng : Generator
-        Of projections and folds; both are the same for every labeling, and whatever other statistics are prepared.
-    names : sequence of str
-        Of `STATISTICS`.
-
-    Returns
-    -------
-    mapping of str to callable
-        ``evaluate(source, target)`` with columns of labels, shape (N, K), gives values, shape (K,).
+    ``unit`` is the participant of each observation. Projections and folds, which are random, are the same for every
+    labeling, and whatever other statistics are prepared. ``evaluate(source, target)`` with columns of labels, shape
+    (N, K), gives values, shape (K,).
     """
     for_directions, for_folds = rng.spawn(2)
     made: dict[str, Evaluate] = {}
@@ -79,18 +68,8 @@ def sliced_wasserstein(features: Array, directions: Array) -> Evaluate:
     """Mean over directions of the Wasserstein-1 distance between the projected samples.
 
     In one dimension the distance is the area between the two distribution functions: with the observations sorted
-    once, each labeling takes a cumulative sum.
-
-    Parameters
-    ----------
-    features : ndarray, shape (N, C)
-        Observations.
-    directions : ndarray, shape (C, L)
-        From `projections`.
-
-    References
-    ----------
-    Bonneel N et al. J Math Imaging Vis 51:22 (2015), doi 10.1007/s10851-014-0506-3.
+    once, each labeling takes a cumulative sum. Bonneel N et al. J Math Imaging Vis 51:22 (2015), doi
+    10.1007/s10851-014-0506-3.
     """
     projected = features @ directions
     order = np.argsort(projected, axis=0)
@@ -122,12 +101,7 @@ def principal_components(features: Array, n: int) -> Array:
 def frechet(features: Array, *, shrink: bool = True) -> Evaluate:
     """Squared Fréchet distance between normal distributions with the samples' means and covariances.
 
-    Parameters
-    ----------
-    features : ndarray, shape (N, C)
-        Observations.
-    shrink : bool
-        Covariances after Ledoit and Wolf; otherwise the unbiased sample covariance.
+    These are shrunk after Ledoit and Wolf, or the unbiased sample covariances.
 
     References
     ----------
@@ -149,6 +123,7 @@ def frechet(features: Array, *, shrink: bool = True) -> Evaluate:
         values: list[Array] = []
         for start in range(0, source.shape[1], _COLUMNS):
             (m_s, c_s), (m_t, c_t) = (moments(one[:, start : start + _COLUMNS]) for one in (source, target))
+            # tr √(Cs Ct) from a symmetric matrix of the same eigenvalues, which is faster and never complex.
             root = _root(c_s)
             between = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ c_t @ root), 0)).sum(axis=1)
             traces = np.trace(c_s + c_t, axis1=1, axis2=2)
@@ -176,39 +151,23 @@ def _shrunk(features: Array, labels: Array, mean: Array, covariance: Array) -> A
     return (1 - share) * covariance + share * level[:, None, None] * np.eye(p)
 
 
+@dataclass(frozen=True)
 class HeldOut:
     """Scores of a linear classifier for participants that it was not trained on.
 
     Ridge regression on the labels, whose direction is that of a shrunk linear discriminant: held-out scores are a
     fixed matrix times the labels, so thousands of labelings cost one product a fold. Folds are grouped by participant
-    and know nothing of the labels.
-
-    Parameters
-    ----------
-    parts : list of tuple
-        For each fold: rows held out, rows trained on, and the matrix from training labels to scores of all rows.
+    and know nothing of the labels. Each part is a fold: rows held out, rows trained on, and the matrix from training
+    labels to scores of all rows.
     """
 
-    def __init__(self, parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]]) -> None:
-        self.parts = parts
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]]
 
     @classmethod
     def fit(cls, features: Array, unit: Units, rng: np.random.Generator, n_folds: int = N_FOLDS) -> "HeldOut":
-        """Prepare the folds: several divisions, so that results depend less on one of them.
-
-        Parameters
-        ----------
-        features : ndarray, shape (N, C)
-            Observations.
-        unit : ndarray of int, shape (N,)
-            Participant of each observation; all of one participant are in one fold.
-        rng : Generator
-            Of the folds.
-        n_folds : int
-            At most; folds of under four participants have too few pairs.
-        """
+        """Prepare the folds: several divisions, so that results depend less on one of them."""
         people, codes = np.unique(unit, return_inverse=True)
-        n_folds = max(2, min(n_folds, len(people) // 4))
+        n_folds = max(2, min(n_folds, len(people) // 4))  # folds of under four participants have too few pairs
         folds = codes
         parts: list[tuple[NDArray[np.int64], NDArray[np.int64], Array]] = []
         for number in range(N_REPEATS * n_folds):
@@ -218,6 +177,7 @@ class HeldOut:
             test, train = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             centered = features - features[train].mean(axis=0)
             inner = centered[train] @ centered[train].T
+            # The mean eigenvalue: as strong as the data are spread, whatever their unit.
             ridge = max(float(np.trace(inner)) / len(train), 1e-12)
             # As the training rows are centered, a constant added to the labels changes nothing.
             hat = np.linalg.solve(inner + ridge * np.eye(len(train)), centered[train] @ centered.T).T
@@ -248,7 +208,7 @@ class HeldOut:
         """
         right, number = np.zeros((2, source.shape[1])), np.zeros((2, source.shape[1]))
         for scores, s, t in self._tested(source, target):
-            above = np.sign(scores) / 2 + 0.5
+            above = np.sign(scores) / 2 + 0.5  # a score on the threshold is half right
             right += [((1 - above) * s).sum(axis=0), (above * t).sum(axis=0)]
             number += [s.sum(axis=0), t.sum(axis=0)]
         with np.errstate(invalid="ignore", divide="ignore"):

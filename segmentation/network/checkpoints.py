@@ -81,11 +81,12 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights."""
-        return hashlib.sha256(save(_weights(self.network))).hexdigest()
+        return hashlib.sha256(save(weights_of(self.network))).hexdigest()
 
     def has_seen(self, case: Case) -> bool:
         """Whether the model was trained or tuned on this participant's image, whatever the participant is called."""
         first = case.images.get(self.modality.split("+")[0])
+        # By the image: a participant is known again in another cohort, and under another name.
         return first is not None and image_digest(first) in self.participants.values()
 
     def __str__(self) -> str:
@@ -109,7 +110,7 @@ def save_model(model: Model, path: Path) -> None:
     write_text(path / "configs" / "inference.json", json.dumps(inference, indent=2) + "\n")
     write_text(path / "docs" / "README.md", _model_card(model))
     with atomic(path / _WEIGHTS) as part:
-        part.write_bytes(save(_weights(model.network)))
+        part.write_bytes(save(weights_of(model.network)))
 
 
 def load_model(path: Path) -> Model:
@@ -149,12 +150,13 @@ def load_model(path: Path) -> Model:
             thresholds={Bundle.parse(label): float(value) for label, value in block["thresholds"].items()},
             participants=block["participants"],
             training=block["training"],
-            feature_statistics=block.get("feature_statistics", {}),
+            feature_statistics=block.get("feature_statistics", {}),  # absent in the first checkpoints, as the next two
             overconfidence=float(block.get("overconfidence", 0.0)),
             patch=tuple(block["patch"]) if block.get("patch") else None,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
+    # Of the file as it lies there: predictions name the digest, and are trusted to be this model's.
     if hashlib.sha256(blob).hexdigest() != block["digest"]:
         raise DataError(
             f"The weights of a checkpoint must be those its metadata names; {path / _WEIGHTS} has another digest. "
@@ -173,19 +175,9 @@ _ABSENT = "nothing"
 
 
 def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path, what: str = "a training") -> None:
-    """Refuse to go on with what was begun with other settings.
+    """Refuse to go on with what was begun with other settings: a `ConfigError` names what differs, with both values.
 
-    Parameters
-    ----------
-    there, now : mapping
-        Settings by name, as JSON can hold them; mappings in mappings are compared entry by entry.
-    folder, what
-        Where it is and what it is, for the message.
-
-    Raises
-    ------
-    ConfigError
-        Naming what differs, with both values.
+    Settings are as JSON can hold them; mappings in mappings are compared entry by entry.
 
     Examples
     --------
@@ -195,6 +187,7 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     ...
     shiftkit.errors.ConfigError: out holds a training made otherwise: schedule.epochs is 30 there, 60 now...
     """
+    # Through JSON, as what is on disk came: tuples are lists there.
     one, two = _flat(json.loads(json.dumps(there))), _flat(json.loads(json.dumps(now)))
     differ = [name for name in {**one, **two} if one.get(name, _ABSENT) != two.get(name, _ABSENT)]
     if not differ:
@@ -216,7 +209,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _weights(network: nn.Module) -> dict[str, torch.Tensor]:
+def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of a network's weights on the CPU, as safetensors wants them: contiguous, none sharing memory."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
 
 

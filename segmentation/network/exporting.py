@@ -20,13 +20,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether a checkpoint is what it says it is.
-
-    Parameters
-    ----------
-    checks : dict of str to str
-        What was checked: ``ok``, or what is wrong.
-    """
+    """Whether a checkpoint is what it says it is: of each check ``ok``, or what is wrong."""
 
     checks: dict[str, str]
 
@@ -49,6 +43,7 @@ def verify_model(path: Path) -> Verdict:
     except DataError as error:
         return Verdict(checks={"weights and metadata": str(error)})
     checks = {"weights and metadata": "ok"}
+    # Weights are safe, but a pickle beside them may be opened by whoever gets the folder.
     pickles = sorted(file.name for file in Path(path).rglob("*") if file.suffix in PICKLES)
     checks["no pickles"] = f"remove {', '.join(pickles)}" if pickles else "ok"
     missing = [bundle.label for bundle in model.bundles if bundle not in model.thresholds]
@@ -66,19 +61,8 @@ def verify_model(path: Path) -> Verdict:
 def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
     """Write the network for other programs; input and output are on the model's grid, output are logits.
 
-    Parameters
-    ----------
-    model : Model
-        What to export.
-    out : Path
-        The file to write.
-    format_ : {"torchscript", "onnx"}
-        ONNX needs the extra ``export``: the packages ``onnx`` and ``onnxscript``.
-
-    Raises
-    ------
-    ConfigError
-        If the format is unknown, or its packages are not installed.
+    ``format_`` is torchscript or onnx; another one is refused with a `ConfigError`, and so is ONNX without the extra
+    ``export``, the packages ``onnx`` and ``onnxscript``.
     """
     if format_ not in FORMATS:
         raise ConfigError(f"A model can be exported as {' or '.join(FORMATS)}; got {format_!r}.")
@@ -102,7 +86,7 @@ def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
             str(part),
             input_names=["image"],
             output_names=["logits"],
-            external_data=False,
+            external_data=False,  # one file, which can be moved
             verbose=False,
         )
     return out

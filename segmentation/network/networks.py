@@ -128,38 +128,19 @@ def part_of(name: str) -> str:
     >>> part_of("up_layers.0.0.conv1.conv.weight"), part_of("output_block.conv.conv.weight")
     ('decoder', 'head')
     """
-    if not name.startswith("model."):
-        return next((part for start, part in _PARTS.items() if name.startswith(start)), "encoder")
-    depth, rest = _place(name)
-    if not rest.startswith("2."):
-        return "encoder"
-    return "head" if depth == 0 and rest.startswith("2.1.") else "decoder"
-
-
-def level_of(name: str) -> int:
-    """How far a parameter lies from the output, in blocks: 0 for the head, most for the first layer.
-
-    Examples
-    --------
-    >>> names = ["model.2.1.conv.unit0.conv.weight", "model.2.0.conv.weight", "model.1.submodule.2.0.conv.weight"]
-    >>> [level_of(name) for name in names]
-    [0, 1, 2]
-    >>> level_of("upsamples.2.conv.weight") < level_of("upsamples.1.conv.weight") < level_of("bottleneck.conv.weight")
-    True
-    """
-    if part_of(name) == "head":
-        return 0
-    if name.startswith("model."):
-        depth, rest = _place(name)
-        return 1 + depth if rest.startswith("2.") else _DEEPEST - depth
-    block, number = re.match(r"([A-Za-z_]+)\.?(\d*)", name).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    # Blocks are numbered in the order in which an image meets them.
-    return _FIRST[block] - int(number or 0)
+    return _place(name)[0]
 
 
 def levels(network: nn.Module) -> dict[str, int]:
-    """Rank of each parameter's `level_of`, without gaps, from 0 at the output."""
-    found = {name: level_of(name) for name, _ in network.named_parameters()}
+    """How many blocks each parameter lies from the output: 0 for the head, most for the first layer.
+
+    Examples
+    --------
+    >>> network = build_network(Architecture(in_channels=4, out_channels=2, channels=(4, 8)))
+    >>> {part_of(name): level for name, level in levels(network).items()}
+    {'encoder': 2, 'decoder': 1, 'head': 0}
+    """
+    found = {name: _place(name)[1] for name, _ in network.named_parameters()}
     rank = {level: index for index, level in enumerate(sorted(set(found.values())))}
     return {name: rank[level] for name, level in found.items()}
 
@@ -168,13 +149,13 @@ def _unet(architecture: Architecture) -> nn.Module:
     from monai.networks.nets.unet import UNet
 
     return UNet(
-        spatial_dims=3,
-        in_channels=architecture.in_channels,
-        out_channels=architecture.out_channels,
-        channels=architecture.channels,
+        3,
+        architecture.in_channels,
+        architecture.out_channels,
+        architecture.channels,
         strides=(2,) * (len(architecture.channels) - 1),
         num_res_units=2,
-        norm=(architecture.normalization, {"affine": True}),
+        norm=(architecture.normalization, {"affine": True}),  # the strategy norm trains these scales and shifts
     )
 
 
@@ -201,10 +182,10 @@ def _dynunet(architecture: Architecture) -> nn.Module:
         [3] * depth,
         strides,
         strides[1:],
-        filters=list(architecture.channels),
+        filters=list(architecture.channels),  # MONAI's own choice would depend on the strides alone
         res_block=True,
         deep_supervision=architecture.deep_supervision,
-        deep_supr_num=max(1, depth - 3),
+        deep_supr_num=max(1, depth - 3),  # the two coarsest levels see too little to answer for a thin bundle
     )
     if architecture.deep_supervision:
         network.register_forward_hook(_forget_heads)
@@ -228,29 +209,31 @@ def _forget_heads(network: Any, inputs: Any, output: Any) -> None:
 _NOTHING = torch.zeros(1)
 
 
-def _place(name: str) -> tuple[int, str]:
-    inner = re.sub(r"^model\.", "", name)
-    return inner.count("1.submodule."), re.sub(r"^(1\.submodule\.)+", "", inner)
+def _place(name: str) -> tuple[str, int]:
+    """Part of a parameter, and a number that grows with the way from the output; only the order of numbers counts."""
+    if not name.startswith("model."):
+        block, number = re.match(r"([A-Za-z_]+)\.?(\d*)", name).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        part, first = _BLOCKS[block]
+        # Blocks are numbered in the order in which an image meets them; several heads answer side by side.
+        return part, 0 if part == "head" else first - int(number or 0)
+    # MONAI nests its U-Net: in each level 0 goes down, 1.submodule is everything deeper, 2 comes up.
+    depth, rest = name.count("1.submodule."), re.sub(r"^model\.(1\.submodule\.)*", "", name)
+    if not rest.startswith("2."):
+        return "encoder", _DEEPEST - depth
+    # Coming up is a transposed convolution, 2.0, and a unit, 2.1: the outermost unit makes the bundle channels.
+    return ("head", 0) if depth == 0 and rest.startswith("2.1.") else ("decoder", 1 + depth)
 
-
-_PARTS = {
-    "conv_final": "head",  # SegResNet
-    "up_": "decoder",
-    "output_block": "head",  # DynUNet
-    "deep_supervision_heads": "head",
-    "upsamples": "decoder",
-    "skip_layers": "decoder",
-}
 
 _DEEPEST = 20
-"""Above any decoder level; only the order of levels counts."""
+"""Above any decoder level."""
 
-_FIRST = {
-    **dict.fromkeys(("upsamples", "skip_layers", "up_layers", "up_samples"), _DEEPEST),
-    "bottleneck": 2 * _DEEPEST,
-    **dict.fromkeys(("downsamples", "down_layers"), 3 * _DEEPEST),
-    **dict.fromkeys(("input_block", "convInit"), 4 * _DEEPEST),
+_BLOCKS = {
+    **dict.fromkeys(("conv_final", "output_block", "deep_supervision_heads"), ("head", 0)),
+    **dict.fromkeys(("upsamples", "skip_layers", "up_layers", "up_samples"), ("decoder", _DEEPEST)),
+    "bottleneck": ("encoder", 2 * _DEEPEST),
+    **dict.fromkeys(("downsamples", "down_layers"), ("encoder", 3 * _DEEPEST)),
+    **dict.fromkeys(("input_block", "convInit"), ("encoder", 4 * _DEEPEST)),
 }
-"""Of the first of equally named blocks of SegResNet and DynUNet."""
+"""Part and place of SegResNet's and DynUNet's blocks, the first of those that are numbered."""
 
 _SEGRESNET_HALVES = 3  # MONAI's default, whatever the channels

@@ -24,7 +24,7 @@ def none(sample: Sample, rng: np.random.Generator) -> Sample:
 
 def light(sample: Sample, rng: np.random.Generator) -> Sample:
     """Shift, scale and noise, as healthy scans of one site differ."""
-    x, y, z = rng.integers(-2, 3, 3).tolist()
+    x, y, z = rng.integers(-2, 3, 3).tolist()  # how far centers of brains are missed, in voxels
     moved = shift(sample, (x, y, z))
     scaled = scale(moved, float(rng.uniform(0.85, 1.15)))
     noise = rng.standard_normal(scaled.channels.shape, np.float32)
@@ -51,17 +51,19 @@ def acquisition(sample: Sample, rng: np.random.Generator) -> Sample:
     a coarser angular resolution, which shows as noisier and weaker peaks).
     """
     if rng.random() < 0.5:
+        # Drawn on the scale of logarithms, so that more contrast is as likely as less.
         sample = gamma(sample, float(np.exp(rng.uniform(-0.3, 0.3))))
     if rng.random() < 0.3:
         x, y, z = rng.uniform(0, 0.8, 3).tolist()
         sample = blur(sample, (x, y, z))
     if rng.random() < 0.3:
         factors = np.ones(3)
-        factors[rng.integers(3)] = rng.uniform(1, 2.5)
+        factors[rng.integers(3)] = rng.uniform(1, 2.5)  # thick slices are thick along one axis, any of them
         x, y, z = factors.tolist()
         sample = lower_resolution(sample, (x, y, z))
     sample = scale(sample, float(rng.uniform(0.75, 1.25)))
     noise = rng.standard_normal(sample.channels.shape, np.float32)
+    # Noise can turn a peak's largest component: its sign is chosen anew, as for any loaded image.
     return canonical(add_noise(sample, noise * np.float32(rng.uniform(0, 0.15))))
 
 
@@ -78,7 +80,7 @@ def draw_field(sample: Sample, rng: np.random.Generator) -> Array:
     angles = np.deg2rad(rng.uniform(-8, 8, 3))
     matrix = _rotation(angles) @ np.diag(rng.uniform(0.92, 1.08, 3))
     grid = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in shape], indexing="ij"))
-    affine = np.tensordot(matrix - np.eye(3), grid, axes=1)
+    affine = np.tensordot(matrix - np.eye(3), grid, axes=1)  # about the box's center, as a displacement
     return np.asarray(affine + elastic_field(shape, rng, amplitude=2.0, smoothness=10.0), dtype=np.float32)
 
 
@@ -102,6 +104,7 @@ def gamma(sample: Sample, exponent: float) -> Sample:
         channels[part] = np.sign(channels[part]) * np.abs(channels[part]) ** np.float32(exponent)
     for vectors in sample.vector_channels:
         length = np.linalg.norm(channels[vectors], axis=0)
+        # length^exponent / length; the inner 1 keeps 0 from being raised to a negative power.
         factor = np.where(length > 0, np.where(length > 0, length, 1) ** np.float32(exponent - 1), 0)
         channels[vectors] *= factor
     return sample.with_channels(channels)
@@ -115,6 +118,7 @@ def blur(sample: Sample, sigma: tuple[float, float, float]) -> Sample:
 def lower_resolution(sample: Sample, factors: tuple[float, float, float]) -> Sample:
     """Sample more coarsely by the given factors and interpolate back; factor 1 changes nothing along its axis."""
     shape = sample.image.shape[1:]
+    # In voxels of the whole box: a side of one could not be interpolated back.
     coarse = [max(2, round(n / factor)) for n, factor in zip(shape, factors, strict=True)]
 
     def there_and_back(channel: Array) -> Array:

@@ -46,7 +46,7 @@ class SampleCache(Sequence[Sample]):
     """
 
     def __init__(self, keys: Sequence[str], load: Callable[[int], Sample], memory_gib: float = MEMORY_GIB) -> None:
-        if not memory_gib >= 0:
+        if not memory_gib >= 0:  # NaN too
             raise ConfigError(f"The memory for samples must be 0 GiB or more; got {memory_gib}.")
         self._store = _Store(list(keys), load, int(memory_gib * 2**30))
         self._positions: Sequence[int] = range(len(keys))

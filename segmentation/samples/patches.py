@@ -17,12 +17,7 @@ def crop(sample: Sample, corner: tuple[int, int, int], size: Size) -> Sample:
     """Cut a patch of ``size`` voxels whose first voxel is ``corner`` in the sample's box.
 
     Its coordinate channels go with it, so that a network still knows where it is; its affine keeps each voxel in its
-    place in the world.
-
-    Raises
-    ------
-    ValueError
-        If the patch does not lie within the box.
+    place in the world. A `ValueError` if the patch does not lie within the box.
 
     Examples
     --------
@@ -37,7 +32,7 @@ def crop(sample: Sample, corner: tuple[int, int, int], size: Size) -> Sample:
         raise ValueError(f"a patch must lie within the box {box}; got corner {corner}, size {size}")
     where = tuple(slice(first, first + n) for first, n in zip(corner, size, strict=True))
     affine = sample.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ corner
+    affine[:3, 3] += affine[:3, :3] @ corner  # where the first voxel is now
     return replace(
         sample,
         image=sample.image[:, *where].copy(),
@@ -64,7 +59,7 @@ def draw_corner(sample: Sample, size: Size, rng: np.random.Generator) -> tuple[i
     """
     box = np.array(sample.image.shape[1:], dtype=np.int64)
     room = box - np.array(size, dtype=np.int64)
-    corner = rng.integers(0, room + 1)
+    corner = rng.integers(0, room + 1)  # always drawn, so that later draws do not depend on what the masks hold
     present: list[int] = []
     if sample.target is not None and sample.known is not None:
         present = [int(bundle) for bundle in np.flatnonzero(sample.known) if sample.target[bundle].any()]

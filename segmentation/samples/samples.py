@@ -110,16 +110,7 @@ def load_sample(
 ) -> Sample:
     """Load one participant onto the model's grid, with reference masks if ``bundles`` are named.
 
-    Parameters
-    ----------
-    case : Case
-        The participant.
-    modality : str
-        One modality, or several joined by ``+``.
-    spacing_mm, shape
-        Of the model's grid.
-    bundles : tuple of Bundle
-        Load these masks too; those the case lacks are marked as not known.
+    Masks that the case lacks are marked as not known.
 
     Raises
     ------
@@ -138,7 +129,9 @@ def load_sample(
     target = known = None
     if bundles:
         known = np.array([bundle in case.masks for bundle in bundles])
-        target = np.stack([_load_target(case, bundle, affine, shape) for bundle in bundles])
+        nothing = np.zeros(shape, dtype=bool)
+        masks = [mask_on_grid(path, affine, shape) if (path := case.masks.get(one)) else nothing for one in bundles]
+        target = np.stack(masks)
     return Sample(
         key=case.key,
         image=image,
@@ -175,12 +168,9 @@ def canonical_peaks(peaks: Array) -> Array:
     flat = np.nan_to_num(peaks, posinf=0.0, neginf=0.0).astype(np.float32).reshape(-1, peaks.shape[-1])
     brain = flat.any(axis=-1)  # most voxels are empty: leave them out of the work
     vectors = flat[brain].reshape(-1, peaks.shape[-1] // 3, 3)
-    x, y, z = np.moveaxis(np.abs(vectors), -1, 0)
-    x_leads, y_leads = (x >= y) & (x >= z), y >= z
-    lead = np.where(x_leads, vectors[..., 0], np.where(y_leads, vectors[..., 1], vectors[..., 2]))
-    flat[brain] = (vectors * np.where(lead < 0, np.float32(-1), np.float32(1))[..., None]).reshape(
-        len(vectors), flat.shape[1]
-    )
+    # Of equal components the first one leads, so that both signs of an axis end as the same peak.
+    lead = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=-1, keepdims=True), axis=-1)
+    flat[brain] = (vectors * np.where(lead < 0, np.float32(-1), np.float32(1))).reshape(len(vectors), flat.shape[1])
     return flat.reshape(peaks.shape)
 
 
@@ -214,7 +204,7 @@ def _load_image(case: Case, modality: str, spacing_mm: float) -> Volume:
 def _normalize_peaks(peaks: Array) -> Array:
     """Canonical signs, and the 95th percentile of the first peak's length set to 1: software differs in scale."""
     array = canonical_peaks(peaks)
-    length = np.linalg.norm(array[..., :3], axis=-1)
+    length = np.linalg.norm(array[..., :3], axis=-1)  # not the maximum: one odd voxel must not set the scale
     inside = length[length > 0]
     return array / np.float32(np.percentile(inside, 95)) if inside.size else array
 
@@ -224,6 +214,7 @@ def _normalize(array: Array) -> Array:
     brain = array != 0
     if not brain.any():
         return array
+    # The outermost percent is vessels and artifacts; somewhat beyond is kept, for lesions can be brighter.
     low, high = np.percentile(array[brain], [1, 99])
     return np.asarray(np.clip((array - low) / max(high - low, 1e-6), -0.5, 2) * brain, dtype=np.float32)
 
@@ -242,14 +233,9 @@ def _model_affine(images: list[Volume], spacing_mm: float, shape: tuple[int, int
 
 
 def _coordinates(spacing_mm: float, shape: tuple[int, int, int]) -> Array:
+    # In units of 100 mm, so that they are about as large as the normalized channels beside them.
     axes = [(np.arange(n) - (n - 1) / 2) * spacing_mm / 100 for n in shape]
     return np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
-
-
-def _load_target(
-    case: Case, bundle: Bundle, affine: NDArray[np.float64], shape: tuple[int, int, int]
-) -> NDArray[np.bool_]:
-    return mask_on_grid(case.masks[bundle], affine, shape) if bundle in case.masks else np.zeros(shape, dtype=bool)
 
 
 def mask_on_grid(path: Path, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:

@@ -30,16 +30,12 @@ def mirror(sample: Sample) -> Sample:
     """Reflect the anatomy at the box's middle sagittal plane.
 
     Left bundles become right bundles, so their masks swap channels, and the x components of peaks change
-    sign. Mirroring twice gives the sample back, to the bit.
-
-    Raises
-    ------
-    ValueError
-        If a bundle's mirror image is not among the sample's bundles.
+    sign. Mirroring twice gives the sample back, to the bit. A `ValueError` if a bundle's mirror image is not among the
+    sample's bundles.
     """
     channels = sample.channels[:, ::-1].copy()
     for vectors in sample.vector_channels:
-        channels[vectors.start] *= -1
+        channels[vectors.start] *= -1  # x runs from left to right
         channels[vectors] = _canonical(channels[vectors])
     if sample.target is None or sample.known is None:
         return sample.with_channels(channels)
@@ -61,12 +57,8 @@ def warp(sample: Sample, displacement: Array) -> Sample:
     A fiber with direction v at x + u(x) runs along (I + ∂u/∂x)⁻¹ v at x, by the chain rule; lengths of peaks
     stay what they were, for they are amplitudes.
 
-    Parameters
-    ----------
-    sample : Sample
-        With voxel axes along the world's, as the model's grid has them.
-    displacement : ndarray, shape (3, X, Y, Z)
-        u, in voxels.
+    ``displacement`` is u in voxels, shape (3, X, Y, Z); the sample's voxel axes lie along the world's, as those of the
+    model's grid do.
 
     References
     ----------
@@ -85,6 +77,7 @@ def warp(sample: Sample, displacement: Array) -> Sample:
         made[vectors] = _canonical(_turn(pulled, inverse))
     if sample.target is None:
         return sample.with_channels(made)
+    # More than half of a voxel, as when a mask is brought onto the model's grid.
     masks = [ndimage.map_coordinates(mask.astype(np.float32), where, order=1) > 0.5 for mask in sample.target]
     return sample.with_channels(made, target=np.stack(masks))
 

@@ -20,22 +20,10 @@ Rate = Callable[[str, float], float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast to train.
+    """How long and how fast to train: AdamW, whose rate falls to zero along a half cosine.
 
-    Parameters
-    ----------
-    epochs : int
-        Passes over the training participants.
-    learning_rate, weight_decay : float
-        Of AdamW; the rate falls to zero along a half cosine.
-    validate_every : int
-        Epochs between validations; the weights of the best one are kept.
-    batch_size : int
-        Participants a step, over all processes together.
-    patience : int or None
-        Stop after so many validations without a better one.
-    augmentation : str
-        A name in `augmentation.AUGMENTATIONS`.
+    The weights of the best validation are kept, one in every ``validate_every`` epochs; with ``patience`` training
+    stops after so many without a better one. ``batch_size`` counts participants over all processes together.
     """
 
     epochs: int
@@ -71,15 +59,9 @@ class Anchor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restraint:
-    """What holds weights back while they are trained.
+    """What holds weights back while they are trained: a factor of each learning rate, weights to stay close to.
 
-    Parameters
-    ----------
-    rate : callable, optional
-        Takes a parameter's name and the share of training that is over; returns what its learning rate is
-        multiplied by. With 0 a parameter stays as it is, to the bit.
-    anchor : Anchor, optional
-        Weights to stay close to.
+    With a factor of 0 a parameter stays as it is, to the bit.
     """
 
     rate: Rate | None = None
@@ -88,17 +70,7 @@ class Restraint:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loop:
-    """One epoch after another; holds what the steps share.
-
-    Parameters
-    ----------
-    accelerator : accelerate.Accelerator
-        Of device, precision and processes.
-    network, optimizer
-        As the accelerator prepared them.
-    schedule, seed, patch, restraint
-        As in `fitting.fit`.
-    """
+    """One epoch after another, with what `fitting.fit` was given and what an `accelerate.Accelerator` made of it."""
 
     accelerator: Any
     network: nn.Module
@@ -108,16 +80,16 @@ class Loop:
     patch: Size | None = None
     restraint: Restraint = Restraint()
 
-    def steps(self, count: int) -> int:
-        """Steps an epoch over so many participants."""
-        return math.ceil(count / self.schedule.batch_size)
-
     def epoch(
-        self, training: Sequence[Sample], epoch: int, total: int, report: Callable[[int, float], None]
+        self, training: Sequence[Sample], epoch: int, report: Callable[[int, int, float], None]
     ) -> dict[str, float]:
-        """Step once through all participants, reporting steps so far and each one's loss; returns the log's entry."""
+        """Step once through all participants; returns the log's entry.
+
+        ``report`` is told with each step how many are done, how many there are in all epochs, and the loss.
+        """
         order = np.random.default_rng([self.seed, epoch]).permutation(len(training))
-        steps = self.steps(len(training))
+        steps = math.ceil(len(training) / self.schedule.batch_size)
+        total = steps * self.schedule.epochs
         # The last batch is filled up from the beginning: processes must get equally many participants each.
         batches = np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1)
         losses: list[float] = []
@@ -126,7 +98,8 @@ class Loop:
             self._set_rates((epoch * steps + step) / total)
             mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
             losses.append(self._step([self._drawn(training, epoch, int(index)) for index in mine]))
-            report(epoch * steps + step + 1, losses[-1])
+            report(epoch * steps + step + 1, total, losses[-1])
+        # Each process saw its own share of every batch: what is logged is the mean over all.
         mean = self.accelerator.reduce(torch.tensor(losses, device=self.accelerator.device), "mean").mean()
         return {"epoch": epoch + 1, "loss": float(mean)}
 
@@ -142,6 +115,7 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             logits = self.network(image)
+        # In float32: a sum over half a million voxels in bfloat16, which has three digits, would stop growing.
         loss = supervised_loss(logits.float(), target, known)
         anchor = self.restraint.anchor
         whole = loss if anchor is None else loss + anchor.penalty(self.accelerator.unwrap_model(self.network))
@@ -165,7 +139,7 @@ def tensors(samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, Te
     image = torch.from_numpy(np.stack([sample.image for sample in samples])).to(device)
     target = torch.from_numpy(np.stack([_required(sample.target) for sample in samples])).to(device, torch.float32)
     known = torch.from_numpy(np.stack([_required(sample.known) for sample in samples])).to(device)
-    return image.to(memory_format=torch.channels_last_3d), target, known
+    return image.to(memory_format=torch.channels_last_3d), target, known  # as the network's weights lie: faster
 
 
 _LONGEST_GRADIENT = 5.0
@@ -179,6 +153,7 @@ def make_optimizer(network: nn.Module, schedule: Schedule, rate: Rate | None) ->
         if rate is None
         else [{"params": [parameter], "name": name} for name, parameter in named]
     )
+    # Groups keep the order of the network: Adam's moments on disk are told apart by position.
     return torch.optim.AdamW(groups, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
 
 
@@ -187,6 +162,7 @@ def _train_mode(network: nn.Module) -> None:
     network.train()
     for module in network.modules():
         own = list(module.parameters(recurse=False))
+        # Of its own parameters: a block that holds frozen and trained layers is neither.
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
 

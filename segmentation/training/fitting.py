@@ -50,35 +50,15 @@ def fit(
     network : Module
         Changed in place.
     training, validation : sequence of Sample
-        Participants with reference masks, such as a `cache.SampleCache`; without validation the last weights are
-        kept.
-    schedule : Schedule
-        Epochs, learning rate, augmentation.
-    seed : int
-        Of order, augmentation and patches.
+        Participants with reference masks; without validation the last weights are kept.
     patch : tuple of int, optional
-        Train on one drawn patch of this size a participant and epoch, and validate in windows of it; the whole
-        box by default. See `patches.draw_corner`.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``. A GPU with bfloat16 computes in it, anything else in float32.
-    deterministic : bool
-        On a GPU, use only algorithms that give the same bits each time; the CPU always does.
-        See `devices.same_every_time`.
-    restraint : Restraint
-        What holds weights back.
+        Train on one drawn patch of this size in voxels a participant and epoch, and validate in windows of it; the
+        whole box by default. See `patches.draw_corner`.
+    device, deterministic
+        See `devices`. A GPU with bfloat16 computes in it, anything else in float32.
     state : StateFolder
         Gets the state after each epoch, and is continued from if it holds one that was started with the same
-        settings. Schedule, seed, patch, precision, keys of participants, starting weights, what is trained and the
-        anchor's strength are compared besides its own.
-    stage : str
-        Name of the stage for ``work``.
-    work : Work
-        Is told of each step; loss and Dice follow the name of the stage.
-
-    Returns
-    -------
-    State
-        What training ended with.
+        settings: its own, and everything that the weights depend on.
 
     Raises
     ------
@@ -86,17 +66,7 @@ def fit(
         If the batch cannot be shared out equally among the processes, or the state was started with other
         settings.
     """
-    from accelerate import Accelerator  # takes seconds, and those who only segment do not need it
-
-    target = pick_device(device)
-    half = target.type == "cuda" and torch.cuda.is_bf16_supported()
-    precision = "bfloat16" if half else "float32"
-    accelerator = Accelerator(cpu=target.type == "cpu", mixed_precision="bf16" if half else "no")
-    if schedule.batch_size % accelerator.num_processes:
-        raise ConfigError(
-            f"A batch is shared out equally among processes; {schedule.batch_size} participants cannot be among "
-            f"{accelerator.num_processes}. Give a batch size that is a multiple of the number of processes."
-        )
+    accelerator, precision = _accelerator(device, schedule.batch_size)
     started_with = {
         "schedule": dataclasses.asdict(schedule),
         "seed": seed,
@@ -111,30 +81,37 @@ def fit(
     optimizer = make_optimizer(network, schedule, restraint.rate)
     reached = state.restore(network, optimizer)
     network, optimizer = accelerator.prepare(network, optimizer)
-    loop = Loop(
-        accelerator=accelerator,
-        network=network,
-        optimizer=optimizer,
-        schedule=schedule,
-        seed=seed,
-        patch=patch,
-        restraint=restraint,
-    )
-    total = schedule.epochs * loop.steps(len(training))
+    what: dict[str, Any] = {"schedule": schedule, "seed": seed, "patch": patch, "restraint": restraint}
+    loop = Loop(accelerator=accelerator, network=network, optimizer=optimizer, **what)
     with same_every_time(accelerator.device, deterministic):
         for epoch in range(len(reached.log), schedule.epochs):
             if _is_over(reached, schedule):
                 break
-            entry = loop.epoch(training, epoch, total, _reporter(work, total, stage, reached))
+            entry = loop.epoch(training, epoch, _reporter(work, stage, reached))
             if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
                 entry["dice"] = validate(network, validation, accelerator.device, patch)
             reached.add(entry, accelerator.unwrap_model(network))
-            if accelerator.is_main_process:
+            if accelerator.is_main_process:  # all hold the same weights; two that write one file would harm each other
                 state.save(accelerator.unwrap_model(network), optimizer.optimizer, reached)
     bare = accelerator.unwrap_model(network).cpu()
     bare.load_state_dict(reached.weights)
     bare.eval()
     return dataclasses.replace(reached, precision=precision)
+
+
+def _accelerator(device: str, batch_size: int) -> tuple[Any, str]:
+    """Device, processes and precision, and the name of the latter."""
+    from accelerate import Accelerator  # takes seconds, and those who only segment do not need it
+
+    target = pick_device(device)
+    half = target.type == "cuda" and torch.cuda.is_bf16_supported()
+    accelerator = Accelerator(cpu=target.type == "cpu", mixed_precision="bf16" if half else "no")
+    if batch_size % accelerator.num_processes:
+        raise ConfigError(
+            f"A batch is shared out equally among processes; {batch_size} participants cannot be among "
+            f"{accelerator.num_processes}. Give a batch size that is a multiple of the number of processes."
+        )
+    return accelerator, "bfloat16" if half else "float32"
 
 
 def validate(network: nn.Module, samples: Sequence[Sample], device: torch.device, window: Size | None = None) -> float:
@@ -159,10 +136,10 @@ def _is_over(reached: State, schedule: Schedule) -> bool:
     return sum(epoch > reached.best_epoch for epoch in validated) >= schedule.patience
 
 
-def _reporter(work: Work, total: int, stage: str, reached: State) -> Callable[[int, float], None]:
+def _reporter(work: Work, stage: str, reached: State) -> Callable[[int, int, float], None]:
     """Says with each step its loss and the last validation's Dice, as the detail of the stage."""
     dice = next((f", Dice {entry['dice']:.3f}" for entry in reversed(reached.log) if "dice" in entry), "")
-    return lambda done, loss: work.report(done, total, f"{stage}{DETAIL}loss {loss:.3f}{dice}")
+    return lambda done, total, loss: work.report(done, total, f"{stage}{DETAIL}loss {loss:.3f}{dice}")
 
 
 def draw_curve(log: Sequence[Mapping[str, float]], ax: Any = None) -> Any:
@@ -189,5 +166,6 @@ def save_log(log: Sequence[Mapping[str, float]], folder: Path) -> None:
     import matplotlib
 
     write_text(folder / "training.csv", pd.DataFrame(list(log)).to_csv(index=False))
+    # Names of clip paths are drawn at random, and the date is written, unless told otherwise.
     with matplotlib.rc_context({"svg.hashsalt": "shiftkit"}), atomic(folder / "training.svg") as part:
         draw_curve(log).figure.savefig(part, format="svg", metadata={"Date": None})

@@ -16,6 +16,7 @@ def fold_members(cohort: Cohort, folds: int, seed: int) -> list[frozenset[str]]:
         raise ConfigError(
             f"`folds` must be between 2 and the number of participants, {len(participants)}; got {folds}."
         )
+    # Sorted before, so that folds do not depend on the order of participants.tsv.
     order = np.random.default_rng(seed).permutation(participants)
     return [frozenset(str(one) for one in order[start::folds]) for start in range(folds)]
 
@@ -31,9 +32,10 @@ def split_fold(
     order = [str(one) for one in np.random.default_rng([seed, draw]).permutation(rest)]
     if shots is not None:
         require_shots([shots], len(order))
-        order = order[:shots]
+        order = order[:shots]  # the first ones: fewer shots of the same draw are a subset of more
     if not order:
         raise DataError("Fine-tuning needs at least one training participant in every fold; give fewer folds.")
+    # One in five chooses the epoch; of one or two nobody can be spared.
     n_inner = max(1, len(order) // 5) if len(order) > 2 else 0
     inner, training = set(order[:n_inner]), set(order[n_inner:])
     return (

@@ -10,17 +10,8 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     A bundle that an annotation lacks says nothing: it is left out, not treated as background. Averaging
     within participants first makes a batch count the same however it is shared out among processes.
 
-    Parameters
-    ----------
-    logits, target : Tensor, shape (N, B, X, Y, Z)
-        Network output, and reference in 0–1.
-    known : Tensor of bool, shape (N, B)
-        Which bundles each participant's annotation has.
-
-    Returns
-    -------
-    Tensor
-        Scalar.
+    ``logits`` and ``target``, the reference in 0–1, have shape (N, B, X, Y, Z); ``known`` (N, B) tells which bundles
+    each participant's annotation has.
 
     References
     ----------
@@ -70,9 +61,8 @@ def head_weights(count: int) -> tuple[float, ...]:
 
 def hard_dice(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Dice of the thresholded output, one value a participant and bundle; NaN where the bundle is not known."""
-    predicted = logits > 0
-    inside = target > 0.5
-    hit = (predicted & inside).flatten(2).sum(-1)
-    total = predicted.flatten(2).sum(-1) + inside.flatten(2).sum(-1)
-    dice = torch.where(total > 0, 2 * hit / total.clamp(min=1), torch.ones_like(hit, dtype=torch.float32))
-    return torch.where(known, dice, torch.full_like(dice, float("nan")))
+    from monai.metrics.meandice import compute_dice
+
+    # A logit of 0 is a probability of one half. Nothing predicted where nothing is counts as 1, not as no answer.
+    dice = compute_dice(logits > 0, target > 0.5, ignore_empty=False)
+    return torch.where(known, dice, torch.nan)

@@ -10,6 +10,7 @@ import torch
 
 from ...errors import ConfigError, DataError
 from ...images import image_digest
+from ...options import passed_on
 from ...types import Bundle, Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model, is_whole, load_model, require_same, save_model
@@ -27,14 +28,10 @@ from .states import StateFolder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything about a training but who is in it and where it goes.
+    """Everything about a training but who is in it and where it goes: options of `shiftkit.train`, and two more.
 
     Parameters
     ----------
-    modality, bundles, network, normalization, spacing_mm, epochs, batch_size, patience, augmentation, device
-        As in `shiftkit.train`; see `networks.NETWORKS` and `augmentation.AUGMENTATIONS` for names.
-    deep_supervision : bool
-        Train coarser levels of the decoder on the masks too (``dynunet`` only); see `losses.supervised_loss`.
     channels : tuple of int
         Feature maps at each depth.
     shape : tuple of int, optional
@@ -43,12 +40,6 @@ class Recipe:
     patch : tuple of int, optional
         Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
         predict in windows of it; the whole box by default. Such multiples too.
-    deterministic : bool
-        On a GPU, use only algorithms that give the same bits each time; the CPU always does.
-    memory_gib : float
-        See `cache.SampleCache`.
-    seed : int
-        Of weights, order, augmentation and patches.
     """
 
     modality: str = "peaks"
@@ -106,13 +97,7 @@ class Recipe:
     @property
     def schedule(self) -> Schedule:
         """How long and how fast."""
-        return Schedule(
-            epochs=self.epochs,
-            learning_rate=3e-3,
-            batch_size=self.batch_size,
-            patience=self.patience,
-            augmentation=self.augmentation,
-        )
+        return Schedule(learning_rate=3e-3, **passed_on(Schedule, vars(self)))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -129,7 +114,7 @@ class Recipe:
     def untrained(self, name: str, participants: Mapping[str, str]) -> Model:
         """A model with the random weights of the seed; its network is trained in place."""
         bundles = tuple(Bundle.parse(label) for label in self.bundles)
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.seed)  # of the weights alone: all other draws have generators of their own
         return Model(
             name=name,
             network=build_network(self.architecture),
@@ -202,7 +187,7 @@ def train_by(
     model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
     save_log(result.log, out)
     save_model(model, out)
-    shutil.rmtree(out / "state")
+    shutil.rmtree(out / "state")  # last: until the checkpoint is whole, this is what a training continues from
     return model
 
 
@@ -219,7 +204,7 @@ def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
         "participants": sorted(model.participants),
         "schedule": {name: model.training[name] for name in known},
     }
-    keys = sorted(case.key for case in cases)
+    keys = sorted(case.key for case in cases)  # not their digests, which would take as long as loading them
     schedule = {name: asked[name] for name in known}
     require_same(there, {**recipe.settings, "participants": keys, "schedule": schedule}, out)
     shutil.rmtree(out / "state", ignore_errors=True)  # left by a kill after the weights were written
@@ -228,5 +213,5 @@ def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
 
 def digests(cases: Sequence[Case], modality: str) -> dict[str, str]:
     """Digest of each participant's first image, by which it is known again under any name."""
-    first = modality.split("+")[0]
+    first = modality.split("+")[0]  # the one that a model with a narrower input has too
     return {case.key: image_digest(case.images[first]) for case in cases}

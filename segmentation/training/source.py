@@ -14,15 +14,7 @@ from .recipes import Recipe, train_by
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FoldModels:
-    """Source models in folds, and what each predicted for the participants it never saw.
-
-    Parameters
-    ----------
-    models : tuple of Model
-        One a fold.
-    predictions : Predictions
-        Out of fold, of every participant.
-    """
+    """Source models, one a fold, and what each predicted for the participants it never saw."""
 
     models: tuple[Model, ...]
     predictions: Predictions
@@ -48,22 +40,12 @@ def train(
 
     Parameters
     ----------
-    cohort : Cohort
-        With reference masks.
     out : Path
         The checkpoint folder; its name becomes the model's. With folds it gets ``fold-1`` … and ``predictions``.
-    recipe : Recipe
-        What is trained, and how.
     folds : int
         Number of models; 1 uses the ``split`` column.
     resume : bool
         Continue an interrupted training in ``out``, with the settings it was started with.
-    work : Work
-        Whom to tell how far it is.
-
-    Returns
-    -------
-    Model or FoldModels
 
     Raises
     ------
@@ -86,19 +68,16 @@ def _train_folds(recipe: Recipe, cohort: Cohort, folds: int, out: Path, resume: 
     models: list[Model] = []
     failed: dict[str, str] = {}
     for number, members in enumerate(fold_members(controls, folds, recipe.seed), start=1):
-        fold = f"fold {number}/{folds}"
-        training, inner = split_fold(controls, members, recipe.seed + number)
-        folder = out / f"fold-{number}"
-        model = train_by(
-            recipe, cohort, training, inner, out=folder, resume=resume, stage=f"Training {fold}", work=work
-        )
+        folder, fold = out / f"fold-{number}", f"fold {number}/{folds}"
+        # Another seed a fold, or all would choose their validation participants by the same draw.
+        split = split_fold(controls, members, recipe.seed + number)
+        model = train_by(recipe, cohort, *split, out=folder, resume=resume, stage=f"Training {fold}", work=work)
         models.append(model)
         test = [case for case in controls if case.participant_id in members]
         segmenter = Segmenter(models=[model], device=recipe.device)
         failed |= segmenter.segment(test, out / "predictions", work, f"Segmenting {fold}")
-    return FoldModels(
-        models=tuple(models), predictions=close_predictions(out / "predictions", controls, made_by, failed)
-    )
+    predictions = close_predictions(out / "predictions", controls, made_by, failed)
+    return FoldModels(models=tuple(models), predictions=predictions)
 
 
 def _splits(cohort: Cohort) -> tuple[list[Case], list[Case]]:

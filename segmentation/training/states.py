@@ -12,23 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...files import atomic, write_text
-from ..network.checkpoints import require_same
+from ..network.checkpoints import require_same, weights_of
 
 
 @dataclasses.dataclass(kw_only=True)
 class State:
-    """How far a training has come; grows by one entry an epoch.
+    """How far a training has come; grows by one entry an epoch, with the loss and, where it was measured, the Dice.
 
-    Parameters
-    ----------
-    log : list of dict
-        One entry an epoch: loss, and validation Dice where it was measured.
-    best_epoch, best_dice
-        Of the best validation so far; without validation, the last epoch and NaN.
-    weights : dict of str to Tensor
-        The best epoch's.
-    precision : str
-        What is computed in: ``float32`` or ``bfloat16``.
+    ``weights`` are those of the best validation so far; without validation the best epoch is the last, of Dice NaN.
     """
 
     log: list[dict[str, float]]
@@ -44,20 +35,12 @@ class State:
         # A best value of NaN is beaten by any number.
         if not validated or ("dice" in entry and not entry["dice"] <= self.best_dice):
             self.best_epoch, self.best_dice = int(entry["epoch"]), entry.get("dice", float("nan"))
-            self.weights = _copied(network)
+            self.weights = weights_of(network)
 
 
 @dataclasses.dataclass(frozen=True)
 class StateFolder:
-    """Where the state of a training is kept, and what it was started with.
-
-    Parameters
-    ----------
-    folder : Path or None
-        Nothing is kept without one.
-    settings : mapping
-        What must be the same for the training to go on, as JSON can hold it.
-    """
+    """Where the state of a training is kept, and what must be the same for it to go on; without a folder it is not."""
 
     folder: Path | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
@@ -66,17 +49,18 @@ class StateFolder:
         """Write the state so that a kill at any moment leaves this one or the one before, never a mixture."""
         if self.folder is None:
             return
-        tensors = {f"now/{name}": tensor for name, tensor in network.state_dict().items()}
+        tensors = {f"now/{name}": tensor for name, tensor in weights_of(network).items()}
         tensors |= {f"best/{name}": tensor for name, tensor in reached.weights.items()}
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
         epoch = len(reached.log)
         with atomic(self.folder / f"epoch-{epoch}.safetensors") as part:
-            save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, part)
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, part)
         # The log names the weights it belongs to and is replaced last: the pair is whole or not there.
         best = {"epoch": reached.best_epoch, "dice": reached.best_dice}
         content = {"log": reached.log, "best": best, "settings": dict(self.settings)}
         write_text(self.folder / "log.json", json.dumps(content))
+        # Only now: until the log was replaced, the file before was the one that counts.
         for old in self.folder.glob("epoch-*.safetensors"):
             if old.stem != f"epoch-{epoch}":
                 old.unlink()
@@ -87,7 +71,7 @@ class StateFolder:
         What was started with other settings is refused; see `require_same`.
         """
         if self.folder is None or not (self.folder / "log.json").is_file():
-            return State(log=[], best_epoch=0, best_dice=float("nan"), weights=_copied(network))
+            return State(log=[], best_epoch=0, best_dice=float("nan"), weights=weights_of(network))
         record = json.loads((self.folder / "log.json").read_text(encoding="utf-8"))
         require_same(record.get("settings", {}), self.settings, self.folder)
         parts: dict[str, dict[str, Tensor]] = {"now": {}, "best": {}}
@@ -103,10 +87,6 @@ class StateFolder:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         best = record["best"]
         return State(log=record["log"], best_epoch=best["epoch"], best_dice=best["dice"], weights=parts["best"])
-
-
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def network_settings(network: nn.Module) -> dict[str, str]:

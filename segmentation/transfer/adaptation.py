@@ -71,7 +71,7 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # a plain average over all images
-        layer.train()
+        layer.train()  # normalize by the image at hand, and take it into the average
     with torch.no_grad():
         for sample in samples:
             network(torch.from_numpy(sample.image)[None].to(next(network.parameters()).device))
@@ -105,6 +105,7 @@ def _grown(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
     for name, tensor in source.state_dict().items():
         longer = [axis for axis in range(tensor.ndim) if shapes[name][axis] != tensor.shape[axis]]
         output_axis = 1 if name in transposed else 0
+        # A new output is the mean of the old ones; a new input has weight 0, so that old outputs do not hear of it.
         grown = tensor.clone()
         for axis in longer:
             size = [*grown.shape]

@@ -36,16 +36,8 @@ Announce = Callable[[TransferPlan], None]
 class Transfer:
     """How a model is adapted to patients.
 
-    Parameters
-    ----------
-    strategy, folds, modality, bundles, epochs, device
-        As in `shiftkit.finetune`; see `strategies.STRATEGIES` for names.
-    shots : int, optional
-        Use only so many patients a fold, those that choose the epoch included.
-    draw : int
-        Which random choice of them; the same draw of fewer shots is a subset.
-    seed : int
-        Of folds, order and augmentation.
+    Options are those of `shiftkit.finetune`, but ``shots``: use only so many patients a fold, those that choose the
+    epoch included. ``draw`` is which random choice of them; the same draw of fewer shots is a subset.
     """
 
     strategy: str = "decoder"
@@ -66,7 +58,6 @@ def finetune(
     out: Path,
     transfer: Transfer = Transfer(),
     controls: Cohort | None = None,
-    samples: SampleCache | None = None,
     resume: bool = False,
     announce: Announce | None = None,
     work: Work = Work(),
@@ -78,30 +69,15 @@ def finetune(
 
     Parameters
     ----------
-    model : Model
-        The source model.
-    cohort : Cohort
-        Patients with reference masks.
     out : Path
         Gets ``fold-1`` … with a checkpoint and what became of each tensor (``transfer.json``), ``predictions`` of
         the patients, and ``controls`` if given.
-    transfer : Transfer
-        What is trained, in how many folds, on whom.
     controls : Cohort, optional
         Predicted by the fold models in turn, to measure forgetting.
-    samples : SampleCache, optional
-        The patients on the model's grid, as `load_patients` gives them: for several fine-tunings from one model.
     resume : bool
         Continue in ``out``; folds that are finished are kept.
     announce : callable, optional
         Called once with what will be loaded, trained and frozen, before anything is trained.
-    work : Work
-        Whom to tell how far it is.
-
-    Returns
-    -------
-    Predictions
-        Out of fold, of the patients.
 
     Raises
     ------
@@ -116,7 +92,7 @@ def finetune(
     run.require_possible(resume)
     if announce is not None:
         announce(run.plan)
-    failed = {key: why for fold in run.folds(samples, work) for key, why in fold.items()}
+    failed = {key: why for fold in run.folds(None, work) for key, why in fold.items()}
     return run.predictions(failed)
 
 
@@ -194,7 +170,10 @@ class Finetuning:
             )
 
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
-        """Tune one fold after another and segment its test cases; yields those that failed, with the reason."""
+        """Tune one fold after another and segment its test cases; yields those that failed, with the reason.
+
+        ``samples`` are the patients as `load_patients` gives them, for several fine-tunings from one model.
+        """
         count = len(self.splits)
         folders = [self.out / f"fold-{number}" for number in range(1, count + 1)]
         if samples is None and not all(map(is_whole, folders)):
@@ -203,16 +182,16 @@ class Finetuning:
         groups = {"predictions": self.cohort} | ({} if self.controls is None else {"controls": self.controls})
         for name, cohort in groups.items():
             open_predictions(self.out / name, cohort, self.made_by, resume=True)
-        for number, (folder, (*learned, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
+        for number, (folder, (*_, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
             fold = f"fold {number}/{count}"
             if samples is None or is_whole(folder):
                 tuned = load_model(folder)
             else:
-                seed = self.transfer.seed + number
-                tuned = self._tune(samples, *learned, folder=folder, seed=seed, stage=f"Fine-tuning {fold}", work=work)
+                tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
             segmenter = Segmenter(models=[tuned], device=self.transfer.device)
             failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
             if self.controls is not None:
+                # No fold has seen a control: each is predicted by one of them in turn, as each patient is by one.
                 share = self.controls.cases[number - 1 :: count]
                 segmenter.segment(share, self.out / "controls", work, f"Segmenting controls, {fold}")
             yield failed
@@ -223,19 +202,13 @@ class Finetuning:
             close_predictions(self.out / "controls", self.controls, self.made_by, {})
         return close_predictions(self.out / "predictions", self.cohort, self.made_by, failed)
 
-    def _tune(
-        self,
-        samples: SampleCache,
-        training: list[Case],
-        inner: list[Case],
-        *,
-        folder: Path,
-        seed: int,
-        stage: str,
-        work: Work,
-    ) -> Model:
+    def _tune(self, samples: SampleCache, number: int, stage: str, work: Work) -> Model:
+        """Train the model of one fold and save it."""
+        # A seed a fold: folds are repetitions, and must not share the luck of one order of patients.
+        folder, seed = self.out / f"fold-{number}", self.transfer.seed + number
         strategy, source, network = self.strategy, self.start, self._network(seed)
-        trained, frozen = freeze(network, strategy.trains)
+        training, inner, _ = self.splits[number - 1]
+        freeze(network, strategy.trains)
         learned, held_out = (samples.select([case.key for case in cases]) for cases in (training, inner))
         if strategy.statistics:
             refresh_statistics(network, learned)
@@ -246,14 +219,14 @@ class Finetuning:
             "strategy": self.plan.strategy,
             "what": strategy.description,
             "tensors_loaded": len(self.plan.loaded),
-            "tensors_trained": len(trained),
-            "tensors_frozen": len(frozen),
+            "tensors_trained": len(self.plan.trained),
+            "tensors_frozen": len(self.plan.frozen),
             "participants_trained_on": len(training),
             "participants_tuned_on": len(inner),
             "seed": seed,
         }
         write_text(folder / "transfer.json", self.plan.to_json())
-        if trained:
+        if self.plan.trained:
             result = fit(
                 network,
                 learned,
@@ -282,9 +255,10 @@ class Finetuning:
             participants={**seen, **participants},
             training=settings,
         )
-        if trained:
+        # Thresholds first: how sure the model may be of its masks depends on what makes them.
+        if self.plan.trained:
             tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, held_out))
-        if trained and len(held_out):
+        if self.plan.trained and len(held_out):
             tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, held_out))
         save_model(tuned, folder)
         shutil.rmtree(folder / "state", ignore_errors=True)
@@ -293,7 +267,7 @@ class Finetuning:
     def _network(self, seed: int) -> nn.Module:
         if self.strategy.keeps_source:
             return copy.deepcopy(self.start.network)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng():  # random weights of the fold, and nothing else gets other draws
             torch.manual_seed(seed)
             return build_network(self.start.architecture)
 

@@ -5,8 +5,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from ...types import Bundle
 from ..network.checkpoints import Model
 from .strategies import Strategy
@@ -18,10 +16,6 @@ class TransferPlan:
 
     Parameters
     ----------
-    source : str
-        Name of the source model.
-    strategy, description : str
-        The transfer strategy, and what it does.
     loaded, widened : tuple of str
         Tensors taken over from the source; of these, those that got room for further bundles or input channels.
     skipped : tuple of str
@@ -99,27 +93,23 @@ def plan_transfer(source: Model, start: Model, name: str, strategy: Strategy) ->
     parameters = [key for key, _ in start.network.named_parameters()]
     # Not the keys of the state: a network may hold one tensor under two names there.
     tensors = (*parameters, *(key for key, _ in start.network.named_buffers()))
-    keeps = strategy.keeps_source
-    had = source.modality.split("+")
+    keeps, had = strategy.keeps_source, source.modality.split("+")
     return TransferPlan(
         source=source.name,
         strategy=name,
         description=strategy.description,
         loaded=tensors if keeps else (),
+        # Only bundles or inputs that were added change a shape, so these are the first and the last layers.
         widened=tuple(key for key in tensors if before[key].shape != after[key].shape) if keeps else (),
         skipped=() if keeps else tensors,
         trained=tuple(key for key in parameters if strategy.trains(key)),
         frozen=tuple(key for key in parameters if not strategy.trains(key)),
-        estimated=_running_statistics(start.network) if strategy.statistics else (),
+        estimated=tuple(key for key in tensors if strategy.statistics and "running_" in key),
         heads=tuple(bundle for bundle in start.bundles if bundle in source.bundles) if keeps else (),
         new_heads=tuple(bundle for bundle in start.bundles if bundle not in source.bundles) if keeps else (),
         new_inputs=tuple(part for part in start.modality.split("+") if part not in had) if keeps else (),
         sizes={key: tensor.numel() for key, tensor in after.items()},
     )
-
-
-def _running_statistics(network: nn.Module) -> tuple[str, ...]:
-    return tuple(key for key, _ in network.named_buffers() if "running_" in key)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ from ...errors import ConfigError
 from ..network.networks import levels, part_of
 from ..training.epochs import Rate, Schedule
 
+# A source model is nearly there: few epochs at a third of the rate, or it forgets. From random weights all is to do.
 _SHORT = Schedule(epochs=3, learning_rate=1e-3, validate_every=1)
 _LONG = Schedule(epochs=20, learning_rate=3e-3)
 
@@ -22,12 +23,8 @@ class Strategy:
 
     Parameters
     ----------
-    description : str
-        One sentence.
     trains : callable
         Takes a parameter's name and says whether it is trained.
-    schedule : Schedule
-        How long and how fast.
     keeps_source : bool
         False starts from random weights.
     rate : callable, optional
@@ -55,6 +52,7 @@ def layerwise(decay: float) -> Callable[[nn.Module], Rate]:
 
     def build(network: nn.Module) -> Rate:
         level = levels(network)
+        # Features near the input are general and close to right for patients too: they move least.
         return lambda name, share: decay ** level[name]
 
     return build
@@ -64,6 +62,7 @@ def unfreeze_gradually(network: nn.Module) -> Rate:
     """The head trains from the start; every block below joins in turn, the first layer at three quarters."""
     level = levels(network)
     deepest = max(level.values())
+    # After three quarters all train, so that the first layer has a quarter of the time too.
     return lambda name, share: float(share >= 0.75 * level[name] / deepest)
 
 
@@ -93,7 +92,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "head": Strategy(description="Only the last unit is trained.", trains=_part("head")),
     "norm": Strategy(
         description="Only the affine parameters of normalization layers are trained.",
-        trains=lambda name: ".adn.N." in name or "norm" in name,
+        trains=lambda name: ".adn.N." in name or "norm" in name,  # MONAI's U-Net; SegResNet and DynUNet
         references=("10.48550/arXiv.2003.00152",),
     ),
     "adabn": Strategy(
@@ -117,7 +116,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "l2sp": Strategy(
         description="Everything is trained, with a pull towards the source weights.",
         trains=_everything,
-        schedule=replace(_SHORT, weight_decay=0.0),
+        schedule=replace(_SHORT, weight_decay=0.0),  # which pulls towards 0, where the anchor pulls to the source
         anchor=0.01,
         references=("10.48550/arXiv.1802.01483",),
     ),
@@ -133,11 +132,7 @@ def find_strategy(name: str, epochs: int | None = None) -> Strategy:
     return found if epochs is None else replace(found, schedule=replace(found.schedule, epochs=epochs))
 
 
-def freeze(network: nn.Module, trains: Callable[[str], bool]) -> tuple[list[str], list[str]]:
-    """Let only the parameters train that a strategy names; returns their names, and the frozen ones."""
-    trained: list[str] = []
-    frozen: list[str] = []
+def freeze(network: nn.Module, trains: Callable[[str], bool]) -> None:
+    """Let only the parameters train that a strategy names."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(trains(name))
-        (trained if trains(name) else frozen).append(name)
-    return trained, frozen

@@ -47,6 +47,7 @@ def check(cohort: Cohort, *, allow: Sequence[str] = (), work: Work = Work()) -> 
     for case, (found, own) in zip(cohort, examined, strict=True):
         problems += found
         files.append((case.key, own))
+    # Across participants, so at the end; digests alone come back from the processes, images would fill the memory.
     problems += duplicates.find(files)
     return CheckReport(
         cohort=cohort.name,

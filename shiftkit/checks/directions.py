@@ -13,10 +13,10 @@ from .frames import Array, axis_frames, bundle_agreement, coherence, long_axes
 from .subject import Subject
 from .verdict import Problem
 
+# Gain in agreement (0–1, bundles and continuity together) from which another frame is believed.
 _MARGIN = 0.015
-"""Gain in agreement (0–1, bundles and continuity together) from which another frame is believed."""
+# The same where there is no bundle mask and continuity speaks alone.
 _MARGIN_ALONE = 0.005
-"""The same where there is no bundle mask and continuity speaks alone."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:
@@ -26,9 +26,8 @@ def find(subject: Subject) -> Iterator[Problem]:
         return
     if volume.array.ndim != 4 or volume.array.shape[3] != 9:
         sentence = f"Peaks are 9 volumes, three vectors a voxel; this file has shape {volume.array.shape}."
-        yield subject.problem(
-            "peaks", "error", path, sentence, "Write three peaks a voxel, zeros where there are fewer."
-        )
+        cure = "Write three peaks a voxel, zeros where there are fewer."
+        yield subject.problem("peaks", "error", path, sentence, cure)
         return
     reference: Reference = "xyz"
     try:
@@ -57,25 +56,19 @@ def _frame(subject: Subject, stored: Volume, reference: Reference) -> Iterator[P
     # Noise makes some other frame fit as well as the stored one in sound peaks: only a clear gain counts.
     if best == 0 or gain < (_MARGIN_ALONE if alone else _MARGIN):
         return
-    path = subject.case.images["peaks"]
+    name = list(frames)[best]
     # Continuity knows no masks: where it does not gain, the masks lie wrong and not the peaks.
     if continued[best] > continued[0]:
-        yield subject.problem(
-            "peaks",
-            "error",
-            path,
-            _sentence(list(frames)[best], along, continued, best),
-            _cure(list(frames)[best], matrices[best] @ rotation, stored.affine, reference),
-        )
+        sentence = _sentence(name, along, continued, best)
+        cure = _cure(name, matrices[best] @ rotation, stored.affine, reference)
+        yield subject.problem("peaks", "error", subject.case.images["peaks"], sentence, cure)
     else:
-        yield subject.problem(
-            "flip",
-            "error",
-            next(iter(subject.case.masks.values())),
-            f"Peaks run along bundles; they continue well from voxel to voxel, but fit the bundle masks better as "
-            f"({list(frames)[best]}): the masks' voxels are mirrored or turned, not the peaks.",
-            "Convert the masks again from their source, with their own affine.",
+        sentence = (
+            "Peaks run along bundles; they continue well from voxel to voxel, but fit the bundle masks better as "
+            f"({name}): the masks' voxels are mirrored or turned, not the peaks."
         )
+        cure = "Convert the masks again from their source, with their own affine."
+        yield subject.problem("flip", "error", next(iter(subject.case.masks.values())), sentence, cure)
 
 
 def _along_bundles(subject: Subject, peaks: Volume, rng: np.random.Generator, frames: list[Array]) -> Array:
@@ -107,9 +100,8 @@ def _same_lines(a: Array, b: Array) -> bool:
 
 
 def _sentence(name: str, along: Array, continued: Array, best: int) -> str:
-    bundles = (
-        "" if np.isnan(along[0]) else f"agreement with the bundles rises from {along[0]:.2f} to {along[best]:.2f}, "
-    )
+    rise = f"agreement with the bundles rises from {along[0]:.2f} to {along[best]:.2f}, "
+    bundles = "" if np.isnan(along[0]) else rise
     return (
         f"Peaks run along fibers in world axes; they fit best as ({name}) instead of (x y z): {bundles}continuity from "
         f"voxel to voxel from {continued[0]:.2f} to {continued[best]:.2f}."

@@ -18,6 +18,7 @@ def digests(subject: Subject) -> Digests:
     found: dict[str, str] = {}
     for _, path, volume in subject.named():
         clean = np.nan_to_num(volume.array)
+        # Empty masks are rightly alike.
         if clean.min() != clean.max():
             content = np.ascontiguousarray(clean).tobytes() + str(clean.shape).encode()
             found[relative(path, subject.root)] = hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -25,13 +26,7 @@ def digests(subject: Subject) -> Digests:
 
 
 def find(participants: Sequence[tuple[str, Digests]]) -> Iterator[Problem]:
-    """Files with the same voxels, one problem a group of them.
-
-    Parameters
-    ----------
-    participants : sequence of (str, mapping)
-        Participant and digests of its files.
-    """
+    """Files with the same voxels among (participant, digests of its files): a problem for each but the first."""
     places: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for participant, files in participants:
         for file, digest in files.items():

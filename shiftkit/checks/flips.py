@@ -11,8 +11,8 @@ from ..geometry import same_grid
 from .subject import Subject
 from .verdict import Problem
 
+# How much more information a flipped image must share; sound ones share two to five times less.
 _BETTER = 1.3
-"""How much more information a flipped image must share; sound ones share two to five times less."""
 _BINS = 24
 
 
@@ -22,6 +22,7 @@ def find(subject: Subject) -> Iterator[Problem]:
     if grid is None:
         return
     maps = {name: _contrast(v.array) for name, v in subject.images.items() if same_grid(v, grid)}
+    # Ranks, since contrasts have no common scale; a histogram of fewer voxels would be noise.
     maps = {name: _ranks(array) for name, array in maps.items() if (array > 0).sum() > 1000}
     accused: dict[str, list[int]] = defaultdict(list)
     for a, b in combinations(sorted(maps), 2):
@@ -29,26 +30,20 @@ def find(subject: Subject) -> Iterator[Problem]:
         if axis is not None:
             accused[a].append(axis)
             accused[b].append(axis)
+    # The flipped one fits none of the others, a sound one misfits the flipped one alone; of two, either may be it.
     most = max((len(axes) for axes in accused.values()), default=0)
     guilty = [name for name, axes in accused.items() if len(axes) == most]
     for name in guilty:
         axis = max(set(accused[name]), key=accused[name].count)
-        along = grid.orientation[axis]
         names = {"L": "left and right", "R": "left and right", "A": "front and back", "P": "front and back"}
-        way = names.get(along, "top and bottom")
-        only = "" if len(guilty) == 1 else f" With these images alone it could as well be {_others(guilty, name)}."
-        yield subject.problem(
-            "flip",
-            "error",
-            subject.case.images[name],
+        way = names.get(grid.orientation[axis], "top and bottom")
+        others = " or ".join(f"the {other} image" for other in guilty if other != name)
+        sentence = (
             f"Images of a participant show the same brain; the {name} image fits the others better with {way} "
-            f"exchanged.{only}",
-            f"Flip its voxels along axis {axis} and keep the affine, or convert it again from its source.",
+            "exchanged." + (f" With these images alone it could as well be {others}." if others else "")
         )
-
-
-def _others(guilty: list[str], name: str) -> str:
-    return " or ".join(f"the {other} image" for other in guilty if other != name)
+        cure = f"Flip its voxels along axis {axis} and keep the affine, or convert it again from its source."
+        yield subject.problem("flip", "error", subject.case.images[name], sentence, cure)
 
 
 def _contrast(array: NDArray[np.float32]) -> NDArray[np.float32]:

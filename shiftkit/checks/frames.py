@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import permutations, product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,10 @@ from ..types import Volume
 
 Array = NDArray[np.float64]
 
+# How far ahead a fiber is followed: far enough to leave its own bundle where it runs the wrong way.
 _STEP_MM = 10.0
-"""How far ahead a fiber is followed: far enough to leave its own bundle where it runs the wrong way."""
+# Reach of a local slope: a bundle's thickness and no more, so that bends stay bends.
 _RADIUS_MM = 8.0
-"""Reach of a local slope: a bundle's thickness and no more, so that bends stay bends."""
 
 
 def axis_frames() -> dict[str, Array]:
@@ -47,19 +46,10 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
     Distances are measured inside the largest piece of the mask, from the voxel farthest from all others;
     their local slope follows bends and fans, which a single long axis would cut.
 
-    Parameters
-    ----------
-    mask : Volume
-        Boolean, shape (X, Y, Z).
-    rng : Generator
-        Draws the voxels that are looked at.
-    most : int
-        How many of them.
-
     Returns
     -------
     index : ndarray of int, shape (N, 3)
-        Voxels.
+        Voxels, ``most`` of them drawn at random.
     axis : ndarray, shape (N, 3)
         Unit vectors in world axes; their sign means nothing.
     """
@@ -67,39 +57,38 @@ def long_axes(mask: Volume, rng: np.random.Generator, most: int = 300) -> tuple[
     if len(inside) < 30:
         return np.zeros((0, 3), dtype=int), np.zeros((0, 3))
     links = neighbor_graph(inside, mask.affine[:3, :3])
+    # The voxel farthest from any one is an end: exactly so on a tree, and nearly on a bundle.
     start = int(dijkstra(links, directed=False, indices=0).argmax())
     way = dijkstra(links, directed=False, indices=start)
     places = mask.world(inside)
     chosen = rng.choice(len(inside), size=min(most, len(inside)), replace=False)
     near = KDTree(places).query_ball_point(places[chosen], _RADIUS_MM)
-    kept: list[int] = []
-    axis: list[Any] = []
-    for i, neighbors in zip(chosen, near, strict=True):
-        offsets = places[neighbors] - places[neighbors].mean(axis=0)
-        slope = np.linalg.lstsq(offsets, way[neighbors] - way[neighbors].mean(), rcond=None)[0]
-        size = np.linalg.norm(slope)
-        if len(neighbors) >= 10 and size > 0.7:  # at an end, or where branches meet, the way has no slope
-            kept.append(i)
-            axis.append(slope / size)
-    return inside[kept], np.array(axis, dtype=np.float64).reshape(-1, 3)
+    sizes = np.array([len(one) for one in near])
+    # Least squares of every neighborhood at once: their rows lie behind one another, and sums are taken by segment.
+    rows, first = np.concatenate(near).astype(int), np.cumsum(sizes) - sizes
+
+    def centered(values: Array) -> Array:
+        return values - np.repeat(np.add.reduceat(values, first) / sizes[:, None], sizes, axis=0)
+
+    offsets, ahead = centered(places[rows]), centered(way[rows, None])
+    scatter = np.add.reduceat(offsets[:, :, None] * offsets[:, None, :], first)
+    slope = (np.linalg.pinv(scatter, hermitian=True) @ np.add.reduceat(offsets * ahead, first)[..., None])[..., 0]
+    size = np.linalg.norm(slope, axis=1)
+    kept = (sizes >= 10) & (size > 0.7)  # at an end, or where branches meet, the way has no slope
+    return inside[chosen[kept]], slope[kept] / size[kept, None]
 
 
 def bundle_agreement(peaks: Volume, index: NDArray[np.int64], axis: Array, frames: Sequence[Array]) -> Array:
     """Mean cosine between a bundle's long axis and the peak nearest to it, for each frame.
 
-    Parameters
-    ----------
-    peaks : Volume
-        Shape (X, Y, Z, 9).
-    index, axis : ndarray, shape (N, 3)
-        As `long_axes` returns them.
-    frames : sequence of ndarray, shape (3, 3)
-        What is done to the peaks' components.
+    Peaks have shape (X, Y, Z, 9), ``index`` and ``axis`` are those of `long_axes`, and a frame is a matrix, shape (3,
+    3), that the components of peaks are multiplied with.
     """
     vectors = peaks.array[tuple(index.T)].reshape(-1, 3, 3).astype(float)
     length = np.linalg.norm(vectors, axis=-1)
     strongest = length.max(axis=1)
     use = strongest > 0
+    # Voxels of the mask without any peak, as inside a tumor, say nothing of frames.
     vectors, length, axis = vectors[use], length[use], axis[use]
     if not len(vectors):
         return np.full(len(frames), np.nan)
@@ -112,27 +101,12 @@ def bundle_agreement(peaks: Volume, index: NDArray[np.int64], axis: Array, frame
 
 
 def coherence(peaks: Volume, rng: np.random.Generator, frames: Sequence[Array], most: int = 8000) -> Array:
-    """How well the strongest peak continues in the voxels it points to, for each frame.
+    """How well the strongest peak continues in the voxels it points to: mean absolute cosine, one a frame.
 
     The frame in which fibers continue is the true one (after Schilling KG et al., Magn Reson Imaging 58:82
     (2019), doi 10.1016/j.mri.2019.01.018); no mask is needed, and a tumor takes part only as a place
-    without direction.
-
-    Parameters
-    ----------
-    peaks : Volume
-        Shape (X, Y, Z, 9).
-    rng : Generator
-        Draws the voxels that are looked at.
-    frames : sequence of ndarray, shape (3, 3)
-        What is done to the peaks' components.
-    most : int
-        How many voxels.
-
-    Returns
-    -------
-    ndarray
-        Mean absolute cosine, one a frame; NaN without peaks.
+    without direction. Peaks and frames are those of `bundle_agreement`; ``most`` voxels are drawn at random. NaN
+    without peaks.
     """
     first = peaks.array[..., :3].astype(float)
     length = np.linalg.norm(first, axis=-1)

@@ -11,8 +11,8 @@ from .subject import Subject
 from .verdict import Problem
 
 _UNITS = {"meter": "meters", "micron": "micrometers"}
+# Voxel sizes that occur in brain imaging.
 _SPACING_MM = (0.2, 15.0)
-"""Voxel sizes that occur in brain imaging."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:
@@ -30,29 +30,22 @@ def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
     spacing = volume.spacing_mm
     too_small, too_large = min(spacing) < _SPACING_MM[0], max(spacing) > _SPACING_MM[1]
     if units in _UNITS or too_small or too_large:
+        # A voxel of 20 mm and less is under 0.02 in meters; one of 0.1 mm and more is over 100 in micrometers.
         guess = "meters" if max(spacing) < 0.02 else "micrometers" if min(spacing) > 100 else _UNITS.get(units, "")
-        found = f"they are {' × '.join(f'{size:.4g}' for size in spacing)}" + (
-            f" and the header says {units}" * (units in _UNITS)
-        )
-        yield subject.problem(
-            "units",
-            "error",
-            path,
-            f"Voxel sizes are in mm, between {_SPACING_MM[0]:g} and {_SPACING_MM[1]:g}; {found}.",
-            f"They look like {guess}: scale" if guess else "Scale the affine to mm and set the header's unit to mm.",
-        )
+        said = f" and the header says {units}" if units in _UNITS else ""
+        found = f"they are {' × '.join(f'{size:.4g}' for size in spacing)}{said}"
+        sentence = f"Voxel sizes are in mm, between {_SPACING_MM[0]:g} and {_SPACING_MM[1]:g}; {found}."
+        looks = f"They look like {guess}: scale" if guess else "Scale"
+        cure = f"{looks} the affine to mm and set the header's unit to mm."
+        yield subject.problem("units", "error", path, sentence, cure)
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
     if sform[1] and qform[1]:
         apart = np.abs(np.asarray(sform[0]) - np.asarray(qform[0])).max()
         if apart > 0.1 * min(spacing):  # a qform is a rotation in single precision: less is rounding
-            yield subject.problem(
-                "header",
-                "warning",
-                path,
-                f"sform and qform must place voxels alike; their entries differ by up to {apart:.3g} mm. "
-                "The sform is used.",
-                "Copy the right one over the other, for example with nibabel's set_qform and set_sform.",
-            )
+            differ = f"their entries differ by up to {apart:.3g} mm. The sform is used."
+            cure = "Copy the right one over the other, for example with nibabel's set_qform and set_sform."
+            sentence = f"sform and qform must place voxels alike; {differ}"
+            yield subject.problem("header", "warning", path, sentence, cure)
 
 
 def _common_grid(subject: Subject) -> Iterator[Problem]:
@@ -68,14 +61,15 @@ def _common_grid(subject: Subject) -> Iterator[Problem]:
             found = f"the {what} is stored {volume.orientation}, the others {grid.orientation}"
         else:
             found = f"the affine of the {what} differs by up to {np.abs(volume.affine - grid.affine).max():.3g} mm"
-        yield subject.problem(
-            "grid", "error", path, f"Images of a participant share shape and affine; {found}.", _cure(volume, grid)
-        )
+        sentence = f"Images of a participant share shape and affine; {found}."
+        yield subject.problem("grid", "error", path, sentence, _cure(volume, grid))
 
 
 def _cure(volume: Volume, grid: Volume) -> str:
+    # World axes along which the two grids run in opposite directions.
+    a, b = (one.affine[:3, :3] / one.spacing_mm for one in (volume, grid))
+    flipped = "".join("xyz"[i] for i in range(3) if (a * b).sum(axis=0)[i] < -0.99)
     # From the files alone it cannot be told whether affine or voxels are wrong, only that one of them is.
-    flipped = _flipped_axes(volume, grid)
     if flipped:
         return (
             f"Either the affine is wrong: copy that of the other images; or the voxels are stored the other way along "
@@ -85,14 +79,6 @@ def _cure(volume: Volume, grid: Volume) -> str:
         "Resample onto the others' grid (nearest neighbor for masks); "
         "if the voxels already fit, copy the affine of the others."
     )
-
-
-def _flipped_axes(volume: Volume, grid: Volume) -> str:
-    """World axes along which the two grids run in opposite directions; empty unless that is all."""
-    a = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
-    b = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
-    cosine = (a * b).sum(axis=0)
-    return "".join("xyz"[i] for i in range(3) if cosine[i] < -0.99)
 
 
 def _times(shape: tuple[int, ...]) -> str:

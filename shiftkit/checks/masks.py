@@ -12,10 +12,10 @@ from ..types import Volume
 from .subject import Subject, inside
 from .verdict import Problem
 
+# Masks may leave the brain by this much: brain masks differ, and raters are generous.
 _OUTSIDE_MM = 5.0
-"""Masks may leave the brain by this much: brain masks differ, and raters are generous."""
+# A declared tumor volume may differ by the larger of these: it is rounded, or was measured on a finer grid.
 _VOLUME_SHARE, _VOLUME_ML = 0.2, 1.0
-"""A declared tumor volume may differ by the larger of these: it is rounded, or was measured on a finer grid."""
 _UNITS = {"mm³": 1000.0, "liters": 0.001}
 
 
@@ -43,12 +43,9 @@ def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem 
         sentence, cure = f"The {what} must be finite; it holds NaN or infinity.", "Write 0 there."
         return subject.problem("mask-values", "error", path, sentence, cure)
     values = np.unique(volume.array)
-    if (
-        len(values) <= 2
-        and values[0] >= 0
-        and (values[0] == 0 or len(values) == 1)
-        and (values[-1] == 0 or values[-1] > 0.5)
-    ):
+    binary = len(values) == 1 or (len(values) == 2 and values[0] == 0)
+    # Readers take for inside what lies above 0.5: a mask of 0 and 0.3 would be read as empty.
+    if binary and values[0] >= 0 and (values[-1] == 0 or values[-1] > 0.5):
         return None
     # What the values look like tells how the mask was made, and with it the way to mend it.
     whole = bool(np.allclose(values, np.rint(values)))
@@ -59,18 +56,15 @@ def _values(subject: Subject, what: str, path: Path, volume: Volume) -> Problem 
         cure = "It holds probabilities or was interpolated: threshold at 0.5, and resample masks with nearest neighbor."
     else:
         cure = "Write the mask again with 0 outside and 1 inside."
-    return subject.problem(
-        "mask-values", "error", path, f"A mask holds 0 and one other value; the {what} holds {few}.", cure
-    )
+    sentence = f"A mask holds 0 and one other value; the {what} holds {few}."
+    return subject.problem("mask-values", "error", path, sentence, cure)
 
 
 def _empty(subject: Subject, what: str, path: Path) -> Problem:
     patient_tumor = path == subject.case.tumor and subject.case.group == "glioma"
-    cure = (
-        "Draw the tumor, or remove the file and the participant's tumor_side."
-        if path == subject.case.tumor
-        else "If the bundle does not exist, this is right and counts as reference_absent; if nobody drew it, remove it."
-    )
+    cure = "If the bundle does not exist, this is right and counts as reference_absent; if nobody drew it, remove it."
+    if path == subject.case.tumor:
+        cure = "Draw the tumor, or remove the file and the participant's tumor_side."
     sentence = f"A mask marks voxels; the {what} is empty."
     return subject.problem("mask-empty", "error" if patient_tumor else "warning", path, sentence, cure)
 
@@ -142,10 +136,7 @@ def _declared_volume(subject: Subject) -> Iterator[Problem]:
     if abs(declared - measured) <= max(_VOLUME_SHARE * measured, _VOLUME_ML):
         return
     unit = next((name for name, scale in _UNITS.items() if abs(declared / scale - measured) < 0.2 * measured), None)
-    cure = (
-        f"It looks like {unit}: give it in ml."
-        if unit
-        else "Correct the cell (n/a is allowed), or find out whose mask it is, and of which session."
-    )
+    cure = "Correct the cell (n/a is allowed), or find out whose mask it is, and of which session."
+    cure = f"It looks like {unit}: give it in ml." if unit else cure
     sentence = f"participants.tsv says {declared:g} ml; the tumor mask holds {measured:.1f} ml."
     yield subject.problem("tumor-volume", "warning", subject.case.tumor, sentence, cure)

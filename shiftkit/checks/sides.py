@@ -8,20 +8,16 @@ from ..types import Bundle
 from .subject import Subject
 from .verdict import Problem
 
+# How far beyond the midline a bundle's center must lie before it counts as lying on the other side.
 _MARGIN_MM = 6.0
-"""How far beyond the midline a bundle's center must lie before it counts as lying on the other side."""
 
-_ORDER = (
-    ("AF", "ILF", 2),
-    ("AF", "IFOF", 2),
-    ("FAT", "IFOF", 2),
-    ("FAT", "ILF", 1),
-    ("FAT", "AF", 1),
-    ("UF", "ILF", 1),
-)
-"""First bundle lies higher (axis 2) or farther in front (axis 1) than the second one, in every brain."""
+# By axis: in every brain the first bundle lies farther in front (axis 1) or higher (axis 2) than the second one.
+_ORDER = {
+    1: (("FAT", "ILF"), ("FAT", "AF"), ("UF", "ILF")),
+    2: (("AF", "ILF"), ("AF", "IFOF"), ("FAT", "IFOF")),
+}
+# Distance between centers from which an order is read: mass effect shifts a center by less.
 _ORDER_MM = 8.0
-"""Distance between centers from which an order is read: mass effect shifts a center by less."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:
@@ -31,13 +27,9 @@ def find(subject: Subject) -> Iterator[Problem]:
     middle = _middle(subject, centers)
     turned = _turned_over(centers)
     if turned:
-        yield subject.problem(
-            "orientation",
-            "error",
-            None,
-            f"AF lies above ILF and IFOF, FAT in front; here the order along {turned} is reversed in every pair.",
-            f"All images are flipped along {turned}, or their affines are: flip them back with their affines kept.",
-        )
+        sentence = f"AF lies above ILF and IFOF, FAT in front; here the order along {turned} is reversed in every pair."
+        cure = f"All images are flipped along {turned}, or their affines are: flip them back with their affines kept."
+        yield subject.problem("orientation", "error", None, sentence, cure)
     yield from _bundles(subject, centers, middle)
     yield from _tumor(subject, middle)
 
@@ -57,15 +49,12 @@ def _bundles(subject: Subject, centers: dict[Bundle, np.ndarray], middle: float 
             cure = f"Exchange the names of {bundle.label} and {bundle.mirrored.label}."
         else:
             cure = f"Name it {bundle.mirrored.label}, or, if the file was flipped, flip it back."
-        yield subject.problem(
-            "side",
-            "error",
-            subject.case.masks[bundle],
+        sentence = (
             f"A {bundle.hemisphere} bundle lies in the {bundle.hemisphere} hemisphere; the center of {bundle.label} "
             f"lies in the {other} one, at x = {centers[bundle][0]:.0f} mm"
-            + (f" (midline at {middle:.0f} mm)." if middle is not None else "."),
-            cure,
+            + (f" (midline at {middle:.0f} mm)." if middle is not None else ".")
         )
+        yield subject.problem("side", "error", subject.case.masks[bundle], sentence, cure)
 
 
 def _lies_wrong(bundle: Bundle, centers: dict[Bundle, np.ndarray], middle: float | None) -> bool:
@@ -83,14 +72,15 @@ def _lies_wrong(bundle: Bundle, centers: dict[Bundle, np.ndarray], middle: float
 
 def _turned_over(centers: dict[Bundle, np.ndarray]) -> str:
     turned = ""
-    for axis in (1, 2):
+    for axis, pairs in _ORDER.items():
         orders = [
             float(centers[a][axis] - centers[b][axis])
-            for first, second, along in _ORDER
+            for first, second in pairs
             for a in centers
             for b in centers
-            if along == axis and a.name == first and b.name == second and a.hemisphere == b.hemisphere
+            if a.name == first and b.name == second and a.hemisphere == b.hemisphere
         ]
+        # Every pair must agree: a single one can be turned by a tumor or a wrong name.
         if orders and max(orders) < -_ORDER_MM:
             turned += "xyz"[axis]
     return " and ".join(turned)
@@ -104,6 +94,7 @@ def _tumor(subject: Subject, middle: float | None) -> Iterator[Problem]:
     left = float((tumor.points_inside()[:, 0] < middle).mean())
     cure = "Correct tumor_side in participants.tsv, or flip the mask if its overlay on the T1w image is mirrored."
     if declared == "bilateral":
+        # A rim across the midline makes no tumor bilateral.
         if min(left, 1 - left) < 0.02:
             sentence = f"A bilateral tumor reaches both hemispheres; {max(left, 1 - left):.0%} of the mask lie in one."
             yield subject.problem("tumor-side", "warning", subject.case.tumor, sentence, cure)

@@ -18,23 +18,7 @@ from .verdict import Problem, Severity
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What the checks look at.
-
-    Parameters
-    ----------
-    case : Case
-        The participant.
-    root : Path
-        The cohort's folder.
-    images : mapping of str to Volume
-        Readable images, as stored.
-    masks : mapping of Bundle to Volume
-        Readable bundle masks, as stored.
-    tumor, core : Volume or None
-        Tumor masks, as stored.
-    damaged : tuple of Problem
-        Files that could not be read.
-    """
+    """What the checks look at: a participant's readable files, as stored, and problems of the other ones."""
 
     case: Case
     root: Path
@@ -46,10 +30,8 @@ class Subject:
 
     def problem(self, check: str, severity: Severity, path: Path | None, sentence: str, cure: str) -> Problem:
         """A problem of this participant."""
-        file = "" if path is None else relative(path, self.root)
-        return Problem(
-            participant=self.case.key, check=check, severity=severity, file=file, sentence=sentence, cure=cure
-        )
+        who, file = self.case.key, "" if path is None else relative(path, self.root)
+        return Problem(participant=who, check=check, severity=severity, file=file, sentence=sentence, cure=cure)
 
     def named(self) -> Iterator[tuple[str, Path, Volume]]:
         """Every readable file: what it is, where it lies, what it holds."""
@@ -61,12 +43,10 @@ class Subject:
         """Every readable mask."""
         for bundle, volume in self.masks.items():
             yield f"mask of {bundle.label}", self.case.masks[bundle], volume
-        for what, path, volume in (
-            ("tumor mask", self.case.tumor, self.tumor),
-            ("mask of the tumor's core", self.case.tumor_core, self.core),
-        ):
-            if path is not None and volume is not None:
-                yield what, path, volume
+        if self.case.tumor is not None and self.tumor is not None:
+            yield "tumor mask", self.case.tumor, self.tumor
+        if self.case.tumor_core is not None and self.core is not None:
+            yield "mask of the tumor's core", self.case.tumor_core, self.core
 
     @cached_property
     def marked(self) -> Mapping[Path | None, Volume]:

@@ -1,10 +1,11 @@
 """participants.tsv against the folders and against itself."""
 
+import math
 from collections.abc import Iterator
 
 from ..cohorts.folder import read_participants
 from ..errors import DataError
-from ..types import Cohort
+from ..types import Case, Cohort
 from .verdict import Problem, Severity
 
 _WORDS = {
@@ -24,12 +25,10 @@ def find(cohort: Cohort) -> Iterator[Problem]:
         return
     for participant in dict.fromkeys(case.participant_id for case in cohort):
         if participant not in records:
+            # The prefix is what is left out most often.
             bare = participant.removeprefix("sub-")
-            cure = (
-                f"Write {participant} instead of {bare}."
-                if bare in records
-                else f"Add a row for {participant}, or remove its folder."
-            )
+            mend = f"Write {participant} instead of {bare}."
+            cure = mend if bare in records else f"Add a row for {participant}, or remove its folder."
             yield _problem(participant, "error", f"Every folder has a row; {participant} has none.", cure)
             continue
         yield from _values(participant, records[participant])
@@ -38,9 +37,7 @@ def find(cohort: Cohort) -> Iterator[Problem]:
             sentence = f"Every row has a folder; {participant} has none."
             yield _problem(participant, "warning", sentence, "Copy the participant's folder, or remove the row.")
     for case in cohort:
-        yield from _contents(
-            case.participant_id, bool(case.images), case.tumor is not None, records.get(case.participant_id, {})
-        )
+        yield from _contents(case, records.get(case.participant_id, {}).get("group"))
 
 
 def _values(participant: str, record: dict[str, str]) -> Iterator[Problem]:
@@ -59,31 +56,26 @@ def _values(participant: str, record: dict[str, str]) -> Iterator[Problem]:
         yield _problem(participant, "warning", sentence, "Fill in control, glioma or target_control.")
 
 
-def _contents(participant: str, images: bool, tumor: bool, record: dict[str, str]) -> Iterator[Problem]:
-    if not images:
+def _contents(case: Case, group: str | None) -> Iterator[Problem]:
+    participant, tumor = case.participant_id, case.tumor is not None
+    if not case.images:
         sentence = f"A participant has images; the folder of {participant} holds none that shiftkit reads."
         yield _problem(participant, "warning", sentence, "Compare the file names with the layout in the documentation.")
-    if tumor and record.get("group") in ("control", "target_control"):
+    if tumor and group in ("control", "target_control"):
         sentence = f"A control has no tumor; {participant} has a tumor mask."
         yield _problem(participant, "error", sentence, "Correct the group, or remove the mask.")
-    if not tumor and record.get("group") == "glioma":
+    if not tumor and group == "glioma":
         sentence = f"A patient has a tumor mask; {participant} has none, so distances cannot be measured."
         yield _problem(participant, "warning", sentence, f"Add anat/{participant}_label-tumor_mask.nii.gz.")
 
 
 def _is_number(text: str) -> bool:
     try:
-        return float(text) == float(text)
+        return not math.isnan(float(text))
     except ValueError:
         return False
 
 
 def _problem(participant: str, severity: Severity, sentence: str, cure: str) -> Problem:
-    return Problem(
-        participant=participant,
-        check="participants",
-        severity=severity,
-        file="participants.tsv",
-        sentence=sentence,
-        cure=cure,
-    )
+    where: dict[str, str] = {"participant": participant, "check": "participants", "file": "participants.tsv"}
+    return Problem(severity=severity, sentence=sentence, cure=cure, **where)

@@ -10,8 +10,8 @@ from ..types import Volume
 from .subject import Subject, nonzero
 from .verdict import Problem
 
+# Square root of 1.5, to which fractional anisotropy rises when a fitted eigenvalue is negative.
 _FA_LIMIT = 1.2248
-"""Square root of 1.5, to which fractional anisotropy rises when a fitted eigenvalue is negative."""
 
 
 def find(subject: Subject) -> Iterator[Problem]:
@@ -38,13 +38,11 @@ def _degenerate(subject: Subject, modality: str, path: Path, volume: Volume) -> 
         return
     share = _hidden_share(volume, finite)
     if share > 0:
-        yield subject.problem(
-            "values",
-            "error" if share > 0.001 else "warning",
-            path,
-            f"Inside the brain all voxels of the {modality} image must be finite; {max(share, 1e-4):.2%} are not.",
-            "Make the map again, or fill these voxels from their neighbors; NaN outside the brain is fine.",
+        sentence = (
+            f"Inside the brain all voxels of the {modality} image must be finite; {max(share, 1e-4):.2%} are not."
         )
+        cure = "Make the map again, or fill these voxels from their neighbors; NaN outside the brain is fine."
+        yield subject.problem("values", "error" if share > 0.001 else "warning", path, sentence, cure)
 
 
 _AGAIN = "Make the image again from its source, or remove the file."

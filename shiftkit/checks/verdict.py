@@ -49,10 +49,8 @@ class Problem:
         Errors end in exit code 3.
     file : str
         Path below the cohort's folder; empty where no single file is meant.
-    sentence : str
-        What must hold and what was found.
-    cure : str
-        What to do.
+    sentence, cure : str
+        What must hold and what was found; what to do.
     """
 
     participant: str
@@ -73,10 +71,8 @@ class CheckReport:
 
     Parameters
     ----------
-    cohort : str
-        The cohort's name.
-    participants : tuple of str
-        Participants (and sessions) that were looked at.
+    cohort, participants : str, tuple of str
+        The cohort's name, and the participants (and sessions) that were looked at.
     problems : tuple of Problem
         Sorted by participant.
     allowed : tuple of str
@@ -108,6 +104,7 @@ class CheckReport:
     def verdicts(self) -> dict[str, str]:
         """``error``, ``warning`` or ``ok`` for each participant; problems of the whole cohort count as ``all``."""
         wrong = {one.participant for one in self.errors}
+        # An error that is allowed stays visible, as a warning.
         unsure = {one.participant for one in self.problems}
         keys = [*self.participants, *sorted((wrong | unsure) - set(self.participants))]
         return {key: "error" if key in wrong else "warning" if key in unsure else "ok" for key in keys}
@@ -151,13 +148,7 @@ class CheckReport:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def findings(self, role: str = "") -> tuple[Finding, ...]:
-        """The report as a section: what was checked and what came out.
-
-        Parameters
-        ----------
-        role : str
-            What the cohort is compared as, such as ``patients``, where a report holds several checks.
-        """
+        """The report as a section; ``role``, such as ``patients``, tells several checks of one report apart."""
         counts = list(self.verdicts.values())
         n = len(self.participants)
         names = ("error", "warning", "ok")

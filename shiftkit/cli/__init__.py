@@ -57,10 +57,9 @@ def _run(words: list[str], quiet: bool) -> int:
         raise KeyboardInterrupt from None
     except Exception as error:
         # Usage errors come from click or from typer's own copy of it, by version; both format themselves.
-        words_of = getattr(error, "format_message", None)
-        if words_of is None:
+        if not hasattr(error, "format_message"):
             raise
-        return _end(2, f"Usage error: {words_of()} See shiftkit --help.")
+        return _end(2, f"Usage error: {error.format_message()} See shiftkit --help.")  # pyright: ignore
     if isinstance(code, int) and code:  # what a verb asked for with typer.Exit, or an interruption
         if code == INTERRUPTED:
             raise KeyboardInterrupt

@@ -61,6 +61,7 @@ class Progress:
 
     def _print(self, done: int, total: int, stage: str, detail: str) -> None:
         now = time.monotonic()
+        # Counted from the first call: what was on disk already took no time, and would promise an early end.
         start, begun = self._first.setdefault(stage, (now, done))
         if done < total and now - self._last_line.get(stage, float("-inf")) < _LINE_EVERY_S:
             return
@@ -81,10 +82,7 @@ def say(*lines: str) -> None:
 
 
 def _words(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    """Two figures at most: a unit lasts until the next one says it better, at one and a half."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

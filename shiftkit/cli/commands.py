@@ -40,95 +40,72 @@ def shiftkit(
         raise typer.Exit
 
 
-def _outcome(made: Any, given: Given) -> Iterator[str]:
-    if given["json"]:
-        yield json.dumps(made.to_dict(), indent=2, ensure_ascii=False)
-    else:
-        yield from made.lines()
+def _itself(made: Any, _: Given) -> list[str]:
+    return [str(made)]
 
 
-def _cohorts(made: Any, _: Given) -> Iterator[str]:
-    yield from map(str, made.values())
+def _outcome(made: Any, given: Given) -> list[str]:
+    return [json.dumps(made.to_dict(), indent=2, ensure_ascii=False)] if given["json"] else made.lines()
 
 
-def _itself(made: Any, _: Given) -> Iterator[str]:
-    yield str(made)
-
-
-def _prepared(made: Any, _: Given) -> Iterator[str]:
-    yield f"{made.written} maps written: {made.cohort}"
-
-
-def _trained(made: Any, given: Given) -> Iterator[str]:
-    yield str(made)
-    yield f"Checkpoint: {given['out']}"
-
-
-def _finetuned(made: Any, given: Given) -> Iterator[str]:
+def _finetuned(made: Any, given: Given) -> list[str]:
     if given["shots"]:
-        yield from made.lines()
-        return
-    yield f"Out-of-fold predictions of {len(made.cohort)} participants: {made.cohort.root}"
-    yield f"What became of each tensor, by name: {Path(given['out']) / 'fold-1' / 'transfer.json'}"
+        return made.lines()
+    return [
+        f"Out-of-fold predictions of {len(made.cohort)} participants: {made.cohort.root}",
+        f"What became of each tensor, by name: {Path(given['out']) / 'fold-1' / 'transfer.json'}",
+    ]
 
 
-def _predicted(made: Any, given: Given) -> Iterator[str]:
+def _predicted(made: Any, given: Given) -> list[str]:
     what = "Masks" if given["probabilities"] is False else "Masks and probabilities"
-    yield f"{what} of {len(made.cohort)} participants: {given['out']}"
+    return [f"{what} of {len(made.cohort)} participants: {given['out']}"]
 
 
-def _scored(made: Any, given: Given) -> Iterator[str]:
-    yield str(made)
-    yield f"Table: {given['out']}"
-
-
+# Both checks print first and raise then: what is wrong must be told in full before the exit code says that it is.
 def _checked(made: Any, given: Given) -> Iterator[str]:
     yield made.to_json() if given["json"] else str(made)
     if made.exit_code:
         raise DataError(made.summary)
 
 
-def _reported(made: Any, given: Given) -> Iterator[str]:
-    yield made.verdict
-    yield f"Report: {Path(given['result']) / 'report.html'}"
-
-
-def _compared(made: Any, given: Given) -> Iterator[str]:
-    yield str(made)
-    if given["out"] is not None:
-        yield f"Page: {given['out']}"
-
-
-def _validated(made: Any, given: Given) -> Iterator[str]:
-    yield str(made)
-    if given["out"] is not None:
-        yield f"Table: {Path(given['out']) / 'tables' / 'validation.tsv'}"
-
-
 def _verified(made: Any, given: Given) -> Iterator[str]:
-    yield from (f"{name}: {outcome}" for name, outcome in made.checks.items())
+    yield str(made)
     if not made.sound:
         raise DataError(f"Checkpoint {given['checkpoint']} is not sound; the lines above say why. Copy it again.")
+
+
+def _with_file(told: str, option: str, *below: str) -> Show:
+    """The result itself and, where the option was given, the file it went to."""
+
+    def show(made: Any, given: Given) -> list[str]:
+        written = [] if given[option] is None else [f"{told}: {Path(given[option]).joinpath(*below)}"]
+        return [str(made), *written]
+
+    return show
 
 
 SHOWN: Mapping[str, Show] = {
     "demo": _outcome,
     "decompose": _outcome,
-    "phantom": _cohorts,
+    "phantom": lambda made, _: map(str, made.values()),
     "import": _itself,
-    "prepare": _prepared,
-    "train": _trained,
+    "prepare": lambda made, _: [f"{made.written} maps written: {made.cohort}"],
+    "train": _with_file("Checkpoint", "out"),
     "finetune": _finetuned,
     "predict": _predicted,
-    "score": _scored,
+    "score": _with_file("Table", "out"),
     "check": _checked,
     "deform": _outcome,
     "features": _outcome,
-    "report": _reported,
-    "compare": _compared,
+    "report": lambda made, given: [made.verdict, f"Report: {Path(given['result']) / 'report.html'}"],
+    "compare": _with_file("Page", "out"),
     "cite": _itself,
-    "validate": _validated,
+    "validate": _with_file("Table", "out", "tables", "validation.tsv"),
 }
+"""What each verb prints, in the order in which ``--help`` lists them."""
+
+# demo ends with a decomposition, and reads the settings of that one.
 for _verb, _show in SHOWN.items():
     add(app, _verb, _show, as_json=_show in (_outcome, _checked), table="decompose" if _verb == "demo" else "")
 for _verb, _show in {"model info": _itself, "model verify": _verified, "model export": _itself}.items():

@@ -14,14 +14,9 @@ from ..version import __version__
 
 
 def examine() -> tuple[list[str], bool]:
-    """Describe the installation.
+    """Describe the installation, one fact a line, and whether shiftkit can work here.
 
-    Returns
-    -------
-    lines : list of str
-        One fact a line; a line that starts with ``PROBLEM`` says what to do.
-    sound : bool
-        Whether shiftkit can work here.
+    A line that starts with ``PROBLEM`` says what to do.
     """
     lines = [f"shiftkit {__version__}, Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"]
     lines += [f"{name} {version}" for name, version in package_versions().items()]
@@ -35,7 +30,7 @@ def _check_cache(lines: list[str]) -> list[str]:
     folder = cache_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder):  # rights alone do not tell whether a disk is full or read-only
             pass
     except OSError as error:
         return [f"the cache folder {folder} cannot be written ({error}); set SHIFTKIT_CACHE to one that can"]

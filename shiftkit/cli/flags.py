@@ -22,20 +22,10 @@ _JSON = typer.Option("--json", help="Print the result as JSON on stdout.")
 
 
 def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table: str = "") -> None:
-    """Make a command of a verb of `shiftkit.api.VERBS`.
+    """Make a command of a verb of `shiftkit.api.VERBS`, under its last word.
 
-    Parameters
-    ----------
-    app : Typer
-        Gets the command, under the last word of ``verb``.
-    verb : str
-        The verb.
-    show : callable
-        What is printed.
-    as_json : bool
-        Whether ``show`` heeds the value ``json``.
-    table : str
-        Table of ``shiftkit.toml``, where it is that of another verb.
+    ``as_json`` tells that ``show`` heeds the value ``json``; ``table`` is the table of ``shiftkit.toml``, where it is
+    that of another verb.
     """
     function = VERBS[verb]
     options = options_of(function)
@@ -44,6 +34,7 @@ def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table
     def run(config: Path | None = None, json: bool = False, **words: Any) -> None:
         given = {name: _value(options[name], word) for name, word in words.items()}
         values = resolve(table or verb, VERBS, given, config)
+        # Settings that are another verb's, for the table was: demo hands them on to decompose.
         further = {name: values.pop(name) for name in [*values] if name not in options}
         called: dict[str, Any] = {"settings": further, "progress": progress, "announce": say}
         if config is not None and config.suffix == ".json":

@@ -15,16 +15,7 @@ from .layout import Filters, candidates, choose, read_filters, read_json
 
 
 def image_path(root: Path, key: str, modality: str) -> Path:
-    """Where the image of a modality lies.
-
-    Parameters
-    ----------
-    root : Path
-        The cohort's folder.
-    key : str
-        Participant and session, such as ``sub-01`` or ``sub-01_ses-01``; see `shiftkit.types.Case.key`.
-    modality : str
-        ``t1w``, or the ``param-`` value of a map in ``dwi/``.
+    """Where the image of a modality lies: ``t1w``, or the ``param-`` value of a map in ``dwi/``.
 
     Examples
     --------
@@ -64,13 +55,7 @@ def write_description(root: Path, name: str, **extra: Any) -> None:
 
 
 def read_description(root: Path) -> dict[str, Any]:
-    """Read ``dataset_description.json``; empty where there is none.
-
-    Raises
-    ------
-    DataError
-        If it is not a JSON object.
-    """
+    """Read ``dataset_description.json``; empty where there is none, `DataError` if it is not a JSON object."""
     path = root / "dataset_description.json"
     return read_json(path) if path.is_file() else {}
 
@@ -101,6 +86,7 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
             "and group, one row a folder sub-*."
         )
     try:
+        # Spreadsheets mark UTF-8 before the first name; a tab too many must not make the first column an index.
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except (ValueError, OSError, pd.errors.ParserError) as error:  # empty and wrongly encoded files are ValueErrors
         raise DataError(f"{path} must be a table with tabs between columns; it cannot be read: {error}.") from error
@@ -109,28 +95,17 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
     twice = frame["participant_id"][frame["participant_id"].duplicated()].tolist()
     if twice:
         raise DataError(f"{path} must name each participant once; these stand twice: {', '.join(twice)}.")
-    records: dict[str, dict[str, str]] = {}
-    for record in frame.to_dict("records"):
-        records[str(record["participant_id"])] = {
-            str(column): str(value)
-            for column, value in record.items()
-            if column != "participant_id" and value not in ("", "n/a") and isinstance(value, str)
-        }
-    return records
+    rows: dict[str, dict[str, Any]] = frame.set_index("participant_id").to_dict("index")  # pyright: ignore
+    # Lines that are too short hold NaN at their end, which is no text.
+    told = {name: {k: v for k, v in row.items() if isinstance(v, str)} for name, row in rows.items()}
+    return {name: {k: v for k, v in row.items() if v not in ("", "n/a")} for name, row in told.items()}
 
 
 def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path | None = None) -> Cohort:
-    """Index a cohort folder; images are not opened.
+    """Index a cohort folder, the one that holds ``participants.tsv``; images are not opened.
 
-    Parameters
-    ----------
-    path : Path
-        The folder that holds ``participants.tsv``.
-    name : str, optional
-        How tables call the cohort; the folder's name by default.
-    filters : mapping or Path, optional
-        Which entities (``space``, ``desc``, ``res``, ``model``, …) the chosen files must carry, or the JSON
-        file that says so; see `shiftkit.cohorts.layout.read_filters`.
+    ``filters`` say which entities (``space``, ``desc``, ``res``, ``model``, …) the chosen files must carry, or which
+    JSON file says so; see `shiftkit.cohorts.layout.read_filters`.
 
     Raises
     ------

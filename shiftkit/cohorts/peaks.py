@@ -36,15 +36,10 @@ def sidecar_path(path: Path) -> Path:
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """What the JSON files that apply to an image say of it, by the inheritance principle of BIDS.
+    """What the JSON files that apply to an image say of it, by the inheritance principle of BIDS; empty without any.
 
     A file applies if it has the image's suffix and no entity that the image has not; it lies beside the image or in
     one of the folders above, up to the cohort's own. What stands nearer to the image wins, key by key.
-
-    Returns
-    -------
-    dict
-        Empty where no file applies.
 
     Raises
     ------
@@ -70,6 +65,7 @@ def _sidecars(path: Path) -> list[Path]:
     """The JSON files that apply to an image, the nearest one last."""
     folder = path.parent
     folders = [folder] if folder.is_dir() else []
+    # Up to the cohort's own folder, which has none of these names.
     while folder.name.startswith(("sub-", "ses-")) or folder.name in ("anat", "dwi"):
         folder = folder.parent
         folders.append(folder)
@@ -94,12 +90,9 @@ def write_peaks_sidecar(path: Path, reference: Reference = "xyz") -> None:
 
 
 def peaks_reference(path: Path) -> Reference:
-    """Which axes the peaks at ``path`` refer to, read from the JSON files that apply to it; see `read_sidecar`.
+    """Which axes the peaks at ``path`` refer to, by `read_sidecar`.
 
-    Raises
-    ------
-    DataError
-        If none of them says it, or one is damaged. The message holds the way to add one.
+    Where no file says it, or one is damaged, the `DataError` holds the way to add one.
     """
     try:
         word = read_sidecar(path)["OrientationEncoding"]["Reference"]
@@ -125,23 +118,16 @@ def frame_rotation(affine: NDArray[np.float64], reference: Reference) -> NDArray
         return np.eye(3)
     u, _, vt = np.linalg.svd(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
     rotation = u @ vt  # the nearest orthogonal matrix: a sheared affine must not lengthen vectors
+    # FSL mirrors the first axis where the voxel axes are right-handed.
     if reference == "bvec" and np.linalg.det(rotation) > 0:
         rotation = rotation @ np.diag([-1.0, 1.0, 1.0])
     return np.asarray(rotation)
 
 
 def read_peaks(path: Path) -> Volume:
-    """Read peaks, with components in world RAS+ and zero vectors where there is no peak.
+    """Read peaks as float32, shape (X, Y, Z, 9): three vectors a voxel in world RAS+, as long as their amplitude.
 
-    Parameters
-    ----------
-    path : Path
-        Image of shape (X, Y, Z, 9): three vectors a voxel, as long as their amplitude.
-
-    Returns
-    -------
-    Volume
-        float32, shape (X, Y, Z, 9), on the file's own grid and voxel order.
+    Grid and voxel order are the file's own; where there is no peak, the vector is zero.
 
     Raises
     ------
@@ -160,13 +146,7 @@ def read_peaks(path: Path) -> Volume:
 
 
 def load_peaks(case: Case) -> Volume:
-    """Read the peaks of a case in world RAS+; see `read_peaks`.
-
-    Raises
-    ------
-    DataError
-        As `read_peaks`, or if the case has no peaks.
-    """
+    """Read the peaks of a case; see `read_peaks`. `DataError` if it has none."""
     if "peaks" not in case.images:
         raise DataError(f"Peaks are needed here; {case.key} has none. Make them with shiftkit prepare.")
     return read_peaks(case.images["peaks"])

@@ -20,26 +20,19 @@ from .folder import image_path, load_cohort
 from .peaks import frame_rotation, sidecar_path, write_peaks_sidecar
 
 MAPS = ("fa", "ap", "peaks")
+# b-values up to this one (s/mm²) count as unweighted.
 _B0 = 50
-"""b-values up to this one (s/mm²) count as unweighted."""
+# Above this b-value (s/mm²) the signal departs from a tensor's.
 _TENSOR_MAX = 1500.0
-"""Above this b-value (s/mm²) the signal departs from a tensor's."""
+# Voxels of highest FA that the single-fiber response is taken from.
 _N_RESPONSE = 300
-"""Voxels of highest FA that the single-fiber response is taken from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What `prepare` did.
+    """What `prepare` did: the cohort, indexed again, and how many maps were made now; those that were there are kept.
 
-    Parameters
-    ----------
-    cohort : Cohort
-        The cohort, indexed again.
-    written : int
-        Maps that were made now; those that were there are kept.
-    failed : mapping of str to str
-        Participants (and sessions) without maps, with the reason.
+    ``failed`` are the participants (and sessions) without maps, with the reason.
     """
 
     cohort: Cohort
@@ -174,6 +167,7 @@ def _read(raw: Path) -> _Diffusion:
             f"{length[weighted].max(initial=1):.2f}. Check the .bval and .bvec files."
         )
     bvecs = np.where(weighted[:, None], bvecs / np.maximum(length, 1e-9)[:, None], 0.0)
+    # Resampled images undershoot, and the fits take logarithms.
     data = np.maximum(np.nan_to_num(volume.array), 0)
     grid = volume.with_array(data[..., 0])
     return _Diffusion(data=data, grid=grid, bvals=bvals, bvecs=bvecs, brain=_brain(raw, grid, data, ~weighted))
@@ -217,6 +211,7 @@ def _shell(diffusion: _Diffusion) -> tuple[NDArray[np.bool_], int]:
     names, counts = np.unique(shells[weighted], return_counts=True)
     chosen = names[counts == counts.max()].max()  # the higher one of equals: it resolves angles better
     n = int(counts.max())
+    # Even harmonics up to an order have so many coefficients, and each takes a gradient.
     order = next((order for order in (8, 6, 4) if n >= (order + 1) * (order + 2) // 2), 0)
     if order == 0:
         raise DataError(f"Peaks and anisotropic power need 15 gradients on one shell; the largest here has {n}.")
@@ -244,6 +239,7 @@ def _peaks(diffusion: _Diffusion) -> NDArray[np.float32]:
     limit = np.sort(anisotropy[diffusion.brain])[-min(_N_RESPONSE, int(diffusion.brain.sum()))]
     response, _ = response_from_mask_ssst(gradients, data, anisotropy >= max(limit, 1e-6))
     model = ConstrainedSphericalDeconvModel(gradients, response, sh_order_max=order)
+    # A tenth of the strongest peak: half of it, as in DIPY's examples, would drop most crossing fibers.
     found = peaks_from_model(
         model,
         data,

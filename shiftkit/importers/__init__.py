@@ -45,10 +45,8 @@ def import_cohort(
     ----------
     format : {"tractoinferno", "brainptm", "hcp105", "tractseg", "brats"}
         Whose layout.
-    src : str or Path
-        The folder, as it was unpacked.
-    out : str or Path
-        Folder of the new cohort: new or empty.
+    src, out : str or Path
+        The folder, as it was unpacked, and that of the new cohort: new or empty.
     group : str
         ``control``, ``glioma`` or ``target_control``, for every participant.
     tumor_labels : tuple of int, optional
@@ -81,7 +79,13 @@ def import_cohort(
             f"{source} must hold a data set in the layout of {format}; no participant was found in it. "
             f"The layout is described in shiftkit.importers.{format}."
         )
-    _require_distinct(found)
+    names = [one.participant_id for one in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"Each folder must give a participant of its own; letters and digits alone do not tell apart "
+            f"{', '.join(twice)}. Rename the folders."
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     # Written beside the target and moved at the end: a failure leaves no half of a cohort.
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
@@ -94,13 +98,3 @@ def import_cohort(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return load_cohort(target)
-
-
-def _require_distinct(found: list[Found]) -> None:
-    names = [one.participant_id for one in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"Each folder must give a participant of its own; letters and digits alone do not tell apart "
-            f"{', '.join(twice)}. Rename the folders."
-        )

@@ -20,11 +20,8 @@ _IMAGES = {"t1w": ("T1w_acpc_dc_restore_1.25", "T1w"), "fa": ("FA",)}
 
 def find(source: Path) -> list[Found]:
     """The subjects below a folder, or the one subject whose folder it is."""
-    return [_subject(folder) for folder in subjects(source, _is_subject)]
-
-
-def _is_subject(folder: Path) -> bool:
-    return any(folder.glob("*.trk")) or any(folder.glob("tracts/*.trk"))
+    places = ("*.trk", "tracts/*.trk")
+    return [_subject(one) for one in subjects(source, lambda folder: any(any(folder.glob(p)) for p in places))]
 
 
 def _subject(folder: Path) -> Found:

@@ -15,16 +15,10 @@ from ..types import Bundle, Volume
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSource:
-    """Where a mask comes from.
+    """Where a mask comes from: an image, or streamlines (``.trk``, ``.tck``, also compressed).
 
-    Parameters
-    ----------
-    path : Path
-        An image, or streamlines (``.trk``, ``.tck``, also compressed).
-    channel : int, optional
-        Which channel of an image with several.
-    labels : tuple of int, optional
-        Values of a label map that count as inside; every value above 0 by default.
+    ``channel`` picks one of an image with several; ``labels`` are the values of a label map that count as inside, by
+    default all above 0.
     """
 
     path: Path
@@ -37,13 +31,7 @@ class MaskSource:
         return self.path.name.endswith((".trk", ".tck", ".trk.gz"))
 
     def read_mask(self) -> Volume:
-        """Read an image source as a mask.
-
-        Raises
-        ------
-        DataError
-            If the image is damaged or has no such channel.
-        """
+        """Read an image source as a mask; `DataError` if it is damaged or has no such channel."""
         volume = read_image(self.path)
         array = np.nan_to_num(volume.array)
         if self.channel is not None:
@@ -59,24 +47,10 @@ class MaskSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """One participant of a public data set.
+    """One participant of a public data set, with what the data set has of it.
 
-    Parameters
-    ----------
-    participant_id : str
-        With its prefix.
-    images : mapping of str to Path
-        One file a modality; all on one grid, which is the grid that masks are made on.
-    masks : mapping of Bundle to MaskSource
-        One source a bundle.
-    tumor, core : MaskSource or None
-        Tumor masks.
-    raw : mapping of str to Path
-        Diffusion data to take along for `prepare`: ``dwi``, ``bval``, ``bvec``.
-    brain : Path or None
-        A brain mask.
-    split : str
-        ``train``, ``val``, ``test``, or ``n/a``.
+    Images are all on one grid, which masks are made on; ``raw`` holds the diffusion data to take along for `prepare`
+    (``dwi``, ``bval``, ``bvec``); ``split`` is ``train``, ``val``, ``test``, or ``n/a``.
     """
 
     participant_id: str
@@ -90,17 +64,12 @@ class Found:
 
 
 def participant_id(name: str) -> str:
-    """A BIDS participant from a folder's name: letters and digits only.
+    """A BIDS participant from a folder's name: letters and digits only; `DataError` if nothing is left.
 
     Examples
     --------
     >>> participant_id("Case_12"), participant_id("sub-1006")
     ('sub-Case12', 'sub-1006')
-
-    Raises
-    ------
-    DataError
-        If nothing is left.
     """
     label = re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^sub[-_]", "", name))
     if not label:

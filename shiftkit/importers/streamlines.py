@@ -12,45 +12,20 @@ from ..types import Volume
 
 
 def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read a tractogram.
+    """Read a tractogram (``.trk``, ``.tck``): points in world RAS+ mm, shape (N, 3), and how many each streamline has.
 
-    Parameters
-    ----------
-    path : Path
-        ``.trk`` or ``.tck``.
-    legacy_affine : ndarray, shape (4, 4), optional
-        Affine of the grid for ``.trk`` headers of version 1, which have none.
-
-    Returns
-    -------
-    points : ndarray, shape (N, 3)
-        World RAS+ mm, of all streamlines one after the other.
-    lengths : ndarray of int
-        Points of each streamline.
+    ``legacy_affine``, shape (4, 4), is that of the grid for ``.trk`` headers of version 1, which have none.
 
     Raises
     ------
     DataError
         If the file is missing, empty, truncated, or no tractogram.
     """
-    import warnings
-
-    import nibabel as nib
     from nibabel.streamlines.header import Field
     from nibabel.streamlines.trk import get_affine_rasmm_to_trackvis, get_affine_trackvis_to_rasmm
 
-    try:
-        with warnings.catch_warnings(record=True):  # legacy headers are known and dealt with below
-            warnings.simplefilter("always")
-            loaded = nib.streamlines.load(path)
-            streamlines = loaded.tractogram.streamlines
-            header = loaded.header
-    except (OSError, ValueError, EOFError, IndexError, KeyError, MemoryError, TypeError) as error:
-        raise DataError(_damaged(path, error)) from error
-    except Exception as error:  # nibabel's tractogram errors share no base but Exception
-        if not type(error).__module__.startswith(("nibabel", "struct")):
-            raise
-        raise DataError(_damaged(path, error)) from error
+    loaded = _load(path)
+    streamlines, header = loaded.tractogram.streamlines, loaded.header
     points = np.asarray(streamlines.get_data(), dtype=np.float64).reshape(-1, 3)
     lengths = np.array([len(one) for one in streamlines], dtype=np.int64)
     if not np.isfinite(points).all():
@@ -63,13 +38,6 @@ def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = Non
     return points, lengths
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    return (
-        f"{path} must be a readable tractogram; it is damaged or of another kind ({type(error).__name__}: {error}). "
-        "Copy it again from its source."
-    )
-
-
 def _lacks_affine(header: Any) -> bool:
     return int(np.asarray(header.get("version", 2))) < 2
 
@@ -78,7 +46,7 @@ def header_grid(path: Path) -> tuple[NDArray[np.float64], tuple[int, int, int]] 
     """Affine and shape of the grid a ``.trk`` header names; None where it names none, or one voxel as a placeholder."""
     if path.suffix != ".trk":
         return None
-    header = _header(path)
+    header = _load(path, lazy=True).header
     shape = [int(n) for n in header["dimensions"]]
     affine = np.asarray(header["voxel_to_rasmm"], dtype=float)
     if min(shape) < 2 or max(shape) > 2000 or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _lacks_affine(header):
@@ -88,41 +56,33 @@ def header_grid(path: Path) -> tuple[NDArray[np.float64], tuple[int, int, int]] 
 
 def is_legacy(path: Path) -> bool:
     """Whether a tractogram is a ``.trk`` of version 1, which has no affine."""
-    return path.suffix == ".trk" and _lacks_affine(_header(path))
+    return path.suffix == ".trk" and _lacks_affine(_load(path, lazy=True).header)
 
 
-def _header(path: Path) -> Any:
+def _load(path: Path, *, lazy: bool = False) -> Any:
     import warnings
 
     import nibabel as nib
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return nib.streamlines.load(path, lazy_load=True).header
-    except Exception as error:  # nibabel's tractogram errors share no base but Exception
-        raise DataError(_damaged(path, error)) from error
+            warnings.simplefilter("ignore")  # of headers without an affine, which are known and dealt with
+            return nib.streamlines.load(path, lazy_load=lazy)
+    except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
+        raise DataError(
+            f"{path} must be a readable tractogram; it is damaged or of another kind "
+            f"({type(error).__name__}: {error}). Copy it again from its source."
+        ) from error
 
 
 def streamline_mask(
     points: NDArray[Any], lengths: NDArray[Any], affine: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> Volume:
-    """Mark every voxel that a streamline's segments pass through.
+    """Mark every voxel of a grid that a streamline's segments pass through; see `read_streamlines` for the points.
 
     The grid is traversed from face to face (Amanatides & Woo, Eurographics 1987,
     doi 10.2312/egtp.19871000), so no voxel is skipped however far points lie apart. Parts outside the grid
     are left out.
-
-    Parameters
-    ----------
-    points : ndarray, shape (N, 3)
-        World RAS+ mm.
-    lengths : ndarray of int
-        Points of each streamline; their sum is N.
-    affine : ndarray, shape (4, 4)
-        Of the grid.
-    shape : tuple of int
-        Of the grid.
 
     Examples
     --------
@@ -150,6 +110,7 @@ def _mark(begin: NDArray[Any], end: NDArray[Any], mask: NDArray[Any]) -> None:  
     voxel = np.empty(3, dtype=np.int64)
     last = np.empty(3, dtype=np.int64)
     step = np.zeros(3, dtype=np.int64)
+    # Where on the segment, from 0 to 1, each axis meets its next face, and how far apart its faces are.
     to_next = np.full(3, np.inf)
     per_voxel = np.full(3, np.inf)
     steps = 0
@@ -166,6 +127,7 @@ def _mark(begin: NDArray[Any], end: NDArray[Any], mask: NDArray[Any]) -> None:  
             step[a] = -1
             to_next[a] = (voxel[a] - begin[a]) / length
             per_voxel[a] = -1 / length
+    # Each step crosses one face, so how many there are is known, and the loop ends whatever rounding does.
     for n in range(steps + 1):
         if 0 <= voxel[0] < mask.shape[0] and 0 <= voxel[1] < mask.shape[1] and 0 <= voxel[2] < mask.shape[2]:
             mask[voxel[0], voxel[1], voxel[2]] = True

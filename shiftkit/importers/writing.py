@@ -12,29 +12,23 @@ from ..cohorts.folder import image_path, mask_path, tumor_path, write_descriptio
 from ..cohorts.peaks import write_peaks_sidecar
 from ..errors import DataError
 from ..files import write_text
-from ..images import read_image, write_image
+from ..images import read_image, read_mask, write_image
 from ..types import Bundle, Volume
 from ..work import Work
 from .hcp105 import GRID_AFFINE, GRID_SHAPE
 from .sources import Found, MaskSource
 from .streamlines import header_grid, is_legacy, read_streamlines, streamline_mask
 
+# Voxel size where nothing names one: that of the HCP's diffusion images.
 _SPACING_MM = 1.25
-"""Voxel size where nothing names one: that of the HCP's diffusion images."""
+# Share of points that may leave the grid, as fibers to the spinal cord do.
 _MOST_OUTSIDE = 0.05
-"""Share of points that may leave the grid, as fibers to the spinal cord do."""
 
 Grid = tuple[NDArray[np.float64], tuple[int, int, int]]
 
 
 def write_cohort(root: Path, name: str, found: Sequence[Found], group: str, work: Work) -> None:
-    """Write participants, tables and description below ``root``.
-
-    Raises
-    ------
-    DataError
-        If a file is damaged, or streamlines come without any grid.
-    """
+    """Write participants, tables and description; `DataError` for damaged files and streamlines without a grid."""
     for one in work.each(found, "Importing"):
         _write_participant(root, one)
     rows = pd.DataFrame({"participant_id": [one.participant_id for one in found], "group": group})
@@ -79,6 +73,7 @@ def _mask(source: MaskSource, grid: Grid | None) -> Volume:
     affine, shape = grid
     volume = streamline_mask(points, lengths, affine, shape)
     voxels = volume.voxels(points)
+    # Voxels reach half an edge beyond their centers.
     outside = ((voxels < -0.5) | (voxels > np.array(shape) - 0.5)).any(axis=1)
     if len(points) and outside.mean() > _MOST_OUTSIDE:
         raise DataError(
@@ -98,13 +93,12 @@ def _grid(one: Found) -> Grid:
         volume = read_image(path)
         return volume.affine, volume.shape
     paths = [source.path for source in one.masks.values() if source.is_streamlines]
-    for path in paths:
-        own = header_grid(path)
-        if own is not None:
-            return own
+    if own := next(filter(None, map(header_grid, paths)), None):
+        return own
     if all(is_legacy(path) for path in paths):
         return GRID_AFFINE, GRID_SHAPE
     every = np.concatenate([read_streamlines(path)[0] for path in paths])
+    # With a voxel of margin at each side.
     low, high = np.floor(every.min(axis=0) / _SPACING_MM - 1), np.ceil(every.max(axis=0) / _SPACING_MM + 1)
     affine = np.diag([_SPACING_MM] * 3 + [1.0])
     affine[:3, 3] = low * _SPACING_MM
@@ -116,5 +110,5 @@ def _volume_ml(root: Path, one: Found) -> str:
     path = tumor_path(root, one.participant_id)
     if not path.is_file():
         return "n/a"
-    volume = read_image(path)
-    return f"{float((volume.array > 0.5).sum()) * volume.voxel_volume_ml:.1f}"
+    mask = read_mask(path)
+    return f"{float(mask.array.sum()) * mask.voxel_volume_ml:.1f}"

@@ -1,7 +1,7 @@
 """The main job on a cohort: predict, score, decompose, report; or the last two on a table of scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ..catalogue import DECOMPOSITION, RECOVERY, SCORES, SECTIONS, SENSITIVITY, 
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
+from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest
 from ..tables import read_table
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ..analyses.decomposition.reading import Reading
     from ..analyses.decomposition.result import Decomposition
     from ..analyses.decomposition.shells.findings import ShellResult
-    from ..analyses.statistics.inference import Inference
 
 TITLE = "Domain shift of white-matter bundle segmentation"
 _FROM_TABLE = (
@@ -35,67 +35,25 @@ _FROM_TABLE = (
 
 
 def split(before: Any, after: Mapping[str, Any], design: Design, reference: Any = None) -> "Decomposition":
-    """Decompose scores; nothing is written.
+    """Decompose scores by the source model and by each fine-tuned one; nothing is written.
 
-    Parameters
-    ----------
-    before : ScoreTable or DataFrame
-        Scores by the source model.
-    after : mapping of str to ScoreTable or DataFrame
-        Scores by each fine-tuned model.
-    design : Design
-        What is asked.
-    reference : ScoreTable or DataFrame, optional
-        Scores of controls that ``before`` does not hold.
+    ``reference`` holds the controls where ``before`` does not.
     """
     from ..analyses.decomposition.study import decompose
 
-    return decompose(
-        before,
-        reference=reference,
-        finetuned=after,
-        metric=design.metric,
-        covariates=design.covariates,
-        equivalence_margin=design.equivalence_margin,
-        sensitivity=design.sensitivity,
-        inference=design.inference,
-    )
+    return decompose(before, reference=reference, finetuned=after, **passed_on(decompose, vars(design)))
 
 
 def decompose_table(
-    run: Run,
-    scores: Path,
-    design: Design,
-    *,
-    source: str | None = None,
-    dry_run: bool = False,
-    replay: Path | None = None,
-    work: Work = Work(),
+    run: Run, scores: Path, design: Design, *, source: str | None = None, work: Work = Work()
 ) -> Outcome:
-    """Decompose a score table of patients and controls into a run.
+    """Decompose a score table of patients and controls into a run that is not open yet.
 
-    Parameters
-    ----------
-    run : Run
-        Not open yet.
-    scores : Path
-        The table.
-    design : Design
-        What is asked.
-    source : str, optional
-        The source model's name, needed where the table holds several: the others count as fine-tuned.
-    dry_run, replay, work
-        As in `decompose_cohort`.
-
-    Raises
-    ------
-    ConfigError
-        If a study is included that needs images, or the source model is not told.
-    DataError
-        If the table cannot be used.
+    ``source`` names the source model where the table holds several: the others count as fine-tuned. A study that needs
+    images is refused with a `ConfigError`.
     """
     digests = {"scores": file_digest(scores)}
-    _require_replayed(replay, digests)
+    _require_replayed(design.replay, digests)
     if design.include:
         raise ConfigError(
             f"`include` with {' '.join(design.include)} needs images; `scores` gives numbers only. Give `model` and "
@@ -103,161 +61,100 @@ def decompose_table(
         )
     frame = _keep(read_table(scores, SCORES), design)
     before, after = _by_model(frame, source, scores)
-    if dry_run:
+    if design.dry_run:
         return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
     run.open()
     result = split(before, after, design)
-    return _conclude(
-        run, _Found(frame=frame, result=result, inference=design.inference, digests=digests, notes=(_FROM_TABLE,)), work
-    )
+    return end(run, _ending(result, frame, design, digests, (_FROM_TABLE,)), work)
 
 
 def decompose_cohort(
-    run: Run,
-    inputs: Inputs,
-    design: Design,
-    *,
-    finetuned: Sequence[Path] = (),
-    dry_run: bool = False,
-    replay: Path | None = None,
-    work: Work = Work(),
+    run: Run, inputs: Inputs, design: Design, *, finetuned: Sequence[Path] = (), work: Work = Work()
 ) -> Outcome:
     """Run the main job; see ``shiftkit decompose``.
 
-    Parameters
-    ----------
-    run : Run
-        Not open yet: what cannot be used leaves no folder behind.
-    inputs : Inputs
-        Model, patients and controls.
-    design : Design
-        What is asked.
-    finetuned : sequence of Path
-        Folders made by `shiftkit.pipeline.finetune.finetune_cohort`.
-    dry_run : bool
-        Only say what would be done.
-    replay : Path, optional
-        ``run.json`` of an earlier run; other inputs than its are refused.
-    work : Work
-        How it is done.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is in use.
-    DataError, ModelMismatchError
-        If the input cannot be used.
+    The run is opened once all can be used, so that a refusal leaves no folder behind. ``finetuned`` are folders made by
+    `shiftkit.pipeline.finetune.finetune_cohort`.
     """
     _require_finetuned(finetuned)
     digests = _digests(inputs, finetuned)
-    _require_replayed(replay, digests)
-    if dry_run:
+    _require_replayed(design.replay, digests)
+    if design.dry_run:
         return _planned(run, _plan(inputs, finetuned))
+    # Opened first: checks take minutes, and a folder in use must be refused before, not after.
     run.open()
     checks = _require_sound(inputs, design, work)
-    return _conclude(run, _find(run, inputs, tuple(finetuned), design, checks, digests, work), work)
+    occasion = Occasion(run=run, inputs=inputs, finetuned=tuple(finetuned), design=design, work=work)
+    return end(run, _find(occasion, checks, digests), work)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """Everything that was computed for one run."""
-
-    frame: pd.DataFrame
-    result: "Decomposition"
-    inference: "Inference"
-    digests: Mapping[str, str]
-    notes: tuple[str, ...]
-    inputs: Inputs | None = None
-    source: Mapping[str, Predictions] | None = None
-    tuned: Predictions | None = None
-    shell: "ShellResult | None" = None
-    seen: "Reading | None" = None
-    further: tuple[Finding, ...] = ()
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Participants without a prediction by the source model."""
-        return {key: reason for one in (self.source or {}).values() for key, reason in one.failed.items()}
-
-
-def _find(
-    run: Run,
-    inputs: Inputs,
-    finetuned: tuple[Path, ...],
-    design: Design,
-    checks: tuple[Finding, ...],
-    digests: Mapping[str, str],
-    work: Work,
-) -> _Found:
+def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str, str]) -> Ending:
+    """Everything that is computed from images, in its order."""
     from ..analyses.decomposition.shells.study import shells
 
-    source = predict_cohorts(run, inputs, design.device, work)
+    inputs, design, work = occasion.inputs, occasion.design, occasion.work
+    source = predict_cohorts(occasion.run, inputs, design.device, work)
+    after = [_finetuned(folder) for folder in occasion.finetuned]
     # The voxel-wise estimator speaks of overlap, so other metrics go without.
-    after = [_finetuned(folder) for folder in finetuned]
     wanted, count = metrics_of(design), design.metric == "dice"
     seen, frames = read_cohorts([source, *after], inputs.cohorts, wanted, count=count, work=work)
+    # One table of everything: further studies need other metrics and fine-tuned models too.
     # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
     before, *tables = (_keep(frame.assign(seen="no"), design) for frame in frames)
     scored = pd.concat([before, *tables], ignore_index=True)
     names = [one["patients"].model for one in after]
     own = {name: _primary(table, design) for name, table in zip(names, tables, strict=True)}
-    occasion = Occasion(run=run, inputs=inputs, finetuned=finetuned, scores=scored, design=design, work=work)
     result = split(_primary(before, design), own, design)
-    pairs: list[Any] = [part for name in ("patients", "controls") for part in (source[name], inputs.cohorts[name])]
-    shell = None if seen.counts is None else shells(*pairs, counts=seen.counts, inference=design.inference, work=work)
-    return _Found(
-        frame=_primary(scored, design),
-        result=result,
-        inference=design.inference,
-        digests=digests,
-        notes=_notes(inputs),
-        inputs=inputs,
-        source=source,
-        tuned=after[0]["patients"] if after else None,
-        shell=shell,
-        seen=seen,
-        further=(*further_findings(occasion), *checks),
+    model = source["patients"].model, source["patients"].modality
+    shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
+    ending = _ending(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
+    failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
+    known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
+    tuned = after[0]["patients"] if after else None
+    return replace(
+        ending,
+        findings=(*ending.findings, *further_findings(occasion, scored), *checks),
+        failed=failed,
+        cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
+        cohorts={"patients": (inputs.patients, failed), "unseen controls": (inputs.controls, known)},
     )
 
 
-def _conclude(run: Run, found: _Found, work: Work) -> Outcome:
+def _ending(
+    result: "Decomposition",
+    frame: pd.DataFrame,
+    design: Design,
+    digests: Mapping[str, str],
+    notes: tuple[str, ...],
+    shell: "ShellResult | None" = None,
+    seen: "Reading | None" = None,
+) -> Ending:
+    """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
     from ..analyses.decomposition.findings import disagreements
     from ..analyses.scoring.findings import bundle_findings
 
-    result, shell, inputs, source = found.result, found.shell, found.inputs, found.source
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
-    tables = [
-        (found.frame, SCORES),
-        (components, DECOMPOSITION),
-        (result.recovery, RECOVERY),
-        (result.sensitivity, SENSITIVITY),
-        *([] if shell is None else [(shell.table, SHELLS)]),
-    ]
-    more: dict[str, Any] = {"bundle_findings": bundle_findings(result.scores, inference=found.inference)}
-    if inputs is not None and source is not None and found.seen is not None:
-        tables.append((found.seen.sections, SECTIONS))
-        known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
-        more = {
-            "bundle_findings": bundle_findings(
-                result.scores, found.seen.sections, found.seen.places, inference=found.inference
-            ),
-            "cases": pictures(result.scores, inputs.patients, source["patients"], found.tuned),
-            "cohorts": {"patients": (inputs.patients, found.failed), "unseen controls": (inputs.controls, known)},
-        }
+    # The shell estimate is made another way: where it says otherwise, the reader must know.
     against_shell = [note for note in disagreements(components) if note not in result.notes]
-    ending = Ending(
+    sections, places = (None, None) if seen is None else (seen.sections, seen.places)
+    return Ending(
         result=result,
         title=TITLE,
-        tables=tuple(tables),
-        digests=found.digests,
-        findings=(*(() if shell is None else shell.findings), *found.further),
-        failed=found.failed,
-        notes=(*found.notes, *against_shell, *result.notes),
+        tables=(
+            (frame, SCORES),
+            (components, DECOMPOSITION),
+            (result.recovery, RECOVERY),
+            (result.sensitivity, SENSITIVITY),
+            *(() if shell is None else ((shell.table, SHELLS),)),
+            *(() if seen is None else ((seen.sections, SECTIONS),)),
+        ),
+        digests=digests,
+        findings=() if shell is None else tuple(shell.findings),
+        notes=(*notes, *against_shell, *result.notes),
         components=components,
-        **more,
+        bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
     )
-    return end(run, ending, work)
 
 
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
@@ -318,6 +215,7 @@ def _require_replayed(replay: Path | None, now: Mapping[str, str]) -> None:
     if replay is None:
         return
     before = read_record(replay)["inputs"]
+    # In either direction: a cohort more would change the numbers as one less does.
     other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if other:
         raise DataError(

@@ -10,23 +10,10 @@ from .story import Ending, end
 
 
 def deform_cohort(run: Run, cohort: Cohort, controls: Cohort, *, work: Work = Work(), **measured: Any) -> Outcome:
-    """Measure the deformation of a cohort's bundles into a run.
+    """Measure the deformation of a cohort's bundles into a run that is not open yet.
 
-    Parameters
-    ----------
-    run : Run
-        Not open yet; what was measured from the same images is kept where it is continued.
-    cohort, controls : Cohort
-        The participants, and the healthy.
-    **measured
-        As in `shiftkit.analyses.deformation.study.deform`.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is in use, or the baseline is the cohort itself.
-    DataError
-        If there are too few controls, masks cannot be used, or the baseline has none of the participants.
+    ``measured`` is as in `shiftkit.analyses.deformation.study.deform`, which says what can go wrong. What was measured
+    from the same images is kept where a run is continued.
     """
     from ..analyses.deformation.study import deform
 

@@ -8,13 +8,7 @@ from ..work import Work
 
 
 def tune(out: Path, *, device: str, seed: int, resume: bool, work: Work) -> Path:
-    """Fine-tune the reference model to the built-in patients, into ``finetuned/`` of a run that only begins.
-
-    Returns
-    -------
-    Path
-        The folder of fold models and predictions.
-    """
+    """Fine-tune the reference model to the built-in patients, into ``finetuned/`` of a run; returns that folder."""
     from ..segmentation.transfer.finetuning import Transfer
     from .finetune import finetune_cohort
 

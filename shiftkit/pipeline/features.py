@@ -33,17 +33,13 @@ class FeatureStudy(Result):
 
     Parameters
     ----------
-    before : FeatureShift
-        Of the source model.
-    after : tuple of FeatureShift
-        Of each fine-tuned model, every patient by a network that never saw them.
-    changes : tuple of LayerChange
-        CKA of the source model with each of them.
-    images : ImageShift
-        What differs between the images themselves.
-    foresight : Foresight
-        Whether the shift foretells the drop.
-    failed : mapping of str to str
+    before, after
+        Shift of the source model, and of each fine-tuned one, every patient by a network that never saw them.
+    changes
+        CKA of the source model with each of these.
+    images, foresight
+        What differs between the images themselves; whether the shift foretells the drop.
+    failed
         Participants that could not be embedded, with the reason.
     """
 
@@ -71,46 +67,25 @@ class FeatureStudy(Result):
         return "\n".join((self.claim, self.images.claim, self.foresight.claim, *(one.claim for one in self.changes)))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureDesign:
+    """What is compared: depths of the network (all by default), and folders made by fine-tuning."""
+
+    device: str
+    inference: "Inference"
+    layers: tuple[str, ...] = ()
+    finetuned: tuple[Path, ...] = ()
+
+
 def features_cohort(
-    run: Run,
-    inputs: Inputs,
-    *,
-    layers: Sequence[str],
-    device: str,
-    inference: "Inference",
-    finetuned: Sequence[Path] = (),
-    scores: Path | None = None,
-    work: Work = Work(),
+    run: Run, inputs: Inputs, design: FeatureDesign, *, scores: Path | None = None, work: Work = Work()
 ) -> Outcome:
-    """Measure the feature-space shift of a cohort into a run; see ``shiftkit features``.
+    """Measure the feature-space shift of a cohort into a run that is not open yet; see ``shiftkit features``.
 
-    Parameters
-    ----------
-    run : Run
-        Not open yet. Embeddings are stored in it, one npz file a participant, and used again.
-    inputs, layers, device, inference, finetuned, work
-        As in `study_features`.
-    scores : Path, optional
-        A score table of the source model; without it the cohorts are segmented and scored.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is in use, or a layer is unknown.
-    DataError, ModelMismatchError
-        If the input cannot be used.
+    ``scores`` is a score table of the source model; without it the cohorts are segmented and scored.
     """
     given = read_table(scores, SCORES) if scores is not None else None
-    study = study_features(
-        run.open(),
-        inputs,
-        layers=layers,
-        device=device,
-        inference=inference,
-        finetuned=finetuned,
-        scores=given,
-        work=work,
-    )
+    study = study_features(run.open(), inputs, design, scores=given, work=work)
     ending = Ending(
         result=study,
         title="Feature-space shift of bundle segmentation",
@@ -133,36 +108,12 @@ def features_cohort(
 
 
 def study_features(
-    run: Run,
-    inputs: Inputs,
-    *,
-    device: str,
-    inference: "Inference",
-    layers: Sequence[str] = (),
-    finetuned: Sequence[Path] = (),
-    scores: pd.DataFrame | None = None,
-    work: Work = Work(),
+    run: Run, inputs: Inputs, design: FeatureDesign, *, scores: pd.DataFrame | None = None, work: Work = Work()
 ) -> FeatureStudy:
-    """Embed and compare within a run that is open already; nothing but embeddings and predictions is written.
+    """Embed and compare within a run that is open already, which gets ``embeddings/``, one npz file a participant.
 
-    Parameters
-    ----------
-    run : Run
-        Gets ``embeddings/``, and without scores ``predictions/``, where those of a decomposition are used again.
-    inputs : Inputs
-        Model, patients and unseen controls.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    inference : Inference
-        How often participants are permuted, and coverage of intervals.
-    layers : sequence of str
-        Depths of the network; all by default.
-    finetuned : sequence of Path
-        Folders made by fine-tuning.
-    scores : DataFrame, optional
-        Rows of `shiftkit.catalogue.SCORES` with Dice of patients and controls.
-    work : Work
-        How it is done.
+    Without ``scores``, rows of `shiftkit.catalogue.SCORES` with Dice of patients and controls, it gets ``predictions/``
+    too. What is there already, of a decomposition or an interrupted run, is used again.
     """
     from ..analyses.features.change import layer_change
     from ..analyses.features.findings import compared
@@ -170,11 +121,14 @@ def study_features(
     from ..analyses.features.images import image_shift
     from ..analyses.features.study import feature_shift
 
-    embedder = _Embedder(run=run, inputs=inputs, layers=layers, device=device, work=work)
+    inference = design.inference
+    embedder = _Embedder(run=run, inputs=inputs, design=design, work=work)
     source = embedder.embed(inputs.model, inputs)
-    tuned = [embedder.embed_folds(folder) for folder in finetuned]
-    table = scores if scores is not None else _scores(run, inputs, device, work)
-    dice = table[(table["metric"] == "dice") & (table["model"] == inputs.model.name)]
+    tuned = [embedder.embed_folds(folder) for folder in design.finetuned]
+    if scores is None:
+        both = dataclasses.replace(inputs, target_controls=None)  # these have no part in the comparison
+        scores = score_cohorts(predict_cohorts(run, both, design.device, work), both.cohorts, ("dice",), work)
+    dice = scores[(scores["metric"] == "dice") & (scores["model"] == inputs.model.name)]
     before, *after = (feature_shift(one, inference=inference, work=work) for one in (source, *tuned))
     changes = tuple(layer_change(source, one, level=inference.level) for one in tuned)
     images = image_shift(inputs.patients, inputs.controls, inference=inference, work=work)
@@ -202,8 +156,7 @@ class _Embedder:
 
     run: Run
     inputs: Inputs
-    layers: Sequence[str]
-    device: str
+    design: FeatureDesign
     work: Work
     failed: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
 
@@ -215,9 +168,9 @@ class _Embedder:
         for name, cohort in (("patients", people.patients), ("controls", people.controls)):
             if not len(cohort):
                 continue
-            where = self.run.root / "embeddings" / folder / name
+            where, design = self.run.root / "embeddings" / folder / name, self.design
             made, missing = embed(
-                model, cohort, out=where, layers=self.layers, fold=fold, device=self.device, work=self.work
+                model, cohort, out=where, layers=design.layers, fold=fold, device=design.device, work=self.work
             )
             parts.append(made)
             self.failed.update(missing)
@@ -235,6 +188,7 @@ class _Embedder:
                 f"finetune --out {folder} first, or name the right folder."
             )
         models = [load_model(path) for path in paths]
+        # By the image: the folds need not have been made on this very cohort.
         fold_of = {case.key: _unseen_by(models, case) for case in self.inputs.patients}
         missing = [key for key, fold in fold_of.items() if fold is None]
         if missing:
@@ -245,6 +199,7 @@ class _Embedder:
             )
         parts: list[Embeddings] = []
         for number, model in enumerate(models):
+            # Controls are seen by no fold: each is embedded by one in turn, so that both groups mix networks alike.
             share = {case.key for case in self.inputs.controls.cases[number :: len(models)]}
             part = dataclasses.replace(
                 self.inputs,
@@ -262,9 +217,3 @@ def _unseen_by(models: "Sequence[Model]", case: Case) -> int | None:
     first = case.images.get(models[0].modality.split("+")[0])
     digest = image_digest(first) if first is not None else ""
     return next((number for number, one in enumerate(models) if digest not in one.participants.values()), None)
-
-
-def _scores(run: Run, inputs: Inputs, device: str, work: Work) -> pd.DataFrame:
-    """Segment and score both cohorts; predictions on disk are used again."""
-    both = dataclasses.replace(inputs, target_controls=None)
-    return score_cohorts(predict_cohorts(run, both, device, work), both.cohorts, ("dice",), work)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..segmentation.network.checkpoints import Model
     from ..segmentation.transfer.finetuning import Transfer
     from ..segmentation.transfer.plan import TransferPlan
+    from ..segmentation.transfer.shots import Shots
 
 SOURCE_FOLDER = "none"
 """Where learning curves keep what the source model predicts as it is; named for the strategy that trains nothing."""
@@ -32,55 +33,24 @@ def finetune_cohort(
     model: str | Path,
     cohort: str | Path | Cohort,
     *,
-    out: Path,
     transfer: "Transfer",
     reference: str | Path | Cohort | None = None,
     filters: "Filters | str | Path | None" = None,
-    resume: bool = False,
-    announce: Announce | None = None,
     work: Work = Work(),
+    **where: Any,
 ) -> Predictions:
     """Adapt a model to the patients of a cohort in folds, and predict each patient out of fold.
 
-    Unseen controls are predicted by the fold models too, so that forgetting can be told from repair.
-
-    Parameters
-    ----------
-    model, cohort, reference, filters
-        See `shiftkit.pipeline.inputs.gather`.
-    out : Path
-        Gets one checkpoint a fold and the folder ``predictions``.
-    transfer : Transfer
-        What is trained, and how.
-    resume : bool
-        Continue an interrupted run in ``out``.
-    announce : callable, optional
-        Called with what will be loaded, trained and frozen, before anything is trained.
-    work : Work
-        Whom it tells how far it is.
-
-    Raises
-    ------
-    ConfigError
-        If an option cannot be met, or ``out`` is in use.
-    DataError, ModelMismatchError
-        If model and cohort cannot be used together.
+    Unseen controls are predicted by the fold models too, so that forgetting can be told from repair. For ``reference``
+    and ``filters`` see `shiftkit.pipeline.inputs.gather`; ``where`` is ``out``, ``resume`` and ``announce`` of
+    `shiftkit.segmentation.transfer.finetuning.finetune`, which says what can go wrong.
     """
     from ..segmentation.transfer.finetuning import finetune
     from ..segmentation.transfer.strategies import find_strategy
 
     find_strategy(transfer.strategy)  # before a cohort is looked up, which can mean that the phantom is made
     inputs = gather(model, cohort, reference, bundles=transfer.bundles, filters=filters, work=work)
-    return finetune(
-        inputs.model,
-        inputs.patients,
-        controls=inputs.controls,
-        out=out,
-        transfer=transfer,
-        resume=resume,
-        announce=announce,
-        work=work,
-    )
+    return finetune(inputs.model, inputs.patients, controls=inputs.controls, transfer=transfer, work=work, **where)
 
 
 def learn(
@@ -97,42 +67,25 @@ def learn(
 ) -> Outcome:
     """Adapt a model to few patients in repeated draws, beside training from scratch, and score: learning curves.
 
-    Parameters
-    ----------
-    run : Run
-        Gets what `finetune_cohort` writes under ``<strategy>/shots-<n>/draw-<d>``, and tables and report.
-    shots : sequence of int
-        Numbers of patients.
-    draws : int
-        Random choices of patients for each number.
-    model, cohort, transfer, filters, announce, work
-        As in `finetune_cohort`.
+    The run gets what `finetune_cohort` writes under ``<strategy>/shots-<n>/draw-<d>``, and tables and report.
     """
     from ..analyses.learning_curves import learning_curves
     from ..analyses.statistics.inference import Inference
     from ..segmentation.network.checkpoints import load_model
     from ..segmentation.prediction.cohort import predict
-    from ..segmentation.transfer.shots import finetune_shots
+    from ..segmentation.transfer.shots import Shots, finetune_shots
     from ..segmentation.transfer.strategies import find_strategy
 
     find_strategy(transfer.strategy)
     patients = find_patients(find_cohort(cohort, filters=filters, work=work))
     source = load_model(find_model(model))
-    strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))
-    _require_curves(source, patients, shots, draws, transfer, strategies)
+    strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))  # scratch asked for is not run twice
+    curves_of = Shots(numbers=tuple(shots), draws=draws, strategies=strategies, transfer=transfer)
+    _require_curves(source, patients, curves_of)
     run.open()
     options: dict[str, Any] = {"resume": run.resume, "work": work}
-    made = finetune_shots(
-        source,
-        patients,
-        out=run.root,
-        shots=shots,
-        draws=draws,
-        strategies=strategies,
-        transfer=transfer,
-        announce=announce,
-        **options,
-    )
+    made = finetune_shots(source, patients, curves_of, out=run.root, announce=announce, **options)
+    # Zero patients: where each curve begins.
     untouched = predict(source, patients, out=run.root / SOURCE_FOLDER, device=transfer.device, **options)
     curves = learning_curves(
         {key: _scored(source, patients, one, one.cohort.root.parent, work) for key, one in made.items()},
@@ -151,18 +104,14 @@ def learn(
     return end(run, ending, work)
 
 
-def _require_curves(
-    source: "Model", patients: Cohort, shots: Sequence[int], draws: int, transfer: "Transfer", strategies: Sequence[str]
-) -> None:
+def _require_curves(source: "Model", patients: Cohort, curves: "Shots") -> None:
     """Refuse learning curves that cannot be made, before anything is trained."""
-    from ..segmentation.transfer.shots import check_shots
-
-    if transfer.strategy == SOURCE_FOLDER:
+    if curves.transfer.strategy == SOURCE_FOLDER:
         raise ConfigError(
             "`shots` needs a strategy that uses patients; none uses nobody. Name another: the source model as it is, "
             "is drawn beside it in any case."
         )
-    check_shots(patients, shots, draws, strategies, transfer.folds, transfer.seed)
+    curves.require_possible(patients)
     if not set(source.bundles) & set(patients.bundles):
         raise ModelMismatchError(
             f"Learning curves compare with the source model as it is, on bundles that it predicts; {source.name} "

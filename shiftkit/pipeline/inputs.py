@@ -18,18 +18,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """A model, the patients, and controls that the model has not seen.
+    """A source model, the patients, and controls that the model has not seen.
 
-    Parameters
-    ----------
-    model : Model
-        The source model.
-    patients, controls : Cohort
-        ``controls`` are unseen by the model.
-    seen : tuple of str
-        Controls left out because the model was trained or tuned on them.
-    target_controls : Cohort or None
-        Healthy people scanned like the patients, unseen too.
+    ``target_controls`` are healthy people scanned like the patients, unseen too; ``seen`` are the keys of controls that
+    were left out because the model was trained or tuned on them.
     """
 
     model: "Model"
@@ -47,7 +39,7 @@ class Inputs:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Design:
-    """What a decomposition is asked; every field but the last is an option of `shiftkit.api.decompose`."""
+    """What a decomposition is asked: options of `shiftkit.api.decompose`, and how sure its numbers have to be."""
 
     metric: str
     bundles: tuple[str, ...]
@@ -59,6 +51,8 @@ class Design:
     allow: tuple[str, ...]
     device: str
     inference: "Inference"
+    dry_run: bool = False
+    replay: Path | None = None
 
 
 def gather(
@@ -89,6 +83,7 @@ def gather(
 
     loaded = load_model(find_model(model))
     found = find_cohort(cohort, filters=filters, work=work)
+    # Filters choose among files of every cohort, also of those that are looked up by name further below.
     if filters is not None:
         reference, target_controls = (
             None if one is None else find_cohort(one, filters=filters, work=work)
@@ -101,19 +96,14 @@ def gather(
         model=loaded, patients=patients, controls=controls, seen=(*seen, *seen_targets), target_controls=targets
     )
     for part in inputs.cohorts.values():
+        # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
         if part is not patients or not bundles:
             _require_common_bundles(loaded, part)
     return inputs
 
 
 def find_patients(cohort: Cohort) -> Cohort:
-    """The patients of a cohort.
-
-    Raises
-    ------
-    DataError
-        If there are none.
-    """
+    """The patients of a cohort; a `DataError` if there are none."""
     patients = cohort.where(group="glioma")
     if not len(patients):
         raise DataError(
@@ -133,8 +123,7 @@ def _target_controls(
             return None, ()
     else:
         pool = find_cohort(given, work=work).where(lambda case: case.group in ("control", "target_control"))
-    seen = tuple(case.key for case in pool if model.has_seen(case))
-    unseen = pool.where(lambda case: case.key not in seen)
+    unseen, seen = _by_sight(model, pool)
     if not len(unseen):
         raise DataError(
             f"`target_controls` must hold healthy participants that the model has not seen; {pool.name} has "
@@ -146,10 +135,7 @@ def _target_controls(
 def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, work: Work = Work()) -> Cohort:
     """The controls of the reference or, without one, the cohort's own, else those of the cohort named ``healthy``.
 
-    Raises
-    ------
-    DataError
-        If there are none.
+    A `DataError` if there are none.
     """
     own = cohort.where(group="control")
     pool = find_cohort(reference, work=work) if reference else own if len(own) else find_cohort("healthy", work=work)
@@ -165,22 +151,21 @@ def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, 
 def unseen_controls(
     model: "Model", cohort: Cohort, reference: str | Path | Cohort | None = None, work: Work = Work()
 ) -> tuple[Cohort, tuple[str, ...]]:
-    """The controls the model has not seen, and the keys of those it has.
-
-    Raises
-    ------
-    DataError
-        If there is no control, or none that is unseen.
-    """
+    """The controls the model has not seen, and the keys of those it has; a `DataError` if none is unseen."""
     controls = find_controls(cohort, reference, work)
-    seen = tuple(case.key for case in controls if model.has_seen(case))
-    unseen = controls.where(lambda case: case.key not in seen)
+    unseen, seen = _by_sight(model, controls)
     if not len(unseen):
         raise DataError(
             f"A control must be one that the model has not seen; model {model.name} was trained or tuned on all "
             f"{len(controls)} controls of {controls.name}. Name other controls with `reference`, or train with `folds`."
         )
     return unseen, seen
+
+
+def _by_sight(model: "Model", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:
+    """Whom the model has not seen, and the keys of those it has: it segments these better than anybody new."""
+    seen = tuple(case.key for case in cohort if model.has_seen(case))
+    return cohort.where(lambda case: case.key not in seen), seen
 
 
 def _require_common_bundles(model: "Model", cohort: Cohort) -> None:

@@ -47,19 +47,12 @@ def read_cohorts(
 ) -> "tuple[Reading, list[pd.DataFrame]]":
     """Everything a decomposition takes from images, each of which is opened once; and the scores of each model.
 
-    Parameters
-    ----------
-    models : sequence of mapping of str to Predictions
-        By cohort: those of the source model, then of fine-tuned ones, which may lack a cohort.
-    cohorts : mapping of str to Cohort
-        What is predicted.
-    metrics, work
-        As in `shiftkit.analyses.scoring.study.score`.
-    count : bool
-        Whether to count errors around the tumor too.
+    ``models`` are predictions by cohort: those of the source model, then of fine-tuned ones, which may lack a cohort.
+    With ``count`` errors around the tumor are counted too.
     """
     from ..analyses.decomposition.reading import read_once
 
+    # Asked cohort by cohort, so that a reference is read once for all models; answered model by model.
     several = {name: [one[name] for one in models if name in one] for name in cohorts}
     reading = read_once(several, cohorts, metrics=metrics, shells=count, work=work)
     left = {name: iter(tables) for name, tables in reading.scores.items()}
@@ -68,6 +61,7 @@ def read_cohorts(
 
 
 def _grouped(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    # Healthy people scanned like the patients may be called controls in a cohort of their own.
     return frame.assign(group="target_control") if name == "target_controls" else frame
 
 

@@ -28,30 +28,18 @@ class Ending:
 
     Parameters
     ----------
-    result : Result
-        The study's own: claim, estimates, findings.
-    title : str
-        Of the report.
-    tables : tuple of (DataFrame, Table)
-        What goes under ``tables/``.
-    digests : mapping of str to str
+    result, failed, said, facts
+        The study's own claim, estimates and findings, and the rest of `shiftkit.runs.Outcome`.
+    title, findings, cases, notes
+        Of the report: its title, findings of further studies, images to look at, sentences about this run.
+    tables, components
+        What goes under ``tables/``, and what of it the report prints by bundle.
+    digests
         What tells the input from others.
-    findings : tuple of Finding
-        Of further studies.
-    failed : mapping of str to str
-        Participants without a result, with the reason.
-    cohorts : mapping of str to (Cohort, mapping)
+    cohorts
         Who took part, by role, and who of them was left out.
-    cases : sequence of CasePicture
-        Images to look at.
-    notes : tuple of str
-        Sentences about this run.
-    components : DataFrame or None
-        What the report prints by bundle.
-    bundle_findings : mapping of Bundle to sequence of Finding
+    bundle_findings
         What the bundles' pages tell.
-    said, facts
-        See `shiftkit.runs.Outcome`.
     """
 
     result: Result
@@ -114,21 +102,8 @@ def report_again(
 ) -> "Report":
     """Write the report of a finished run again, from its data, drawings and images; see ``shiftkit report``.
 
-    Nothing is estimated again: the same run gives the same bytes.
-
-    Parameters
-    ----------
-    folder : Path
-        The run.
-    cohort : str, Path or Cohort, optional
-        Where the patients' cohort is now, if it was moved.
-    linked, work
-        See `shiftkit.reports.Report.save`.
-
-    Raises
-    ------
-    DataError
-        If the folder holds no run with a report.
+    Nothing is estimated again: the same run gives the same bytes. ``cohort`` is where the patients are now, if they
+    were moved; a folder that holds no run with a report is refused with a `DataError`.
     """
     from ..reports import restore
 
@@ -141,16 +116,9 @@ def report_again(
 def pictures(
     scores: pd.DataFrame, patients: Cohort, source: Predictions, tuned: Predictions | None
 ) -> "list[CasePicture]":
-    """Every case of the patients that has a prediction and an image to look at.
+    """Every case of the patients that has a prediction and an image to look at, with its scores of one metric.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns of `shiftkit.catalogue.SCORES`, of one metric.
-    patients : Cohort
-        Their images.
-    source, tuned : Predictions
-        Of the patients, before and after fine-tuning.
+    ``source`` and ``tuned`` are predictions before and after fine-tuning.
     """
     keys = ["participant_id", "bundle", "hemisphere"]
     rows = scores[scores["group"] == "glioma"]
@@ -173,6 +141,7 @@ def _picture(
     metric, key = METRICS[row["metric"]], row["participant_id"]
     bundle = Bundle(name=row["bundle"], hemisphere=row["hemisphere"])
     case, predicted = patients[key], source.cohort[key].masks.get(bundle)
+    # Any scalar map is something to look at; peaks are three vectors a voxel.
     image = case.images.get("t1w") or next((p for name, p in sorted(case.images.items()) if name != "peaks"), None)
     if predicted is None or image is None or bundle not in case.masks:
         return None

@@ -8,10 +8,11 @@ import pandas as pd
 
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES, DEFORMATION_RELATION
 from ..errors import ConfigError, DataError
+from ..options import passed_on
 from ..results import Finding
 from ..runs import Run
 from ..work import Work
-from .features import study_features
+from .features import FeatureDesign, study_features
 from .inputs import Design, Inputs
 
 FEATURE_PERMUTATIONS = 1000
@@ -20,35 +21,24 @@ FEATURE_PERMUTATIONS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Occasion:
-    """A decomposition that is under way.
+    """A decomposition that is under way: what every stage and every further study starts from.
 
-    Parameters
-    ----------
-    run : Run
-        Gets tables and files of the study.
-    inputs : Inputs
-        Model, patients and unseen controls.
-    finetuned : tuple of Path
-        Folders made by fine-tuning.
-    scores : DataFrame
-        Of the source model and of the fine-tuned ones, in the metrics that any study needs.
-    design : Design
-        What is asked.
-    work : Work
-        How it is done.
+    ``run`` gets their tables and files; ``finetuned`` are folders made by fine-tuning.
     """
 
     run: Run
     inputs: Inputs
     finetuned: tuple[Path, ...]
-    scores: pd.DataFrame
     design: Design
     work: Work
 
 
-def further_findings(occasion: Occasion) -> tuple[Finding, ...]:
-    """Findings of the studies that ``occasion.design.include`` names, whose tables and files go into the run."""
-    return tuple(finding for name in occasion.design.include for finding in STUDIES[name].findings(occasion))
+def further_findings(occasion: Occasion, scores: pd.DataFrame) -> tuple[Finding, ...]:
+    """Findings of the studies that ``occasion.design.include`` names, whose tables and files go into the run.
+
+    ``scores`` are those of the source model and of the fine-tuned ones, in every metric of `metrics_of`.
+    """
+    return tuple(finding for name in occasion.design.include for finding in STUDIES[name].findings(occasion, scores))
 
 
 def metrics_of(design: Design) -> tuple[str, ...]:
@@ -58,54 +48,34 @@ def metrics_of(design: Design) -> tuple[str, ...]:
 
 
 def require_known(include: tuple[str, ...]) -> None:
-    """Refuse a study that does not exist.
-
-    Raises
-    ------
-    ConfigError
-        Naming those that do.
-    """
+    """Refuse a study that does not exist with a `ConfigError` that names those that do."""
     unknown = sorted(set(include) - set(STUDIES))
     if unknown:
         raise ConfigError(f"`include` takes {' and '.join(STUDIES)}; got {', '.join(unknown)}.")
 
 
-def _features(occasion: Occasion) -> tuple[Finding, ...]:
-    study = study_features(
-        occasion.run,
-        occasion.inputs,
-        device=occasion.design.device,
-        finetuned=occasion.finetuned,
-        scores=occasion.scores,
-        inference=replace(occasion.design.inference, n_permutations=FEATURE_PERMUTATIONS),
-        work=occasion.work,
-    )
+def _features(occasion: Occasion, scores: pd.DataFrame) -> tuple[Finding, ...]:
+    inference = replace(occasion.design.inference, n_permutations=FEATURE_PERMUTATIONS)
+    asked = FeatureDesign(device=occasion.design.device, inference=inference, finetuned=occasion.finetuned)
+    study = study_features(occasion.run, occasion.inputs, asked, scores=scores, work=occasion.work)
     for frame, table in study.tables():
         occasion.run.write_table(frame, table)
     return study.findings
 
 
-def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
+def _deformation(occasion: Occasion, scores: pd.DataFrame) -> tuple[Finding, ...]:
     """Deformation, and what V-Norm has to do with the drop before and after fine-tuning."""
     from ..analyses.deformation.findings import RELATION_TITLE
     from ..analyses.deformation.relation import relate
     from ..analyses.deformation.study import deform
 
-    run, design = occasion.run, occasion.design
-
-    result = deform(
-        occasion.inputs.patients,
-        occasion.inputs.controls,
-        bundles=design.bundles,
-        hemispheres=design.hemispheres,
-        out=run.root,
-        inference=design.inference,
-        work=occasion.work,
-    )
+    run, design, people = occasion.run, occasion.design, occasion.inputs
+    asked = passed_on(deform, vars(design))  # bundles, hemispheres, inference
+    result = deform(people.patients, people.controls, out=run.root, work=occasion.work, **asked)
     run.write_table(result.table, DEFORMATION)
     run.write_table(result.profiles, DEFORMATION_PROFILES)
     try:
-        relation = relate(result, occasion.scores, metric=design.metric, inference=design.inference)
+        relation = relate(result, scores, metric=design.metric, inference=design.inference)
     except DataError as error:  # such as no patient with both numbers: no reason to lose the rest of the run
         return (*result.findings, Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)))
     run.write_table(relation.to_frame(), DEFORMATION_RELATION)
@@ -116,7 +86,7 @@ def _deformation(occasion: Occasion) -> tuple[Finding, ...]:
 class Study:
     """What makes the findings, and which metrics it needs, whatever the decomposition's."""
 
-    findings: Callable[[Occasion], tuple[Finding, ...]]
+    findings: Callable[[Occasion, pd.DataFrame], tuple[Finding, ...]]
     metrics: tuple[str, ...] = ()
 
 

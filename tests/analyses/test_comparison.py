@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from shiftkit.analyses.comparison import compare
-from shiftkit.analyses.scoring.table import ScoreTable, without_bad
 from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DECOMPOSITION, SCORES
 from shiftkit.errors import DataError
@@ -75,26 +74,3 @@ def test_a_folder_that_is_no_run_is_a_clear_error(tmp_path: Path) -> None:
     """Without run.json the error says what is missing."""
     with pytest.raises(DataError, match=r"has no run\.json"):
         compare(tmp_path, tmp_path)
-
-
-def ratings(path: Path, rows: list[str]) -> Path:
-    path.write_text("\n".join(["participant_id\tbundle\themisphere\tmodel\trating\tcomment", *rows]) + "\n")
-    return path
-
-
-def test_cases_rated_bad_are_left_out_and_counted(tmp_path: Path) -> None:
-    """Only bad ones go, of the rated model only, or of all models where the rating names none."""
-    rows = ["sub-1\tAF\tleft\tm\tbad\tx", "sub-2\tAF\tleft\tm\tdoubtful\t", "sub-3\tAF\tleft\tother\tbad\t"]
-    kept, n = without_bad(
-        ScoreTable(frame=scores(0.0)), ratings(tmp_path / "r.tsv", [*rows, "sub-4\tPYT\tleft\tn/a\tbad\t"])
-    )
-    gone = set(map(tuple, scores(0.0)[["participant_id", "bundle"]].values)) - set(
-        map(tuple, kept.to_frame()[["participant_id", "bundle"]].values)
-    )
-    assert n == 2 and gone == {("sub-1", "AF"), ("sub-4", "PYT")}
-
-
-def test_unknown_ratings_are_refused(tmp_path: Path) -> None:
-    """A word that no report exports is named."""
-    with pytest.raises(DataError, match="'awful' is not one of"):
-        without_bad(ScoreTable(frame=scores(0.0)), ratings(tmp_path / "r.tsv", ["sub-1\tAF\tleft\tm\tawful\t"]))

@@ -1,5 +1,6 @@
 """Deformation as a part of the main job."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DEFORMATION, DEFORMATION_RELATION
 from shiftkit.cli import main
 from shiftkit.images import write_image
-from shiftkit.options import options_of, settings_of
+from shiftkit.options import options_of, passed_on, settings_of
 from shiftkit.pipeline.inputs import Design, Inputs
 from shiftkit.pipeline.studies import Occasion, further_findings
 from shiftkit.runs import Run
@@ -68,16 +69,15 @@ def inputs(tmp_path: Path) -> Inputs:
     return Inputs(model=model, patients=patients, controls=controls, seen=())
 
 
-def occasion_of(inputs: Inputs, out: Path, scores: pd.DataFrame, seed: int) -> Occasion:
+def occasion_of(inputs: Inputs, out: Path, seed: int) -> Occasion:
     """A decomposition with deformation, as it stands when further studies begin."""
     options = settings_of(sk.decompose, {name: one.default for name, one in options_of(sk.decompose).items()})
-    asked = {name: value for name, value in options.items() if name in Design.__dataclass_fields__}
+    asked = passed_on(Design, options)
     inference = Inference(n_bootstrap=200, seed=seed)
     return Occasion(
         run=Run(root=out, verb="decompose").open(),
         inputs=inputs,
         finetuned=(),
-        scores=scores,
         design=Design(**{**asked, "include": ("deformation",)}, inference=inference),
         work=Work(jobs=1),
     )
@@ -89,9 +89,9 @@ def test_the_main_job_relates_deformation_to_the_drop_before_and_after(inputs: I
     for i in range(6):
         rows.append(score(f"sub-g{i}", "glioma", "source", 0.75 - 0.05 * i, 20.0 - 3 * i))
         rows.append(score(f"sub-g{i}", "glioma", "tuned", 0.80 - 0.05 * i, 20.0 - 3 * i))
-    occasion = occasion_of(inputs, tmp_path / "run", pd.DataFrame(rows), seed=0)
+    occasion = occasion_of(inputs, tmp_path / "run", seed=0)
     run = occasion.run
-    found = {one.key: one for one in further_findings(occasion)}
+    found = {one.key: one for one in further_findings(occasion, pd.DataFrame(rows))}
     assert list(found) == ["deformation", "deformation-profiles", "deformation-relation"]
     assert found["deformation-relation"].figure is not None
     relation = read_table(run.root / "tables" / "deformation_relation.tsv", DEFORMATION_RELATION)
@@ -111,8 +111,10 @@ def test_the_seed_of_a_decomposition_reaches_deformation(inputs: Inputs, tmp_pat
     rows += [score(f"sub-g{i}", "glioma", "source", 0.75 - 0.04 * i * i, 20.0 - 3 * i) for i in range(6)]
     made = {}
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        occasion = occasion_of(inputs, tmp_path / name, pd.DataFrame(rows), seed)
-        estimates = [one for finding in further_findings(occasion) for one in finding.estimates]
+        occasion = occasion_of(inputs, tmp_path / name, seed)
+        if name != "first":  # what is measured does not depend on the seed, and is kept
+            shutil.copytree(tmp_path / "first" / "measurements", tmp_path / name / "measurements")
+        estimates = [one for finding in further_findings(occasion, pd.DataFrame(rows)) for one in finding.estimates]
         made[name] = [(one.name, one.value) for one in estimates], [(one.low, one.high) for one in estimates]
     assert repr(made["first"]) == repr(made["again"])
     assert repr(made["first"][0]) == repr(made["other"][0])

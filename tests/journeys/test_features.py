@@ -18,7 +18,7 @@ from shiftkit.segmentation.network.networks import Architecture, build_network, 
 from shiftkit.segmentation.training.recipes import digests
 from shiftkit.tables import read_table, write_table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("umap")]  # compiled once in a process
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
 """Synthetic findings, tiny volumes and a whole report that the tests of this room share."""
 
+import base64
+import gzip
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 
@@ -192,3 +195,9 @@ def example(folder: Path, n: int = 4, ids: list[str] | None = None) -> Report:
         table=components(every),
         notes=("None of the 20 controls was seen by the model.",),
     )
+
+
+def unpacked(text: str) -> np.ndarray:
+    """The voxels of a packed volume."""
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
+    return np.asarray(image.dataobj)

@@ -4,9 +4,9 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
-from makers.reports import ball, head
+from makers.reports import ball, head, unpacked
 
-from shiftkit.reports.volumes import LAYERS, pack, unpacked
+from shiftkit.reports.volumes import LAYERS, pack
 
 BOX = np.array([[-70.0, -80, -70], [70, 80, 70]])
 

@@ -21,18 +21,9 @@ Counts = NDArray[np.float64]
 class ErrorCounts:
     """What was there, missed, predicted and false, in voxels.
 
-    Parameters
-    ----------
-    participants : tuple of str
-        First axis of the arrays; a participant with several sessions has them added up.
-    bundles : tuple of Bundle
-        Second axis; a bundle that a participant's reference lacks, or whose mask is empty, counts 0 throughout.
-    reference, missed : ndarray, shape (participants, bundles, shells, sections)
-        Voxels of the reference mask, and those of them that the prediction lacks.
-    predicted, false : ndarray, same shape
-        Voxels of the predicted mask, and those of them that the reference lacks.
-    skipped : mapping of str to str
-        Cases that could not be counted, with the reason.
+    Four arrays of shape (participants, bundles, shells, sections): ``missed`` are those of the ``reference`` that the
+    prediction lacks, ``false`` those ``predicted`` that the reference lacks. Sessions of a participant are added up; a
+    bundle without a reference counts 0 throughout. ``skipped`` has the cases that could not be counted, and why.
     """
 
     participants: tuple[str, ...]
@@ -80,17 +71,9 @@ def keep_masks(opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> K
 
 @dataclass(frozen=True, kw_only=True)
 class Counting:
-    """Reader that counts the errors in one bundle of a case.
+    """Reader that counts the errors in one of its bundles, by section and shell.
 
-    Parameters
-    ----------
-    bundles : tuple of Bundle
-        What to count.
-    places : Places
-        Gives the section of each voxel.
-    edges_mm : tuple of float, optional
-        Edges of the shells around the tumor, from 0 to infinity; without them there is one shell, and no tumor is
-        looked for.
+    Without edges, which go from 0 to infinity, there is one shell, and no tumor is looked for.
     """
 
     bundles: tuple[Bundle, ...]
@@ -119,11 +102,12 @@ class Counting:
             return "there is no prediction"
         if reference is None or not reference.array.any():
             return None  # no reference, no rate: the score table says reference_absent
-        voxels = np.argwhere(reference.array | prediction.array)
+        voxels = np.argwhere(reference.array | prediction.array)  # elsewhere nobody errs
         at = tuple(voxels.T)
         shell = np.zeros(len(voxels), dtype=np.intp)
         if self.edges_mm is not None and tumor is not None and tumor.distance_mm is not None:
             shell = np.searchsorted(self.edges_mm, tumor.distance_mm[at], side="right") - 1
+        # One flat index a voxel, so that each kind of error is one histogram.
         cell = np.ravel_multi_index((shell, self.places.section(bundle, reference.world(voxels))), self.shape)
         there, drawn = reference.array[at], prediction.array[at]
         kinds = (there, there & ~drawn, drawn, drawn & ~there)
@@ -142,18 +126,9 @@ class Counting:
         cohort: Cohort,
         failed: Mapping[str, str],
     ) -> ErrorCounts:
-        """Counts of a cohort from those of its cases.
+        """Counts of a cohort, in its order, from those of its cases, one a bundle that was looked at.
 
-        Parameters
-        ----------
-        made : mapping of str to list
-            By case; one that is missing has no prediction.
-        looked : sequence of Bundle
-            What each of the lists speaks of.
-        cohort : Cohort
-            Its cases give the order.
-        failed : mapping of str to str
-            As in `shiftkit.types.Predictions`: these reasons are the better ones.
+        A case that is missing has no prediction; reasons in ``failed``, of `Predictions`, are better than ours.
         """
         names = tuple(dict.fromkeys(case.participant_id for case in cohort))
         total = np.zeros((4, len(names), len(self.bundles), *self.shape))
@@ -185,19 +160,7 @@ def count_healthy(
     n_sections: int,
     work: Work,
 ) -> tuple[ErrorCounts, Places]:
-    """Errors of controls, and the places along the bundles that their reference masks define.
-
-    Parameters
-    ----------
-    kept : mapping of str to list
-        What `keep_masks` kept of each case.
-    looked, people, failed
-        As in `Counting.collect`.
-    bundles, n_sections
-        What to count, in how many sections.
-    work : Work
-        Processes and progress.
-    """
+    """Errors of controls, from what `keep_masks` kept, and the places along bundles that their references define."""
     masks = [dict(zip(looked, kept[case.key], strict=True)) for case in people]
 
     def references(bundle: Bundle) -> Iterator[Volume]:

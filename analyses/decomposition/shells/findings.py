@@ -39,13 +39,7 @@ class ShellResult(Result):
     skipped: tuple[str, ...] = ()
 
     def decomposition(self, metric: str = "dice") -> pd.DataFrame:
-        """The components of one metric, as rows of the decomposition table.
-
-        Raises
-        ------
-        ConfigError
-            If the metric is not one that follows from voxel-wise errors.
-        """
+        """The components of one metric, as rows of the decomposition table; a `ConfigError` for other metrics."""
         if metric not in METRICS:
             raise ConfigError(f"Shells give components of {', '.join(METRICS)}; got {metric!r}.")
         return self.components[self.components["metric"] == metric].reset_index(drop=True)
@@ -54,19 +48,9 @@ class ShellResult(Result):
 def told(result: ShellResult) -> ShellResult:
     """The result with its estimates, claim and finding."""
     rows = result.decomposition()
-    estimates = tuple(
-        Estimate(
-            name=row["component"],
-            value=row["estimate"],
-            low=row["low"],
-            high=row["high"],
-            n=row["n_patients"],
-            status=row["status"],
-            unit="Dice",
-            level=result.level,
-        )
-        for row in rows[rows["bundle"] == "all"].to_dict("records")
-    )
+    of_all = rows[rows["bundle"] == "all"].rename(columns={"component": "name", "estimate": "value", "n_patients": "n"})
+    kept = of_all[["name", "value", "low", "high", "n", "status"]].to_dict("records")
+    estimates = tuple(Estimate(unit="Dice", level=result.level, **row) for row in kept)  # pyright: ignore
     result = replace(result, estimates=estimates, claim=_claim({one.name: one for one in estimates}))
     return replace(result, findings=(_finding(result),))
 
@@ -117,7 +101,7 @@ def _excess_by_shell(result: ShellResult, ax: Any) -> Any:
         each = rows[rows["rate"] == rate]
         places = np.arange(len(each)) + beside(place, 2, 0.24)
         intervals(axes, places, each["excess"], each["low"], each["high"], fmt=look(place).marker, label=label)
-    one = rows[rows["rate"] == "fn"]
+    one = rows[rows["rate"] == "fn"]  # both rates have the same shells
     ends = [
         f"{low:g}–{high:g}" if np.isfinite(high) else f"> {low:g}"
         for low, high in zip(one["shell_low_mm"], one["shell_high_mm"], strict=True)

@@ -16,6 +16,7 @@ outvote a small one. With these weights the profile reproduces the controls' mea
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,27 +50,14 @@ class ShellModel:
     groups: NDArray[np.bool_]
 
     def evaluate(self, patients: Array, controls: Array) -> "Draws":
-        """Rates and components under the given weights.
-
-        Parameters
-        ----------
-        patients : ndarray, shape (draws, patients)
-            Weight of each patient, 0 or more.
-        controls : ndarray, shape (draws, controls)
-            Weight of each control.
-        """
+        """Rates and components under weights, 0 or more, of shapes (draws, patients) and (draws, controls)."""
         healthy = {rate: self._healthy(rate, controls) for rate in RATES}
         far = {rate: self._far(rate, patients, healthy[rate]) for rate in RATES}
         shells = np.stack([self._shells(rate, patients, healthy[rate]) for rate in RATES], axis=2)
-        components = [
-            self._dice(patients, controls, healthy, far),
-            *(self._rate(rate, patients, controls, healthy[rate], far[rate]) for rate in RATES),
-        ]
-        return Draws(
-            shells=shells,
-            components=np.stack(components, axis=2),
-            slope=np.stack([self._slope(rate, patients, far[rate]) for rate in RATES], axis=1),
-        )
+        rates = (self._rate(rate, patients, controls, healthy[rate], far[rate]) for rate in RATES)
+        components = np.stack([self._dice(patients, controls, healthy, far), *rates], axis=2)
+        slope = np.stack([self._slope(rate, patients, far[rate]) for rate in RATES], axis=1)
+        return Draws(shells=shells, components=components, slope=slope)
 
     def _healthy(self, rate: str, weights: Array) -> Array:
         """Controls' rate by section, shape (draws, bundles, sections); a section without voxels takes the bundle's."""
@@ -89,6 +77,7 @@ class ShellModel:
         beyond = (top - bottom * healthy).sum(axis=2, keepdims=True)
         voxels_b = bottom.sum(axis=2, keepdims=True)
         pooled = _ratio(beyond.sum(axis=1, keepdims=True), voxels_b.sum(axis=1, keepdims=True))
+        # Who counts as having far voxels does not depend on the weights, or sections would change sides between draws.
         own = ((voxels.sum(axis=2) > 0).sum(axis=0) >= FEW)[:, None] & (voxels_b > 0)
         excess = np.where(own, _ratio(beyond, voxels_b), np.nan_to_num(pooled))
         observed = ((voxels > 0).sum(axis=0) >= FEW) & (bottom > 0)
@@ -97,6 +86,7 @@ class ShellModel:
     def _shells(self, rate: str, weights: Array, healthy: Array) -> Array:
         """Observed rate, baseline and excess, shape (draws, groups, 3, shells)."""
         errors, voxels = self.patients.of(rate)
+        # Errors that healthy rates would make of these very voxels, so that thin ends are not the tumor's.
         expected = np.einsum("dbs,ibks->dbik", healthy, voxels, optimize=True)
         rows: list[Array] = []
         for group in self.groups:
@@ -132,6 +122,7 @@ class ShellModel:
         wholly_far = (reference[:, :, ~self.far].sum(axis=(2, 3)) == 0) & (reference.sum(axis=(2, 3)) > 0)
         rows: list[Array] = []
         for group in self.groups:
+            # Jensen's gap between Dice of mean rates and mean Dice, seen where both are known.
             offset = _row_mean(observed_c - modeled_c, controls, group)
             far_rows = np.where(wholly_far, observed, np.nan)
             offset_far = _row_mean(far_rows - systematic, patients, group)
@@ -152,7 +143,7 @@ class ShellModel:
         observed, observed_c = (
             _ratio(*(each.sum(axis=(2, 3)) for each in counts.of(rate))) for counts in (self.patients, self.controls)
         )
-        gone = np.where(np.isfinite(observed), 0.0, np.nan)
+        gone = np.where(np.isfinite(observed), 0.0, np.nan)  # the same rows in all three states
         without = _expected(self.patients, rate, healthy) + gone
         systematic = _expected(self.patients, rate, far) + gone
         return np.stack(
@@ -169,8 +160,7 @@ class ShellModel:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Draws:
+class Draws(NamedTuple):
     """What `ShellModel.evaluate` returns, one entry a draw.
 
     Parameters

@@ -12,68 +12,50 @@ from ....catalogue import DECOMPOSITION, SHELLS
 from ....errors import ConfigError, DataError
 from ....status import Status
 from ....types import Bundle, Cohort, Predictions
-from ....work import Work
-from ...scoring.cases import Look, read_cases
 from ...scoring.predictions import find_predictions
-from ...statistics.inference import EXPLORATORY_BELOW, Inference, interval
-from .counts import Counting, ErrorCounts, count_healthy, keep_masks
+from ...statistics.inference import Inference, interval, status_of
+from .counts import ErrorCounts
 from .findings import ShellResult, told
 from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
 
 EDGES_MM = (0.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, float("inf"))
-N_SECTIONS = 10
-"""Along each bundle: errors are compared where they mean the same in everybody."""
 _GIVEN = (Status.OK, Status.EXPLORATORY)
 _RISE = 0.02  # of an error rate, within the far field: what would matter
 _CHUNK = 50  # draws at a time: what bounds the memory
 
 
 def shells(
-    predictions: Predictions,
-    cohort: Cohort,
-    control_predictions: Predictions,
-    controls: Cohort,
+    patients: ErrorCounts,
+    controls: ErrorCounts,
+    names: tuple[str, str],
     *,
     edges_mm: Sequence[float] = EDGES_MM,
     plateau_mm: float = 40.0,
-    n_sections: int = N_SECTIONS,
-    counts: tuple[ErrorCounts, ErrorCounts] | None = None,
     inference: Inference = Inference(),
-    work: Work = Work(),
 ) -> ShellResult:
-    r"""Split the patients' errors by distance to the tumor.
+    """Split the patients' errors by distance to the tumor.
 
     Parameters
     ----------
-    predictions, cohort : Predictions, Cohort
-        Patients (``group`` glioma) with reference masks and tumor masks.
-    control_predictions, controls : Predictions, Cohort
-        Controls (``group`` control) that the model has not seen.
+    patients, controls : ErrorCounts
+        Of the same bundles and sections; see `shiftkit.analyses.decomposition.reading.read_once`. Controls are
+        participants that the model has not seen.
+    names : tuple of str
+        Model and modality.
     edges_mm : sequence of float
-        Edges of the shells, in mm from the edge of the tumor mask; from 0 to infinity, increasing. The tumor's own
-        voxels belong to the first shell.
+        Edges of the patients' shells, in mm from the edge of the tumor mask; from 0 to infinity, increasing. The
+        tumor's own voxels belong to the first shell.
     plateau_mm : float
         Shells that begin here or farther out make the plateau; one of the edges.
-    n_sections : int
-        Sections along each bundle; see `shiftkit.analyses.distance.places.Places`.
-    counts : tuple of ErrorCounts, optional
-        Of patients and controls, with the same edges and sections, where they were made before; see
-        `shiftkit.analyses.decomposition.reading.read_once`. No image is opened then.
     inference : Inference
         Draws, level and seed of the bootstrap.
-    work : Work
-        Processes and progress of counting.
-
-    Returns
-    -------
-    ShellResult
 
     Raises
     ------
     ConfigError
         If the edges are not increasing from 0 to infinity, or the plateau does not begin at one of them.
     DataError
-        If there are no controls with predictions, no patients, or no bundle in common.
+        If fewer than two controls have predictions.
 
     Notes
     -----
@@ -103,66 +85,17 @@ def shells(
     The split is withheld (``split_withheld``) where fewer than two patients, or a tenth of them, have voxels beyond
     ``plateau_mm``, and where the innermost plateau shell lies above the others by more than 0.02 even at the lower end
     of its interval, for then the effect reaches into the plateau and would be booked as systematic.
-
-    Examples
-    --------
-    >>> result = shells(predictions, cohort, controls, healthy)  # doctest: +SKIP
-    >>> result.decomposition()  # doctest: +SKIP
     """
-    edges = _check_edges(edges_mm, plateau_mm)
-    patients, people = cohort.where(group="glioma"), controls.where(group="control")
-    if counts is None:
-        bundles = common_bundles(patients, people, predictions, control_predictions)
-        look = Look(predicted=find_predictions(control_predictions), readers={"kept": keep_masks})
-        (made,) = read_cases(people, [look], work, bundles=bundles)
-        healthy, places = count_healthy(
-            made["kept"],
-            bundles,
-            people,
-            control_predictions.failed,
-            bundles=bundles,
-            n_sections=n_sections,
-            work=work,
-        )
-        counting = Counting(bundles=bundles, places=places, edges_mm=edges)
-        look = Look(predicted=find_predictions(predictions), readers={"counts": counting})
-        (made,) = read_cases(patients, [look], work, bundles=bundles)
-        counts = counting.collect(made["counts"], bundles, patients, predictions.failed), healthy
-    if len(counts[1].participants) < 2:
+    edges_mm = _check_edges(edges_mm, plateau_mm)
+    n = len(patients.participants), len(controls.participants)
+    if n[1] < 2:
         raise DataError(
-            f"Healthy error rates need at least 2 controls with predictions; {controls.name} has "
-            f"{len(counts[1].participants)}. Predict more controls that the model has not seen."
+            f"Healthy error rates need at least 2 controls with predictions; there are {n[1]}. Predict more controls "
+            "that the model has not seen."
         )
-    return estimate(*counts, edges, plateau_mm, (predictions.model, predictions.modality), inference)
-
-
-def estimate(
-    patients: ErrorCounts,
-    controls: ErrorCounts,
-    edges_mm: Sequence[float],
-    plateau_mm: float,
-    names: tuple[str, str],
-    inference: Inference = Inference(),
-) -> ShellResult:
-    """Estimate shells and components from error counts; see `shells`.
-
-    Parameters
-    ----------
-    patients, controls : ErrorCounts
-        Of the same bundles and sections.
-    edges_mm : sequence of float
-        Edges of the patients' shells.
-    plateau_mm : float
-        Where the plateau begins.
-    names : tuple of str
-        Model and modality.
-    inference : Inference
-        As in `shells`.
-    """
     far = np.asarray(edges_mm[:-1]) >= plateau_mm
     labels = ("all", *dict.fromkeys(bundle.name for bundle in patients.bundles))
     groups = np.array([[label in ("all", bundle.name) for bundle in patients.bundles] for label in labels])
-    n = len(patients.participants), len(controls.participants)
     if n[0]:
         model = ShellModel(patients=patients, controls=controls, far=far, groups=groups)
         point = model.evaluate(np.ones((1, n[0])), np.ones((1, n[1])))
@@ -187,27 +120,23 @@ def _bootstrap(model: ShellModel, n: tuple[int, int], inference: Inference) -> D
         model.evaluate(weights[start : start + _CHUNK, : n[0]], weights[start : start + _CHUNK, n[0] :])
         for start in range(0, inference.n_bootstrap, _CHUNK)
     ]
-    names = ("shells", "components", "slope")
-    return Draws(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    return Draws(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _nothing(n_groups: int, n_shells: int) -> Draws:
-    nan = float("nan")
-    return Draws(
-        shells=np.full((1, n_groups, len(RATES), 3, n_shells), nan),
-        components=np.full((1, n_groups, len(METRICS), len(COMPONENTS)), nan),
-        slope=np.full((1, len(RATES)), nan),
-    )
+    shapes = (n_groups, len(RATES), 3, n_shells), (n_groups, len(METRICS), len(COMPONENTS)), (len(RATES),)
+    return Draws(*(np.full((1, *shape), np.nan) for shape in shapes))
 
 
 def _is_withheld(patients: ErrorCounts, n_controls: int, far: NDArray[np.bool_], draws: Draws, level: float) -> bool:
     """Whether the far field is not observed, or is no plateau."""
+    # With hardly anybody out there, the plateau would be that of one or two brains.
     n_far = int((patients.reference[:, :, far].sum(axis=(1, 2, 3)) > 0).sum())
     if n_far < max(2, 0.1 * len(patients.participants)):
         return True
-    shared = 1 - (1 - level) / len(RATES)  # one level for both rates together
+    shared = 1 - (1 - level) / len(RATES)  # Bonferroni: one level for both rates together
     n = min(len(patients.participants), n_controls)
-    return any(interval(draws.slope[:, index], shared, n)[0] > _RISE for index in range(len(RATES)))
+    return any(interval(slope, shared, n)[0] > _RISE for slope in draws.slope.T)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,12 +183,10 @@ class _Table:
     ) -> dict[str, Any]:  # fmt: skip
         """A value with its interval, where enough patients have voxels."""
         n_patients = int((voxels.sum(axis=(1, 2)) > 0).sum())
-        status = Status.UNAVAILABLE if not n_patients else Status.TOO_FEW if n_patients < 2 else Status.OK
-        if status == Status.OK and n_patients < EXPLORATORY_BELOW:
-            status = Status.EXPLORATORY
+        status = status_of(n_patients, fewest=2) if n_patients else Status.UNAVAILABLE
         if withheld and status != Status.UNAVAILABLE:
             status = Status.SPLIT_WITHHELD
-        given = status in _GIVEN
+        given = status in _GIVEN  # a number without a word that vouches for it is not shown
         low, high = interval(draws, self.level, min(n_patients, self.n_controls)) if given else (np.nan, np.nan)
         return {
             "model": self.names[0],
@@ -287,18 +214,11 @@ def common_bundles(
 ) -> tuple[Bundle, ...]:
     """Bundles that patients and at least two controls have, and that the model predicts in both."""
     predicted = [find_predictions(each).bundles for each in (predictions, reference_predictions)]
-    found = tuple(
-        sorted(
-            bundle
-            for bundle in predicted[0].intersection(predicted[1], patients.bundles)
-            if sum(bundle in case.masks for case in controls) >= 2
-        )
-    )
+    common = sorted(predicted[0].intersection(predicted[1], patients.bundles))
+    found = tuple(bundle for bundle in common if sum(bundle in case.masks for case in controls) >= 2)
     if not found:
-        listed = [
-            " ".join(sorted(bundle.label for bundle in each)) or "none"
-            for each in (patients.bundles, controls.bundles, *predicted)
-        ]
+        parts = (patients.bundles, controls.bundles, *predicted)
+        listed = [" ".join(sorted(bundle.label for bundle in each)) or "none" for each in parts]
         raise DataError(
             "Shells need a bundle that the patients and at least 2 controls have and that the model predicts in both; "
             f"patients have {listed[0]}, controls {listed[1]}, predictions {listed[2]} and {listed[3]}. Check the "

@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 from makers.tubes import SHAPE, two_groups
 
-from shiftkit.analyses.decomposition.reading import read_once
-from shiftkit.analyses.decomposition.shells.study import shells
+from shiftkit.analyses.decomposition.reading import N_SECTIONS, read_once
+from shiftkit.analyses.decomposition.shells.counts import Counting, count_healthy, keep_masks
+from shiftkit.analyses.decomposition.shells.study import EDGES_MM, common_bundles, shells
 from shiftkit.analyses.distance import tumor as tumors
-from shiftkit.analyses.scoring.error_maps import error_places
+from shiftkit.analyses.scoring.cases import Look, read_cases
+from shiftkit.analyses.scoring.error_maps import error_voxels, places_of
+from shiftkit.analyses.scoring.predictions import find_predictions
 from shiftkit.analyses.scoring.sections import score_sections
 from shiftkit.analyses.scoring.study import score
 from shiftkit.analyses.statistics.inference import Inference
@@ -21,6 +24,7 @@ from shiftkit.work import Work
 
 HERE = Work(jobs=1)
 INFERENCE = Inference(n_bootstrap=60)
+NAMES = ("m", "fa")
 
 
 @pytest.fixture
@@ -39,6 +43,18 @@ def read(groups: Any, **options: Any) -> Any:
     made, glioma, found, healthy, tuned = groups
     predictions = {"patients": [made, tuned], "controls": [found]}
     return read_once(predictions, {"patients": glioma, "controls": healthy}, work=HERE, **options)
+
+
+def counted_alone(made: Any, glioma: Any, found: Any, healthy: Any) -> Any:
+    """Errors of patients and of controls, counted in looks of their own."""
+    bundles = common_bundles(glioma, healthy, made, found)
+    (kept,) = read_cases(healthy, [Look(predicted=find_predictions(found), readers={"kept": keep_masks})], HERE)
+    controls, places = count_healthy(
+        kept["kept"], bundles, healthy, found.failed, bundles=bundles, n_sections=N_SECTIONS, work=HERE
+    )
+    counting = Counting(bundles=bundles, places=places, edges_mm=EDGES_MM)
+    (counted,) = read_cases(glioma, [Look(predicted=find_predictions(made), readers={"counts": counting})], HERE)
+    return counting.collect(counted["counts"], bundles, glioma, made.failed), controls
 
 
 def predicted_part(one: Any, cohort: Any) -> Any:
@@ -63,11 +79,12 @@ def test_one_pass_gives_what_each_analysis_makes_by_itself(groups: Any):
         for one, cohort in ((made, glioma), (found, healthy))
     ]
     pd.testing.assert_frame_equal(reading.sections, pd.concat(by_itself, ignore_index=True))
-    alone = error_places(made, glioma, work=HERE)
+    (voxels,) = read_cases(glioma, [Look(predicted=find_predictions(made), readers={"places": error_voxels})], HERE)
+    alone = places_of(voxels["places"], glioma.bundles)
     assert {bundle: one.n for bundle, one in reading.places.items()} == dict.fromkeys(alone, 5)
     assert all((one.missed == reading.places[bundle].missed).all() for bundle, one in alone.items())
-    expected = shells(made, glioma, found, healthy, inference=INFERENCE, work=HERE)
-    given = shells(made, glioma, found, healthy, counts=reading.counts, inference=INFERENCE, work=HERE)
+    expected = shells(*counted_alone(made, glioma, found, healthy), NAMES, inference=INFERENCE)
+    given = shells(*reading.counts, NAMES, inference=INFERENCE)
     pd.testing.assert_frame_equal(given.components, expected.components)
     pd.testing.assert_frame_equal(given.table, expected.table)
     assert given.skipped == expected.skipped == ("sub-g5: lost", "sub-h3: there is no prediction")
@@ -91,9 +108,9 @@ def test_each_image_is_opened_once_and_each_tumor_measured_once(groups: Any, mon
 
     monkeypatch.setattr(nib.Nifti1Image, "from_filename", counted)
     monkeypatch.setattr(tumors, "edge_distance_map", once)
-    made, glioma, found, healthy, tuned = groups
+    _, glioma, _, healthy, tuned = groups
     reading = read(groups)
-    result = shells(made, glioma, found, healthy, counts=reading.counts, inference=INFERENCE, work=HERE)
+    result = shells(*reading.counts, NAMES, inference=INFERENCE)
     assert len(result.table)
     references = {str(path) for cohort in (glioma, healthy) for case in cohort for path in case.masks.values()}
     assert references <= set(opened)

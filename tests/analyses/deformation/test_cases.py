@@ -30,10 +30,10 @@ PUSHES_MM = {"sub-g1": 0.0, "sub-g2": 6.0, "sub-g3": 3.0, "sub-g4": 5.0}
 def study(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cohort]:
     """Patients that differ by more than a tumor pushes; the last is not in the baseline, the third empty there."""
     root = tmp_path_factory.mktemp("study")
-    now = {key: tube(2.0, PUSHES_MM[key], bend_mm=bend) for key, bend in BENDS_MM.items()}
-    before = {key: elsewhere(tube(2.0, bend_mm=bend)) for key, bend in BENDS_MM.items() if key != "sub-g4"}
+    now = {key: tube(2.5, PUSHES_MM[key], bend_mm=bend) for key, bend in BENDS_MM.items()}
+    before = {key: elsewhere(tube(2.5, bend_mm=bend)) for key, bend in BENDS_MM.items() if key != "sub-g4"}
     before["sub-g3"] = before["sub-g3"].with_array(np.zeros_like(before["sub-g3"].array))
-    healthy = {f"sub-h{i}": tube(2.0, bend_mm=bend) for i, bend in enumerate((-3.0, 0.0, 2.0, 4.0))}
+    healthy = {f"sub-h{i}": tube(2.5, bend_mm=bend) for i, bend in enumerate((-3.0, 0.0, 2.0, 4.0))}
     return {
         "now": write_masks(root / "glioma", "glioma", now),
         "before": write_masks(root / "earlier", "glioma", before),
@@ -50,7 +50,8 @@ def run(study: dict[str, Cohort], tmp_path_factory: pytest.TempPathFactory) -> P
 
 def words(study: dict[str, Cohort]) -> list[str]:
     roots = {"cohort": study["now"], "reference": study["healthy"], "baseline": study["before"]}
-    return [*(word for name, one in roots.items() for word in (f"--{name}", str(one.root))), "--jobs", "1", "-q"]
+    given = [word for name, one in roots.items() for word in (f"--{name}", str(one.root))]
+    return [*given, "--spacing", "2.5", "--jobs", "1", "-q"]
 
 
 def test_the_own_baseline_tells_the_push_from_anatomy(run: Path) -> None:
@@ -120,10 +121,11 @@ def test_without_enough_controls_for_one_bundle_the_own_value_stands(study: dict
     other = Bundle.parse("PYTleft")
     for cohort, push_mm in (("now", 4.0), ("before", 0.0)):
         root = tmp_path / cohort
-        write_masks(root, "glioma", {"sub-g1": tube(2.0, bend_mm=5.0)})
-        write_image(tube(2.0, push_mm, bend_mm=5.0), cohorts.mask_path(root, "sub-g1", other))
-    table = sk.deform(tmp_path / "now", reference=study["healthy"], baseline=tmp_path / "before").patients
-    row = table.set_index("bundle").loc["PYT"]
+        write_masks(root, "glioma", {"sub-g1": tube(2.5, bend_mm=5.0)})
+        write_image(tube(2.5, push_mm, bend_mm=5.0), cohorts.mask_path(root, "sub-g1", other))
+    healthy = study["healthy"]
+    result = sk.deform(tmp_path / "now", reference=healthy, baseline=tmp_path / "before", spacing_mm=2.5)
+    row = result.patients.set_index("bundle").loc["PYT"]
     assert (row["status"], row["own_status"]) == ("too_few", "ok")
     assert row["v_norm_own_mm"] > 0.5
 

@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 
-from shiftkit.analyses.scoring.error_maps import error_places
+from shiftkit.analyses.scoring.cases import Look, read_cases
+from shiftkit.analyses.scoring.error_maps import error_voxels, places_of
 from shiftkit.analyses.scoring.findings import bundle_findings
+from shiftkit.analyses.scoring.predictions import find_predictions
 from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.images import write_image
 from shiftkit.results import Finding
-from shiftkit.types import Bundle, Case, Cohort, Predictions, Volume
+from shiftkit.types import Bundle, Case, Cohort, Volume
+from shiftkit.work import Work
 
 AF = Bundle(name="AF", hemisphere="left")
 TEMPLATE = np.array([[-70.0, -106, -72], [70, 70, 80]])
@@ -39,7 +42,9 @@ def test_errors_of_moved_and_scaled_brains_meet(tmp_path: Path) -> None:
     made = [person(tmp_path, "sub-1", 0.0, 1.0, at), person(tmp_path, "sub-2", 15.0, 0.85, at)]
     cohort = Cohort(name="c", root=tmp_path, cases=tuple(one for one, _ in made))
     predicted = Cohort(name="p", root=tmp_path, cases=tuple(one for _, one in made))
-    places = error_places(Predictions(cohort=predicted, model="m", modality="fa"), cohort)[AF]
+    look = Look(predicted=find_predictions(predicted), readers={"places": error_voxels})
+    (found,) = read_cases(cohort, [look], Work())
+    places = places_of(found["places"], cohort.bundles)[AF]
     assert places.n == 2 and not places.false.any()
     both = np.argwhere(places.missed == 2)
     center = (both @ places.affine[:3, :3].T + places.affine[:3, 3]).mean(axis=0)

@@ -6,15 +6,14 @@ from makers.segmentation import MakeModel
 from shiftkit.errors import ConfigError
 from shiftkit.segmentation.network.checkpoints import load_model
 from shiftkit.segmentation.transfer.finetuning import Transfer
-from shiftkit.segmentation.transfer.shots import finetune_shots
+from shiftkit.segmentation.transfer.shots import Shots, finetune_shots
 from shiftkit.types import Cohort
 
 
 def test_learning_curves_cover_every_combination(patients: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """Each strategy meets each number of patients in each draw, on the same patients as its control."""
-    made = finetune_shots(
-        make_model(), patients, out=tmp_path, shots=(1, 2), draws=2, transfer=Transfer(folds=2, epochs=1, device="cpu")
-    )
+    shots = Shots(numbers=(1, 2), draws=2, transfer=Transfer(folds=2, epochs=1, device="cpu"))
+    made = finetune_shots(make_model(), patients, shots, out=tmp_path)
     assert set(made) == {(s, n, d) for s in ("decoder", "scratch") for n in (1, 2) for d in (0, 1)}
     for count in (1, 2):
         seen = [
@@ -28,13 +27,13 @@ def test_more_shots_than_patients_are_refused_before_anything_is_trained(
     patients: Cohort, make_model: MakeModel, tmp_path: Path
 ) -> None:
     """Of 2, 3 and 9 patients, four outside a fold allow the first two: nothing is loaded, trained or written."""
-    for shots, draws, told in (((2, 3, 9), 1, "the 4 patients outside a fold; got 9"), ((2,), 0, "at least one draw")):
+    three = Transfer(folds=3)
+    for shots, told in (
+        (Shots(numbers=(2, 3, 9), draws=1, transfer=three), "the 4 patients outside a fold; got 9"),
+        (Shots(numbers=(2,), draws=0, transfer=three), "at least one draw"),
+        (Shots(numbers=(5, 0), transfer=three), "the 4 patients outside a fold; got 5, 0"),
+        (Shots(numbers=(2,), strategies=("magic",), transfer=Transfer()), "`strategy` must be one of"),
+    ):
         with pytest.raises(ConfigError, match=told):
-            finetune_shots(
-                make_model(), patients, out=tmp_path / "t", shots=shots, draws=draws, transfer=Transfer(folds=3)
-            )
-    with pytest.raises(ConfigError, match="the 4 patients outside a fold; got 5, 0"):
-        finetune_shots(make_model(), patients, out=tmp_path / "t", shots=(5, 0), transfer=Transfer(folds=3))
-    with pytest.raises(ConfigError, match="`strategy` must be one of"):
-        finetune_shots(make_model(), patients, out=tmp_path / "t", shots=(2,), strategies=("magic",))
+            finetune_shots(make_model(), patients, shots, out=tmp_path / "t")
     assert not (tmp_path / "t").exists()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shiftkit.segmentation.network.networks import Architecture, build_network, level_of, levels, part_of
+from shiftkit.segmentation.network.networks import Architecture, build_network, levels, part_of
 from shiftkit.segmentation.transfer.strategies import STRATEGIES
 
 
@@ -12,9 +12,10 @@ def test_gradual_unfreezing_goes_from_the_output_to_the_input(name: str, first: 
     """In every network blocks join in order of their distance from the output; at three quarters all of them train."""
     network = build_network(Architecture(name=name, in_channels=4, out_channels=2, channels=(8, 16, 32)))
     rate = STRATEGIES["gradual"].rate(network)
-    names = sorted(levels(network), key=level_of)
+    level = levels(network)
+    names = sorted(level, key=level.__getitem__)
     assert part_of(names[0]) == "head" and names[-1].startswith(first)
-    assert len(set(levels(network).values())) == count
+    assert len(set(level.values())) == count
     parts = [part_of(name) for name in names]
     assert parts == sorted(parts, key=["head", "decoder", "encoder"].index)
     counts = [sum(rate(name, share) for name in names) for share in np.linspace(0, 1, 9)]

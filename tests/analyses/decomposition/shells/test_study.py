@@ -6,17 +6,19 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers.tubes import SHAPE, predicted, two_groups
+from makers.tubes import SHAPE, two_groups
 
+from shiftkit.analyses.decomposition.reading import read_once
 from shiftkit.analyses.decomposition.shells.counts import ErrorCounts
 from shiftkit.analyses.decomposition.shells.findings import ShellResult
 from shiftkit.analyses.decomposition.shells.model import COMPONENTS, METRICS, ShellModel
-from shiftkit.analyses.decomposition.shells.study import EDGES_MM, estimate, shells
+from shiftkit.analyses.decomposition.shells.study import EDGES_MM, shells
 from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.catalogue import DECOMPOSITION, SHELLS
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.tables import parse_table
-from shiftkit.types import Bundle, Cohort
+from shiftkit.types import Bundle, Cohort, Predictions
+from shiftkit.work import Work
 
 BUNDLES = tuple(Bundle(name=name, hemisphere=side) for name in ("AF", "PYT") for side in ("left", "right"))
 N_SECTIONS = 8
@@ -78,7 +80,7 @@ def expected_dice(voxels: np.ndarray, rates: np.ndarray) -> float:
 
 
 def run(patients: ErrorCounts, controls: ErrorCounts, seed: int = 0) -> ShellResult:
-    return estimate(patients, controls, EDGES_MM, 40.0, ("model", "peaks"), Inference(n_bootstrap=300, seed=seed))
+    return shells(patients, controls, ("model", "peaks"), inference=Inference(n_bootstrap=300, seed=seed))
 
 
 def pooled(result: ShellResult) -> pd.DataFrame:
@@ -221,11 +223,21 @@ def test_the_finding_speaks_and_draws():
 # --- from images -----------------------------------------------------------------------------------------------------
 
 
+def from_images(
+    made: Predictions, glioma: Cohort, found: Predictions, healthy: Cohort, n_bootstrap: int = 100
+) -> ShellResult:
+    reading = read_once(
+        {"patients": [made], "controls": [found]}, {"patients": glioma, "controls": healthy}, work=Work(jobs=1)
+    )
+    assert reading.counts is not None
+    return shells(*reading.counts, ("m", "fa"), inference=Inference(n_bootstrap=n_bootstrap))
+
+
 def test_a_stretch_missed_at_the_tumor_is_the_tumors(tmp_path: Path):
     """A prediction that is perfect but for the stretch beside the tumor loses, on the Dice scale, just that stretch."""
     tumor = np.zeros(SHAPE, dtype=bool)
     tumor[0:4, 10:14, 10:13] = True
-    result = shells(*two_groups(tmp_path, tumor, slice(10, 14)), inference=Inference(n_bootstrap=100))
+    result = from_images(*two_groups(tmp_path, tumor, slice(10, 14)))
     found = pooled(result)
     loss = (1 - 2 * 32 / (36 + 32)) / 2  # of two bundles
     assert found["estimate"]["tumor"] == pytest.approx(loss, abs=1e-9)
@@ -238,7 +250,7 @@ def test_a_stretch_missed_at_the_tumor_is_the_tumors(tmp_path: Path):
 
 def test_without_tumor_masks_there_is_no_number(tmp_path: Path):
     """Patients without tumor masks get the status unavailable, and the cases are named."""
-    result = shells(*two_groups(tmp_path, None, slice(10, 14)), inference=Inference(n_bootstrap=50))
+    result = from_images(*two_groups(tmp_path, None, slice(10, 14)), n_bootstrap=50)
     assert set(result.components["status"]) == {"unavailable"}
     assert result.components["estimate"].isna().all()
     assert set(result.to_frame()["status"]) == {"unavailable"}
@@ -253,16 +265,18 @@ def test_controls_without_predictions_are_refused(tmp_path: Path):
     made, glioma, healthy_made, healthy = two_groups(tmp_path, tumor, slice(10, 14))
     one = replace(healthy_made, cohort=healthy_made.cohort.where(lambda case: case.key == "sub-h0"))
     with pytest.raises(DataError, match="at least 2 controls with predictions"):
-        shells(made, glioma, one, healthy)
+        from_images(made, glioma, one, healthy)
     with pytest.raises(DataError, match="Shells need a bundle"):
-        shells(made, glioma, healthy_made, healthy.where(group="glioma"))
+        from_images(made, glioma, healthy_made, healthy.where(group="glioma"))
 
 
 @pytest.mark.parametrize(
     ("edges", "plateau"), [((0, 5, 2, np.inf), 5), ((1, 5, np.inf), 5), ((0, 5, 9), 5), ((0, 5, np.inf), 7)]
 )
-def test_edges_are_checked(tmp_path: Path, edges: tuple[float, ...], plateau: float):
-    """Edges that leave voxels out, or a plateau that begins within a shell, are refused before anything is read."""
-    empty = Cohort(name="none", root=tmp_path, cases=())
+def test_edges_are_checked(edges: tuple[float, ...], plateau: float):
+    """Edges that leave voxels out, or a plateau that begins within a shell, are refused before anything is computed."""
+    nothing = np.zeros((0, 0, 0, 0))
+    counts = dict.fromkeys(("reference", "missed", "predicted", "false"), nothing)
+    empty = ErrorCounts(participants=(), bundles=(), skipped={}, **counts)
     with pytest.raises(ConfigError, match=r"edges|plateau"):
-        shells(predicted(empty), empty, predicted(empty), empty, edges_mm=edges, plateau_mm=plateau)
+        shells(empty, empty, ("m", "fa"), edges_mm=edges, plateau_mm=plateau)
