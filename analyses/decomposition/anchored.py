@@ -190,8 +190,8 @@ class Replicates:
         T without covariates.
     acquisition : ndarray, shape (B,)
         What healthy people lose who were scanned like the patients; NaN without target controls.
-    share, total_by_level, systematic_by_level, upper_by_level : ndarray, shape (B, K)
-        W_k, total_k, systematic_k and D_k.
+    share, healthy, total_by_level, systematic_by_level, upper_by_level : ndarray, shape (B, K)
+        W_k, m0_k, total_k, systematic_k and D_k.
     """
 
     total: Array
@@ -201,9 +201,25 @@ class Replicates:
     outermost: Array
     acquisition: Array
     share: Array
+    healthy: Array
     total_by_level: Array
     systematic_by_level: Array
     upper_by_level: Array
+
+
+def share_of(mask: NDArray[np.bool_], outcome: Array, weights: Array) -> tuple[Array, Array]:
+    """Levels' shares (B, K) among some rows of the patients, each of whom counts once, and their mean outcome (B,).
+
+    Parameters
+    ----------
+    mask, outcome : ndarray, shape (patients, K)
+        Which rows, and their outcome.
+    weights : ndarray, shape (B, patients)
+        Patients without a row have no part.
+    """
+    own = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)
+    mass = weights @ mask.any(axis=1)
+    return weights @ own / mass[:, None], weights @ (own * np.where(mask, outcome, 0.0)).sum(axis=1) / mass
 
 
 def replicate(design: Design, outcome: Array, weights: Array | None = None) -> Replicates:
@@ -253,6 +269,7 @@ def replicate(design: Design, outcome: Array, weights: Array | None = None) -> R
         outermost=outermost,
         acquisition=acquisition,
         share=sums.share,
+        healthy=sums.healthy,
         total_by_level=lost,
         systematic_by_level=stacked_k,
         upper_by_level=upper_k,
@@ -540,7 +557,9 @@ def outcome_table(rows: Rows) -> Array:
 
 
 def recovered(before: Array, after: Array, stratum: NDArray[np.int64], level: float) -> tuple[float, float, float]:
-    """(before − after) / before with Fieller's interval from replicates of the same people; NaN if it is unbounded.
+    """(before − after) / before with Fieller's interval from replicates of the same people.
+
+    NaN where the interval is unbounded, or there is no drop to recover.
 
     References
     ----------
@@ -553,6 +572,6 @@ def recovered(before: Array, after: Array, stratum: NDArray[np.int64], level: fl
     # (a − θb)² ≤ t² Var(a − θb) in θ.
     square, middle, rest = b**2 - reach * cross[1, 1], a * b - reach * cross[0, 1], a**2 - reach * cross[0, 0]
     root = middle**2 - square * rest
-    if not square > 0 or root < 0:
-        return float(a / b) if b else float("nan"), float("nan"), float("nan")
+    if not square > 0 or root < 0 or b <= 0:
+        return float("nan"), float("nan"), float("nan")
     return float(a / b), float((middle - np.sqrt(root)) / square), float((middle + np.sqrt(root)) / square)
