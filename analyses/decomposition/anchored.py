@@ -94,8 +94,13 @@ class Design:
         return self.there[: self.n_patients].sum(axis=0) >= FEWEST
 
     def weights(self) -> Array:
-        """Participant weights of the full sample, then without each participant, shape (1 + people, people)."""
+        """Participant weights of the full sample, then without each participant, shape (1 + people, people).
+
+        With too few participants for an interval the first row only: nobody might be left.
+        """
         n = len(self.cohort)
+        if self.status == Status.TOO_FEW:
+            return np.ones((1, n))
         return np.vstack([np.ones(n), 1 - np.eye(n)])
 
 
@@ -433,6 +438,8 @@ class Anchored:
 
     def moment(self, values: Array) -> Moment:
         """Spread of replicates of one number."""
+        if len(values) == 1:
+            return Moment(value=float(values[0]), se=np.nan, df=np.nan)
         return Moment.of(values, self.stratum)
 
     def lower(self, length_mm: float = LAMBDA_MAX_MM) -> Array:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...catalogue import DECOMPOSITION
 from ...errors import ConfigError, DataError
+from ..scoring.metrics import METRICS
 from ..scoring.table import as_frame
 from ..statistics.inference import Inference
 from .agreement import agreement, disagreements
@@ -22,6 +23,8 @@ from .sensitivity import sensitivity as other_choices
 from .sentences import notes_of, verdict_of
 from .split import split
 
+SHARE_MARGIN, LOG_MARGIN = 0.02, float(np.log(1.1))
+"""Effects that count as none: of shares such as Dice, and of distances, whose logs are compared."""
 LAMBDA_GRID_MM: tuple[float, ...] = tuple(np.geomspace(2.0, 80.0, 31).tolist())
 
 
@@ -33,7 +36,7 @@ def decompose(
     metric: str = "dice",
     covariates: Sequence[str] = (),
     lambda_grid_mm: Sequence[float] = LAMBDA_GRID_MM,
-    equivalence_margin: float = 0.02,
+    equivalence_margin: float | None = None,
     sensitivity: bool = True,
     inference: Inference = Inference(),
 ) -> Decomposition:
@@ -55,7 +58,8 @@ def decompose(
     lambda_grid_mm : sequence of float
         Candidates for the decay length, which describes the reach and decides nothing.
     equivalence_margin : float
-        A systematic part smaller than this counts as none.
+        A systematic part smaller than this counts as none, and bounds wider than this as a range; 0.02 for shares
+        and log 1.1 for distances by default.
     sensitivity : bool
         Also compute the split under other choices.
     inference : Inference
@@ -80,8 +84,9 @@ def decompose(
     Bias, coverage, type I error, power and the rate of withheld splits were measured by simulation:
     ``shiftkit validate``, with its results in ``benchmarks/validation.md``.
     """
+    margin = equivalence_margin or (SHARE_MARGIN if METRICS[metric].bounded else LOG_MARGIN)
     grid = np.sort(np.asarray(lambda_grid_mm, dtype=float))
-    settings = Settings(metric=metric, grid_mm=grid, margin=equivalence_margin, inference=inference)
+    settings = Settings(metric=metric, grid_mm=grid, margin=margin, inference=inference)
     _require_settings(settings)
     frame = _one_model(pd.concat([as_frame(one) for one in (scores, reference) if one is not None], ignore_index=True))
     rows, columns, _ = adjusted_for(build_rows(_unseen(frame), metric), tuple(covariates))
@@ -103,7 +108,7 @@ def decompose(
         status=str(before.verdict.status),
         notes=(*notes_of(before, frame, settings), *disagreements(agreed)),
         metric=metric,
-        margin=equivalence_margin,
+        margin=margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),
     )
     return replace(result, findings=findings(result))

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from functools import cache
 
-from .simulation import SPREADS, Scenario
+import numpy as np
+
+from .simulation import SPREADS, Scenario, truth
 
 Range = tuple[float, float]
 COVERS: Range = (0.93, 1.0)
@@ -100,18 +102,21 @@ def standard_cells() -> tuple[Cell, ...]:
         shown = ("both parts named", "coverage of tumor", "width of S")
         made.append(_cell(f"one hemisphere, {scenario.shape}", one, both, shown=shown))
     fractions = {"coverage of systematic fraction": COVERS, "coverage of tumor fraction": COVERS}
-    told = (
-        *("systematic fraction given", "tumor fraction given"),
-        *("width of systematic fraction", "width of a ratio's percentiles"),
-    )
+    told = (*("systematic fraction given", "tumor fraction given", "width of systematic fraction"),)
     for n, shape in ((16, "exponential"), (30, "exponential"), (30, "gaussian")):
         before = replace(_sized(middle, n, n), shape=shape)
-        after = replace(before, systematic=before.systematic / 2)
+        after = _with_tumor_part_of(before, replace(before, systematic=before.systematic / 2))
         targets = {"tumor said to be repaired": (0, 0.05), **fractions}
         made.append(_cell(f"fine-tuning halves S, {shape}", before, targets, shown=told, after=after, times=4))
     changed = replace(gaussian, shape="exponential", tumor=0.8, systematic=0.3, decay_mm=8.0)
     made += [
-        _cell("fine-tuning changes the shape", gaussian, fractions, shown=told, after=changed),
+        _cell(
+            "fine-tuning changes the shape",
+            gaussian,
+            fractions,
+            shown=(*told, "width of a ratio's percentiles"),
+            after=changed,
+        ),
         _cell(
             "40 % of touching bundles without reference",
             replace(middle, unseen_contact=0.4),
@@ -122,6 +127,17 @@ def standard_cells() -> tuple[Cell, ...]:
         _cell("time", _sized(middle, 60, 60), {"milliseconds": (0, 50)}, shown=()),
     ]
     return tuple(made)
+
+
+def _with_tumor_part_of(before: Scenario, after: Scenario) -> Scenario:
+    """The tumor's part as it was, on the scale of Dice: a smaller shift alone changes it, since Dice is bounded."""
+    wanted = truth(before, np.random.default_rng(0), 20_000).tumor
+    low, high = 0.5 * before.tumor, 2.0 * before.tumor
+    for _ in range(14):
+        middle = (low + high) / 2
+        less = truth(replace(after, tumor=middle), np.random.default_rng(0), 20_000).tumor < wanted
+        low, high = (middle, high) if less else (low, middle)
+    return replace(after, tumor=(low + high) / 2)
 
 
 def _sized(scenario: Scenario, n_patients: int, n_controls: int) -> Scenario:

@@ -48,7 +48,15 @@ def measure(cell: Cell, known: Truth, after: Truth | None, rng: np.random.Genera
         low, high = interval(former[1], LEVEL, min(rows.n_patients, rows.n_controls))
         made["former width"] = high - low
     if after is not None:
-        made |= _fractions(rows, found, told, build_rows(frames[1], "dice"), known, after)
+        made |= _fractions(
+            rows,
+            found,
+            told,
+            build_rows(frames[1], "dice"),
+            known,
+            after,
+            "width of a ratio's percentiles" in cell.shown,
+        )
     return made
 
 
@@ -78,7 +86,7 @@ def _source(found: Anchored, told: Verdict, known: Truth) -> dict[str, float]:
 
 
 def _fractions(
-    rows: Rows, found: Anchored, told: Verdict, after_rows: Rows, known: Truth, truth_after: Truth
+    rows: Rows, found: Anchored, told: Verdict, after_rows: Rows, known: Truth, truth_after: Truth, percentiles: bool
 ) -> dict[str, float]:
     tuned = Anchored(design=found.design, replicates=replicate(found.design, outcome_table(_with(rows, after_rows))))
     later = tuned.verdict(MARGIN, LEVEL)
@@ -100,10 +108,12 @@ def _fractions(
             f"{name} said to be repaired": float(low > 0),
             f"width of {name} fraction": high - low if given else np.nan,
         }
+    if not percentiles:
+        return made
     weights = draw_weights(rows.sizes, 200, np.random.default_rng(0))
     ratio = [replicate(found.design, outcome_table(one), weights).systematic for one in (rows, _with(rows, after_rows))]
-    percentiles = np.nanquantile((ratio[0] - ratio[1]) / ratio[0], [0.025, 0.975])
-    return {**made, "width of a ratio's percentiles": float(percentiles[1] - percentiles[0])}
+    ends = np.nanquantile((ratio[0] - ratio[1]) / ratio[0], [0.025, 0.975])
+    return {**made, "width of a ratio's percentiles": float(ends[1] - ends[0])}
 
 
 def _with(rows: Rows, after: Rows) -> Rows:

@@ -127,7 +127,10 @@ def _rows(cell: Cell, found: pd.DataFrame) -> list[dict[str, Any]]:
     if cell.former:
         # Of the mean widths: single cohorts' ratios have no meaning where one is small.
         found = found.assign(**{"width over the former's": found["width of S"] / found["former width"].mean()})
-    return [_row(cell, name, found[name].dropna().to_numpy(dtype=float)) for name in (*cell.targets, *cell.shown)]
+    return [
+        _row(cell, name, found[name].dropna().to_numpy(dtype=float))
+        for name in dict.fromkeys((*cell.targets, *cell.shown))
+    ]
 
 
 def _row(cell: Cell, name: str, values: Array) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Design:
     bundles: tuple[str, ...]
     hemispheres: tuple[str, ...]
     covariates: tuple[str, ...]
-    equivalence_margin: float
+    equivalence_margin: float | None
     sensitivity: bool
     include: tuple[str, ...]
     allow: tuple[str, ...]
