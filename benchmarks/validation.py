@@ -43,9 +43,9 @@ def _page(table: pd.DataFrame, options: argparse.Namespace, minutes: float) -> s
     lines = [
         "# Does the decomposition find what was simulated?\n",
         f"`python benchmarks/validation.py --replicates {options.replicates} --seed {options.seed}`, "
-        f"{minutes:.0f} min with {options.jobs} process. The simulator (`analyses/validation/simulation.py`) has its own "
-        "geometry and works on the scale of logits; it shares no code with the estimators. Every cohort counts. The "
-        "error is the Monte Carlo standard error of the measured value.\n",
+        f"{minutes:.0f} min with {options.jobs} process. The simulator (`analyses/validation/simulation.py`) has its "
+        "own geometry and works on the scale of logits; it shares no code with the estimators. Every cohort counts. "
+        "The error is the Monte Carlo standard error of the measured value.\n",
         *(f"- Spread `{name}`: {spread}" for name, spread in SPREADS.items()),
         f"\n**{(judged['met'] == 'yes').sum()} of {len(judged)} targets met.**\n",
         "| cell | patients + controls | decay (mm) | property | target | measured | error | cohorts | |",

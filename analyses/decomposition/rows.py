@@ -174,7 +174,7 @@ def usable(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def outcome_of(values: Array, metric: str) -> Array:
     """Shares as they are, distances as log(1 + x)."""
-    return values if _metric(metric).bounded else np.log1p(values)
+    return values if metric_of(metric).bounded else np.log1p(values)
 
 
 def entered(frame: pd.DataFrame, rows: Rows, metric: str) -> pd.DataFrame:
@@ -257,7 +257,7 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
     pairs = list(zip(frame["bundle"], frame["hemisphere"], strict=True))
     levels = tuple(sorted(set(pairs)))
     values = frame["value"].to_numpy(dtype=float)
-    found = _metric(metric)
+    found = metric_of(metric)
     distance = np.where(cohort == PATIENT, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
     return Rows(
         outcome=outcome_of(values, metric),
@@ -275,7 +275,8 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
     )
 
 
-def _metric(name: str) -> Metric:
+def metric_of(name: str) -> Metric:
+    """The metric of that name, or a refusal that lists what there is."""
     if name not in METRICS:
         raise ConfigError(f"`metric` is one of {', '.join(METRICS)}; got {name!r}.")
     return METRICS[name]
@@ -287,7 +288,7 @@ def _require_values(frame: pd.DataFrame, metric: str) -> None:
     if bad.any():
         who = ", ".join(frame.loc[bad, "participant_id"].head(3))
         raise DataError(f"A row with status ok or missed must have a value; {metric} is missing for {who}.")
-    upper = 1.0 if _metric(metric).bounded else np.inf
+    upper = 1.0 if metric_of(metric).bounded else np.inf
     if ((values < 0) | (values > upper)).any():
         raise DataError(f"{metric} must lie in 0–{upper:g}; it runs from {values.min():g} to {values.max():g}.")
 

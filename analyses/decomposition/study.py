@@ -9,7 +9,6 @@ import pandas as pd
 
 from ...catalogue import DECOMPOSITION
 from ...errors import ConfigError, DataError
-from ..scoring.metrics import METRICS
 from ..scoring.table import as_frame
 from ..statistics.inference import Inference
 from .agreement import agreement, disagreements
@@ -18,7 +17,7 @@ from .curve import curve_of, lengths_of
 from .findings import findings
 from .recovery import recovery
 from .result import Decomposition, Settings
-from .rows import build_rows, entered
+from .rows import build_rows, entered, metric_of
 from .sensitivity import sensitivity as other_choices
 from .sentences import notes_of, verdict_of
 from .split import split
@@ -84,7 +83,7 @@ def decompose(
     Bias, coverage, type I error, power and the rate of withheld splits were measured by simulation:
     ``shiftkit validate``, with its results in ``benchmarks/validation.md``.
     """
-    margin = equivalence_margin or (SHARE_MARGIN if METRICS[metric].bounded else LOG_MARGIN)
+    margin = equivalence_margin or (SHARE_MARGIN if metric_of(metric).bounded else LOG_MARGIN)
     grid = np.sort(np.asarray(lambda_grid_mm, dtype=float))
     settings = Settings(metric=metric, grid_mm=grid, margin=margin, inference=inference)
     _require_settings(settings)

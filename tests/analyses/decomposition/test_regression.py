@@ -62,7 +62,7 @@ def test_covariates_adjust_the_shift_too() -> None:
         np.testing.assert_allclose(first[column], second[column], atol=1e-6)
     # The same effect of age on everybody, and patients ten years older.
     gap = frame["age"] + 10 * (frame["group"] == "glioma")
-    eta = np.log(frame["value"] / (1 - frame["value"])) - 0.04 * gap
+    eta = np.log(frame["value"] / (1 - frame["value"])) - 0.03 * (gap - 45)
     aged = frame.assign(age=gap, value=1 / (1 + np.exp(-eta)))
     for method in ("anchored", "exponential"):
         raw, adjusted, plain = (

@@ -81,15 +81,13 @@ def test_every_row_that_does_not_enter_is_counted_by_its_reason() -> None:
     assert by_reason["control that the model has seen"] == 10
     assert by_reason["no distance to the tumor"] == 2
     assert by_reason["unavailable"] == 1
-    assert by_reason["level_too_rare"] == 30 + 3
+    assert by_reason["level_too_rare"] == 30 + 4
 
 
 def test_bundles_lost_near_the_tumor_are_told() -> None:
     """Where touching bundles lack a reference more often than far ones, a note says which part is too small."""
     frame = simulated.scores(40, 40)
     lost = (frame["tumor_distance_mm"] < 8) & (np.arange(len(frame)) % 2 == 0)
-    changed = frame.assign(
-        status=np.where(lost, "unavailable", "ok"), value=frame["value"].where(~lost, np.nan)
-    )
+    changed = frame.assign(status=np.where(lost, "unavailable", "ok"), value=frame["value"].where(~lost, np.nan))
     assert any("likely too small" in note for note in decompose(changed, **FAST).notes)
     assert not any("likely too small" in note for note in decompose(frame, **FAST).notes)
