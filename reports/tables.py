@@ -139,7 +139,8 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
 def _interval(value: float, low: float, high: float, unit: str = "") -> str:
     """Estimate and limits, all of them to the same decimals."""
     if not math.isfinite(value):
-        return "not given"
+        # Where only a range is known, its interval stands without a point.
+        return f"range [{number(low, '_exact')}, {number(high, '_exact')}]" if math.isfinite(low) else "not given"
     if not math.isfinite(low):
         return number(value, "n" if float(value).is_integer() else "")
     # Three decimals of numbers above ten would be false precision.
