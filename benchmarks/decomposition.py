@@ -34,7 +34,8 @@ def main() -> None:
         f"over {GRID.size} candidates in each of {N_DRAWS} bootstrap draws, {N_PERMUTATIONS} permutations. The "
         "peer fits statsmodels' GLM (binomial, frequency weights) for every candidate in "
         f"{N_PEER} of the draws.\n",
-        "| patients + controls | primary estimate (ms) | bootstrap (s) | test (s) | peer, a draw (s) | ratio | largest difference |",
+        "| patients + controls | primary estimate (ms) | bootstrap (s) | test (s) | peer, a draw (s) | ratio | "
+        "largest difference |",
         "|---|---|---|---|---|---|---|",
     ]
     for n in (50, 100, 200):

@@ -215,7 +215,7 @@ def test_download_holds_unrounded_numbers() -> None:
 def test_status_words_are_explained() -> None:
     """A status word in a table comes with its sentence."""
     page = report([sensitivity()], title="t", verdict="v", table=components([Bundle(name="FAT", hemisphere="left")]))
-    assert "The far field is not observed" in page.html
+    assert "What the tumor does beyond" in page.html
 
 
 def test_notebook_representation_is_a_frame(tmp_path: Path) -> None:
