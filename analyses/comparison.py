@@ -94,7 +94,7 @@ class Comparison(Result):
     def _draw(self, ax: Any = None) -> Any:
         """Components of both runs with their intervals; returns the axes."""
         axes = new_axes(ax)
-        rows = self.table[self.table["method"] == "regression"]
+        rows = self.table[self.table["method"] == "anchored"]
         named = rows["model"] + ": " + rows["component"]
         labels = list(dict.fromkeys(named))
         for place, (end, marker) in enumerate(zip(_ENDS, "oD", strict=True)):

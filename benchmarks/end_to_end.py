@@ -228,7 +228,7 @@ def _truth(tables: Path) -> dict[str, dict[str, float]]:
     contra, ipsi = (_drops(dice[paired & (side == name)]) for name in ("contra", "ipsi"))
     lateral = {"systematic": contra["systematic"], "tumor": ipsi["tumor"]}
     return {
-        "regression": everywhere,
+        "anchored": everywhere,
         "shell": everywhere,
         "hemispheric": lateral | {"total": sum(lateral.values())},
         "means": {name: _mean(scores[name]["value"].dropna()) for name in CONDITIONS},
@@ -324,7 +324,7 @@ def _publish(work: Path, out: Path, spacing_mm: float, target: str) -> None:
 
 def _weakness(tables: Sequence[Path]) -> list[str]:
     """Says so where the target asks for little."""
-    shown = {root: _truth(root)["regression"] for root in tables}
+    shown = {root: _truth(root)["anchored"] for root in tables}
     small = [
         f"{component} {truth[component]:.3f} (seed {root.parent.name.removeprefix('seed-')}, "
         f"n {root.name.removeprefix('n-')})"

@@ -103,14 +103,14 @@ def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Bring the long table of components into one row a bundle and hemisphere, one table an estimator.
 
     A frame without the columns of `shiftkit.catalogue.DECOMPOSITION` comes back as it is. The primary estimator,
-    ``regression``, stands first. Total, systematic and tumor part stand in columns as ``estimate [low, high]``;
+    ``anchored``, stands first. Total, systematic and tumor part stand in columns as ``estimate [low, high]``;
     counts of participants that are the same in every row are left out and stand in ``attrs``.
     """
     if not {"bundle", "hemisphere", "component", "estimate", "low", "high"} <= set(frame):
         return {"": frame}
     if "method" not in frame:
         return {"": _wide(frame)}
-    methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method != "regression")
+    methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method != "anchored")
     return {str(method): _wide(frame[frame["method"] == method]) for method in methods}
 
 
@@ -139,7 +139,8 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
 def _interval(value: float, low: float, high: float, unit: str = "") -> str:
     """Estimate and limits, all of them to the same decimals."""
     if not math.isfinite(value):
-        return "not given"
+        # Where only a range is known, its interval stands without a point.
+        return f"range [{number(low, '_exact')}, {number(high, '_exact')}]" if math.isfinite(low) else "not given"
     if not math.isfinite(low):
         return number(value, "n" if float(value).is_integer() else "")
     # Three decimals of numbers above ten would be false precision.

@@ -548,8 +548,13 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     n_permutations: Permutations = 2000,
     level: Level = 0.95,
     equivalence_margin: Annotated[
-        float, Option("A systematic part smaller than this, in units of the metric, counts as none.", min=0)
-    ] = 0.02,
+        float | None,
+        Option(
+            "A systematic part smaller than this counts as none: in units of the metric, of distances their log; "
+            "0.02 and log 1.1 by default.",
+            min=0,
+        ),
+    ] = None,
     sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
     include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
     allow: Annotated[Sequence[str], Option("Data check whose errors do not stop.")] = (),

@@ -55,13 +55,41 @@ scores: One row a participant, bundle, hemisphere and metric.
     seen?: yes if the model was trained or tuned on this participant, else no.
 
 decomposition: The drop in performance of patients and its parts; positive means worse in patients.
-    model modality bundle hemisphere metric
-    method: regression, hemispheric or shell.
-    component: total, systematic, tumor, interaction, residual or raw.
-    estimate [1]: Point estimate on the metric's own scale.
-    low high p_value p_adjusted n_patients
+    model modality
+    stratum: all, or COLUMN=value.
+    bundle hemisphere metric
+    method: anchored, the primary estimate; exponential, spline, hemispheric or shell beside it.
+    component: total, systematic, tumor, acquisition, disease, or raw, which is the total without covariates.
+    estimate [1]: Point estimate on the metric's own scale, of distances as logs; n/a where a range is given.
+    low high
+    bound_low [1]: Lower end of what is possible, sampling error aside; n/a where there are no bounds.
+    bound_high [1]: Upper end of what is possible.
+    level [1]: Coverage of the interval; of bundles, for all at once.
+    p_value [1]: Smallest α whose interval excludes 0; of a bundle, pointwise.
+    p_adjusted [1]: The same of a bundle's interval, which holds for all bundles at once.
+    n_patients
     n_controls [1]: Controls behind the estimate.
     status
+    word: worse_near, better_near or not_shown of the tumor's part; shown, negative, negligible or not_shown of others;
+        n/a of estimators beside the primary one.
+    exploratory: yes with fewer than 20 patients.
+
+agreement: How far other estimators are from the primary one, on the same rows.
+    model modality metric
+    method: exponential, spline or hemispheric.
+    component: systematic or tumor.
+    rows: all or ipsilesional.
+    difference [1]: Other less primary; of a range, less its nearer bound, and 0 inside.
+    low high
+    p_value [1]: Of the paired difference.
+    p_adjusted [1]: Adjusted over this table after Holm.
+    n_patients status
+
+entered: How many rows and participants entered the decomposition, and how many did not, by reason.
+    group
+    reason: entered, or the first reason against it.
+    n_rows [1]: Rows of the source model's scores.
+    n_participants [1]: Participants with such rows.
 
 recovery: What fine-tuning repairs of each component.
     model: Name of the fine-tuned model.
@@ -70,8 +98,13 @@ recovery: What fine-tuning repairs of each component.
     component: total, systematic, tumor or forgetting.
     before [1]: Component of the source model.
     after [1]: Component of the fine-tuned model.
-    recovered [1]: (before - after) / before; n/a where the interval of before includes 0.
-    low high status
+    recovered [1]: (before - after) / before; n/a where its interval is unbounded or a side is a range.
+    low high
+    difference [1]: before - after.
+    difference_low [1]: Lower end of its interval.
+    difference_high [1]: Upper end of its interval.
+    n_patients status
+    word: repaired, worsened or not_shown, of the fraction where it is given, else of the difference.
 
 shots: Out-of-fold Dice of every fine-tuning with so many patients.
     strategy
@@ -205,10 +238,13 @@ sections: Errors in sections along each bundle.
 sensitivity: The decomposition under other reasonable choices.
     model modality metric
     analysis: What was changed.
+    method: anchored, or permutation.
     component: Component.
     estimate [1]: Point estimate.
     low high
-    p_value [1]: Permutation p-value, where the analysis is a test.
+    bound_low [1]: Lower end of what is possible, sampling error aside.
+    bound_high [1]: Upper end of what is possible.
+    p_value [1]: Of the permutation test, or the smallest α whose interval excludes 0.
     n_patients status
 
 validation: Whether the decomposition finds what was simulated.
@@ -264,6 +300,8 @@ TABLES: dict[str, Table] = _read(_TABLES)
 
 SCORES = TABLES["scores"]
 DECOMPOSITION = TABLES["decomposition"]
+AGREEMENT = TABLES["agreement"]
+ENTERED = TABLES["entered"]
 RECOVERY = TABLES["recovery"]
 SHOTS = TABLES["shots"]
 CURVES = TABLES["learning_curves"]

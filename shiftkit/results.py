@@ -51,9 +51,11 @@ class Estimate:
     status: str = "ok"
 
     def __str__(self) -> str:
+        unit = "" if self.unit == "1" else f" {self.unit}"
+        if np.isfinite(self.low) and not np.isfinite(self.value):
+            return f"{self.name}: {self.status} [{self.low:.3f}, {self.high:.3f}]{unit}"
         if not np.isfinite(self.value):
             return f"{self.name}: not given ({self.status})"
-        unit = "" if self.unit == "1" else f" {self.unit}"
         return f"{self.name}: {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{unit}"
 
 

@@ -26,6 +26,11 @@ class Status(StrEnum):
     SPLIT_WITHHELD = "split_withheld"
     NOT_CONVERGED = "not_converged"
     TOO_FEW = "too_few"
+    TOO_FEW_FOR_SPLIT = "too_few_for_split"
+    NEAR_FIELD_UNMEASURED = "near_field_unmeasured"
+    FAR_FIELD_UNMEASURED = "far_field_unmeasured"
+    RANGE = "range"
+    LEVEL_TOO_RARE = "level_too_rare"
     UNAVAILABLE = "unavailable"
     CONSTANT = "constant"
     NOT_FINITE = "not_finite"
@@ -52,6 +57,13 @@ _SENTENCES = {
     "told apart; only the total is given.",
     Status.NOT_CONVERGED: "The estimation did not converge; no number is given.",
     Status.TOO_FEW: "Too few participants for an estimate or an interval.",
+    Status.TOO_FEW_FOR_SPLIT: "Fewer than 10 patients: only the total is given.",
+    Status.NEAR_FIELD_UNMEASURED: "No bundle lies near a tumor; only the total is given.",
+    Status.FAR_FIELD_UNMEASURED: "Too few patients have a bundle far from the tumor, so systematic and tumor parts "
+    "cannot be told apart; only the total is given.",
+    Status.RANGE: "What the tumor does beyond the farthest bundles is not known well enough for a single number; the "
+    "part is given as a range.",
+    Status.LEVEL_TOO_RARE: "Fewer than 5 controls have the bundle; it is left out for everybody.",
     Status.UNAVAILABLE: "The input that this number needs is not there.",
     Status.CONSTANT: "The values do not vary between participants, so there is nothing to compare.",
     Status.NOT_FINITE: "Some values behind this number are infinite or not a number; none is given.",

@@ -6,16 +6,15 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ...results import Estimate
-from ...status import Status
-from ..statistics.inference import expansion
+from ..statistics.inference import expansion, interval
 from .regression import Decay, Regression, exponential, flat_tailed, regress
-from .result import Settings, Split, Teller
-from .rows import covariate_columns
+from .result import Settings, Split, length_of
+from .rows import on_rows
+from .split import SPLINE_DRAWS
 
 Array = NDArray[np.float64]
 CURVE_MM = np.concatenate([np.arange(0, 20, 1.0), np.arange(20, 81, 2.5)])
 _FINE_MM = np.arange(0, 160.5, 0.5)
-_SPLINE_DRAWS = 500
 
 
 def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
@@ -26,13 +25,12 @@ def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
     DataFrame
         ``model``, ``shape`` (exponential, or the spline with a flat tail beside it), ``distance_mm``, ``drop``, the
         pointwise band ``low`` ``high`` and the simultaneous band ``low_all`` ``high_all``, which holds the whole curve
-        with the given level. Empty where no split is given.
+        with the given level. Empty where there are too few participants.
     """
     columns = ["model", "shape", "distance_mm", "drop", "low", "high", "low_all", "high_all"]
-    if part.status in (Status.NOT_CONVERGED, Status.TOO_FEW, Status.SPLIT_WITHHELD):
+    if part.regression is None:
         return pd.DataFrame(columns=columns)
-    covariates, _ = covariate_columns(part.rows, settings.covariates)
-    free = regress(part.rows, covariates, part.weights[:_SPLINE_DRAWS], flat_tailed())
+    free = regress(part.rows, on_rows(part.rows, part.columns), part.weights[:SPLINE_DRAWS], flat_tailed())
     shapes = {"exponential": (part.regression, exponential(settings.grid_mm)), "spline": (free, flat_tailed())}
     model = part.rows.frame["model"].iloc[0]
     blocks = [
@@ -43,21 +41,25 @@ def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
     return pd.concat(blocks, ignore_index=True)[columns]
 
 
-def reach_of(part: Split, settings: Settings) -> Estimate:
-    """How far the tumor's effect reaches; not given where none was shown or no split stands."""
-    teller = Teller(rows=part.rows, settings=settings, status=part.status, n=part.n)
-    return teller.length("tumor_reach", _reach_mm(part, settings))
+def lengths_of(part: Split, settings: Settings) -> tuple[Estimate, Estimate]:
+    """Decay length, and how far the tumor's effect reaches; they describe, and decide nothing."""
+    found = part.regression
+    decay = reach = (np.nan,) * 3
+    if found is not None and found.converged:
+        decay = (found.decay_mm, *interval(found.decay_draws_mm, settings.inference.level, 10_000))
+        reach = _reach_mm(part, found, settings)
+    return length_of(part, "decay_length", decay, settings), length_of(part, "tumor_reach", reach, settings)
 
 
-def _reach_mm(part: Split, settings: Settings) -> tuple[float, float, float]:
+def _reach_mm(part: Split, found: Regression, settings: Settings) -> tuple[float, float, float]:
     """Distance beyond which the tumor's effect is smaller than the margin: estimate, low, high.
 
     0 where it is smaller everywhere, and infinite where it is not smaller at 160 mm.
     """
-    drops = _drops(part.regression, exponential(settings.grid_mm), _FINE_MM, part.rows.sign, part.rows.logit)
+    drops = _drops(found, exponential(settings.grid_mm), _FINE_MM, part.rows.sign, part.rows.logit)
     if not len(drops):
         return float("nan"), float("nan"), float("nan")
-    far = _drops(part.regression, exponential(settings.grid_mm), np.array([np.inf]), part.rows.sign, part.rows.logit)
+    far = _drops(found, exponential(settings.grid_mm), np.array([np.inf]), part.rows.sign, part.rows.logit)
     large = np.abs(drops - far) >= settings.margin
     last = np.where(large.any(axis=1), large.shape[1] - np.argmax(large[:, ::-1], axis=1), 0)
     reach = np.append(_FINE_MM, np.inf)[last]

@@ -7,160 +7,21 @@ import numpy as np
 import pandas as pd
 
 from ...results import Estimate, Finding
-from ...status import Status
 from ..scoring.metrics import METRICS, Metric
-from ..statistics.inference import EXPLORATORY_BELOW, interval
-from .result import Decomposition, Settings, Split, unit_of
-
-
-def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str:
-    """The answer in one to three sentences, with every number's interval."""
-    unit = unit_of(settings.metric)
-    total = before.estimate("total")
-    if not np.isfinite(total.value):
-        return f"No number is given: {Status(total.status).sentence}"
-    digits = 2 if abs(total.value) >= 0.1 else 3  # small drops need the third decimal to add up
-    drop = f"{total.value:z.{digits}f} {unit} {_range(total, digits)}".replace("-", "−")
-    if before.status == Status.SPLIT_WITHHELD:
-        return f"Patients are worse than controls by {drop}. {Status.SPLIT_WITHHELD.sentence}"
-    lost = f"{drop} {_lost(settings.metric, total.value)}"
-    far, near = before.estimate("systematic"), before.estimate("tumor")
-    sentence = (
-        f"Of the {lost}, {far.value:z.{digits}f} {_range(far, digits)} is systematic and "
-        f"{near.value:z.{digits}f} {_range(near, digits)} is due to the tumor's proximity"
-    ).replace("-", "−")
-    if before.status == Status.NO_TUMOR_EFFECT_SHOWN:
-        sentence += f", which the test did not show to differ from nothing (p = {before.p_tumor:.2g})"
-    parts = [_repair(name, rows) for name, rows in repaired.groupby("model", sort=False)]
-    ending = "; ".join(part for part in parts if part)
-    explored = " With fewer than 20 patients this is exploratory." if before.rows.n_patients < EXPLORATORY_BELOW else ""
-    return sentence + (f"; {ending}." if ending else ".") + explored
-
-
-def _repair(name: object, rows: pd.DataFrame) -> str:
-    words: list[str] = []
-    for component, what in (("systematic", "the systematic part"), ("tumor", "the tumor's")):
-        row = rows[rows["component"] == component].iloc[0]
-        if np.isfinite(row["recovered"]):
-            words.append(f"{recovered_percent(row)} of {what}")
-    strategy = str(name).rsplit("+", 1)[-1]
-    return f"fine-tuning ({strategy}) removes {' and '.join(words)}" if words else ""
-
-
-def recovered_percent(row: "pd.Series[float]") -> str:
-    """A recovered fraction with its interval, in percent."""
-    share, low, high = (f"{100 * row[name]:.0f}".replace("-", "−") for name in ("recovered", "low", "high"))
-    return f"{share} % [{low}, {high}]"
-
-
-def _lost(metric: str, drop: float) -> str:
-    """Shares are lost; distances grow, and a difference of logs is read as a factor."""
-    found = METRICS[metric]
-    if found.bounded:
-        return "lost by patients" if found.better == "higher" else "by which patients are worse"
-    unit = "" if found.unit == "1" else f" {found.unit}"
-    return f"by which patients are worse ({found.title} + 1{unit} is {100 * np.expm1(drop):.0f} % larger)".replace(
-        "-", "−"
-    )
-
-
-def _range(estimate: Estimate, digits: int) -> str:
-    return f"[{estimate.low:z.{digits}f}, {estimate.high:z.{digits}f}]".replace("-", "−")
-
-
-def notes_of(before: Split, settings: Settings) -> tuple[str, ...]:
-    """What a reader must know: the status, equivalence of the systematic part, and what it mixes."""
-    notes: list[str] = []
-    if before.status != Status.OK:
-        notes.append(Status(before.status).sentence)
-    far = before.estimate("systematic")
-    _, draws = before.regression.component("systematic")
-    if np.isfinite(far.value):
-        # Two one-sided tests at 5 % are the 90 % interval against the margin.
-        low, high = interval(draws, 0.90, before.n)
-        inside = -settings.margin < low and high < settings.margin
-        notes.append(
-            f"The systematic part is {'' if inside else 'not shown to be '}equivalent to none within "
-            f"± {settings.margin:g} {unit_of(settings.metric)} (90 % interval {low:.3f} to {high:.3f})."
-        )
-    return (*notes, _mixture(before), *disagreements(before.table))
-
-
-def _mixture(before: Split) -> str:
-    """What the systematic part stands for: a mixture, unless controls were scanned like the patients."""
-    if not before.rows.n_target_controls:
-        return (
-            "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "
-            "controls were scanned like the patients."
-        )
-    table = before.table[(before.table["bundle"] == "all") & (before.table["method"] == "regression")]
-    parts = {
-        name: table[table["component"] == name].iloc[0].to_dict() for name in ("systematic", "acquisition", "disease")
-    }
-    told = {
-        name: f"{row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}]".replace("-", "−")
-        if np.isfinite(row["estimate"])
-        else "a number that is withheld"
-        for name, row in parts.items()
-    }
-    return (
-        f"{before.rows.n_target_controls} controls were scanned like the patients: of the systematic part, "
-        f"{told['systematic']}, the acquisition (scanner, protocol, pre-processing) makes up {told['acquisition']}; "
-        f"{told['disease']} is left for diffuse disease, age and whatever else sets patients apart."
-    )
-
-
-def disagreements(components: pd.DataFrame) -> tuple[str, ...]:
-    """Sentences on estimators of the same quantity whose intervals do not overlap, pooled over bundles.
-
-    The hemispheric estimator's tumor part speaks of ipsilesional bundles only, so it is compared in the systematic
-    part alone.
-    """
-    pooled = components[components["bundle"] == "all"]
-    first = pooled["model"].iloc[0] if len(pooled) else ""
-    pooled = pooled[(pooled["model"] == first) & np.isfinite(pooled["low"]) & np.isfinite(pooled["high"])]
-    told: list[str] = []
-    for component, others in (("systematic", ("hemispheric", "shell")), ("tumor", ("shell",))):
-        rows = pooled[pooled["component"] == component].set_index("method")
-        for other in others:
-            if {"regression", other} <= set(rows.index):
-                a, b = rows.loc["regression"].to_dict(), rows.loc[other].to_dict()
-                if a["high"] < b["low"] or b["high"] < a["low"]:
-                    told.append(
-                        f"The estimators disagree on the {component} part: regression {a['estimate']:.3f} "
-                        f"[{a['low']:.3f}, {a['high']:.3f}], {other} {b['estimate']:.3f} [{b['low']:.3f}, "
-                        f"{b['high']:.3f}]. Trust neither until you know why.".replace("-", "−")
-                    )
-    return tuple(told)
-
-
-def shape_note(before: Split, other_choices: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
-    """A sentence if a curve that is free in shape splits otherwise, by more than the effect that counts as none.
-
-    Simulated tumors whose effect does not decay exponentially make the regression err by more than its interval says
-    (``benchmarks/validation.md``); the spline of the sensitivity table shows it.
-    """
-    spline = other_choices[other_choices["analysis"] == "spline with a flat tail"].set_index("component")["estimate"]
-    far = before.estimate("systematic").value
-    if "systematic" not in spline or not abs(spline["systematic"] - far) > settings.margin:
-        return ()
-    return (
-        "The shape of the decay matters here: with a spline that is free in shape and flat beyond 40 mm the systematic "
-        f"part is {spline['systematic']:.3f} instead of {far:.3f}. Quote both.".replace("-", "−"),
-    )
-
+from .result import Decomposition, unit_of
+from .sentences import recovered_percent
 
 _PARTS = ("total", "systematic", "tumor")
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_MODEL = {True: "Fractional logit by quasi-likelihood", False: "Linear model of log(x + 1) by least squares"}
 _METHOD = (
-    " with one intercept and one cohort term a bundle and hemisphere, and a term "
-    "that decays exponentially with the edge-to-edge distance from tumor to reference bundle; components by "
-    "g-computation over the patients, averaged within participants first. Intervals: expanded percentile bootstrap "
-    "over participants, stratified by cohort, decay length profiled anew in every draw. Tests: studentized permutation "
-    "of whole distance vectors within strata of tumor volume, and of cohort labels."
+    "Weighted least squares of each patient row's loss against controls of the same bundle and hemisphere, on levels "
+    "(ridge toward their mean) and bins of edge-to-edge distance from tumor to reference bundle; beyond the far cut "
+    "the tumor's effect counts as gone, and the lower bound allows as much as an exponential of 25 mm would leave. The "
+    "estimate is stacked over 30 shapes of decay. Standard errors: delete-one-participant jackknife stratified by "
+    "cohort, with Satterthwaite's degrees of freedom; intervals after Imbens and Manski with Student's t, joined with "
+    "the stacked estimate's. Single bundles: simultaneous (max-T) intervals."
 )
-_REFERENCES = ("10.1016/j.media.2025.103766", "10.1080/00031305.2015.1089789", "10.2202/1544-6115.1585")
+_REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766", "10.2202/1544-6115.1585")
 
 
 def findings(result: Decomposition) -> tuple[Finding, ...]:
@@ -170,6 +31,9 @@ def findings(result: Decomposition) -> tuple[Finding, ...]:
         made.insert(1, _recovery(result))
     if len(result.sensitivity):
         made.append(_sensitivity(result))
+    if len(result.agreement):
+        made.append(_agreement(result))
+    made.append(_entered(result))
     return tuple(made)
 
 
@@ -187,7 +51,7 @@ def _unit(result: Decomposition) -> str:
 
 def _components(result: Decomposition) -> Finding:
     pooled = result.table[(result.table["bundle"] == "all") & result.table["component"].isin(_PARTS)]
-    main = pooled[pooled["method"] == "regression"]
+    main = pooled[pooled["method"] == "anchored"]
 
     def figure(ax: Any) -> Any:
         return _bars(_axes(ax), main, f"Drop in patients ({_unit(result)})")
@@ -200,7 +64,7 @@ def _components(result: Decomposition) -> Finding:
         estimates=result.estimates,
         table=pooled.reset_index(drop=True),
         caveats=result.notes,
-        method=_MODEL[METRICS[result.metric].bounded] + _METHOD,
+        method=_METHOD,
         references=_REFERENCES,
         figure=figure,
         alt="Bars of total, systematic and tumor part of the drop with intervals, before and after fine-tuning.",
@@ -213,19 +77,21 @@ def _bars(ax: Any, table: pd.DataFrame, label: str) -> Any:
     for position, model in enumerate(models):
         rows = table[table["model"] == model].set_index("component").reindex(list(_PARTS))
         x = np.arange(len(_PARTS)) + (position - (len(models) - 1) / 2) * width
-        value = rows["estimate"].to_numpy(dtype=float)
-        error = _reach(rows)
+        value, error = _center(rows), _reach(rows)
+        # A range stands where it lies, not on the axis.
+        only_bounds = rows["estimate"].isna().to_numpy()
+        bottom = np.where(only_bounds, rows["bound_low"].fillna(0.0), 0.0)
         ax.bar(
             x,
-            value,
+            np.where(only_bounds, rows["bound_high"].fillna(0.0), value) - bottom,
             width * 0.9,
-            yerr=error,
-            capsize=3,
+            bottom,
             label=model,
             color=_COLORS[position % len(_COLORS)],
             hatch=("", "//", "..", "xx")[position % 4],
             edgecolor="white",
         )
+        ax.errorbar(x, value, yerr=error, fmt="none", ecolor="0.2", capsize=3)
     ax.axhline(0, color="0.3", linewidth=0.8)
     ax.set_xticks(range(len(_PARTS)), ["total", "systematic", "tumor"])
     ax.set_ylabel(label)
@@ -233,9 +99,14 @@ def _bars(ax: Any, table: pd.DataFrame, label: str) -> Any:
     return ax
 
 
+def _center(rows: pd.DataFrame) -> Any:
+    """The estimate, or the middle of the bounds where only a range is given."""
+    return rows["estimate"].fillna((rows["bound_low"] + rows["bound_high"]) / 2).to_numpy(dtype=float)
+
+
 def _reach(rows: pd.DataFrame) -> Any:
-    """How far each interval reaches below and above its estimate, as error bars want it; 0 where it is not given."""
-    value = rows["estimate"]
+    """How far each interval reaches below and above its center, as error bars want it; 0 where it is not given."""
+    value = _center(rows)
     return np.nan_to_num(np.abs(np.stack([value - rows["low"], rows["high"] - value]).astype(float)))
 
 
@@ -261,8 +132,8 @@ def _by_bundle(result: Decomposition) -> Finding:
         title="Bundle by bundle",
         claim=claim,
         table=table.reset_index(drop=True),
-        caveats=("p-values of single bundles are adjusted after Holm.",),
-        method="The same model fitted to each bundle and hemisphere, with the pooled decay length of the same draw.",
+        caveats=("Intervals of single bundles hold for all of them at once.",),
+        method="Each bundle's part of the pooled estimate; weighted by shares of the patients' rows they add up to it.",
         figure=figure,
         alt="Systematic and tumor part of the drop of each bundle and hemisphere, with intervals.",
     )
@@ -275,8 +146,7 @@ def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
     for offset, (part, marker, color) in enumerate((("systematic", "o", _COLORS[0]), ("tumor", "D", _COLORS[1]))):
         rows = table[table["component"] == part]
         y = np.arange(len(rows)) + (offset - 0.5) * 0.3
-        value = rows["estimate"].to_numpy(dtype=float)
-        error = _reach(rows)
+        value, error = _center(rows), _reach(rows)
         ax.errorbar(value, y, xerr=error, fmt=marker, color=color, markersize=4, label=part, capsize=2)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
@@ -291,7 +161,7 @@ def _distance(result: Decomposition) -> Finding:
     decay, reach = (
         next(one for one in result.estimates if one.name == name) for name in ("decay_length", "tumor_reach")
     )
-    claim = "The decay length is not given."
+    claim = "No decay length is given: worse performance near the tumor was not shown."
     if np.isfinite(decay.value):
         length = "≤ 2 mm" if decay.value <= 2.0 + 1e-9 else _mm(decay)
         claim = (
@@ -370,11 +240,12 @@ def _recovery(result: Decomposition) -> Finding:
     table = result.recovery
     rows = table[table["component"].isin(_PARTS)]
     given = rows[np.isfinite(rows["recovered"])]
-    claim = "No recovered fraction is given: there may be nothing to recover, or the split is withheld."
+    claim = "No recovered fraction is given: there may be nothing to recover, or only a range of it is known."
     if len(given):
         names = {"total": "the total drop", "systematic": "the systematic part", "tumor": "the tumor's part"}
         told = [
-            f"{recovered_percent(row)} of {names[row['component']]} ({row['strategy']})" for _, row in given.iterrows()
+            f"{recovered_percent(row)} of {names[row['component']]} ({row['strategy']}{_NOT_SHOWN[row['word']]})"
+            for row in given.to_dict("records")
         ]
         claim = f"Fine-tuning recovers {', '.join(told)}."
 
@@ -391,11 +262,15 @@ def _recovery(result: Decomposition) -> Finding:
             "Before and after use the same controls, scored by the source model; what fine-tuning loses on controls is "
             "the row 'forgetting'.",
         ),
-        method="(before − after) / before, by paired bootstrap over patients, every patient scored out of fold.",
+        method="(before − after) / before on the rows that both models have, every patient scored out of fold; "
+        "Fieller's interval with the jackknife covariance over participants.",
         figure=figure,
         alt="Recovered share of the total drop and of its systematic and tumor part, with intervals; 0 % is no repair, "
         "100 % a full one.",
     )
+
+
+_NOT_SHOWN = {"repaired": "", "worsened": "", "not_shown": ", not shown"}
 
 
 def _recovered(ax: Any, given: pd.DataFrame) -> Any:
@@ -435,7 +310,37 @@ def _sensitivity(result: Decomposition) -> Finding:
         title="What would have changed the answer",
         claim=claim,
         table=table,
-        method="One choice is changed at a time; intervals of refits use a quarter of the bootstrap draws.",
+        method="The primary estimate with one choice changed at a time.",
         figure=figure,
         alt="Systematic and tumor part under each other choice, with intervals.",
+    )
+
+
+def _agreement(result: Decomposition) -> Finding:
+    table = result.agreement
+    apart = table[table["p_adjusted"] <= 1 - result.told.level]
+    named = ", ".join(f"{row['method']} ({row['component']})" for row in apart.to_dict("records"))
+    return Finding(
+        key="agreement",
+        title="Do other estimators agree?",
+        claim=f"These differ from the primary estimate: {named}."
+        if named
+        else "No other estimator is shown to differ.",
+        table=table,
+        caveats=("A difference that is not shown may be there: its interval says how large it can be.",),
+        method="Paired difference on the same rows with the delete-one-participant jackknife; against a range, the "
+        "distance to its nearer bound; p-values adjusted after Holm. The hemispheric estimator is compared on "
+        "ipsilesional bundles.",
+    )
+
+
+def _entered(result: Decomposition) -> Finding:
+    table = result.entered
+    inside = table["reason"] == "entered"
+    lost = int(table.loc[~inside, "n_rows"].sum())
+    return Finding(
+        key="entered",
+        title="Who entered",
+        claim=f"{int(table.loc[inside, 'n_rows'].sum())} rows entered, {lost} did not; the table says why.",
+        table=table,
     )

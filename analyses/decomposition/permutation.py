@@ -61,54 +61,6 @@ def tumor_test(rows: Rows, covariates: Array, grid_mm: Array, permutations: int,
     return p_value(float(found[0]), found[1:])
 
 
-def cohort_test(rows: Rows, covariates: Array, decay_mm: float, permutations: int, rng: np.random.Generator) -> float:
-    """p-value of the hypothesis that two cohorts do not differ but by what decays with distance.
-
-    The null model keeps the tumor's effect near the estimated λ: its column, and the column's derivative in λ, so that
-    the estimation of λ is allowed for. Cohort labels are permuted over participants and the efficient score for
-    the label, studentized over participants, is computed with the null model's residuals.
-
-    Parameters
-    ----------
-    rows : Rows
-        Participants of two cohorts.
-    covariates : ndarray, shape (N, C)
-        Centered within cohort.
-    decay_mm : float
-        λ.
-    permutations : int
-        Random permutations.
-    rng : Generator
-        Source of the permutations.
-
-    References
-    ----------
-    Winkler AM et al. NeuroImage 92:381 (2014), doi 10.1016/j.neuroimage.2014.01.060.
-    """
-    label = np.zeros(len(rows.people))
-    label[rows.person] = rows.cohort == rows.cohort.max()
-    there = np.unique(rows.person)
-    if min(label[there].sum(), there.size - label[there].sum()) < 2:
-        return float("nan")
-    near = np.exp(-rows.distance_mm / decay_mm)
-    bent = np.where(rows.patient, rows.distance_mm, 0.0) / decay_mm * near
-    null = _Null.of(rows, np.column_stack([near, bent, covariates]))
-    if null is None:
-        return float("nan")
-    labels = np.tile(label, (permutations + 1, 1))
-    for row in labels[1:]:
-        row[there] = rng.permutation(label[there])
-    mass = null.variance.sum(axis=0)
-    means = labels @ null.variance / np.where(mass > 0, mass, 1.0)
-    slopes = labels @ np.einsum("pk,pka->pa", null.variance, null.base) @ null.inverse
-    scores = labels * null.residual.sum(axis=1) - means @ null.residual.T
-    scores -= slopes @ np.einsum("pk,pka->pa", null.residual, null.base).T
-    spread = np.sqrt((scores**2).sum(axis=1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(spread > 1e-12, np.abs(scores.sum(axis=1)) / spread, np.nan)
-    return p_value(float(found[0]), found[1:])
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Null:
     """A fitted null model as tables of people by levels, 0 where a participant lacks a bundle.

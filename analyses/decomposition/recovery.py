@@ -1,6 +1,7 @@
 """Before and after fine-tuning: what of each part is repaired, and what the source domain lost."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,33 +11,34 @@ from numpy.typing import NDArray
 from ...catalogue import RECOVERY
 from ...errors import DataError
 from ...status import Status
-from .result import FEWEST, Settings, Split, Teller
-from .rows import Rows, build_rows
+from ..statistics.inference import FEWEST
+from .anchored import anchored, recovered
+from .result import Settings, Split, row_of
+from .rows import Rows, outcome_of, usable
 from .split import split
+from .verdict import Moment, Part, plain, word
 
 Array = NDArray[np.float64]
+_KEYS = ["participant_id", "bundle", "hemisphere"]
 
 
 def recovery(
-    rows: Rows, weights: Array, before: Split, tuned: Mapping[str, pd.DataFrame], settings: Settings
+    base: Split, tuned: Mapping[str, pd.DataFrame], settings: Settings
 ) -> tuple[pd.DataFrame, dict[str, Split]]:
     """Compare fine-tuned models with the source model, paired by participant.
 
-    Both sides use the *source* model's controls, resampled alike, so that what fine-tuning forgets on controls is never
-    booked as repair; forgetting is a row of its own.
+    Both sides use the *source* model's controls, so that what fine-tuning forgets on controls is never booked as
+    repair; forgetting is a row of its own. Rows of patients that either model lacks are left out of both, and the
+    design is the same, so that the difference is that of the scores alone.
 
     Parameters
     ----------
-    rows : Rows
-        Of the source model.
-    weights : ndarray, shape (B, people)
-        The bootstrap draws of ``before``: pairing means that both sides see the same ones.
-    before : Split
+    base : Split
         Of the source model.
     tuned : mapping of str to DataFrame
         Out-of-fold scores of the same patients, one table a fine-tuned model.
     settings : Settings
-        As for ``before``.
+        As for ``base``.
 
     Returns
     -------
@@ -48,68 +50,100 @@ def recovery(
     Raises
     ------
     DataError
-        If a fine-tuned table holds other patients than the source model's.
+        If a fine-tuned table lacks patients of the source model's.
     """
     records: list[dict[str, Any]] = []
     splits: dict[str, Split] = {}
     for name, table in tuned.items():
-        after_rows = _paired_rows(rows, table, settings.metric, name)
-        after = splits[name] = split(after_rows, weights, settings)
-        records += [_repaired(before, after, name, part, settings) for part in ("total", "systematic", "tumor")]
-        records.append(_forgotten(rows, weights, table, name, settings))
+        rows, after_rows = _paired(base.rows, table, settings.metric, name)
+        before = anchored(rows, base.columns)
+        after = splits[name] = split(after_rows, base.columns, base.weights, settings, before.design)
+        level, margin = settings.inference.level, settings.margin
+        sides = [(one.replicates, one.verdict(margin, level)) for one in (before, after.primary)]
+        for component in ("total", "systematic", "tumor"):
+            values, parts = zip(*(_side(component, *side) for side in sides), strict=True)
+            records.append(
+                _names(after_rows, settings, name, component) | _repaired(before.stratum, values, parts, level)
+            )
+        records.append(_names(after_rows, settings, name, "forgetting") | _forgotten(base, table, settings))
     return pd.DataFrame(records, columns=list(RECOVERY.columns)), splits
 
 
-def _paired_rows(rows: Rows, table: pd.DataFrame, metric: str, name: str) -> Rows:
-    patients = table[table["group"] == "glioma"]
-    wanted = set(rows.people[: rows.n_patients])
-    there = set(patients["participant_id"])
-    if wanted - there:
-        lacking = ", ".join(sorted(wanted - there)[:5])
+def _names(rows: Rows, settings: Settings, name: str, component: str) -> dict[str, Any]:
+    row = row_of(rows, settings, component, Part())
+    kept = ("modality", "bundle", "metric", "component", "n_patients")
+    return {"model": name, "strategy": name.rsplit("+", 1)[-1], **{key: row[key] for key in kept}}
+
+
+def _side(component: str, found: Any, told: Any) -> tuple[Array, Part]:
+    """Replicates of a component as it is printed, and the part."""
+    part = getattr(told, component)
+    if component == "total":
+        return found.total, part
+    far = found.upper if told.tumor.word == "better_near" else found.systematic
+    return (far if component == "systematic" else found.total - far), part
+
+
+def _repaired(stratum: NDArray[np.int64], values: Any, parts: Any, level: float) -> dict[str, Any]:
+    """One component before and after; the fraction is not given of what may be nothing or is a range."""
+    before, after = parts
+    status = next((one.status for one in parts if one.status not in (Status.OK, Status.RANGE)), None)
+    if status is not None:
+        return {"before": before.value, "after": after.value, "status": str(status), "word": "n/a"}
+    difference = plain(Moment.of(values[0] - values[1], stratum), level)
+    made = {
+        "before": before.value,
+        "after": after.value,
+        "difference": difference.value,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "status": str(Status.RANGE if Status.RANGE in (before.status, after.status) else Status.OK),
+    }
+    low, high = difference.low, difference.high
+    share, share_low, share_high = recovered(values[0], values[1], stratum, level)
+    if made["status"] == Status.OK and np.isfinite(share_low):
+        low, high = share_low, share_high
+        made |= {"recovered": share, "low": low, "high": high}
+    return {**made, "word": word(low, high, "repaired", "worsened")}
+
+
+def _paired(rows: Rows, table: pd.DataFrame, metric: str, name: str) -> tuple[Rows, Rows]:
+    """The rows that both models have, with the outcome of the source model and of the other."""
+    chosen = usable(table[(table["group"] == "glioma") & (table["metric"] == metric)], metric)
+    after = chosen.set_index(_KEYS)[["value", "status", "model", "modality"]]
+    there = pd.MultiIndex.from_frame(rows.frame[_KEYS]).isin(after.index)
+    kept = rows.take(~rows.patient | there)
+    lacking = sorted(set(rows.people[: rows.n_patients]) - set(kept.frame.loc[kept.patient, "participant_id"]))
+    if lacking:
         raise DataError(
-            f"Before and after are compared on the same patients; {name} has no scores of {lacking}. Fine-tune and "
-            "score all of them, out of fold."
+            f"Before and after are compared on the same patients; {name} has no scores of {', '.join(lacking[:5])}. "
+            "Fine-tune and score all of them, out of fold."
         )
-    controls = rows.frame[~rows.patient].assign(model=patients["model"].iloc[0], modality=patients["modality"].iloc[0])
-    frame = pd.concat([patients[patients["participant_id"].isin(wanted)], controls], ignore_index=True)
-    return build_rows(frame, metric)
+    frame = kept.frame.copy()
+    patient = kept.patient
+    own = after.loc[pd.MultiIndex.from_frame(frame.loc[patient, _KEYS])]
+    for column in ("value", "status"):
+        frame.loc[patient, column] = own[column].to_numpy()
+    frame = frame.assign(model=own["model"].iloc[0], modality=own["modality"].iloc[0])
+    return kept, replace(kept, outcome=outcome_of(frame["value"].to_numpy(dtype=float), metric), frame=frame)
 
 
-def _repaired(before: Split, after: Split, name: str, component: str, settings: Settings) -> dict[str, Any]:
-    b, a = before.estimate(component), after.estimate(component)
-    draws_b, draws_a = before.regression.component(component)[1], after.regression.component(component)[1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        fractions = (draws_b - draws_a) / draws_b
-    # A fraction of something that may be nothing means nothing.
-    shown = component != "tumor" or before.status != Status.NO_TUMOR_EFFECT_SHOWN
-    given = np.isfinite(b.value) and np.isfinite(a.value) and b.low > 0 and shown
-    status = b.status if given or not shown or not np.isfinite(b.value) else Status.UNAVAILABLE
-    share = (b.value - a.value) / b.value if given else np.nan
-    teller = Teller(rows=after.rows, settings=settings, status=status, n=before.n)
-    return _row(teller, name, component, (b.value, a.value), share, fractions if given else np.empty(0))
-
-
-def _row(
-    teller: Teller, name: str, component: str, values: tuple[float, float], share: float, draws: Array
-) -> dict[str, Any]:
-    row = teller.row(component, share, draws, model=name, strategy=name.rsplit("+", 1)[-1])
-    return {**row, "before": values[0], "after": values[1], "recovered": row["estimate"]}
-
-
-def _forgotten(rows: Rows, weights: Array, table: pd.DataFrame, name: str, settings: Settings) -> dict[str, Any]:
+def _forgotten(base: Split, table: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     """Mean performance on controls before less after, paired; positive means that the source domain lost."""
-    keys = ["participant_id", "bundle", "hemisphere"]
+    rows = base.rows
     controls = table[(table["group"] == "control") & (table["metric"] == settings.metric)]
-    source = rows.frame[~rows.patient]
-    merged = source[[*keys, "value"]].merge(controls[[*keys, "value"]], on=keys, suffixes=("_before", "_after"))
+    source = rows.frame[rows.control]
+    merged = source[[*_KEYS, "value"]].merge(controls[[*_KEYS, "value"]], on=_KEYS, suffixes=("_before", "_after"))
     merged = merged.dropna(subset=["value_before", "value_after"])
     means = merged.groupby("participant_id")[["value_before", "value_after"]].mean()
-    index = [rows.people.index(name) for name in means.index]
-    difference = rows.sign * (means["value_before"] - means["value_after"]).to_numpy()
-    mass = weights[:, index]
-    totals = mass.sum(axis=1)
-    draws = np.divide(mass @ difference, totals, out=np.full(len(mass), np.nan), where=totals > 0)
-    status = Status.UNAVAILABLE if means.empty else Status.OK if len(means) >= FEWEST else Status.TOO_FEW
-    teller = Teller(rows=rows.take(~rows.patient), settings=settings, status=status, n=len(means))
+    if means.empty:
+        return {"status": str(Status.UNAVAILABLE), "word": "n/a"}
     before, after = (float(means[column].mean()) for column in means.columns)
-    return _row(teller, name, "forgetting", (before, after), np.nan, draws)
+    lost = rows.sign * (means["value_before"] - means["value_after"]).to_numpy()
+    n = len(lost)
+    made = {"before": before, "after": after, "difference": float(lost.mean()), "n_patients": n, "word": "n/a"}
+    if n < FEWEST:
+        return {**made, "status": str(Status.TOO_FEW)}
+    left_out = np.append(lost.mean(), (lost.sum() - lost) / (n - 1))
+    part = plain(Moment.of(left_out, np.zeros(n, dtype=np.int64)), settings.inference.level)
+    return {**made, "difference_low": part.low, "difference_high": part.high, "status": str(Status.OK)}

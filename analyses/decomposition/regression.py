@@ -13,9 +13,7 @@ from .rows import Rows
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
-COMPONENTS = ("total", "systematic", "tumor", "interaction", "residual", "raw")
-STEPS = ("acquisition", "disease")
-"""Parts of the systematic component, where target controls tell them apart."""
+COMPONENTS = ("total", "systematic", "tumor")
 _CHUNK = 500  # draws held in memory at a time
 
 
@@ -61,10 +59,8 @@ class Regression:
 
     Parameters
     ----------
-    names : tuple of str
-        `COMPONENTS`, and `STEPS` where there are target controls.
     values : ndarray, shape (M,)
-        One a name; positive means worse in patients.
+        `COMPONENTS`; positive means worse in patients.
     draws : ndarray, shape (B, M)
         The same in each resampled cohort; NaN where a fit failed.
     decay_mm : float
@@ -80,7 +76,6 @@ class Regression:
         Whether the point estimate could be found.
     """
 
-    names: tuple[str, ...]
     values: Array
     draws: Array
     decay_mm: float
@@ -93,12 +88,12 @@ class Regression:
 
     def component(self, name: str) -> tuple[float, Array]:
         """Value and replicates of one component."""
-        column = self.names.index(name)
+        column = COMPONENTS.index(name)
         return float(self.values[column]), self.draws[:, column]
 
 
-def regress(rows: Rows, covariates: Array, weights: Array, decay: Decay, chosen: Index | None = None) -> Regression:
-    """Fit the primary model and resample it.
+def regress(rows: Rows, covariates: Array, weights: Array, decay: Decay) -> Regression:
+    """Fit one shape of decay to all rows, and resample it.
 
     The model is logit E[Y] = α(bundle, hemisphere) + γ·covariates − θ(bundle, hemisphere)·G − β·exp(−d/λ), by
     quasi-likelihood, with λ profiled over a grid in every draw. Components come from g-computation over the patients'
@@ -112,28 +107,24 @@ def regress(rows: Rows, covariates: Array, weights: Array, decay: Decay, chosen:
     rows : Rows
         Patients, controls and, if there are any, target controls.
     covariates : ndarray, shape (N, C)
-        Centered within cohort; in a draw, they are centered again by that draw's participants.
+        See `shiftkit.analyses.decomposition.rows.on_rows`.
     weights : ndarray, shape (B, people)
         How often each participant is drawn; see `shiftkit.analyses.statistics.inference.draw_weights`.
     decay : Decay
         Shapes of the tumor's effect to choose from.
-    chosen : ndarray of int, shape (1 + B,), optional
-        Take these candidates instead of profiling, as single bundles do from the pooled model.
     """
     all_weights = np.vstack([np.ones(len(rows.people)), weights])
     cells = _Cells.of(rows, covariates, decay)
-    given = np.full(len(all_weights), -1, dtype=np.int64) if chosen is None else chosen
     start, sound = _null_fit(rows, cells)
     parts: list[_Draws] = []
     for first in (0, *range(1, len(all_weights), _CHUNK)):  # the point estimate comes first: draws start from it
         chunk = slice(first, first + _CHUNK if first else 1)
-        parts.append(_resample(rows, cells, covariates, all_weights[chunk], given[chunk], start))
+        parts.append(_resample(rows, cells, all_weights[chunk], start))
         if not first and parts[0].chosen[0] >= 0:
             start = Start(parts[0].intercepts[0], parts[0].slopes[0], int(parts[0].chosen[0]))
     draws = _Draws(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     lengths = np.where(draws.chosen >= 0, decay.lengths_mm[draws.chosen], np.nan)
     return Regression(
-        names=COMPONENTS + (STEPS if rows.n_target_controls else ()),
         values=rows.sign * draws.values[0],
         draws=rows.sign * draws.values[1:],
         decay_mm=float(lengths[0]),
@@ -164,8 +155,6 @@ class _Cells:
     def of(cls, rows: Rows, covariates: Array, decay: Decay) -> "_Cells":
         stratum = rows.level + len(rows.levels) * np.searchsorted(rows.cohorts, rows.cohort)
         keys = np.column_stack([stratum, covariates, np.where(rows.patient, rows.distance_mm, -1.0)])
-        if "tumor_volume_ml" in rows.frame:  # a shape may depend on it
-            keys = np.column_stack([keys, np.where(rows.patient, rows.frame["tumor_volume_ml"].fillna(-1.0), -1.0)])
         _, first, of_row = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         return cls(
             of_row=of_row.ravel().astype(np.int64),
@@ -194,7 +183,8 @@ def _null_fit(rows: Rows, cells: _Cells) -> tuple[Start, bool]:
     return Start(null.intercepts, slopes, 0), null.converged
 
 
-def _resample(rows: Rows, cells: _Cells, covariates: Array, weights: Array, chosen: Index, start: Start) -> _Draws:
+def _resample(rows: Rows, cells: _Cells, weights: Array, start: Start) -> _Draws:
+    chosen = np.full(len(weights), -1, dtype=np.int64)
     shape = (len(rows.people), len(cells.stratum))
     mass = weights @ _matrix(np.ones(len(rows.outcome)), rows.person, cells.of_row, shape)
     total = weights @ _matrix(rows.outcome, rows.person, cells.of_row, shape)
@@ -202,11 +192,9 @@ def _resample(rows: Rows, cells: _Cells, covariates: Array, weights: Array, chos
     intercepts, slopes, index = fit_draws(
         outcome, mass, cells.stratum, cells.covariates, cells.near, chosen, start, rows.logit
     )
-    gamma = slopes[:, : covariates.shape[1]]
     # A level that nobody in the draw has is not known.
     inside = np.stack([mass[:, cells.stratum == one].sum(axis=1) > 0 for one in range(cells.n_strata)], axis=1)
     levels = np.where(inside, intercepts, np.nan).reshape(len(weights), len(rows.cohorts), len(rows.levels))
-    levels = levels + np.einsum("bsc,bc->bs", _means(rows, covariates, weights), gamma)[:, :, None]
     values = _components(rows, cells, weights, intercepts, slopes, levels, index)
     return _Draws(values, intercepts, slopes, levels, index)
 
@@ -215,44 +203,25 @@ def _matrix(values: Array, row: Index, column: Index, shape: tuple[int, int]) ->
     return sparse.csr_array((values, (row, column)), shape=shape)
 
 
-def _means(rows: Rows, covariates: Array, weights: Array) -> Array:
-    """Means of the covariates in each cohort of each draw, shape (B, cohorts, C): within-cohort centering, kept up."""
-    means: list[Array] = []
-    for group in rows.cohorts:
-        inside = rows.cohort == group
-        counts = np.bincount(rows.person[inside], minlength=len(rows.people))
-        mass = (weights @ counts)[:, None]
-        sums = np.zeros((len(rows.people), covariates.shape[1]))
-        np.add.at(sums, rows.person[inside], covariates[inside])
-        means.append(np.divide(weights @ sums, mass, out=np.zeros((len(weights), sums.shape[1])), where=mass > 0))
-    return np.stack(means, axis=1)
-
-
 def _components(
     rows: Rows, cells: _Cells, weights: Array, intercepts: Array, slopes: Array, levels: Array, index: Index
 ) -> Array:
-    """G-computation over the patients' rows with each effect on or off; the columns are `COMPONENTS` (and `STEPS`)."""
+    """G-computation over the patients' rows with each effect on or off; the columns are `COMPONENTS`."""
     patient = rows.patient
     used, cell = np.unique(cells.of_row[patient], return_inverse=True)
     average = _average(rows, weights, cell.ravel(), len(used))
     n_covariates = cells.covariates.shape[1]
     both = intercepts[:, cells.stratum[used]] + slopes[:, :n_covariates] @ cells.covariates[used].T
     tumor = np.einsum("bcq,bq->bc", cells.near[:, used][index], slopes[:, n_covariates:])
-    shift = (levels - levels[:, -1:])[:, :, cells.stratum[used] % len(rows.levels)]
+    shift = (levels[:, 0] - levels[:, -1])[:, cells.stratum[used] % len(rows.levels)]
 
     def mean(eta: Array) -> Array:
         # A draw of few participants can separate them: far out, 0 and 1 are the answer and no overflow.
         values = special.expit(eta) if rows.logit else eta
         return np.where(average > 0, average * values, 0.0).sum(axis=1)
 
-    healthy = both + shift[:, 0]
-    none, far, near_only, full = mean(healthy), mean(both), mean(healthy + tumor), mean(both + tumor)
-    raw = _raw(rows, weights)
-    columns = [none - full, none - far, far - full, near_only + far - none - full, raw - (none - full), raw]
-    if len(rows.cohorts) == 3:
-        acquired = mean(both + shift[:, 1])
-        columns += [none - acquired, acquired - far]
-    return np.where((index >= 0)[:, None], np.column_stack(columns), np.nan)
+    none, far, full = mean(both + shift), mean(both), mean(both + tumor)
+    return np.where((index >= 0)[:, None], np.column_stack([none - full, none - far, far - full]), np.nan)
 
 
 def _average(rows: Rows, weights: Array, cell: Index, n_cells: int) -> Array:
@@ -263,19 +232,6 @@ def _average(rows: Rows, weights: Array, cell: Index, n_cells: int) -> Array:
     there[person] = 1.0  # a single bundle may be lacking in some
     with np.errstate(divide="ignore", invalid="ignore"):
         return (weights @ _matrix(share, person, cell, (len(rows.people), n_cells))) / (weights @ there)[:, None]
-
-
-def _raw(rows: Rows, weights: Array) -> Array:
-    """Controls' mean less patients', each participant counting once."""
-    counts = np.bincount(rows.person, minlength=len(rows.people))
-    means = np.bincount(rows.person, rows.outcome, minlength=len(rows.people)) / np.maximum(counts, 1)
-
-    def mean(inside: NDArray[np.bool_]) -> Array:
-        who = np.unique(rows.person[inside])
-        return (weights[:, who] @ means[who]) / weights[:, who].sum(axis=1)
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return mean(rows.control) - mean(rows.patient)
 
 
 def linear_fit(rows: Rows, design: Array) -> QuasiFit:

@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 from ...results import Estimate, Result
 from ...status import Status
 from ..scoring.metrics import METRICS
-from ..statistics.inference import Inference
+from ..statistics.inference import EXPLORATORY_BELOW, Inference
+from .anchored import Anchored
 from .regression import Regression
 from .rows import Rows
+from .verdict import Part, Verdict
 
 Array = NDArray[np.float64]
-FEWEST = 3
-"""Participants below which there is no number."""
-_SPLIT = ("systematic", "tumor", "interaction", "disease")
-"""Components that are not given where the split is withheld."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +24,6 @@ class Settings:
     """How a decomposition is computed; see `shiftkit.analyses.decomposition.study.decompose`."""
 
     metric: str
-    covariates: tuple[str, ...]
     grid_mm: Array
     margin: float
     inference: Inference
@@ -34,23 +31,40 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The split of one model: table, pooled regression, rows, bootstrap weights, status."""
+    """The split of one model.
 
+    Parameters
+    ----------
+    rows : Rows
+        Who and what entered.
+    columns : ndarray, shape (people, C)
+        Covariates.
+    primary : Anchored
+        The primary estimate.
+    verdict : Verdict
+        What may be said of it.
+    regression : Regression or None
+        The exponential beside it, which describes the reach; None where nothing is split.
+    weights : ndarray, shape (B, people)
+        Its bootstrap draws.
+    table : DataFrame
+        All rows of ``decomposition.tsv``.
+    estimates : tuple of Estimate
+        The primary ones, pooled.
+    """
+
+    rows: Rows
+    columns: Array
+    primary: Anchored
+    verdict: Verdict
+    regression: Regression | None
+    weights: Array
     table: pd.DataFrame
     estimates: tuple[Estimate, ...]
-    regression: Regression
-    rows: Rows
-    weights: Array
-    status: str
-    p_tumor: float
-
-    def estimate(self, component: str) -> Estimate:
-        """The pooled estimate of one component."""
-        return next(one for one in self.estimates if one.name == component)
 
     @property
     def n(self) -> int:
-        """Participants of the smaller cohort, on which the width of intervals depends."""
+        """Participants of the smaller cohort, on which the width of bootstrap intervals depends."""
         return min(self.rows.n_patients, self.rows.n_controls)
 
 
@@ -63,10 +77,15 @@ class Decomposition(Result):
 
     Parameters
     ----------
+    told : Verdict
+        What may be said of the source model: words, intervals, p-values and status of its parts.
     recovery : DataFrame
         What each fine-tuned model repairs; ``shiftkit.catalogue.RECOVERY``.
-    sensitivity : DataFrame
-        The split under other choices; ``shiftkit.catalogue.SENSITIVITY``.
+    sensitivity, agreement : DataFrame
+        The split under other choices, and how far other estimators of the same quantities are from it;
+        ``shiftkit.catalogue.SENSITIVITY`` and ``AGREEMENT``.
+    entered : DataFrame
+        How many rows and participants entered, and how many did not, by reason; ``shiftkit.catalogue.ENTERED``.
     curve : DataFrame
         Drop against distance with pointwise and simultaneous band, one block a model.
     status : str
@@ -79,8 +98,11 @@ class Decomposition(Result):
         The rows it was computed from, for the figures.
     """
 
+    told: Verdict
     recovery: pd.DataFrame
     sensitivity: pd.DataFrame
+    agreement: pd.DataFrame
+    entered: pd.DataFrame
     curve: pd.DataFrame
     status: str
     notes: tuple[str, ...]
@@ -97,63 +119,50 @@ class Decomposition(Result):
         return "\n".join([super().__str__(), *self.notes])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Teller:
-    """Turns values and draws of one model's components into rows of tables, and withholds what must not be told.
+def row_of(rows: Rows, settings: Settings, component: str, part: Part, **labels: Any) -> dict[str, Any]:
+    """A part in the columns of every table that has components; labels come on top."""
+    first = rows.frame.iloc[0]
+    n_patients = labels.get("n_patients", rows.n_patients)
+    return {
+        "model": first["model"],
+        "modality": first["modality"],
+        "stratum": "all",
+        "bundle": "all",
+        "hemisphere": "all",
+        "metric": settings.metric,
+        "component": component,
+        "estimate": part.value,
+        "low": part.low,
+        "high": part.high,
+        "bound_low": part.bound_low,
+        "bound_high": part.bound_high,
+        "level": settings.inference.level,
+        "p_value": part.p_value,
+        "p_adjusted": part.p_adjusted,
+        "word": part.word,
+        "n_patients": n_patients,
+        "n_controls": rows.n_controls,
+        "exploratory": "yes" if n_patients < EXPLORATORY_BELOW else "no",
+        "status": str(part.status),
+        **labels,
+    }
 
-    Parameters
-    ----------
-    rows : Rows
-        Of the model.
-    settings : Settings
-        Of the decomposition.
-    status : str
-        Of the numbers; it decides which are given.
-    n : int
-        Participants of the smallest cohort, for the intervals.
-    n_patients : int or None
-        Patients behind the numbers; those of the rows by default.
-    """
 
-    rows: Rows
-    settings: Settings
-    status: str
-    n: int
-    n_patients: int | None = None
+def drawn(value: float, draws: Array, settings: Settings, n: int) -> Part:
+    """A part of an estimator beside the primary one: a bootstrap interval, and no word."""
+    if not np.isfinite(value):
+        return Part(status=Status.NOT_CONVERGED)
+    low, high = settings.inference.interval(draws, n)
+    return Part(value=value, low=low, high=high)
 
-    def row(self, component: str, value: float, draws: Array, p_value: float = np.nan, **labels: Any) -> dict[str, Any]:
-        """One component, in the columns of every table that has components; labels come on top."""
-        given = self.status not in (Status.NOT_CONVERGED, Status.TOO_FEW) and not (
-            self.status == Status.SPLIT_WITHHELD and component in _SPLIT
-        )
-        low, high = self.settings.inference.interval(draws, self.n) if given else (np.nan, np.nan)
-        first = self.rows.frame.iloc[0]
-        return {
-            "model": first["model"],
-            "modality": first["modality"],
-            "bundle": "all",
-            "hemisphere": "all",
-            "metric": self.settings.metric,
-            "component": component,
-            "estimate": value if given else np.nan,
-            "low": low,
-            "high": high,
-            "p_value": p_value if given else np.nan,
-            "p_adjusted": np.nan,
-            "n_patients": self.rows.n_patients if self.n_patients is None else self.n_patients,
-            "n_controls": self.rows.n_controls,
-            "status": str(self.status),
-            **labels,
-        }
 
-    def length(self, name: str, limits_mm: tuple[float, float, float]) -> Estimate:
-        """A length with its interval; not given where no effect of the tumor was shown or no split stands."""
-        shown = self.status in (Status.OK, Status.EXPLORATORY)
-        value, low, high = limits_mm if shown else (np.nan,) * 3
-        level, n = self.settings.inference.level, self.rows.n_patients
-        return Estimate(
-            name=name, value=value, low=low, high=high, level=level, unit="mm", n=n, status=str(self.status)
-        )
+def length_of(part: Split, name: str, limits_mm: tuple[float, float, float], settings: Settings) -> Estimate:
+    """A length in mm with its interval; not given where no harm by the tumor was shown."""
+    shown = part.verdict.tumor.word == "worse_near"
+    value, low, high = limits_mm if shown else (np.nan,) * 3
+    status = part.verdict.status if shown or part.verdict.tumor.word == "n/a" else Status.NO_TUMOR_EFFECT_SHOWN
+    level, n = settings.inference.level, part.rows.n_patients
+    return Estimate(name=name, value=value, low=low, high=high, level=level, unit="mm", n=n, status=str(status))
 
 
 def unit_of(metric: str) -> str:

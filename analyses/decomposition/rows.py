@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 CONTROL, TARGET_CONTROL, PATIENT = range(3)
 GROUPS = ("control", "target_control", "glioma")
 """Words of the score table for these, in this order."""
+FEWEST_AT_LEVEL = 5
+"""Controls that a bundle and hemisphere needs, or all of a cohort of fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,25 @@ class Rows:
         """The cohorts that are there, from the source domain's controls to the patients."""
         return (CONTROL, TARGET_CONTROL, PATIENT) if self.n_target_controls else (CONTROL, PATIENT)
 
+    @property
+    def cohort_of_people(self) -> NDArray[np.int64]:
+        """Cohort of each participant, as they stand in ``people``."""
+        return np.repeat([PATIENT, CONTROL, TARGET_CONTROL], self.sizes)
+
+    def without(self, gone: NDArray[np.bool_]) -> "Rows":
+        """As if some people had never been there, shape (people,)."""
+        if not gone.any():
+            return self
+        cohort = self.cohort_of_people[~gone]
+        part = self.take(~gone[self.person])
+        return replace(
+            part,
+            person=(np.cumsum(~gone) - 1)[part.person],
+            people=tuple(name for name, lost in zip(self.people, gone, strict=True) if not lost),
+            n_patients=int((cohort == PATIENT).sum()),
+            n_target_controls=int((cohort == TARGET_CONTROL).sum()),
+        )
+
     def take(self, keep: NDArray[np.bool_]) -> "Rows":
         """Only some rows; people stay, so that resampling weights still fit."""
         return replace(
@@ -129,8 +150,7 @@ def build_rows(frame: pd.DataFrame, metric: str) -> Rows:
         there = ", ".join(sorted(set(frame["metric"]))) or "none"
         raise DataError(f"The score table must hold metric {metric!r} for glioma and control; it holds {there}.")
     require_one_setting(chosen)
-    counted = chosen[chosen["status"].isin([Status.OK, Status.MISSED])]
-    _require_values(counted, metric)
+    counted = usable(chosen, metric)
     patient = (counted["group"] == "glioma").to_numpy()
     near = counted["tumor_distance_mm"].to_numpy(dtype=float)
     if patient.any() and not np.isfinite(near[patient]).any():
@@ -138,25 +158,89 @@ def build_rows(frame: pd.DataFrame, metric: str) -> Rows:
             "Patients need the distance from the tumor to each reference bundle; column tumor_distance_mm is empty. "
             "Add tumor masks to the cohort and score again."
         )
-    counted = counted[~patient | np.isfinite(near)].reset_index(drop=True)
+    known = counted[~patient | np.isfinite(near)].reset_index(drop=True)
     for name in ("glioma", "control"):
-        if not (counted["group"] == name).any():
+        if not (known["group"] == name).any():
             raise DataError(f"The decomposition compares glioma with control; there is no usable row of {name}.")
-    return _pack(_comparable(counted), metric)
+    return _pack(_comparable(known), metric)
+
+
+def usable(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Rows that have a value, each of which must be one that the metric can have."""
+    counted = frame[frame["status"].isin([Status.OK, Status.MISSED])]
+    _require_values(counted, metric)
+    return counted
+
+
+def outcome_of(values: Array, metric: str) -> Array:
+    """Shares as they are, distances as log(1 + x)."""
+    return values if metric_of(metric).bounded else np.log1p(values)
+
+
+def entered(frame: pd.DataFrame, rows: Rows, metric: str) -> pd.DataFrame:
+    """How many rows and participants entered, and how many did not, by group and reason.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        All scores that were given, of one model.
+    rows : Rows
+        What `build_rows` took, less whoever lacks a covariate.
+    metric : str
+        Name of the metric.
+
+    Returns
+    -------
+    DataFrame
+        In the columns of ``shiftkit.catalogue.ENTERED``; a row of the scores stands under the first reason that holds.
+    """
+    given = frame[frame["metric"] == metric]
+    keys = ["participant_id", "bundle", "hemisphere"]
+    inside = pd.MultiIndex.from_frame(given[keys]).isin(pd.MultiIndex.from_frame(rows.frame[keys]))
+    seen = given["seen"] == "yes" if "seen" in given else pd.Series(False, index=given.index)
+    levels = pd.MultiIndex.from_frame(given[["bundle", "hemisphere"]]).isin(rows.levels)
+    nowhere = (given["group"] == "glioma") & ~np.isfinite(given["tumor_distance_mm"].astype(float))
+    reasons = {
+        "entered": inside,
+        "group is none of control, glioma, target_control": ~given["group"].isin(GROUPS),
+        "control that the model has seen": (given["group"] == "control") & seen,
+        **{str(word): given["status"] == word for word in sorted(set(given["status"])) if word not in ("ok", "missed")},
+        "no distance to the tumor": nowhere,
+        str(Status.LEVEL_TOO_RARE): ~levels,
+        "a covariate is not known": np.ones(len(given), dtype=bool),
+    }
+    told = np.select([np.asarray(one) for one in reasons.values()], list(reasons), "")
+    counts = given.assign(reason=told).groupby(["group", "reason"])["participant_id"].agg(["size", "nunique"])
+    counts = counts.reset_index().rename(columns={"size": "n_rows", "nunique": "n_participants"})
+    order = {name: place for place, name in enumerate(reasons)}
+    return counts.sort_values(
+        ["group", "reason"], key=lambda one: one.map(order).fillna(0) if one.name == "reason" else one
+    )
+
+
+def lost_near_the_tumor(frame: pd.DataFrame, rows: Rows, metric: str, cut_mm: float) -> float:
+    """By how much the share of patients' rows without a value within 10 mm exceeds that beyond the cut.
+
+    A bundle without a reference has no distance: it is given the median of the patients' distances to that bundle on
+    the same side of the tumor.
+    """
+    given = frame[(frame["metric"] == metric) & (frame["group"] == "glioma")]
+    side = given["side"] if "side" in given else pd.Series("n/a", index=given.index)
+    distance = given["tumor_distance_mm"].astype(float)
+    typical = distance.groupby([given["bundle"], side]).transform("median")
+    distance = distance.fillna(typical)
+    lost = given["status"].isin([Status.UNAVAILABLE, Status.REFERENCE_ABSENT])
+    near, far = lost[distance <= 10], lost[distance > cut_mm]
+    return float(near.mean() - far.mean()) if len(near) and len(far) else 0.0
 
 
 def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep the bundles and hemispheres that enough participants of every cohort have.
-
-    Three are enough for a bootstrap draw to hold one nearly always, and all of a cohort of fewer.
-    """
+    """Leave out the bundles and hemispheres that fewer than 5 controls have, for everybody."""
     size = frame.groupby("group")["participant_id"].nunique()
     have = frame.groupby(["bundle", "hemisphere", "group"])["participant_id"].nunique().unstack(fill_value=0)
-    shared = have.index[(have >= size.clip(upper=3)).all(axis=1)]
+    shared = have.index[(have["control"] >= min(size["control"], FEWEST_AT_LEVEL)) & (have["glioma"] > 0)]
     if shared.empty:
-        raise DataError(
-            "Patients and controls must have bundles in common, at least three participants each; none is shared."
-        )
+        raise DataError("Patients and controls must have bundles in common, at least 5 controls each; none is shared.")
     pairs = pd.MultiIndex.from_frame(frame[["bundle", "hemisphere"]])
     return frame[pairs.isin(shared)].reset_index(drop=True)
 
@@ -173,10 +257,10 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
     pairs = list(zip(frame["bundle"], frame["hemisphere"], strict=True))
     levels = tuple(sorted(set(pairs)))
     values = frame["value"].to_numpy(dtype=float)
-    found = _metric(metric)
+    found = metric_of(metric)
     distance = np.where(cohort == PATIENT, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
     return Rows(
-        outcome=values if found.bounded else np.log1p(values),
+        outcome=outcome_of(values, metric),
         logit=found.bounded,
         sign=1 if found.better == "higher" else -1,
         cohort=cohort,
@@ -191,7 +275,8 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
     )
 
 
-def _metric(name: str) -> Metric:
+def metric_of(name: str) -> Metric:
+    """The metric of that name, or a refusal that lists what there is."""
     if name not in METRICS:
         raise ConfigError(f"`metric` is one of {', '.join(METRICS)}; got {name!r}.")
     return METRICS[name]
@@ -203,46 +288,11 @@ def _require_values(frame: pd.DataFrame, metric: str) -> None:
     if bad.any():
         who = ", ".join(frame.loc[bad, "participant_id"].head(3))
         raise DataError(f"A row with status ok or missed must have a value; {metric} is missing for {who}.")
-    upper = 1.0 if _metric(metric).bounded else np.inf
+    upper = 1.0 if metric_of(metric).bounded else np.inf
     if ((values < 0) | (values > upper)).any():
         raise DataError(f"{metric} must lie in 0–{upper:g}; it runs from {values.min():g} to {values.max():g}.")
 
 
-def covariate_columns(rows: Rows, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
-    """Covariates as columns, centered within cohort, so that they cannot take the cohorts' difference away.
-
-    Raises
-    ------
-    ConfigError
-        If a covariate is unknown, has missing values, or does not vary within a cohort (aliased with it).
-    """
-    columns: list[Array] = []
-    labels: list[str] = []
-    for name in names:
-        if name not in rows.frame:
-            raise ConfigError(f"`covariates` must name columns of the score table; {name!r} is none.")
-        for label, column in _coded(rows.frame[name], name):
-            centered = column.astype(float)
-            for group in np.unique(rows.cohort):
-                centered[rows.cohort == group] -= centered[rows.cohort == group].mean()
-            if np.abs(centered).max() < 1e-12:
-                raise ConfigError(
-                    f"A covariate must vary within a cohort; {label} is the same for everyone in each cohort, so it "
-                    "cannot be told from the systematic part. Leave it out."
-                )
-            columns.append(centered)
-            labels.append(label)
-    return (np.column_stack(columns) if columns else np.zeros((len(rows.outcome), 0))), tuple(labels)
-
-
-def _coded(column: pd.Series, name: str) -> list[tuple[str, Array]]:
-    if pd.api.types.is_numeric_dtype(column):
-        if column.isna().any():
-            raise ConfigError(
-                f"Covariate {name} must be known for everyone; it is missing in {column.isna().sum()} rows."
-            )
-        return [(name, column.to_numpy(dtype=float))]
-    words = sorted(set(column))
-    if "n/a" in words:
-        raise ConfigError(f"Covariate {name} must be known for everyone; it is n/a in {(column == 'n/a').sum()} rows.")
-    return [(f"{name}={word}", (column == word).to_numpy(dtype=float)) for word in words[1:]]
+def on_rows(rows: Rows, columns: Array) -> Array:
+    """Participants' columns as columns of rows, less the patients' mean, so that 0 is a patient like the average."""
+    return columns[rows.person] - columns[: rows.n_patients].mean(axis=0)

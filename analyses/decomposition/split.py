@@ -1,7 +1,5 @@
-"""The split of one model's drop: pooled, bundle by bundle, by hemispheres, and whether it stands."""
+"""The split of one model's drop: the primary estimate pooled and bundle by bundle, and other estimators beside it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,167 +9,119 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from ...results import Estimate
 from ...status import Status
-from ..statistics.inference import holm, interval, status_of
+from .anchored import Anchored, Design, anchored
 from .hemispheric import COMPONENTS as HEMISPHERIC
 from .hemispheric import hemispheric
-from .permutation import cohort_test, tumor_test
-from .regression import Regression, exponential, regress
-from .result import FEWEST, Settings, Split, Teller, unit_of
-from .rows import TARGET_CONTROL, Rows, covariate_columns
+from .regression import COMPONENTS, Regression, exponential, flat_tailed, regress
+from .result import Settings, Split, drawn, row_of, unit_of
+from .rows import Rows, on_rows
+from .verdict import Part, Verdict, plain
 
 Array = NDArray[np.float64]
-FAR_FIELD_SHARE = 0.1
+SPLINE_DRAWS = 500
+_NOTHING = (Status.TOO_FEW, Status.CONSTANT)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pooled:
-    """The regression over all bundles with its tests, the interval of λ in mm, and whether the split stands."""
+def split(rows: Rows, columns: Array, weights: Array, settings: Settings, design: Design | None = None) -> Split:
+    """All components of one model.
 
-    regression: Regression
-    p_values: Mapping[str, float]
-    decay_mm: tuple[float, float, float]
-    status: str
-
-
-def pool(rows: Rows, columns: Array, weights: Array, settings: Settings) -> Pooled:
-    """Fit, resample and test the primary model; what ``shiftkit validate`` examines."""
-    found = regress(rows, columns, weights, exponential(settings.grid_mm))
-    p_tumor = tumor_test(
-        rows, columns, settings.grid_mm, settings.inference.n_permutations, settings.inference.generator(1)
-    )
-    decay = found.decay_mm if np.isfinite(found.decay_mm) else float(settings.grid_mm[0])
-    low, high = interval(found.decay_draws_mm, settings.inference.level, 10_000)
-    return Pooled(
-        regression=found,
-        p_values={"tumor": p_tumor, **_cohort_tests(rows, columns, decay, settings, 2)},
-        decay_mm=(found.decay_mm, low, high),
-        status=_status(rows, found, p_tumor, high, settings),
-    )
-
-
-def split(rows: Rows, weights: Array, settings: Settings) -> Split:
-    """All components of one model: pooled, per bundle, and by hemispheres."""
-    columns, _ = covariate_columns(rows, settings.covariates)
+    Parameters
+    ----------
+    rows : Rows
+        Of the model.
+    columns : ndarray, shape (people, C)
+        Covariates; see `shiftkit.analyses.decomposition.covariates.adjusted_for`.
+    weights : ndarray, shape (B, people)
+        Bootstrap draws of the estimators beside the primary one.
+    settings : Settings
+        Of the decomposition.
+    design : Design, optional
+        The one that another model of the same rows had.
+    """
     _require_spread(rows)
-    pooled = pool(rows, columns, weights, settings)
-    found, status = pooled.regression, pooled.status
-    smallest = min(n for n in rows.sizes if n)
-    teller = Teller(rows=rows, settings=settings, status=status, n=smallest)
-    table = _told(teller, found.names, found.values, found.draws, pooled.p_values, method="regression")
-    table += _by_bundle(teller, columns, weights, found)
-    values, draws, n = hemispheric(rows, weights)
-    aside = replace(teller, status=status_of(n, FEWEST), n_patients=n)
-    frame = pd.DataFrame(table + _told(aside, HEMISPHERIC, values, draws, {}, method="hemispheric"))
+    primary = anchored(rows, columns, design)
+    verdict = primary.verdict(settings.margin, settings.inference.level)
+    pooled = _pooled(primary, verdict)
+    table = [row_of(rows, settings, name, part, method="anchored") for name, part in pooled.items()]
+    table += _by_bundle(rows, primary, settings)
+    regression = None
+    if verdict.status not in _NOTHING:
+        inside = on_rows(rows, columns)
+        regression = regress(rows, inside, weights, exponential(settings.grid_mm))
+        spline = regress(rows, inside, weights[:SPLINE_DRAWS], flat_tailed())
+        table += [*_regressed(rows, settings, "exponential", regression), *_regressed(rows, settings, "spline", spline)]
+        values, draws, n = hemispheric(rows, weights)
+        for name, value, column in zip(HEMISPHERIC, values, draws.T, strict=True):
+            part = drawn(value, column, settings, min(n, rows.n_controls)) if n else Part(status=Status.UNAVAILABLE)
+            table.append(row_of(rows, settings, name, part, method="hemispheric", n_patients=n))
     return Split(
-        table=frame,
-        estimates=(*_estimates(frame, teller), teller.length("decay_length", pooled.decay_mm)),
-        regression=found,
         rows=rows,
+        columns=columns,
+        primary=primary,
+        verdict=verdict,
+        regression=regression,
         weights=weights,
-        status=status,
-        p_tumor=pooled.p_values["tumor"],
+        table=pd.DataFrame(table),
+        estimates=tuple(_estimate(name, part, rows, settings) for name, part in pooled.items()),
     )
 
 
-def _cohort_tests(rows: Rows, columns: Array, decay_mm: float, settings: Settings, purpose: int) -> dict[str, float]:
-    """p-values of the systematic part and, with target controls, of its two steps."""
-    pairs = {"systematic": rows.cohort != TARGET_CONTROL}
-    if rows.n_target_controls:
-        pairs |= {"acquisition": ~rows.patient, "disease": ~rows.control}
-    return {
-        name: cohort_test(
-            rows.take(keep),
-            columns[keep],
-            decay_mm,
-            settings.inference.n_permutations,
-            settings.inference.generator(purpose),
-        )
-        for name, keep in pairs.items()
-    }
+def _pooled(primary: Anchored, verdict: Verdict) -> dict[str, Part]:
+    pooled = {"total": verdict.total, "systematic": verdict.systematic, "tumor": verdict.tumor}
+    raw = primary.moment(primary.replicates.raw)
+    given = verdict.status not in _NOTHING
+    pooled["raw"] = plain(raw, verdict.level) if given else Part(value=raw.value, status=verdict.status)
+    if primary.design.target.any() and given:
+        pooled["acquisition"], pooled["disease"] = primary.disease(verdict)
+    return pooled
 
 
-def _status(rows: Rows, pooled: Regression, p_tumor: float, decay_high: float, settings: Settings) -> str:
-    """Whether the split stands; the order is that of the questions: is there an effect, is its far field seen."""
-    failed = np.mean(~np.isfinite(pooled.draws[:, 0])) if len(pooled.draws) else 0.0
-    if not pooled.converged or not np.isfinite(p_tumor) or failed > 0.1:
-        return Status.NOT_CONVERGED
-    if min(rows.n_patients, rows.n_controls) < FEWEST:
-        return Status.TOO_FEW
-    if p_tumor > 1 - settings.inference.level:
-        return Status.NO_TUMOR_EFFECT_SHOWN
-    far = np.mean(rows.distance_mm[rows.patient] > 2 * pooled.decay_mm)
-    if decay_high >= settings.grid_mm[-1] * 0.999 or far < FAR_FIELD_SHARE:
-        return Status.SPLIT_WITHHELD
-    return status_of(rows.n_patients, FEWEST)
-
-
-def _by_bundle(teller: Teller, columns: Array, weights: Array, pooled: Regression) -> list[dict[str, Any]]:
-    """Fits of their own for each bundle and hemisphere, with the pooled model's λ in every draw."""
-    rows, status, settings = teller.rows, teller.status, teller.settings
-    if status in (Status.NOT_CONVERGED, Status.TOO_FEW):
+def _by_bundle(rows: Rows, primary: Anchored, settings: Settings) -> list[dict[str, Any]]:
+    if primary.design.status == Status.TOO_FEW:
         return []
-    records: list[dict[str, Any]] = []
-    # Effects of single bundles are noisier than the pooled one; borrowing its λ keeps them estimable.
-    for number, (bundle, hemisphere) in enumerate(rows.levels):
-        part, own_columns = rows.only(number), columns[rows.level == number]
-        n, others = (len(set(part.person[inside])) for inside in (part.patient, ~part.patient))
-        if min(n, others) < FEWEST:
-            continue
-        fitted = regress(part, own_columns, weights, exponential(settings.grid_mm), pooled.chosen)
-        grid = np.array([pooled.decay_mm])
-        p_tumor = tumor_test(
-            part, own_columns, grid, settings.inference.n_permutations, settings.inference.generator(100 + number)
-        )
-        tested = {"tumor": p_tumor, **_cohort_tests(part, own_columns, pooled.decay_mm, settings, 200 + number)}
-        stands = status if status in _WITHHOLDING else status_of(n, FEWEST)
-        own = replace(teller, rows=part, status=stands if fitted.converged else Status.NOT_CONVERGED, n_patients=n)
-        labels = {"bundle": bundle, "hemisphere": hemisphere, "method": "regression"}
-        records += _told(own, fitted.names, fitted.values, fitted.draws, tested, **labels)
-    _adjust(records)
-    return records
-
-
-_WITHHOLDING = (Status.SPLIT_WITHHELD, Status.NO_TUMOR_EFFECT_SHOWN)
-
-
-def _adjust(records: list[dict[str, Any]]) -> None:
-    """Holm over bundles and hemispheres, for each component's test."""
-    for component in {record["component"] for record in records if np.isfinite(record["p_value"])}:
-        chosen = [record for record in records if record["component"] == component]
-        for record, adjusted in zip(chosen, holm(np.array([r["p_value"] for r in chosen])), strict=True):
-            record["p_adjusted"] = adjusted
-
-
-def _told(
-    teller: Teller, names: Sequence[str], values: Array, draws: Array, p_values: Mapping[str, float], **labels: str
-) -> list[dict[str, Any]]:
+    parts = primary.by_level(settings.margin, settings.inference.level, settings.inference.generator(1))
+    counts = primary.design.there[: rows.n_patients].sum(axis=0)
+    healthy = primary.design.there[rows.n_patients : rows.n_patients + rows.n_controls].sum(axis=0)
     return [
-        teller.row(name, float(values[column]), draws[:, column], p_values.get(name, np.nan), **labels)
-        for column, name in enumerate(names)
+        row_of(
+            rows,
+            settings,
+            name,
+            part,
+            method="anchored",
+            bundle=bundle,
+            hemisphere=hemisphere,
+            n_patients=int(counts[k]),
+            n_controls=int(healthy[k]),
+        )
+        for k, (bundle, hemisphere) in enumerate(rows.levels)
+        if primary.design.told[k]
+        for name, part in ((name, found[k]) for name, found in parts.items())
     ]
 
 
-def _estimates(frame: pd.DataFrame, teller: Teller) -> tuple[Estimate, ...]:
-    pooled = frame[(frame["bundle"] == "all") & (frame["method"] == "regression")]
-    return tuple(
-        Estimate(
-            name=row["component"],
-            value=row["estimate"],
-            low=row["low"],
-            high=row["high"],
-            level=teller.settings.inference.level,
-            unit=unit_of(teller.settings.metric),
-            n=teller.rows.n_patients,
-            p_value=row["p_value"],
-            status=row["status"],
-        )
-        for row in pooled.to_dict("records")
+def _regressed(rows: Rows, settings: Settings, method: str, found: Regression) -> list[dict[str, Any]]:
+    n = min(rows.n_patients, rows.n_controls)
+    return [
+        row_of(rows, settings, name, drawn(*found.component(name), settings, n), method=method) for name in COMPONENTS
+    ]
+
+
+def _estimate(name: str, part: Part, rows: Rows, settings: Settings) -> Estimate:
+    return Estimate(
+        name=name,
+        value=part.value,
+        low=part.low,
+        high=part.high,
+        level=settings.inference.level,
+        unit=unit_of(settings.metric),
+        n=rows.n_patients,
+        p_value=part.p_value,
+        status=str(part.status),
     )
 
 
 def _require_spread(rows: Rows) -> None:
-    if np.ptp(rows.outcome) < 1e-12:
-        raise DataError("Scores must vary; every value of the metric is the same, so there is nothing to split.")
     near = rows.distance_mm[rows.patient]
     if np.ptp(near) < 1e-9:
         raise DataError(

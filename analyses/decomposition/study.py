@@ -11,14 +11,19 @@ from ...catalogue import DECOMPOSITION
 from ...errors import ConfigError, DataError
 from ..scoring.table import as_frame
 from ..statistics.inference import Inference
-from .curve import curve_of, reach_of
-from .findings import findings, notes_of, shape_note, verdict_of
+from .agreement import agreement, disagreements
+from .covariates import adjusted_for
+from .curve import curve_of, lengths_of
+from .findings import findings
 from .recovery import recovery
 from .result import Decomposition, Settings
-from .rows import build_rows
+from .rows import build_rows, entered, metric_of
 from .sensitivity import sensitivity as other_choices
+from .sentences import notes_of, verdict_of
 from .split import split
 
+SHARE_MARGIN, LOG_MARGIN = 0.02, float(np.log(1.1))
+"""Effects that count as none: of shares such as Dice, and of distances, whose logs are compared."""
 LAMBDA_GRID_MM: tuple[float, ...] = tuple(np.geomspace(2.0, 80.0, 31).tolist())
 
 
@@ -30,7 +35,7 @@ def decompose(
     metric: str = "dice",
     covariates: Sequence[str] = (),
     lambda_grid_mm: Sequence[float] = LAMBDA_GRID_MM,
-    equivalence_margin: float = 0.02,
+    equivalence_margin: float | None = None,
     sensitivity: bool = True,
     inference: Inference = Inference(),
 ) -> Decomposition:
@@ -48,11 +53,12 @@ def decompose(
     metric : str
         Primary metric.
     covariates : sequence of str
-        Columns to adjust for, within cohort.
+        Columns to adjust for: the drop is compared at the patients' mean.
     lambda_grid_mm : sequence of float
-        Candidates for the decay length.
+        Candidates for the decay length, which describes the reach and decides nothing.
     equivalence_margin : float
-        A systematic part smaller than this counts as none.
+        A systematic part smaller than this counts as none, and bounds wider than this as a range; 0.02 for shares
+        and log 1.1 for distances by default.
     sensitivity : bool
         Also compute the split under other choices.
     inference : Inference
@@ -77,34 +83,31 @@ def decompose(
     Bias, coverage, type I error, power and the rate of withheld splits were measured by simulation:
     ``shiftkit validate``, with its results in ``benchmarks/validation.md``.
     """
-    settings = Settings(
-        metric=metric,
-        covariates=tuple(covariates),
-        grid_mm=np.sort(np.asarray(lambda_grid_mm, dtype=float)),
-        margin=equivalence_margin,
-        inference=inference,
-    )
+    margin = equivalence_margin or (SHARE_MARGIN if metric_of(metric).bounded else LOG_MARGIN)
+    grid = np.sort(np.asarray(lambda_grid_mm, dtype=float))
+    settings = Settings(metric=metric, grid_mm=grid, margin=margin, inference=inference)
     _require_settings(settings)
     frame = _one_model(pd.concat([as_frame(one) for one in (scores, reference) if one is not None], ignore_index=True))
-    rows = build_rows(_unseen(frame), metric)
-    weights = inference.weights(rows.sizes, 0)
-    before = split(rows, weights, settings)
+    rows, columns, _ = adjusted_for(build_rows(_unseen(frame), metric), tuple(covariates))
+    before = split(rows, columns, inference.weights(rows.sizes, 0), settings)
     tuned = {name: as_frame(table) for name, table in (finetuned or {}).items()}
-    repaired, after = recovery(rows, weights, before, tuned, settings)
-    tables = [before.table, *(part.table for part in after.values())]
-    curves = [curve_of(before, settings), *(curve_of(part, settings) for part in after.values())]
-    choices = other_choices(rows, weights, before, settings, full=sensitivity)
+    repaired, after = recovery(before, tuned, settings)
+    parts = (before, *after.values())
+    agreed = agreement(before, settings)
     result = Decomposition(
-        table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
+        table=pd.concat([part.table for part in parts], ignore_index=True)[list(DECOMPOSITION.columns)],
+        told=before.verdict,
         recovery=repaired,
-        sensitivity=choices,
-        curve=pd.concat(curves, ignore_index=True),
-        estimates=(*before.estimates, reach_of(before, settings)),
+        sensitivity=other_choices(before, settings, full=sensitivity),
+        agreement=agreed,
+        entered=entered(frame, rows, metric),
+        curve=pd.concat([curve_of(part, settings) for part in parts], ignore_index=True),
+        estimates=(*before.estimates, *lengths_of(before, settings)),
         claim=verdict_of(before, repaired, settings),
-        status=before.status,
-        notes=(*notes_of(before, settings), *shape_note(before, choices, settings)),
+        status=str(before.verdict.status),
+        notes=(*notes_of(before, frame, settings), *disagreements(agreed)),
         metric=metric,
-        margin=equivalence_margin,
+        margin=margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),
     )
     return replace(result, findings=findings(result))

@@ -1,162 +1,149 @@
-"""The cells of the recovery study, and what is measured in each."""
+"""The cells of the validation study: what is simulated, and what must come out (the design's targets)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 
-from .simulation import SPREADS, Scenario, Truth, truth
+from .simulation import SPREADS, Scenario, truth
 
-Array = NDArray[np.float64]
-COVERAGE = (0.93, 0.97)
-"""Target of how often intervals of 95 % hold the truth."""
-
-
-class Replicates(NamedTuple):
-    """Replicates of one cell by field, and the truth behind them."""
-
-    of: dict[str, Array]
-    truth: Truth
-    scenario: Scenario
-
-    def kept(self, name: str) -> Array:
-        """A field over the replicates whose split stands."""
-        return self.of[name][(self.of["withheld"] + self.of["failed"]) == 0]
-
-
-class Measured(NamedTuple):
-    """One property: its value, Monte Carlo interval, target range and replicates."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    target: tuple[float, float] | None
-    n: int
-
-
-def _rate(name: str, hits: NDArray[Any], target: tuple[float, float] | None) -> Measured:
-    if not hits.size:
-        return Measured(name, np.nan, np.nan, np.nan, target, 0)
-    spread = stats.binomtest(int(hits.sum()), hits.size).proportion_ci(method="wilson")
-    return Measured(name, float(hits.mean()), float(spread.low), float(spread.high), target, hits.size)
-
-
-def recovered(found: Replicates) -> list[Measured]:
-    """Bias and coverage of both components where the split stands."""
-    made: list[Measured] = []
-    for part, known in zip(("systematic", "tumor"), found.truth, strict=True):
-        values, low, high = (found.kept(f"{part}{end}") for end in ("", "_low", "_high"))
-        if not values.size:
-            made.append(Measured(f"bias of {part}", np.nan, np.nan, np.nan, None, 0))
-            continue
-        # 5 % of the truth, or what no reader would see in a Dice.
-        bias, allowed = float(values.mean() - known), max(0.05 * known, 0.003)
-        reach = 1.96 * float(values.std()) / np.sqrt(values.size)
-        made.append(Measured(f"bias of {part}", bias, bias - reach, bias + reach, (-allowed, allowed), values.size))
-        made.append(_rate(f"coverage of {part}", (low <= known) & (known <= high), COVERAGE))
-    return made
-
-
-def decay_length(found: Replicates) -> list[Measured]:
-    """Median of λ over all replicates, judged at 100 + 100."""
-    values, known = found.of["decay"], found.scenario.decay_mm
-    target = (0.75 * known, 1.25 * known) if found.scenario.n_patients >= 100 else None
-    low, high = np.quantile(values, [0.025, 0.975])
-    return [Measured("median decay length (2.5 and 97.5 %)", float(np.median(values)), low, high, target, values.size)]
-
-
-def withheld(found: Replicates) -> list[Measured]:
-    """How often no split is given; reported beside bias and coverage."""
-    return [_rate("split withheld", found.of["withheld"], None)]
-
-
-def withheld_far(found: Replicates) -> list[Measured]:
-    """How often no split is given where there is none to find, judged at 100 + 100."""
-    target = (0.95, 1.0) if found.scenario.n_patients >= 100 else None
-    return [_rate("split withheld", found.of["withheld"], target)]
-
-
-def tumor_error(found: Replicates) -> list[Measured]:
-    """How often a tumor effect is found where there is none."""
-    return [
-        _rate("type I error of the tumor test", found.of["p_tumor"] <= 0.05, (0.04, 0.06)),
-        _rate("no_tumor_effect_shown", found.of["no_effect"], (0.94, 1.0)),
-    ]
-
-
-def systematic_error(found: Replicates) -> list[Measured]:
-    """How often a systematic shift is found where there is none."""
-    return [_rate("type I error of the systematic test", found.of["p_systematic"] <= 0.05, (0.04, 0.06))]
-
-
-def power(found: Replicates) -> list[Measured]:
-    """How often the tumor effect is found."""
-    return [_rate("power of the tumor test", found.of["p_tumor"] <= 0.05, (0.9, 1.0))]
-
-
-SIZES = ((20, 20), (40, 20), (100, 100))
-Measure = Callable[[Replicates], list[Measured]]
+Range = tuple[float, float]
+COVERS: Range = (0.93, 1.0)
+RARELY: Range = (0.0, 0.06)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One thing to simulate, and what turns its replicates into rows of the table; name and spread are labels.
+    """One thing to simulate and what to measure on it.
 
-    ``n_bootstrap`` draws are behind the intervals, 0 where only tests are looked at; ``times`` are replicates in units
-    of what `validate` is asked for.
+    Parameters
+    ----------
+    name, spread : str
+        Labels.
+    scenario : Scenario
+        What is simulated.
+    targets : dict of str to (float, float)
+        Where each property must lie; see `shiftkit.analyses.validation.measures`.
+    shown : tuple of str
+        Properties that are only reported.
+    covariates : tuple of str
+        What is adjusted for.
+    after : Scenario or None
+        What a fine-tuned model scores.
+    times : int
+        Replicates in units of what `validate` is asked for: rates of at most 0.06 need four times as many.
+    former : bool
+        Whether the single exponential, with its bootstrap, is computed beside it.
     """
 
     name: str
     spread: str
     scenario: Scenario
-    measures: tuple[Measure, ...]
-    n_bootstrap: int
+    targets: dict[str, Range]
+    shown: tuple[str, ...] = ("tumor shown", "width of S")
+    covariates: tuple[str, ...] = ()
+    after: Scenario | None = None
     times: int = 1
+    former: bool = False
 
 
 @cache
 def standard_cells() -> tuple[Cell, ...]:
-    """Every cell of the recovery study: recovery, far field unseen, null effects, power, and a wrong model."""
-    made: list[Cell] = []
-    for spread, (patients, controls) in ((s, n) for s in SPREADS for n in SIZES):
-        base = Scenario(n_patients=patients, n_controls=controls, spread=SPREADS[spread])
-        made += [
-            *(
-                _cell("recovery", spread, replace(base, decay_mm=decay), (recovered, decay_length, withheld), 500)
-                for decay in (8.0, 15.0, 25.0)
-            ),
-            _cell("far field unseen", spread, replace(base, decay_mm=80.0), (withheld_far,), 200),
-            _cell("no tumor effect", spread, replace(base, tumor=0.0), (tumor_error,), 0),
-            _cell("no systematic shift", spread, replace(base, systematic=0.0), (systematic_error,), 0),
-            _cell("neither", spread, replace(base, systematic=0.0, tumor=0.0), (tumor_error, systematic_error), 0),
-        ]
-    for spread in SPREADS:
-        fifty = Scenario(n_patients=50, n_controls=50, spread=SPREADS[spread])
-        made.append(_cell("0.05 Dice by the tumor", spread, _with_tumor_effect(fifty, 0.05), (power,), 0))
-    for shape in ("gaussian", "linear"):
-        for patients, controls in SIZES[1:]:
-            wrong = Scenario(n_patients=patients, n_controls=controls, shape=shape)
-            made.append(_cell(f"{shape} decay", "low", wrong, (recovered, withheld), 500))
-    worn = replace(SPREADS["high"], empty=0.10)
-    made.append(_cell("10 % empty masks", "high", Scenario(spread=worn), (recovered, withheld), 500))
+    """Every cell of the table of targets that can be simulated as a table of scores."""
+    middle = Scenario(n_patients=30, n_controls=30, systematic=0.56, spread=SPREADS["middle"])
+    gaussian = replace(middle, shape="gaussian")
+    plateau = replace(middle, shape="plateau", decay_mm=30.0)
+    half = {"responders": 0.5}
+    both = {"coverage of S": COVERS, "withheld": (0.0, 0.0)}
+    tumor = {**both, "coverage of tumor": COVERS}
+    made = [
+        _cell("Gaussian, half respond", replace(gaussian, **half), {**tumor, "bias of S": (-0.006, 0.006)}),
+        _cell("plateau to 30 mm", _sized(plateau, 60, 60), {**both, "width of S": (0, 0.135)}),
+        _cell("λ = 25 mm", replace(middle, decay_mm=25.0), {**tumor, "range": (0.6, 1.0)}),
+        _cell(
+            "λ = 60 mm, all respond",
+            replace(middle, decay_mm=60.0),
+            {"single number": (0, 0.10), "coverage of S, λmax 60": COVERS},
+        ),
+        *(
+            _cell(
+                f"nobody from 18 to 41 mm, λ = {decay:g} mm",
+                replace(_sized(middle, 60, 60), decay_mm=decay, gap_mm=(18.0, 41.0)),
+                {"coverage of S" if decay == 25 else "coverage of S, λmax 60": COVERS},
+                shown=("range", "coverage of S", "width of S"),
+            )
+            for decay in (25.0, 60.0)
+        ),
+        _cell(
+            "no tumor effect",
+            replace(middle, tumor=0.0),
+            {"S shown": (0.95, 1), "tumor shown": RARELY, "width of S": (0, 0.092)},
+            times=4,
+        ),
+    ]
+    decays = {"exponential": 12.0, "gaussian": 15.0, "linear": 15.0, "plateau": 30.0}
+    for shape, decay in decays.items():
+        for n in (30, 60):
+            scenario = replace(_sized(middle, n, n), systematic=0.0, shape=shape, decay_mm=decay)
+            made.append(_cell(f"no systematic part, {shape}", scenario, {"S shown or negative": RARELY}, times=4))
+    for n_patients, n_controls in ((20, 16), (30, 30), (60, 60)):
+        for decay in (5.0, 10.0, 15.0):
+            scenario = replace(_sized(middle, n_patients, n_controls), decay_mm=decay)
+            targets = {"coverage of S": (0.93, 0.98), "width over the former's": (0, 1.2)}
+            made.append(_cell("exponential", scenario, targets, former=True))
+    aged = replace(middle, age_gap=1.0, age=0.2)
+    made += [
+        _cell("age gap of 1 SD, adjusted", aged, {"bias of S": (-0.005, 0.005), **both}, covariates=("age",)),
+        _cell("age gap of 1 SD, not adjusted", aged, {}, shown=("bias of S",)),
+        _cell("four bundles that three controls have", replace(middle, rare=2), both),
+    ]
+    for scenario in (replace(middle, decay_mm=12.0), gaussian):
+        one = replace(scenario, hemispheres=("left",))
+        shown = ("both parts named", "coverage of tumor", "width of S")
+        made.append(_cell(f"one hemisphere, {scenario.shape}", one, both, shown=shown))
+    fractions = {"coverage of systematic fraction": COVERS, "coverage of tumor fraction": COVERS}
+    told = (*("systematic fraction given", "tumor fraction given", "width of systematic fraction"),)
+    for n, shape in ((16, "exponential"), (30, "exponential"), (30, "gaussian")):
+        before = replace(_sized(middle, n, n), shape=shape)
+        after = _with_tumor_part_of(before, replace(before, systematic=before.systematic / 2))
+        targets = {"tumor said to be repaired": (0, 0.05), **fractions}
+        made.append(_cell(f"fine-tuning halves S, {shape}", before, targets, shown=told, after=after, times=4))
+    changed = replace(gaussian, shape="exponential", tumor=0.8, systematic=0.3, decay_mm=8.0)
+    made += [
+        _cell(
+            "fine-tuning changes the shape",
+            gaussian,
+            fractions,
+            shown=(*told, "width of a ratio's percentiles"),
+            after=changed,
+        ),
+        _cell(
+            "40 % of touching bundles without reference",
+            replace(middle, unseen_contact=0.4),
+            {},
+            shown=("coverage of S", "coverage of tumor", "bias of tumor"),
+        ),
+        _cell("10 % empty masks, much noise", replace(middle, spread=replace(SPREADS["high"], empty=0.10)), both),
+        _cell("time", _sized(middle, 60, 60), {"milliseconds": (0, 50)}, shown=()),
+    ]
     return tuple(made)
 
 
-def _cell(name: str, spread: str, scenario: Scenario, measures: tuple[Measure, ...], n_bootstrap: int) -> Cell:
-    times = 1 if n_bootstrap else 2  # error rates near 0.05 need more replicates
-    return Cell(name=name, spread=spread, scenario=scenario, measures=measures, n_bootstrap=n_bootstrap, times=times)
-
-
-def _with_tumor_effect(scenario: Scenario, dice: float) -> Scenario:
-    """The scenario whose tumor component is so many Dice."""
-    low, high = 0.0, 3.0
-    for _ in range(20):  # bisection, to a millionth of the bracket
+def _with_tumor_part_of(before: Scenario, after: Scenario) -> Scenario:
+    """The tumor's part as it was, on the scale of Dice: a smaller shift alone changes it, since Dice is bounded."""
+    wanted = truth(before, np.random.default_rng(0), 20_000).tumor
+    low, high = 0.5 * before.tumor, 2.0 * before.tumor
+    for _ in range(14):
         middle = (low + high) / 2
-        found = truth(replace(scenario, tumor=middle), np.random.default_rng(0), 20_000).tumor
-        low, high = (middle, high) if found < dice else (low, middle)
-    return replace(scenario, tumor=(low + high) / 2)
+        less = truth(replace(after, tumor=middle), np.random.default_rng(0), 20_000).tumor < wanted
+        low, high = (middle, high) if less else (low, middle)
+    return replace(after, tumor=(low + high) / 2)
+
+
+def _sized(scenario: Scenario, n_patients: int, n_controls: int) -> Scenario:
+    return replace(scenario, n_patients=n_patients, n_controls=n_controls)
+
+
+def _cell(name: str, scenario: Scenario, targets: dict[str, Range], **options: object) -> Cell:
+    spread = next((word for word, one in SPREADS.items() if one == scenario.spread), "high, 10 % empty")
+    return Cell(name=name, spread=spread, scenario=scenario, targets=targets, **options)  # pyright: ignore

@@ -1,5 +1,6 @@
 """Score tables with known effects, to try estimators on. It shares no code with them, and none of their model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -9,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Shape = Literal["exponential", "gaussian", "linear"]
+Shape = Literal["exponential", "gaussian", "linear", "plateau"]
 BUNDLES = ("AF", "FAT", "IFOF", "ILF", "PYT")
 # Courses of the left bundles in MNI mm, drawn coarsely; the right ones are their mirror images.
 _COURSES = (
@@ -29,11 +30,16 @@ _LEVEL_MEANS = np.array([[1.30, 1.20], [1.05, 1.10], [1.50, 1.45], [1.35, 1.40],
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Standard deviations on the logit scale, and what is missing.
+    """How participants and rows differ, on the logit scale, and what is missing.
 
-    They are between participants, between a participant's hemispheres, between rows and, as a share of its mean, of the
-    systematic effect between ``bundles``. ``missing`` is the share of rows without a reference, ``empty`` that of
-    predictions that are empty (Dice 0).
+    Parameters
+    ----------
+    subject, side, row : float
+        Standard deviations between participants, between a participant's hemispheres, and between rows.
+    bundles : float
+        Standard deviation of the systematic effect between bundles, as a share of its mean.
+    missing, empty : float
+        Share of rows without a reference, and share of predictions that are empty (Dice 0).
     """
 
     subject: float
@@ -46,6 +52,7 @@ class Spread:
 
 SPREADS = {
     "low": Spread(subject=0.25, side=0.15, row=0.25, bundles=0.0, missing=0.02, empty=0.0),
+    "middle": Spread(subject=0.31, side=0.19, row=0.31, bundles=0.2, missing=0.05, empty=0.0),
     "high": Spread(subject=0.45, side=0.25, row=0.45, bundles=0.4, missing=0.10, empty=0.05),
 }
 
@@ -54,8 +61,30 @@ SPREADS = {
 class Scenario:
     """What is simulated; effects are on the logit scale, and positive is worse in patients.
 
-    ``systematic`` is the drop far from the tumor, ``tumor`` the further drop in contact with it; that decays with λ,
-    ``decay_mm``, as exp(−d/λ), exp(−(d/λ)²/2), or max(0, 1 − d/2λ).
+    Parameters
+    ----------
+    n_patients, n_controls : int
+        Participants.
+    systematic, tumor : float
+        Drop far from the tumor, and further drop in contact with it.
+    decay_mm : float
+        λ of the tumor's effect.
+    spread : Spread
+        How participants and rows differ.
+    shape : str
+        Of the decay: exp(−d/λ), exp(−(d/λ)²/2), max(0, 1 − d/2λ), or whole to λ and nothing beyond.
+    responders : float
+        Share of the patients whose performance the tumor changes at all.
+    hemispheres : tuple of str
+        Which were scored.
+    gap_mm : tuple of float
+        No bundle lies between these distances: rows that would are nearer or farther at random.
+    age_gap, age : float
+        Patients' age less controls', in standard deviations, and the drop by one of them.
+    rare : int
+        Bundles that all patients and three controls each have, another three for each bundle.
+    unseen_contact : float
+        Share of bundles in contact with the tumor that have no reference.
     """
 
     n_patients: int = 40
@@ -65,6 +94,13 @@ class Scenario:
     decay_mm: float = 15.0
     spread: Spread = SPREADS["low"]
     shape: Shape = "exponential"
+    responders: float = 1.0
+    hemispheres: tuple[str, ...] = ("left", "right")
+    gap_mm: tuple[float, float] | None = None
+    age_gap: float = 0.0
+    age: float = 0.0
+    rare: int = 0
+    unseen_contact: float = 0.0
 
 
 class Truth(NamedTuple):
@@ -75,7 +111,12 @@ class Truth(NamedTuple):
 
 
 def simulate(scenario: Scenario, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw a cohort of patients and controls, in the columns of ``shiftkit.catalogue.SCORES``.
+    """Draw a cohort of patients and controls.
+
+    Returns
+    -------
+    DataFrame
+        In the columns of ``shiftkit.catalogue.SCORES``, and ``age`` in standard deviations.
 
     Examples
     --------
@@ -83,24 +124,53 @@ def simulate(scenario: Scenario, rng: np.random.Generator) -> pd.DataFrame:
     >>> frame.groupby("group")["participant_id"].nunique().to_dict()
     {'control': 2, 'glioma': 3}
     """
+    return simulate_models(scenario, (), rng)[0]
+
+
+def simulate_models(scenario: Scenario, others: Sequence[Scenario], rng: np.random.Generator) -> list[pd.DataFrame]:
+    """Draw a cohort and score it with several models: the same people and tumors, a third of the rows' noise anew.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Of the first model.
+    others : sequence of Scenario
+        Of further models; only their effects count.
+    rng : Generator
+        Source of the cohort.
+    """
     n = scenario.n_patients + scenario.n_controls
     patient = np.arange(n) < scenario.n_patients
-    tumors = _tumors(n, rng)
-    eta = _healthy(n, scenario.spread, rng)
-    far, near = _effects(scenario, tumors.distance_mm)
-    eta = eta - patient[:, None, None] * (far + near)
-    value = np.where(rng.random(eta.shape) < scenario.spread.empty, 0.0, 1 / (1 + np.exp(-eta)))
-    there = rng.random(eta.shape) >= scenario.spread.missing
-    return _frame(value, there, patient, tumors)
+    tumors = _tumors(n, scenario, rng)
+    age = rng.normal(scenario.age_gap * patient, 1)
+    base = _healthy(n, scenario.spread, rng) - scenario.age * age[:, None, None]
+    responds = patient & (rng.random(n) < scenario.responders)
+    there = (rng.random(base.shape) >= scenario.spread.missing) & np.isin(["left", "right"], scenario.hemispheres)
+    for bundle in range(scenario.rare):
+        there[:, bundle] &= (patient | np.isin(np.arange(n), scenario.n_patients + 3 * bundle + np.arange(3)))[:, None]
+    empty = rng.random(base.shape) < scenario.spread.empty
+    seen = (tumors.distance_mm > 0) | (rng.random(base.shape) >= scenario.unseen_contact) | ~patient[:, None, None]
+    frames: list[pd.DataFrame] = []
+    for number, one in enumerate((scenario, *others)):
+        far, near = _effects(one, tumors.distance_mm)
+        eta = base - patient[:, None, None] * far - responds[:, None, None] * near
+        if number:
+            eta = eta + rng.normal(0, scenario.spread.row / 3, eta.shape)
+        value = np.where(empty, 0.0, 1 / (1 + np.exp(-eta)))
+        frames.append(_frame(value, there, seen, patient, tumors, age).assign(model=f"model{number}"))
+    return frames
 
 
 def truth(scenario: Scenario, rng: np.random.Generator, n: int = 100_000) -> Truth:
     """Components by brute force: the same many patients without a shift, with the systematic one, with both."""
-    tumors = _tumors(n, rng)
-    eta = _healthy(n, scenario.spread, rng)
+    tumors = _tumors(n, scenario, rng)
+    eta = _healthy(n, scenario.spread, rng) - scenario.age * rng.normal(scenario.age_gap, 1, (n, 1, 1))
     far, near = _effects(scenario, tumors.distance_mm)
-    none, shifted, both = (float((1 / (1 + np.exp(-e))).mean()) for e in (eta, eta - far, eta - far - near))
-    seen = 1 - scenario.spread.empty  # an empty prediction is as empty in all three
+    near = near * (rng.random((n, 1, 1)) < scenario.responders)
+    inside = np.isin(["left", "right"], scenario.hemispheres)
+    kept = [(1 / (1 + np.exp(-e)))[:, scenario.rare :, inside].mean() for e in (eta, eta - far, eta - far - near)]
+    seen = 1 - scenario.spread.empty
+    none, shifted, both = (float(one) for one in kept)
     return Truth(systematic=seen * (none - shifted), tumor=seen * (shifted - both))
 
 
@@ -112,12 +182,12 @@ class _Tumors(NamedTuple):
     distance_mm: Array
 
 
-def _tumors(n: int, rng: np.random.Generator) -> _Tumors:
+def _tumors(n: int, scenario: Scenario, rng: np.random.Generator) -> _Tumors:
     left = rng.random(n) < 0.5
     volume = np.exp(rng.uniform(np.log(5), np.log(150), n))
     center = _SITES[rng.choice(len(_SITES), n, p=_SITE_SHARES)] + rng.normal(0, _SITE_SPREAD_MM, (n, 3))
     center[:, 0] = -np.abs(center[:, 0])  # each stays in its hemisphere
-    radius = (3000 * volume / (4 * np.pi)) ** (1 / 3)  # of a ball of that volume, in mm
+    radius = (3000 * volume / (4 * np.pi)) ** (1 / 3)
     distance = np.empty((n, len(BUNDLES), 2))
     for bundle, course in enumerate(_COURSES):
         points = _sampled(np.array(course, dtype=float))
@@ -125,6 +195,11 @@ def _tumors(n: int, rng: np.random.Generator) -> _Tumors:
             gap = np.linalg.norm(center[:, None] - points * (sign, 1, 1), axis=2).min(axis=1)
             distance[:, bundle, other] = np.maximum(gap - radius - _BUNDLE_RADIUS_MM, 0)
     distance[~left] = distance[~left][:, :, ::-1]
+    if scenario.gap_mm is not None:
+        low, high = scenario.gap_mm
+        inside = (distance > low) & (distance < high)
+        moved = np.where(rng.random(distance.shape) < 0.5, rng.uniform(0, low, distance.shape), distance + high - low)
+        distance = np.where(inside, moved, distance)
     return _Tumors(left, volume, distance)
 
 
@@ -148,19 +223,26 @@ def _effects(scenario: Scenario, distance_mm: Array) -> tuple[Array, Array]:
         "exponential": lambda: np.exp(-ratio),
         "gaussian": lambda: np.exp(-(ratio**2) / 2),
         "linear": lambda: np.maximum(0, 1 - ratio / 2),
+        "plateau": lambda: (ratio <= 1).astype(float),
     }[scenario.shape]()
     return scenario.systematic * (1 + tilt), scenario.tumor * decay
 
 
-def _frame(value: Array, there: NDArray[np.bool_], patient: NDArray[np.bool_], tumors: _Tumors) -> pd.DataFrame:
+def _frame(
+    value: Array,
+    there: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
+    patient: NDArray[np.bool_],
+    tumors: _Tumors,
+    age: Array,
+) -> pd.DataFrame:
     who, bundle, right = np.nonzero(there)
     ill = patient[who]
-    names = np.array([f"sub-{number:04d}" for number in range(len(patient))])
     own_side = tumors.left[who] == (right == 0)
-    scores = value[there]
+    scores = np.where(seen[there], value[there], np.nan)
     return pd.DataFrame(
         {
-            "participant_id": names[who],
+            "participant_id": np.array([f"sub-{number:04d}" for number in range(len(patient))])[who],
             "cohort": "simulated",
             "group": np.where(ill, "glioma", "control"),
             "model": "simulated",
@@ -171,9 +253,10 @@ def _frame(value: Array, there: NDArray[np.bool_], patient: NDArray[np.bool_], t
             "metric": "dice",
             "value": scores,
             "unit": "1",
-            "status": np.where(scores > 0, "ok", "missed"),
-            "tumor_distance_mm": np.where(ill, tumors.distance_mm[there], np.nan),
+            "status": np.where(np.isnan(scores), "reference_absent", np.where(scores > 0, "ok", "missed")),
+            "tumor_distance_mm": np.where(ill & seen[there], tumors.distance_mm[there], np.nan),
             "tumor_volume_ml": np.where(ill, tumors.volume_ml[who], np.nan),
             "tumor_side": np.where(ill, np.where(tumors.left[who], "left", "right"), "n/a"),
+            "age": age[who],
         }
     )

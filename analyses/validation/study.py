@@ -2,33 +2,25 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from ...catalogue import VALIDATION
 from ...errors import ConfigError
 from ...results import Finding, Result
-from ...status import Status
 from ...style import intervals, name_rows, new_axes
 from ...work import Work
-from ..decomposition.result import Settings
-from ..decomposition.rows import build_rows
-from ..decomposition.split import pool
-from ..decomposition.study import LAMBDA_GRID_MM
-from ..statistics.inference import Inference, draw_weights, interval
-from .cells import COVERAGE, Cell, Measured, Replicates, standard_cells
-from .simulation import simulate, truth
+from .cells import Cell, standard_cells
+from .measures import measure
+from .simulation import Scenario, Truth, truth
 
 Array = NDArray[np.float64]
 _CHUNK = 50  # replicates a task
-_FIELDS = (
-    *("systematic", "systematic_low", "systematic_high", "tumor", "tumor_low", "tumor_high"),
-    *("decay", "p_tumor", "p_systematic", "withheld", "no_effect", "failed"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +55,7 @@ def _coverage(table: pd.DataFrame, ax: Any = None) -> Any:
     """Draw the coverage of each cell with its Monte Carlo interval; returns the axes."""
     axes = new_axes(ax, (5.2, 4.4))
     rows = table[table["property"].str.startswith("coverage")].reset_index(drop=True)
-    axes.axvspan(*COVERAGE, color="0.9")
+    axes.axvspan(0.93, 0.97, color="0.9")
     intervals(axes, rows.index, rows["value"], rows["low"], rows["high"], lying=True, markersize=3)
     name_rows(axes, [_where(row) for row in rows.to_dict("records")], zero=None)
     axes.tick_params(axis="y", labelsize=5)
@@ -77,15 +69,19 @@ def validate(
     """Run the recovery study.
 
     Cohorts are simulated by `shiftkit.analyses.validation.simulation`, which shares no code with the estimators, and
-    analyzed by `shiftkit.analyses.decomposition.split.pool`, which is what ``shiftkit decompose`` runs. Coverage and
-    bias are given over the replicates whose split was not withheld, with the share that was beside them.
+    analyzed by `shiftkit.analyses.decomposition.anchored`, which is what ``shiftkit decompose`` runs. Every cohort
+    counts: none is left out because its numbers look odd.
 
     Parameters
     ----------
     replicates : int
         Simulated cohorts a cell; ``benchmarks/validation.md`` has 2,000.
+    seed : int
+        Of everything.
     cells : iterable of Cell, optional
         What to simulate; all of `standard_cells` by default.
+    work : Work
+        In how many processes, and whom to tell.
 
     Raises
     ------
@@ -101,53 +97,64 @@ def validate(
         for first in range(0, cell.times * replicates, _CHUNK)
     ]
     parts = work.map(partial(_replicates, chosen, seed), tasks, "Simulating")
-    found: list[list[Array]] = [[] for _ in chosen]
+    found: list[list[pd.DataFrame]] = [[] for _ in chosen]
     for (number, *_), values in zip(tasks, parts, strict=True):
         found[number].append(values)
-    rows = [row for cell, parts in zip(chosen, found, strict=True) for row in _rows(cell, np.concatenate(parts), seed)]
+    rows = [row for cell, own in zip(chosen, found, strict=True) for row in _rows(cell, pd.concat(own))]
     return _told(pd.DataFrame(rows, columns=list(VALIDATION.columns)))
 
 
-def _replicates(cells: Sequence[Cell], seed: int, task: tuple[int, int, int]) -> Array:
-    """Some replicates of one cell, from the second to before the third number, shape (replicates, fields)."""
+def _replicates(cells: Sequence[Cell], seed: int, task: tuple[int, int, int]) -> pd.DataFrame:
+    """Some replicates of one cell, from the second to before the third number: a row each, properties in columns."""
     cell, first, last = task
-    # A generator a replicate, so that results do not depend on how replicates are dealt out to processes.
-    return np.stack([_one(cells[cell], np.random.default_rng([seed, cell, number])) for number in range(first, last)])
+    known, after = _truths(cells[cell], seed)
+    made = [
+        measure(cells[cell], known, after, np.random.default_rng([seed, cell, number])) for number in range(first, last)
+    ]
+    return pd.DataFrame(made)
 
 
-def _one(cell: Cell, rng: np.random.Generator) -> Array:
-    rows = build_rows(simulate(cell.scenario, rng), "dice")
-    settings = Settings(
-        metric="dice",
-        covariates=(),
-        grid_mm=np.array(LAMBDA_GRID_MM),
-        margin=0.02,
-        inference=Inference(n_bootstrap=cell.n_bootstrap, n_permutations=199, seed=int(rng.integers(2**31))),
-    )
-    weights = draw_weights(rows.sizes, cell.n_bootstrap, rng)  # after the seed above: the order makes the numbers
-    found = pool(rows, np.zeros((len(rows.outcome), 0)), weights, settings)
-    parts: list[float] = []
-    for name in ("systematic", "tumor"):
-        value, draws = found.regression.component(name)
-        parts += [value, *interval(draws, 0.95, min(rows.n_patients, rows.n_controls))]
-    flags = (
-        found.status == word for word in (Status.SPLIT_WITHHELD, Status.NO_TUMOR_EFFECT_SHOWN, Status.NOT_CONVERGED)
-    )
-    return np.array([*parts, found.decay_mm[0], found.p_values["tumor"], found.p_values["systematic"], *flags])
+@cache
+def _truth(scenario: Scenario, seed: int) -> Truth:
+    return truth(scenario, np.random.default_rng([seed, 7]))
 
 
-def _rows(cell: Cell, values: Array, seed: int) -> list[dict[str, Any]]:
-    known = truth(cell.scenario, np.random.default_rng([seed, 7]))
-    found = Replicates(dict(zip(_FIELDS, values.T, strict=True)), known, cell.scenario)
-    return [_row(cell, one) for measure in cell.measures for one in measure(found)]
+def _truths(cell: Cell, seed: int) -> tuple[Truth, Truth | None]:
+    return _truth(cell.scenario, seed), None if cell.after is None else _truth(cell.after, seed)
 
 
-def _row(cell: Cell, one: Measured) -> dict[str, Any]:
-    met = "n/a" if one.target is None or not one.n else "yes" if one.target[0] <= one.value <= one.target[1] else "no"
-    target = "n/a" if one.target is None else f"{one.target[0]:.3g} to {one.target[1]:.3g}"
-    simulated = {name: getattr(cell.scenario, name) for name in ("n_patients", "n_controls", "decay_mm")}
-    measured = {"property": one.name, "value": one.value, "low": one.low, "high": one.high, "n_replicates": one.n}
-    return {"cell": cell.name, "spread": cell.spread, "target": target, "met": met, **simulated, **measured}
+def _rows(cell: Cell, found: pd.DataFrame) -> list[dict[str, Any]]:
+    if cell.former:
+        # Of the mean widths: single cohorts' ratios have no meaning where one is small.
+        found = found.assign(**{"width over the former's": found["width of S"] / found["former width"].mean()})
+    return [
+        _row(cell, name, found[name].dropna().to_numpy(dtype=float))
+        for name in dict.fromkeys((*cell.targets, *cell.shown))
+    ]
+
+
+def _row(cell: Cell, name: str, values: Array) -> dict[str, Any]:
+    value = float(values.mean()) if values.size else np.nan
+    reach = 1.96 * float(values.std()) / np.sqrt(max(values.size, 1))
+    low, high = value - reach, value + reach
+    if values.size and np.isin(values, (0.0, 1.0)).all():
+        spread = stats.binomtest(int(values.sum()), values.size).proportion_ci(method="wilson")
+        low, high = float(spread.low), float(spread.high)
+    target = cell.targets.get(name)
+    return {
+        "cell": cell.name,
+        "n_patients": cell.scenario.n_patients,
+        "n_controls": cell.scenario.n_controls,
+        "decay_mm": cell.scenario.decay_mm,
+        "spread": cell.spread,
+        "property": name,
+        "value": value,
+        "low": low,
+        "high": high,
+        "target": "n/a" if target is None else f"{target[0]:.3g} to {target[1]:.3g}",
+        "met": "n/a" if target is None or not values.size else "yes" if target[0] <= value <= target[1] else "no",
+        "n_replicates": values.size,
+    }
 
 
 def _where(row: Mapping[Any, Any]) -> str:

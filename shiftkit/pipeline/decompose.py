@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..catalogue import DECOMPOSITION, RECOVERY, SCORES, SECTIONS, SENSITIVITY, SHELLS
+from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, RECOVERY, SCORES, SECTIONS, SENSITIVITY, SHELLS
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
@@ -130,13 +130,10 @@ def _ending(
     seen: "Reading | None" = None,
 ) -> Ending:
     """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
-    from ..analyses.decomposition.findings import disagreements
     from ..analyses.scoring.findings import bundle_findings
 
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
-    # The shell estimate is made another way: where it says otherwise, the reader must know.
-    against_shell = [note for note in disagreements(components) if note not in result.notes]
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     return Ending(
         result=result,
@@ -146,12 +143,14 @@ def _ending(
             (components, DECOMPOSITION),
             (result.recovery, RECOVERY),
             (result.sensitivity, SENSITIVITY),
+            (result.agreement, AGREEMENT),
+            (result.entered, ENTERED),
             *(() if shell is None else ((shell.table, SHELLS),)),
             *(() if seen is None else ((seen.sections, SECTIONS),)),
         ),
         digests=digests,
         findings=() if shell is None else tuple(shell.findings),
-        notes=(*notes, *against_shell, *result.notes),
+        notes=(*notes, *result.notes),
         components=components,
         bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
     )

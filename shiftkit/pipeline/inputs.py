@@ -45,12 +45,12 @@ class Design:
     bundles: tuple[str, ...]
     hemispheres: tuple[str, ...]
     covariates: tuple[str, ...]
-    equivalence_margin: float
     sensitivity: bool
     include: tuple[str, ...]
     allow: tuple[str, ...]
     device: str
     inference: "Inference"
+    equivalence_margin: float | None = None
     dry_run: bool = False
     replay: Path | None = None
 

@@ -30,8 +30,16 @@ def run(folder: Path, shift: float, **configuration: object) -> Path:
     write_table(scores(shift), SCORES, folder / "tables" / "scores.tsv")
     row = {"model": "m", "modality": "fa", "bundle": "all", "hemisphere": "all", "metric": "dice"}
     rest = {"low": 0.1, "high": 0.3, "p_value": 0.01, "p_adjusted": 0.01, "n_patients": 12, "n_controls": 9}
+    rest |= {
+        "stratum": "all",
+        "level": 0.95,
+        "bound_low": 0.1,
+        "bound_high": 0.3,
+        "word": "shown",
+        "exploratory": "yes",
+    }
     components = [
-        {**row, **rest, "method": "regression", "component": name, "estimate": 0.2 - shift, "status": "ok"}
+        {**row, **rest, "method": "anchored", "component": name, "estimate": 0.2 - shift, "status": "ok"}
         for name in ("total", "systematic", "tumor")
     ]
     write_table(pd.DataFrame(components), DECOMPOSITION, folder / "tables" / "decomposition.tsv")
@@ -46,7 +54,7 @@ def test_paired_difference_is_found_with_its_sign(tmp_path: Path) -> None:
     one = found.difference
     assert one.low <= 0.05 + 0.001 and one.high >= 0.05 - 0.001 and one.value == pytest.approx(0.05, abs=0.002)
     assert one.n == 12 and one.p_value < 0.01
-    assert "+0.05" in str(found) and "regression m total: 0.200 [0.100, 0.300] | 0.150" in str(found)
+    assert "+0.05" in str(found) and "anchored m total: 0.200 [0.100, 0.300] | 0.150" in str(found)
 
 
 def test_the_interval_is_the_one_of_every_other_study(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ QUICK = Inference(n_bootstrap=200, n_permutations=199)
 FAST = {"inference": QUICK, "sensitivity": False}
 
 
-def pooled(result: Decomposition, component: str, method: str = "regression") -> pd.Series:
+def pooled(result: Decomposition, component: str, method: str = "anchored") -> pd.Series:
     """The pooled row of one component."""
     table = result.table
     keep = (table["bundle"] == "all") & (table["component"] == component) & (table["method"] == method)

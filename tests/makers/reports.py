@@ -69,7 +69,7 @@ def components(bundles: list[Bundle]) -> pd.DataFrame:
     """A table of components like the one of a run, two estimators long."""
     rng = np.random.default_rng(1)
     rows: list[dict[str, Any]] = []
-    for method in ("regression", "hemispheric"):
+    for method in ("anchored", "hemispheric"):
         for bundle in bundles:
             for component in ("total", "systematic", "tumor"):
                 value = rng.uniform(0.02, 0.2)
@@ -88,7 +88,7 @@ def components(bundles: list[Bundle]) -> pd.DataFrame:
                         "p_value": 0.0005,
                         "n_patients": 24,
                         "n_controls": 20,
-                        "status": "ok" if bundle.name != "FAT" else "split_withheld",
+                        "status": "ok" if bundle.name != "FAT" else "range",
                     }
                 )
     return pd.DataFrame(rows)

@@ -89,21 +89,21 @@ def test_case_pictures_are_drawn(opened: Any) -> None:
 
 def test_table_sorts_by_number_both_ways(opened: Any) -> None:
     """A click on a header sorts by value, a second click the other way, and the header says so."""
-    head = opened.locator("#table-regression th", has_text="systematic")
+    head = opened.locator("#table-anchored th", has_text="systematic")
     for order in ("ascending", "descending"):
         head.locator("button").click()
-        values = [float(text.split(" [")[0].replace("−", "-")) for text in column(opened, "table-regression", 4)]
+        values = [float(text.split(" [")[0].replace("−", "-")) for text in column(opened, "table-anchored", 4)]
         assert values == sorted(values, reverse=order == "descending")
         assert head.get_attribute("aria-sort") == order
 
 
 def test_table_filters(opened: Any) -> None:
     """Search and choice together leave the rows that satisfy both, and the count says how many."""
-    box = opened.locator("#table-regression")
+    box = opened.locator("#table-anchored")
     box.locator("label", has_text="hemisphere").locator("select").select_option("left")
-    assert column(opened, "table-regression", 2) == ["left"] * 5
+    assert column(opened, "table-anchored", 2) == ["left"] * 5
     box.locator("input[type=search]").fill("ifof")
-    assert column(opened, "table-regression", 1) == ["IFOF"]
+    assert column(opened, "table-anchored", 1) == ["IFOF"]
     assert box.locator("output").text_content() == "1 of 10 rows"
 
 
@@ -140,7 +140,7 @@ def test_page_is_whole_without_scripts(browser: Any, saved: Path) -> None:
     context = browser.new_context(offline=True, java_script_enabled=False)
     page = context.new_page()
     page.goto(saved.as_uri())
-    assert page.locator("#table-regression tbody tr").count() == 10
+    assert page.locator("#table-anchored tbody tr").count() == 10
     assert page.locator("img.planes").count() == 8
     context.close()
 
@@ -249,5 +249,5 @@ def test_without_webgl_a_row_leads_to_the_static_picture(browser: Any, saved: Pa
 
 def test_table_fits_a_desk(opened: Any) -> None:
     """At 1280 px no column of the bundle table is cut off."""
-    box = "document.querySelector('#table-regression .scroll')"
+    box = "document.querySelector('#table-anchored .scroll')"
     assert opened.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")

@@ -198,10 +198,10 @@ def test_bundle_table_has_one_row_a_bundle_and_hemisphere() -> None:
     """Components stand side by side, the primary estimator comes first, and no estimate is lost."""
     bundles = [Bundle(name="AF", hemisphere="left"), Bundle(name="FAT", hemisphere="right")]
     tables = by_bundle(components(bundles).sort_values("method"))
-    assert list(tables) == ["regression", "hemispheric"]
-    wide = tables["regression"]
+    assert list(tables) == ["anchored", "hemispheric"]
+    wide = tables["anchored"]
     assert list(wide["bundle"]) == ["AF", "FAT"]
-    assert list(wide["status"]) == ["ok", "split_withheld"]
+    assert list(wide["status"]) == ["ok", "range"]
     assert wide[["total", "systematic", "tumor"]].map(lambda text: text.count("[") == 1).all(axis=None)
 
 
@@ -215,7 +215,7 @@ def test_download_holds_unrounded_numbers() -> None:
 def test_status_words_are_explained() -> None:
     """A status word in a table comes with its sentence."""
     page = report([sensitivity()], title="t", verdict="v", table=components([Bundle(name="FAT", hemisphere="left")]))
-    assert "The far field is not observed" in page.html
+    assert "What the tumor does beyond" in page.html
 
 
 def test_notebook_representation_is_a_frame(tmp_path: Path) -> None:

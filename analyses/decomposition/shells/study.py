@@ -13,7 +13,7 @@ from ....errors import ConfigError, DataError
 from ....status import Status
 from ....types import Bundle, Cohort, Predictions
 from ...scoring.predictions import find_predictions
-from ...statistics.inference import Inference, interval, status_of
+from ...statistics.inference import EXPLORATORY_BELOW, Inference, interval, status_of
 from .counts import ErrorCounts
 from .findings import ShellResult, told
 from .model import COMPONENTS, METRICS, RATES, Draws, ShellModel
@@ -164,7 +164,8 @@ class _Table:
 
     def components(self, point: Draws, draws: Draws, withheld: bool) -> pd.DataFrame:
         """One row a group of bundles, metric and component."""
-        common = {"hemisphere": "all", "method": "shell", "p_value": np.nan, "p_adjusted": np.nan}
+        common = {"stratum": "all", "hemisphere": "all", "method": "shell", "level": self.level, "word": "n/a"}
+        common |= dict.fromkeys(("p_value", "p_adjusted", "bound_low", "bound_high"), np.nan)
         rows: list[dict[str, Any]] = []
         for g, m, c in np.ndindex(len(self.labels), len(METRICS), len(COMPONENTS)):
             voxels = self.patients.reference[:, self.groups[g]].sum(axis=1)
@@ -174,6 +175,7 @@ class _Table:
             if row["status"] == Status.OK and COMPONENTS[c] == "tumor" and row["low"] <= 0:
                 row["status"] = Status.NO_TUMOR_EFFECT_SHOWN
             row |= {"metric": METRICS[m], "component": COMPONENTS[c], "n_controls": self.n_controls}
+            row["exploratory"] = "yes" if row["n_patients"] < EXPLORATORY_BELOW else "no"
             rows.append(row | common)
         return pd.DataFrame(rows)[list(DECOMPOSITION.columns)]
 

@@ -30,5 +30,5 @@ def test_one_hemisphere_only_leaves_the_hemispheric_estimator_out() -> None:
     frame = simulated.scores(30, 30)
     result = decompose(frame[frame["hemisphere"] == "left"], **FAST)
     assert np.isnan(pooled(result, "tumor", "hemispheric")["estimate"])
-    assert pooled(result, "tumor", "hemispheric")["status"] == "too_few"
+    assert pooled(result, "tumor", "hemispheric")["status"] == "unavailable"
     assert np.isfinite(pooled(result, "total")["estimate"])

@@ -8,10 +8,14 @@ from shiftkit.analyses.decomposition.study import decompose
 
 
 def test_no_tumor_effect_is_not_given_one() -> None:
-    """Without an effect of distance the status says so and no decay length is given."""
-    result = decompose(simulated.scores(40, 40, tumor=0.0, seed=5), **FAST)
-    assert result.status == "no_tumor_effect_shown"
+    """Without an effect of distance the word says so, the permutation too, and no decay length is given."""
+    result = decompose(simulated.scores(40, 40, tumor=0.0, seed=5), **{**FAST, "sensitivity": True})
+    assert pooled(result, "tumor")["word"] == "not_shown"
+    assert "proximity is not shown" in result.verdict
+    permuted = result.sensitivity.set_index("analysis").loc["permutation of distances"]
+    assert permuted["p_value"] > 0.05
     assert np.isnan(result.estimates[-1].value)
+    assert result.estimates[-1].status == "no_tumor_effect_shown"
     assert abs(pooled(result, "tumor")["estimate"]) < 0.02
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 from makers import simulated
-from makers.decompositions import FAST
+from makers.decompositions import FAST, pooled
 
 from shiftkit.analyses.decomposition.regression import exponential, regress
 from shiftkit.analyses.decomposition.rows import build_rows
@@ -52,10 +53,22 @@ def test_a_bootstrap_draw_is_the_fit_of_the_copied_participants() -> None:
     np.testing.assert_allclose(drawn, direct, atol=1e-8)
 
 
-def test_covariates_are_centered_in_every_draw() -> None:
-    """A covariate's mean within a resampled cohort is no part of the shift: adding to it changes nothing."""
-    frame = simulated.scores(20, 20)
-    moved = frame.assign(age=frame["age"] + np.where(frame["group"] == "glioma", 30.0, 0.0))
+def test_covariates_adjust_the_shift_too() -> None:
+    """A covariate's scale and origin change nothing, and what it explains between the cohorts is no shift."""
+    frame = simulated.scores(40, 40)
+    frame["age"] = frame.groupby("participant_id")["age"].transform("first")
+    moved = frame.assign(age=20 - 3 * frame["age"])
     first, second = (decompose(one, covariates=["age"], **FAST).table for one in (frame, moved))
     for column in ("estimate", "low", "high"):
-        np.testing.assert_allclose(first[column], second[column], atol=1e-8)
+        np.testing.assert_allclose(first[column], second[column], atol=1e-6)
+    # The same effect of age on everybody, and patients ten years older.
+    gap = frame["age"] + 10 * (frame["group"] == "glioma")
+    eta = np.log(frame["value"] / (1 - frame["value"])) - 0.03 * (gap - 45)
+    aged = frame.assign(age=gap, value=1 / (1 + np.exp(-eta)))
+    for method in ("anchored", "exponential"):
+        raw, adjusted, plain = (
+            pooled(decompose(one, covariates=names, **FAST), "systematic", method)["estimate"]
+            for one, names in ((aged, []), (aged, ["age"]), (frame, []))
+        )
+        assert raw > plain + 0.04
+        assert adjusted == pytest.approx(plain, abs=0.025)

@@ -10,12 +10,11 @@ from shiftkit.analyses.decomposition.study import decompose
 
 
 def test_total_is_systematic_plus_tumor_and_matches_the_raw_drop() -> None:
-    """The parts add up exactly; in a balanced design nothing is left for composition."""
+    """The parts add up exactly; without covariates the total is the raw one."""
     result = decompose(simulated.scores(), **FAST)
-    parts = {name: pooled(result, name)["estimate"] for name in ("total", "systematic", "tumor", "raw", "residual")}
+    parts = {name: pooled(result, name)["estimate"] for name in ("total", "systematic", "tumor", "raw")}
     assert parts["total"] == pytest.approx(parts["systematic"] + parts["tumor"], abs=1e-12)
-    assert parts["raw"] == pytest.approx(parts["total"] + parts["residual"], abs=1e-12)
-    assert abs(parts["residual"]) < 1e-8
+    assert parts["raw"] == pytest.approx(parts["total"], abs=1e-12)
 
 
 def test_known_effects_are_found() -> None:
@@ -38,29 +37,49 @@ def test_known_effects_are_found() -> None:
     assert decay.low < decay.value < decay.high
 
 
-def test_an_unobserved_far_field_withholds_the_split() -> None:
-    """With an effect that reaches beyond every distance there is a total and no split."""
+def test_an_effect_that_reaches_beyond_every_distance_gives_a_range() -> None:
+    """Where the far field is touched too there are bounds instead of a point, and the verdict gives them."""
     result = decompose(simulated.scores(100, 100, systematic=0.3, tumor=2.5, decay_mm=80.0, seed=7), **FAST)
-    assert result.status == "split_withheld"
-    assert np.isnan(pooled(result, "systematic")["estimate"])
-    assert np.isnan(pooled(result, "tumor")["p_value"])
+    row = pooled(result, "systematic")
+    assert result.status == row["status"] == "range"
+    assert np.isnan(row["estimate"])
+    assert row["bound_high"] - row["bound_low"] > 0.02
     assert np.isfinite(pooled(result, "total")["estimate"])
-    assert "only the total" in result.verdict
+    assert "between" in result.verdict
+
+
+def test_an_unmeasured_far_field_says_what_would_help() -> None:
+    """Without bundles far from any tumor only the total is given, and how many more patients would give a split."""
+    frame = simulated.scores(40, 40)
+    near = frame.assign(tumor_distance_mm=frame["tumor_distance_mm"].clip(upper=19.0))
+    few = frame["participant_id"].isin([f"sub-{number:03d}" for number in range(9)])
+    result = decompose(near.where(~few | (frame["hemisphere"] == "right"), frame), **FAST)
+    assert result.status == "far_field_unmeasured"
+    assert np.isnan(pooled(result, "systematic")["low"])
+    assert "more patients with a bundle beyond 20 mm" in result.verdict
 
 
 def test_few_patients_are_exploratory() -> None:
     """Under 20 patients the result carries the label wherever it stands."""
     result = decompose(simulated.scores(15, 20, tumor=2.0), **FAST)
-    assert set(result.table["status"]) <= {"exploratory", "no_tumor_effect_shown", "split_withheld"}
+    assert set(result.table["exploratory"]) == {"yes"}
     assert "exploratory" in result.verdict
 
 
-def test_one_patient_gives_a_status_and_no_number() -> None:
-    """One patient is too few: the table says so and the verdict gives no number."""
+def test_one_patient_gives_a_status_and_no_interval() -> None:
+    """One patient is too few: the table says so, and nothing but the total's difference is given."""
     result = decompose(simulated.scores(1, 20), **FAST)
-    assert result.status in ("too_few", "not_converged")
-    assert result.table["estimate"].isna().all() or set(result.table["method"]) == {"regression", "hemispheric"}
-    assert result.verdict.startswith("No number is given")
+    assert set(result.table["status"]) == {"too_few"}
+    assert np.isfinite(pooled(result, "total")["estimate"])
+    assert result.table[["low", "high", "p_value"]].isna().all().all()
+    assert result.verdict.startswith("No interval is given")
+
+
+def test_scores_that_do_not_vary_get_a_status() -> None:
+    """Where everybody scores the same there is nothing to split, and no interval."""
+    result = decompose(simulated.scores().assign(value=0.5), **FAST)
+    assert result.status == "constant"
+    assert result.table["low"].isna().all()
 
 
 def test_target_controls_split_the_systematic_part() -> None:
