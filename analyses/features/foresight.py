@@ -48,10 +48,10 @@ def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inferenc
     predicted, baseline = _out_of_sample(x, observed, who, rng)
     made = rows.assign(shift=x.mean(axis=1), predicted=predicted, status=status)
     weights = draw_weights([len(people)], inference.n_bootstrap, rng)
-    means = [_by_person(one, who) for one in (x.mean(axis=1), observed, predicted)]
+    means = np.stack([_by_person(one, who) for one in (x.mean(axis=1), observed, predicted)])
     errors = np.stack([_by_person((observed - one) ** 2, who) for one in (predicted, baseline)])
     # The sample itself first, then the draws.
-    values, *draws = (_figures(*means, errors, weight) for weight in (np.ones(len(people)), *weights))
+    values, *draws = (_figures(means, errors, weight) for weight in (np.ones(len(people)), *weights))
     drawn = zip(_NAMES, values, np.transpose(draws), strict=True)
     shift, *others = (inference.estimate(name, value, one, len(people)) for name, value, one in drawn)
     return _told(made, (replace(shift, p_value=_permuted_rank(means[0], means[1], rng)), *others))
@@ -118,14 +118,12 @@ def _by_person(values: Array, who: NDArray[np.int64]) -> Array:
     return np.asarray(np.bincount(who, values) / np.bincount(who))
 
 
-def _figures(
-    shift: Array, observed: Array, predicted: Array, errors: Array, weight: Array
-) -> tuple[float, float, float]:
-    """Rank correlations and skill with each patient counted ``weight`` times."""
+def _figures(means: Array, errors: Array, weight: Array) -> tuple[float, float, float]:
+    """Rank correlations and skill from shift, observed and predicted drop, each patient counted ``weight`` times."""
     drawn = np.repeat(np.arange(len(weight)), weight.astype(int))  # ranks have no weights: who is drawn twice is two
     error, reference = (errors @ weight).tolist()
     skill = 1 - error / reference if reference > 0 else float("nan")
-    shift, predicted, observed = shift[drawn], predicted[drawn], observed[drawn]
+    shift, observed, predicted = means[:, drawn]
     return rank_correlation(shift, observed), rank_correlation(predicted, observed), skill
 
 
