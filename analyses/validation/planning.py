@@ -261,8 +261,8 @@ def _claim(table: pd.DataFrame, layout: Layout) -> str:
     else:
         told = (
             f"{size}: the systematic part's interval is typically {first['width_systematic']:.3f} Dice wide and "
-            f"excludes 0 in {first['power_systematic']:.0%} of studies if the part is {first['systematic']:g}; an effect "
-            f"of the tumor's proximity of {first['tumor']:g} is shown in {first['power_tumor']:.0%}"
+            f"excludes 0 in {first['power_systematic']:.0%} of studies if the part is {first['systematic']:g}; an "
+            f"effect of the tumor's proximity of {first['tumor']:g} is shown in {first['power_tumor']:.0%}"
         )
         told += f"; {first['withheld']:.0%} of studies give no split." if first["withheld"] > 0 else "."
     # Judged by naming both parts, and by the width where that ties.
