@@ -472,7 +472,7 @@ class Anchored:
         """With target controls: what the acquisition takes, and what is left of the systematic part."""
         lost = self.replicates.acquisition
         if not self.design.target.any():
-            return Part(status=Status.UNAVAILABLE), Part(status=Status.UNAVAILABLE)
+            return Part(status=Status.TOO_FEW), Part(status=Status.TOO_FEW)
         acquisition = plain(self.moment(lost), told.level)
         if not np.isfinite(told.systematic.low):
             return acquisition, Part(status=told.status)

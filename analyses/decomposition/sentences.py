@@ -162,7 +162,7 @@ def _mixture(before: Split, settings: Settings) -> str:
     """What the systematic part stands for: a mixture, unless controls were scanned like the patients."""
     n = before.rows.n_target_controls
     parts = {one.name: one for one in before.estimates}
-    if "acquisition" not in parts:
+    if "acquisition" not in parts or np.isnan(parts["acquisition"].low):
         few = f" {n} controls scanned like the patients are too few to tell them apart." if n else ""
         return (
             "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "
