@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Compiled when first imported: of the hundred packages' modules few ever are.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 DEMO ?= demo
 VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
@@ -33,9 +34,10 @@ demo: $(VENV)/demo.done
 	@test -e $(DEMO)/report.html || $(BIN)/shiftkit demo --out $(DEMO) --resume
 	@echo "Open $(DEMO)/report.html in a browser."
 
-test: $(VENV)/test.done
+# What lint installs has all that the tests need: nothing is installed twice.
+test: $(or $(wildcard $(VENV)/dev.done),$(VENV)/test.done)
 	@$(VIEWER) --optional
-	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder --doctest-modules shiftkit tests
+	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder --durations 40 --doctest-modules shiftkit tests
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .analyses.decomposition.result import Decomposition
     from .analyses.deformation.result import DeformationResult
     from .analyses.scoring.table import ScoreTable
+    from .analyses.validation.planning import Plan
     from .analyses.validation.study import Validation
     from .checks import CheckReport
     from .cohorts.layout import Filters
@@ -694,6 +695,47 @@ def cite(
 
 
 @checked
+def plan(
+    patients: Annotated[int, Option("Patients of the study.", min=1, max=5000)],
+    controls: Annotated[int, Option("Controls of the study.", min=2, max=5000)],
+    *,
+    run: Annotated[
+        "str | Path | None", Input("Run or score table whose bundles, distances and scatter are taken.", flag="--from")
+    ] = None,
+    hemispheres: Hemispheres = ("left", "right"),
+    systematic: Annotated[float, Option("Dice lost far from the tumor.", min=-1, max=1)] = 0.05,
+    tumor: Annotated[float, Option("Dice lost on top in contact with it.", min=-1, max=1)] = 0.05,
+    replicates: Annotated[int, Option("Imagined studies a variant.", min=10)] = 200,
+    out: Annotated["str | Path | None", Input("Folder for tables/plan.tsv.")] = None,
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    progress: Progress | None = None,
+) -> "Plan":
+    """Tell what a study of a size will show before it is done, and what would help most.
+
+    See `shiftkit.analyses.validation.planning.plan`.
+    """
+    from .analyses.validation.planning import layout_of, standard_layout
+    from .analyses.validation.planning import plan as imagine
+    from .catalogue import PLAN, SCORES
+    from .tables import read_table, write_table
+
+    sides = tuple(hemispheres)
+    if run is None:
+        layout = standard_layout(sides)
+    else:
+        place = Path(run)
+        scores = read_table(place / "tables" / "scores.tsv" if place.is_dir() else place, SCORES)
+        layout = layout_of(scores[scores["hemisphere"].isin([*sides, "none"])])
+    effects = {"systematic": systematic, "tumor": tumor}
+    work = Work(jobs=jobs, progress=progress)
+    made = imagine(patients, controls, layout, **effects, replicates=replicates, seed=seed, work=work)
+    if out is not None:
+        write_table(made.to_frame(), PLAN, Path(out) / "tables" / "plan.tsv")
+    return made
+
+
+@checked
 def validate(
     replicates: Annotated[int, Option("Simulated cohorts a cell.", min=10)] = 200,
     *,
@@ -761,7 +803,7 @@ def export_model(
 
 VERBS: Mapping[str, Callable[..., Any]] = {
     **{one.__name__: one for one in (demo, decompose, phantom, prepare, train, finetune, predict, score)},
-    **{one.__name__: one for one in (check, deform, features, report, compare, cite, validate)},
+    **{one.__name__: one for one in (check, deform, features, report, compare, cite, plan, validate)},
     "import": import_cohort,
     "model info": model_card,
     "model verify": verify_model,

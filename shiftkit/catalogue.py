@@ -247,6 +247,20 @@ sensitivity: The decomposition under other reasonable choices.
     p_value [1]: Of the permutation test, or the smallest α whose interval excludes 0.
     n_patients status
 
+plan: What to expect of a study of a size, and of variants of it.
+    variant: What is changed.
+    n_patients [1]: Imagined patients.
+    n_controls [1]: Imagined controls.
+    withheld [1]: Share of studies that give a total and no split.
+    width_systematic [1]: Median width of the systematic part's interval, of studies that give a split.
+    width_tumor [1]: Median width of the tumor's.
+    power_systematic [1]: Share of studies whose interval of the systematic part lies above 0.
+    power_tumor [1]: Share of studies whose interval of the tumor's part lies above 0.
+    power_both [1]: Share of studies that show both.
+    systematic [1]: Dice lost far from the tumor.
+    tumor [1]: Dice lost on top in contact with it.
+    n_replicates [1]: Imagined studies.
+
 validation: Whether the decomposition finds what was simulated.
     cell: What was simulated.
     n_patients [1]: Simulated patients.
@@ -316,4 +330,5 @@ DEFORMATION_RELATION = TABLES["deformation_relation"]
 SHELLS = TABLES["shells"]
 SECTIONS = TABLES["sections"]
 SENSITIVITY = TABLES["sensitivity"]
+PLAN = TABLES["plan"]
 VALIDATION = TABLES["validation"]

@@ -9,25 +9,15 @@ from numpy.typing import NDArray
 from .errors import DataError
 
 _FAR = 1e30  # mm², larger than any image
+Mask = NDArray[np.bool_]
 
 
-def distance_to(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Distance of every voxel's center to the nearest center inside a mask.
+def distance_to(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    """Distance in mm of every voxel's center to the nearest center inside a mask with at least one voxel.
 
     The same as `scipy.ndimage.distance_transform_edt` of the complement, and several times faster: along each axis
     in turn, the lower envelope of one parabola a voxel (Felzenszwalb and Huttenlocher, doi:10.4086/toc.2012.v008a019).
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (X, Y, Z)
-        At least one voxel is set.
-    spacing_mm : tuple of float
-        Edge lengths of a voxel; the axes are orthogonal.
-
-    Returns
-    -------
-    ndarray of float32, shape (X, Y, Z)
-        Millimetres, 0 inside the mask.
+    The axes, with these edge lengths of a voxel, are orthogonal.
 
     Examples
     --------
@@ -74,7 +64,7 @@ def _along_last(squared: Any, step: float, scratch: Any, apex: Any) -> None:
                 last += 1
                 apex[last], height[last], start[last] = i, value, crossing
             if last < 0:
-                continue
+                continue  # no voxel of the mask on this line: a later axis may reach it
             segment = 0
             for i in range(n):
                 while segment < last and start[segment + 1] < i:
@@ -82,19 +72,10 @@ def _along_last(squared: Any, step: float, scratch: Any, apex: Any) -> None:
                 squared[x, y, i] = height[segment] + (step * (i - apex[segment])) ** 2
 
 
-Mask = NDArray[np.bool_]
-
-
 def check_orthogonal(affine: NDArray[np.float64], where: str, tolerance: float = 1e-3) -> None:
-    """Refuse an affine whose voxel axes are not at right angles; oblique ones pass.
+    """Refuse an affine with a cosine between two voxel axes above the tolerance (`DataError`); oblique ones pass.
 
-    Distances between voxels are computed from edge lengths, which is right exactly where the axes are
-    orthogonal.
-
-    Raises
-    ------
-    DataError
-        If the cosine between two voxel axes exceeds ``tolerance``.
+    Distances between voxels are computed from edge lengths, which is right exactly where the axes are orthogonal.
     """
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
@@ -111,25 +92,7 @@ def edge_distance_map(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDA
 
     Voxels are boxes, not points: the distance between two of them whose indices differ by
     :math:`(a, b, c)` is :math:`\sqrt{\sum_i (s_i \max(|d_i| - 1, 0))^2}`. It is 0 inside the mask and for
-    voxels that share a face, an edge or a corner with it.
-
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (X, Y, Z)
-        At least one voxel is set.
-    spacing_mm : tuple of float
-        Edge lengths of a voxel; the grid's axes are orthogonal.
-
-    Returns
-    -------
-    ndarray of float32, shape (X, Y, Z)
-        Millimetres.
-
-    Notes
-    -----
-    A box's distance to a box equals its center's distance to the nearest center among that box and its 26
-    neighbors, so the map is the Euclidean distance transform of the mask grown by one voxel on all sides. A
-    neighbor beyond the border is never nearer than all others, so the border changes nothing.
+    voxels that share a face, an edge or a corner with it. Mask and axes as in `distance_to`.
 
     Examples
     --------
@@ -138,6 +101,9 @@ def edge_distance_map(mask: Mask, spacing_mm: tuple[float, float, float]) -> NDA
     >>> edge_distance_map(mask, (2.0, 2.0, 2.0)).ravel().tolist()
     [0.0, 0.0, 2.0, 4.0, 6.0]
     """
+    # A box's distance to a box equals its center's distance to the nearest center among that box and its 26 neighbors,
+    # so the map is the distance transform of the mask grown by one voxel on all sides. A neighbor beyond the border is
+    # never nearer than all others, so the border changes nothing.
     grown = mask.copy()
     for axis in range(3):
         line, before = np.moveaxis(grown, axis, 0), np.moveaxis(grown.copy(), axis, 0)

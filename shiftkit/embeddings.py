@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,8 +43,6 @@ class Embeddings:
 
     Parameters
     ----------
-    model, modality : str
-        Whose features they are.
     rows : DataFrame
         Columns `COLUMNS`. ``region`` is ``reference`` (pooled inside the reference mask), ``mirror`` (inside the
         mirror image of the other hemisphere's mask), ``predicted`` (weighted by the predicted probability),
@@ -82,23 +80,12 @@ class Embeddings:
         keep = np.ones(len(self.rows), dtype=bool)
         for name, value in wanted.items():
             keep &= self.rows[name].isin([value] if isinstance(value, str) else list(value)).to_numpy()
-        return self._take(keep)
-
-    def _take(self, keep: NDArray[np.bool_]) -> Self:
         layers = {name: vectors[keep] for name, vectors in self.layers.items()}
-        return type(self)(
-            model=self.model, modality=self.modality, rows=self.rows[keep].reset_index(drop=True), layers=layers
-        )
+        return replace(self, rows=self.rows[keep].reset_index(drop=True), layers=layers)
 
     @classmethod
     def concat(cls, parts: Sequence["Embeddings"]) -> "Embeddings":
-        """Rows of several participants, cohorts or folds of one model together.
-
-        Raises
-        ------
-        DataError
-            If there are none, or they differ in model or layers.
-        """
+        """Rows of several participants, cohorts or folds of one model together; a `DataError` if they do not fit."""
         import pandas as pd
 
         if not parts:
@@ -106,41 +93,27 @@ class Embeddings:
         kinds = {(one.model, one.modality, tuple((k, v.shape[1]) for k, v in one.layers.items())) for one in parts}
         if len(kinds) > 1:
             raise DataError("Embeddings that are put together must come from one model and the same layers.")
-        first = parts[0]
-        return cls(
-            model=first.model,
-            modality=first.modality,
-            rows=pd.concat([one.rows for one in parts], ignore_index=True),
-            layers={name: np.concatenate([one.layers[name] for one in parts]) for name in first.layers},
-        )
+        rows = pd.concat([one.rows for one in parts], ignore_index=True)
+        layers = {name: np.concatenate([one.layers[name] for one in parts]) for name in parts[0].layers}
+        return replace(parts[0], rows=rows, layers=layers)
 
     def save(self, path: Path, **note: Any) -> None:
         """Write one npz file, without pickles; the same rows give the same bytes.
 
-        Parameters
-        ----------
-        path : Path
-            ``.npz``.
-        **note
-            Plain values that say how the rows were made, for `read_note`.
+        The note, plain values that say how the rows were made, is what `load` may ask for.
         """
         arrays: dict[str, NDArray[Any]] = {f"layer/{name}": vectors for name, vectors in self.layers.items()}
         for name in COLUMNS:
             column = self.rows[name]
             arrays[f"row/{name}"] = column.to_numpy(dtype=float if name == "volume_ml" else str)
+        # The order of layers, from the input down and up again, which names in an archive do not keep.
         meta = {"model": self.model, "modality": self.modality, "layers": list(self.layers), "note": note}
         with atomic(path) as part:
             np.savez_compressed(part, meta=np.array(json.dumps(meta)), **arrays)  # pyright: ignore[reportArgumentType]
 
     @classmethod
-    def load(cls, path: Path) -> "Embeddings":
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        DataError
-            If the file is missing or damaged.
-        """
+    def load(cls, path: Path, **note: Any) -> "Embeddings":
+        """Read what `save` wrote; a `DataError` if the file is missing, damaged, or has not the note that is given."""
         import pandas as pd
 
         try:
@@ -150,14 +123,6 @@ class Embeddings:
                 layers = {name: stored[f"layer/{name}"] for name in meta["layers"]}
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path} must be an npz file of embeddings; it cannot be read: {error}.") from error
+        if note and meta["note"] != note:
+            raise DataError(f"{path} must hold embeddings made from {note}; it says {meta['note']}.")
         return cls(model=meta["model"], modality=meta["modality"], rows=rows, layers=layers)
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """How the rows of a stored file were made; empty where there is no such file, or it cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            note: dict[str, Any] = json.loads(str(stored["meta"]))["note"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return note

@@ -21,25 +21,11 @@ def same_grid(a: Volume, b: Volume, tolerance_mm: float = 1e-3) -> bool:
 def resample(
     volume: Volume, affine: NDArray[np.float64], shape: tuple[int, int, int], order: int = 1, outside: float = 0.0
 ) -> Volume:
-    """Bring an image onto another grid.
+    """Bring an image onto another grid, with an affine of any orientation, oblique ones too.
 
-    Parameters
-    ----------
-    volume : Volume
-        What to resample; NaN voxels must have been replaced.
-    affine : ndarray, shape (4, 4)
-        Affine of the target grid, RAS+ mm; any orientation, oblique ones too.
-    shape : tuple of int
-        Spatial shape of the target grid.
-    order : int
-        Spline order: 0 nearest, 1 linear.
-    outside : float
-        Value where the target grid leaves the image.
-
-    Returns
-    -------
-    Volume
-        Channels are resampled one by one; vectors keep their components in world axes.
+    The spline's ``order`` is 0 for nearest, 1 for linear; NaN voxels must have been replaced. ``outside`` is the value
+    where the target grid leaves the image. Channels are resampled one by one; vectors keep their components in world
+    axes.
 
     Examples
     --------
@@ -92,14 +78,9 @@ def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int
 def brain_of(image: Volume, *, above: float = 0.05, quantile: float = 1.0) -> Mask:
     """Where an image has signal, which is where the brain is if nothing else is shown; shape (X, Y, Z).
 
-    Parameters
-    ----------
-    image : Volume
-        Of several channels the first counts; NaN is no signal.
-    above : float
-        Share of the bright value from which on there is signal: interpolation and noise leave traces outside.
-    quantile : float
-        Which of the positive values is the bright one; 1 is the largest.
+    Of several channels the first counts; NaN is no signal. Signal is what exceeds the share ``above`` of the bright
+    value, since interpolation and noise leave traces outside; bright is that ``quantile`` of the positive values, 1 for
+    the largest.
 
     Examples
     --------
@@ -116,12 +97,7 @@ def brain_of(image: Volume, *, above: float = 0.05, quantile: float = 1.0) -> Ma
 def largest_piece(mask: Mask, *, corners: bool = True) -> Mask:
     """The piece of a mask that has most voxels, the first of equals; an empty mask stays empty.
 
-    Parameters
-    ----------
-    mask : ndarray of bool, shape (X, Y, Z)
-        Any.
-    corners : bool
-        Whether voxels that share an edge or a corner belong together, or only those that share a face.
+    With ``corners`` voxels that share an edge or a corner belong together, else only those that share a face.
 
     Examples
     --------
@@ -139,20 +115,11 @@ _HALF = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1
 
 
 def neighbor_graph(voxels: NDArray[np.intp], axes_mm: NDArray[np.float64]) -> sparse.csr_matrix:
-    """The ways between voxels that share a face, an edge or a corner, with their lengths in mm.
+    """The ways between N different voxels that share a face, an edge or a corner, with their lengths in mm.
 
-    Parameters
-    ----------
-    voxels : ndarray of int, shape (N, 3)
-        Different ones, at least one.
-    axes_mm : ndarray, shape (3, 3)
-        The steps in the world from a voxel to the next along each axis, as columns: ``affine[:3, :3]``, or the
-        diagonal matrix of the edge lengths.
-
-    Returns
-    -------
-    sparse matrix, shape (N, N)
-        Each way once, in either triangle: pass ``directed=False`` to the functions of `scipy.sparse.csgraph`.
+    ``axes_mm`` has the steps in the world from a voxel to the next along each axis, as columns: ``affine[:3, :3]``, or
+    the diagonal matrix of the edge lengths. The result, shape (N, N), has each way once, in either triangle: pass
+    ``directed=False`` to the functions of `scipy.sparse.csgraph`.
 
     Examples
     --------
@@ -160,20 +127,14 @@ def neighbor_graph(voxels: NDArray[np.intp], axes_mm: NDArray[np.float64]) -> sp
     [[0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     low = voxels.min(axis=0) - 1
+    # A table of the box with a margin, so that every neighbor is one look-up; −1 where there is no voxel.
     number = np.full(voxels.max(axis=0) - low + 2, -1)
     here = voxels - low
     number[tuple(here.T)] = np.arange(len(voxels))
-    rows: list[NDArray[np.intp]] = []
-    columns: list[NDArray[np.intp]] = []
-    lengths: list[NDArray[np.float64]] = []
-    for step in _HALF:
-        neighbor = number[tuple((here + step).T)]
-        linked = np.flatnonzero(neighbor >= 0)
-        rows.append(linked)
-        columns.append(neighbor[linked])
-        lengths.append(np.full(linked.size, float(np.linalg.norm(axes_mm @ step))))
-    edges = (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_matrix(edges, shape=(len(voxels), len(voxels)))
+    neighbor = np.stack([number[tuple((here + step).T)] for step in _HALF])
+    step, row = np.nonzero(neighbor >= 0)
+    lengths = np.array([float(np.linalg.norm(axes_mm @ one)) for one in _HALF])
+    return sparse.csr_matrix((lengths[step], (row, neighbor[step, row])), shape=(len(voxels), len(voxels)))
 
 
 def positions_along(mask: Volume) -> NDArray[np.float64]:
@@ -182,18 +143,8 @@ def positions_along(mask: Volume) -> NDArray[np.float64]:
     The ends a and b are the two voxels farthest from each other *inside* the mask, so a curved bundle is followed
     round its bend; the position of a voxel is :math:`d_a / (d_a + d_b)` with geodesic distances. Position 0 is the
     end that is more posterior, inferior or lateral, on whichever of these three axes the ends differ most, so that
-    sections mean the same in both hemispheres and in all participants.
-
-    Parameters
-    ----------
-    mask : Volume
-        Boolean, at least one voxel; orthogonal axes. Voxels off the largest component get the position of the
-        nearest voxel in it.
-
-    Returns
-    -------
-    ndarray of float64, shape (N,)
-        For the voxels in the order of ``np.argwhere(mask.array)``.
+    sections mean the same in both hemispheres and in all participants. Axes are orthogonal; voxels off the largest
+    component get the position of the nearest voxel in it. Shape (N,), in the order of ``np.argwhere(mask.array)``.
 
     Examples
     --------
@@ -206,6 +157,7 @@ def positions_along(mask: Volume) -> NDArray[np.float64]:
     inside = largest_piece(mask.array)[mask.array]
     main = voxels[inside]
     graph = neighbor_graph(main, np.diag(mask.spacing_mm))
+    # The farthest from anywhere is an end, as in a tree, and the farthest from that the other: no need of all pairs.
     first = int(np.argmax(_geodesic(graph, 0)))
     from_first = _geodesic(graph, first)
     last = int(np.argmax(from_first))
@@ -217,8 +169,8 @@ def positions_along(mask: Volume) -> NDArray[np.float64]:
     positions = np.empty(len(voxels))
     positions[inside] = along
     if not inside.all():
-        nearest = KDTree(main * np.array(mask.spacing_mm)).query(voxels[~inside] * np.array(mask.spacing_mm))[1]
-        positions[~inside] = along[nearest]
+        spacing = np.array(mask.spacing_mm)
+        positions[~inside] = along[KDTree(main * spacing).query(voxels[~inside] * spacing)[1]]
     return positions
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ...types import Bundle, Case, Cohort, Volume
 from ..distance.tumor import side_of
 from .registration import Array
 from .result import FEWEST_CONTROLS
-from .template import BundleTemplate, Controls, controls_of, outside_of_use
+from .template import BundleTemplate, Controls, outside_of_use, volume_ml
 from .v_norm import Measurement, measure, measure_against_own
 
 FORMAT = 1
@@ -28,15 +29,7 @@ FORMAT = 1
 
 
 def require_baseline(cohort: Cohort, baseline: Cohort) -> None:
-    """Refuse a baseline that is the cohort itself, or holds none of its participants.
-
-    Raises
-    ------
-    ConfigError
-        If both are one.
-    DataError
-        If they have no participant in common.
-    """
+    """Refuse a baseline that is the cohort itself (`ConfigError`), or holds none of its participants (`DataError`)."""
     if cohort.root.resolve() == baseline.root.resolve():
         raise ConfigError(
             f"A baseline must hold the participants at another time, in a cohort of its own; `baseline` and `cohort` "
@@ -71,30 +64,16 @@ def _lost_in(case: Case) -> Path | None:
 
 def unusable(mask: Volume, baseline: Volume) -> str | None:
     """Why a mask cannot be measured against its baseline; ``unavailable`` if the fault is the baseline's, else None."""
-    usual_ml = float(baseline.array.sum()) * baseline.voxel_volume_ml
-    if outside_of_use(baseline, usual_ml) is not None:
-        return Status.UNAVAILABLE
-    return outside_of_use(mask, usual_ml)
+    usual_ml = volume_ml(baseline)
+    return Status.UNAVAILABLE if outside_of_use(baseline, usual_ml) is not None else outside_of_use(mask, usual_ml)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One bundle of one participant; sent to a process.
 
-    Parameters
-    ----------
-    cohort : str
-        Name of the participant's cohort.
-    case : Case
-    bundle : Bundle
-    template : BundleTemplate or None
-        The healthy bundle; None where controls are too few.
-    before : tuple of Case or None
-        The participant in the baseline, nothing if not there; None where no baseline is asked for.
-    spacing_mm : float
-        Of the working lattice.
-    out : Path or None
-        Where maps and finished measurements are kept.
+    ``template`` is the healthy bundle, None where controls are too few; ``before`` the participant in the baseline,
+    nothing if not there, None where no baseline is asked for. Maps and finished measurements are kept in ``out``.
     """
 
     cohort: str
@@ -115,6 +94,7 @@ class Task:
             "hemisphere": self.bundle.hemisphere,
             "side": side_of(self.bundle.hemisphere, self.case.attributes.get("tumor_side", "n/a")),
         }
+        # One value may fail and the other stand: a baseline needs no controls, a template no earlier scan.
         for part, word in ((self._healthy, "status"), (self._own, "own_status")):
             try:
                 row |= part()
@@ -130,7 +110,7 @@ class Task:
 
         def make() -> dict[str, Any]:
             mask, lost = _read(path), read_lost(self.case)
-            word = outside_of_use(mask, template.volume_ml)
+            word = outside_of_use(mask, volume_ml(template.mask))
             if word is not None:
                 return {"status": word}
             found, image = measure(mask, template, lost=lost, spacing_mm=self.spacing_mm)
@@ -173,6 +153,7 @@ class Task:
         # In the template's world, where the push is compared along the skeleton that everybody shares.
         center = mask.world(np.argwhere(mask.array).mean(axis=0))
         volume_mm3 = 1000 * float(mask.array.sum()) * mask.voxel_volume_ml
+        # A ball of volume V has the radius (3 V / 4 π)^(1/3).
         return {"tumor": [*found.rigid.backward(center).tolist(), (3 * volume_mm3 / (4 * np.pi)) ** (1 / 3)]}
 
     def _write(self, image: Volume, what: str) -> None:
@@ -205,16 +186,10 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Who is measured against whom; the last two fields fill while `tasks` are taken.
+    """Who is measured against whom, with the settings of `shiftkit.analyses.deformation.study.deform`.
 
-    Parameters
-    ----------
-    cohort, controls, baseline, bundles, spacing_mm, out
-        As of `shiftkit.analyses.deformation.study.deform`.
-    short : dict of Bundle to int
-        How many masks there are of bundles that too few controls have.
-    skeletons_mm : dict of Bundle to ndarray, shape (32, 3)
-        Of the templates.
+    The last two fields fill while `tasks` are taken: how many masks there are of bundles that too few controls have,
+    and the templates' skeletons, shape (32, 3).
     """
 
     cohort: Cohort
@@ -266,13 +241,18 @@ class Plan:
         )
 
     def _aligned(self, bundle: Bundle) -> Controls | None:
-        """The controls that have the bundle; None, and noted, if they are too few."""
-        read = [(case.key, _readable(case.masks[bundle])) for case in self.controls if bundle in case.masks]
-        masks = [(key, mask) for key, mask in read if mask is not None]
-        if sum(mask.array.any() for _, mask in masks) >= FEWEST_CONTROLS:
-            made = controls_of(masks, self.spacing_mm)
-            if len(made.names) >= FEWEST_CONTROLS:
-                return made
+        """The controls whose mask of the bundle can be used, aligned; None, and noted, if they are too few."""
+        masks: dict[str, Volume] = {}
+        for case in self.controls:
+            if bundle in case.masks:
+                # Of a damaged mask the control's own row says why it has no number.
+                with suppress(ShiftkitError):
+                    masks[case.key] = _read(case.masks[bundle])
+        # The median, which a few fragments among the masks do not move.
+        usual_ml = float(np.median([volume_ml(mask) for mask in masks.values() if mask.array.any()] or [0.0]))
+        whole = {key: mask for key, mask in masks.items() if outside_of_use(mask, usual_ml) is None}
+        if len(whole) >= FEWEST_CONTROLS:
+            return Controls.of(whole, self.spacing_mm)
         self.short[bundle] = len(masks)
         return None
 
@@ -296,11 +276,3 @@ def _read(path: Path) -> Volume:
     mask = read_mask(path)
     check_orthogonal(mask.affine, path.name)
     return mask
-
-
-def _readable(path: Path) -> Volume | None:
-    """None for a damaged mask: the control's own row says why it has no number."""
-    try:
-        return _read(path)
-    except ShiftkitError:
-        return None

@@ -30,15 +30,7 @@ RELATION_TITLE = "Does fine-tuning help less where a bundle is deformed more?"
 
 
 def told(result: DeformationResult, inference: Inference = Inference()) -> DeformationResult:
-    """The result with its findings: V-Norm by bundle, against the own baseline where there is one, and along bundles.
-
-    Parameters
-    ----------
-    result : DeformationResult
-        As `shiftkit.analyses.deformation.result.with_healthy_range` makes it.
-    inference : Inference
-        Of the means and shares that are told.
-    """
+    """The result and its findings: V-Norm by bundle, against the own baseline where there is one, and along bundles."""
     own = (_own(result, inference),) if result.has_baseline else ()
     findings = (_values(result, inference), *own, _profiles(result, inference))
     return replace(result, claim=findings[0].claim, findings=findings)
@@ -154,7 +146,7 @@ def _values(result: DeformationResult, inference: Inference) -> Finding:
     return Finding(
         key="deformation",
         title="How far are the bundles from healthy ones?",
-        claim=" ".join([_claim(result.table, inference), *_pushed(result.push)]),
+        claim=_claim(result.table, inference) + _pushed(result.push),
         estimates=result.estimates,
         table=result.to_frame(),
         caveats=(*_CAVEATS, *_absent(result.table["status"])),
@@ -179,22 +171,19 @@ def _claim(table: pd.DataFrame, inference: Inference) -> str:
     return " ".join([*_beyond_healthy(table, inference), mean])
 
 
-def _pushed(push: Estimate | None) -> list[str]:
+def _pushed(push: Estimate | None) -> str:
     if push is None or not np.isfinite(push.value):
-        return []
-    return [f"By the pattern that growing tumors make, patients' bundles are pushed by {in_mm(push)} on average."]
+        return ""
+    return f" By the pattern that growing tumors make, patients' bundles are pushed by {in_mm(push)} on average."
 
 
 def _beyond_healthy(table: pd.DataFrame, inference: Inference) -> list[str]:
     """What share of patients' bundles lies beyond the healthy range, and what share would by chance; or nothing."""
-    sides = {name: _beyond(part_of(table, part)) for part, name in _SIDES.items()}
-    sides = {name: rows for name, rows in sides.items() if len(rows)}
+    sides = {name: rows for part, name in _SIDES.items() if len(rows := _beyond(part_of(table, part)))}
     if not sides:
         return []
-    shares = [
-        f"{in_percent(share_over_participants(rows, 'beyond', inference=inference))} {name}"
-        for name, rows in sides.items()
-    ]
+    found = {name: share_over_participants(rows, "beyond", inference=inference) for name, rows in sides.items()}
+    shares = [f"{in_percent(share)} {name}" for name, share in found.items()]
     every = pd.concat(list(sides.values()))
     n = every["n_controls"].astype(int)
     few = f"{'' if n.min() == n.max() else 'at least '}{n.min()} controls"

@@ -14,28 +14,20 @@ import numpy as np
 
 from ...results import Estimate
 from ...status import Status
-from ..statistics.inference import EXPLORATORY_BELOW, FEWEST, Inference
+from ..statistics.inference import FEWEST, Inference, status_of
 from .registration import Array
 
 NAME = "tumors' mean push"
-_FADING = 2.0
-"""Around a growing ball an incompressible medium moves by the inverse square of the distance."""
+_FADING = 2.0  # around a growing ball an incompressible medium moves by the inverse square of the distance
 
 
 @dataclass(frozen=True, kw_only=True)
 class Push:
     """How much of the tumor's pattern there is in displacements, a row a patient's bundle on the tumor's side.
 
-    Parameters
-    ----------
-    who : tuple of str
-        The patient of each row.
-    pattern_mm, squared : ndarray, shape (rows,)
-        Mean length of the pattern along the bundle, and its mean square.
-    patients : ndarray, shape (rows,)
-        Mean product of the patient's displacement and the pattern, mm².
-    controls : ndarray, shape (rows, controls)
-        The same of each control, as if the control had the row's tumor; NaN for a control without the bundle.
+    ``pattern_mm`` and ``squared`` are the pattern's mean length along the bundle and its mean square. ``patients`` has
+    the mean product of the patient's displacement and the pattern in mm², ``controls``, shape (rows, controls), that of
+    each control, as if the control had the row's tumor: NaN for a control without the bundle.
     """
 
     who: tuple[str, ...]
@@ -46,14 +38,9 @@ class Push:
 
     @classmethod
     def of(cls, rows: Sequence[Mapping[str, Any]], skeletons_mm: Mapping[tuple[str, str], Array]) -> "Push":
-        """Take the rows of a deformation's tasks.
+        """Take the rows of a deformation's tasks, and the templates' skeletons by bundle and hemisphere.
 
-        Parameters
-        ----------
-        rows : sequence of mapping
-            With ``shift_mm`` and, for patients, ``tumor``, which is the center and radius in mm; others do not count.
-        skeletons_mm : mapping of (bundle, hemisphere) to ndarray, shape (32, 3)
-            Of the templates.
+        Rows without ``shift_mm`` do not count, nor those of patients without ``tumor``: its center and radius in mm.
         """
         given = [(row, (str(row["bundle"]), str(row["hemisphere"]))) for row in rows if "shift_mm" in row]
         healthy = [(str(row["participant_id"]), place, row) for row, place in given if row["group"] == "control"]
@@ -87,8 +74,9 @@ class Push:
         """
         people = sorted(set(self.who))
         n, m = len(people), self.controls.shape[1]
+        what: dict[str, Any] = {"name": NAME, "unit": "mm", "n": n, "level": inference.level}
         if min(n, m) < FEWEST:
-            return Estimate(name=NAME, value=float("nan"), unit="mm", n=n, level=inference.level, status=Status.TOO_FEW)
+            return Estimate(**what, value=float("nan"), status=Status.TOO_FEW)
         drawn = np.concatenate([np.ones((1, n + m)), inference.weights((n, m))])
         # Row 0 of the draws is the sample itself; each draw takes the controls' mean over those who have the bundle.
         there = np.isfinite(self.controls)
@@ -100,34 +88,15 @@ class Push:
         count = np.array([self.who.count(name) for name in self.who])
         pushed = amplitude * (weight @ (self.pattern_mm / count)) / n
         low, high = inference.interval(pushed[1:], min(n, m))
-        status = Status.OK if n >= EXPLORATORY_BELOW else Status.EXPLORATORY
-        return Estimate(
-            name=NAME, value=float(pushed[0]), low=low, high=high, unit="mm", n=n, level=inference.level, status=status
-        )
+        return Estimate(**what, value=float(pushed[0]), low=low, high=high, status=status_of(n))
 
 
 def pattern_of(skeleton_mm: Array, center_mm: Array, radius_mm: float, fading: float = _FADING) -> Array:
     r"""What a mask would show of a tumor's push along a bundle, for a push of the tumor's radius at its surface.
 
-    :math:`r\,\min(1, (r/d)^2)` away from the center, where :math:`r` is the radius and :math:`d` the distance; less
-    what is along the bundle, which its mask does not show, and less the rigid motion that fits it best, which is
-    position.
-
-    Parameters
-    ----------
-    skeleton_mm : ndarray, shape (32, 3)
-        Points along the bundle, world mm.
-    center_mm : ndarray, shape (3,)
-        The tumor's center.
-    radius_mm : float
-        Of the ball of the tumor's volume.
-    fading : float
-        Power of :math:`r/d`.
-
-    Returns
-    -------
-    ndarray, shape (32, 3)
-        In mm.
+    :math:`r\,\min(1, (r/d)^2)` away from the center, where :math:`r` is the radius of the ball of the tumor's volume,
+    :math:`d` the distance and 2 the ``fading``; less what is along the bundle, which its mask does not show, and less
+    the rigid motion that fits it best, which is position. In world mm, shape (32, 3), as the skeleton.
 
     References
     ----------

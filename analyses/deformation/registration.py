@@ -29,28 +29,17 @@ NO_EVIDENCE_MM = 3.0
 """Up to this distance from what is destroyed, a signed distance may be that to a surface the tumor made."""
 MARGIN_MM = 16.0
 """Free space around the masks: SyN holds the border of its grid still."""
-_SMOOTH_MM = 1.0
-"""Smoothing of signed distances, the same whatever the voxels: it takes their corners away."""
-_OFFSET_MM = 0.25
-"""Off the faces of voxels of whole millimeters, where inside and outside would be a matter of rounding."""
-_BAND_MM = 6.0
-"""Rigid alignment compares points up to this far from either surface."""
-_POINTS = 4000
-"""About as many of them are compared, evenly thinned."""
-_AT_REST = 0.03
-"""Weight that holds a motion to no rotation where surfaces do not tell."""
-_STEP_MM = 0.2
-"""Of the central differences that make the Jacobian."""
-_LARGE_MM = 0.5
-"""From here on a difference counts by its size, not its square."""
-_ITERATIONS = (60, 40, 25)
-"""At most so many steps of SyN a level, from coarse to fine."""
-_STEP_SMOOTH = 4.0
-"""Gaussian smoothing of SyN's steps, in voxels of the current level."""
-_LONGEST_STEP = 0.25
-"""In voxels of the current level."""
-_ENOUGH_MM = 0.01
-"""Steps that are shorter no longer change the result."""
+_SMOOTH_MM = 1.0  # of signed distances, the same whatever the voxels: it takes their corners away
+_OFFSET_MM = 0.25  # off the faces of voxels of whole millimeters, where rounding would tell inside from outside
+_BAND_MM = 6.0  # rigid alignment compares points up to this far from either surface
+_POINTS = 4000  # about as many of them are compared, evenly thinned
+_AT_REST = 0.03  # weight that holds a motion to no rotation where surfaces do not tell
+_STEP_MM = 0.2  # of the central differences that make the Jacobian
+_LARGE_MM = 0.5  # from here on a difference counts by its size, not its square
+_ITERATIONS = (60, 40, 25)  # at most so many steps of SyN a level, from coarse to fine
+_STEP_SMOOTH = 4.0  # Gaussian smoothing of SyN's steps, in voxels of the current level
+_LONGEST_STEP = 0.25  # in voxels of the current level
+_ENOUGH_MM = 0.01  # steps that are shorter no longer change the result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +47,7 @@ class Lattice:
     """A box of world points, axes along the world's.
 
     Points of one spacing are the same in every lattice, and every other one is a point of twice the spacing, so nothing
-    is interpolated between lattices.
-
-    Parameters
-    ----------
-    low : tuple of int
-        First point, in steps of the spacing from `_OFFSET_MM`.
-    shape : tuple of int
-        Points along x, y, z.
-    spacing_mm : float
-        Distance between points.
+    is interpolated between lattices. ``low`` is the first point, in steps of the spacing from `_OFFSET_MM`.
     """
 
     low: tuple[int, int, int]
@@ -99,13 +79,7 @@ class Lattice:
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """A mask as the signed distance to its surface, negative inside; made with `of`.
-
-    Parameters
-    ----------
-    distance_mm : Volume
-        At most `REACH_MM`, and `REACH_MM` beyond the array.
-    """
+    """A mask as the signed distance to its surface, negative inside, at most `REACH_MM`, as beyond the array."""
 
     distance_mm: Volume
 
@@ -159,13 +133,7 @@ def redrawn(surface: Surface, spacing_mm: float, motion: "Rigid | None" = None) 
 
 @dataclass(frozen=True, kw_only=True)
 class Rigid:
-    """A rotation about a center and a translation: ``y = R (x − center) + center + translation``.
-
-    Parameters
-    ----------
-    rotation : ndarray, shape (3, 3)
-    center_mm, translation_mm : ndarray, shape (3,)
-    """
+    """A rotation about a center and a translation: ``y = R (x − center) + center + translation``."""
 
     rotation: Array
     center_mm: Array
@@ -201,20 +169,8 @@ def align(
 
     The difference of signed distances near both surfaces is made small; beyond half a millimeter it counts by its
     size, not its square (soft L1), so that a stretch that a tumor has pushed away does not drag the rest along.
-
-    Parameters
-    ----------
-    fixed, moving : Surface
-        Identical surfaces give exactly no motion.
-    spacing_mm : float
-        Of the points that are compared.
-    lost, lost_in_fixed : Surface, optional
-        Where ``moving`` and ``fixed`` say nothing, each in its own space; see `NO_EVIDENCE_MM`.
-
-    Raises
-    ------
-    DataError
-        If a mask is too thin to have an inside.
+    Identical surfaces give exactly no motion; a mask too thin to have an inside is a `DataError`. ``lost`` and
+    ``lost_in_fixed`` are where ``moving`` and ``fixed`` say nothing, each in its own space; see `NO_EVIDENCE_MM`.
     """
     inside, moved = fixed.inside_points(), moving.inside_points()
     if not len(inside) or not len(moved):
@@ -279,12 +235,8 @@ def _fit(
 class Deformation:
     """A diffeomorphism between two surfaces on one lattice, ``fixed`` and ``moving``.
 
-    Parameters
-    ----------
-    lattice : Lattice
-        Where the displacements are sampled.
-    to_moving, to_fixed : ndarray, shape (X, Y, Z, 3)
-        ``x + to_moving(x)`` carries a point of the fixed surface to the moving one, in mm; ``to_fixed`` the other way.
+    ``x + to_moving(x)`` carries a point of the fixed surface to the moving one, ``to_fixed`` the other way; both have
+    shape (X, Y, Z, 3), in mm.
     """
 
     lattice: Lattice
@@ -301,18 +253,13 @@ class Deformation:
         """Determinant of the Jacobian at the lattice's points, shape (X, Y, Z): volume there over volume here."""
         field = self.to_fixed if towards == "fixed" else self.to_moving
         step = self.lattice.spacing_mm
+        # A point x goes to x + u(x), so the Jacobian is the identity and the gradient of u.
         gradient = np.stack([np.gradient(field, step, axis=axis) for axis in range(3)], axis=-1)
         return np.linalg.det(np.eye(3) + gradient)
 
 
 class Cost(SSDMetric):
-    """Weighted squared differences, which remember how long the step is that they ask for.
-
-    Parameters
-    ----------
-    weight : ndarray, shape (X, Y, Z), optional
-        Weight of the moving image's voxels in the cost.
-    """
+    """Squared differences weighted by the moving image's voxels, which remember how long a step they ask for."""
 
     def __init__(self, weight: NDArray[Any] | None) -> None:
         super().__init__(3, smooth=_STEP_SMOOTH)  # pyright: ignore[reportArgumentType] # any number smooths
@@ -323,25 +270,18 @@ class Cost(SSDMetric):
     def use_moving_image_dynamics(self, original_moving_image: Any, transformation: Any) -> None:
         """Carry the weight to where the moving image is now."""
         if self.weight is not None:
-            shape = self.moving_image.shape
-            self.warped_weight = np.asarray(
-                transformation.transform(self.weight, out_shape=shape, out_grid2world=self._grid2world())
-            )
-
-    def _grid2world(self) -> Any:
-        return self.moving_affine
+            grid = {"out_shape": self.moving_image.shape, "out_grid2world": self.moving_affine}
+            self.warped_weight = np.asarray(transformation.transform(self.weight, **grid))
 
     def compute_demons_step(self, *, forward_step: bool = True) -> Any:
         """The demons' step, none where the weight is 0."""
+        kept = self.static_image, self.moving_image
         if self.warped_weight is not None:
             # Where the weight is 0 both images get their mean: without a difference nothing pulls.
             difference = (self.moving_image - self.static_image) * (1 - self.warped_weight)
-            kept = self.static_image, self.moving_image
             self.static_image, self.moving_image = kept[0] + difference / 2, kept[1] - difference / 2
-            step = super().compute_demons_step(forward_step=forward_step)
-            self.static_image, self.moving_image = kept
-        else:
-            step = super().compute_demons_step(forward_step=forward_step)
+        step = super().compute_demons_step(forward_step=forward_step)
+        self.static_image, self.moving_image = kept
         self.step = float(np.sqrt((step**2).sum(axis=-1).max()) / np.mean(np.asarray(self.static_spacing, dtype=float)))
         return step
 
@@ -370,16 +310,7 @@ def deform_onto(
     lattice: Lattice,
     weight: NDArray[np.floating[Any]] | None = None,
 ) -> Deformation:
-    """SyN of two signed distances.
-
-    Parameters
-    ----------
-    fixed, moving : ndarray, shape (X, Y, Z)
-        Signed distances in mm on the lattice.
-    lattice : Lattice
-        Where.
-    weight : ndarray, shape (X, Y, Z), optional
-        0 where ``moving`` says nothing, as where a tumor has destroyed a bundle, else 1.
+    """SyN of two signed distances in mm on a lattice; ``weight`` is 0 where ``moving`` says nothing, else 1.
 
     References
     ----------

@@ -25,27 +25,10 @@ def relate(
 ) -> DeformationRelation:
     """Relate V-Norm to the drop in performance and to the distance from the tumor.
 
-    Parameters
-    ----------
-    result : DeformationResult
-        Of the patients.
-    scores : ScoreTable or DataFrame
-        Patients and controls, one or several models: the first that controls are scored with is the source model,
-        whose controls are the reference of all.
-    metric : str
-        Any of `shiftkit.analyses.scoring.metrics.METRICS`; a drop is a change for the worse.
-    inference : Inference
-        Of the intervals, over participants.
-
-    Returns
-    -------
-    DeformationRelation
-        With fewer than 5 patients there is no number, and fewer than 20 are marked exploratory.
-
-    Raises
-    ------
-    DataError
-        If patients and scores have no row in common, or there are no controls.
+    ``scores`` is a ScoreTable or DataFrame of patients and controls, by one or several models: the first that controls
+    are scored with is the source model, whose controls are the reference of all. A drop is a change for the worse. With
+    fewer than 5 patients there is no number, fewer than 20 are marked exploratory; without controls, or a row in common
+    of patients and scores, there is a `DataError`.
     """
     frame = as_frame(scores)
     # A missed bundle has a value, the worst: to leave it out would hide the largest drops.
@@ -59,10 +42,8 @@ def relate(
     sign = -1 if less_is_better(metric) else 1
     for model in models:
         rows[f"drop:{model}"] = sign * (rows.join(base, on=["bundle", "hemisphere"])["healthy"] - rows[model])
-    slopes = {
-        measure: Slopes.of(rows[rows[column].notna()], column, models, inference)
-        for measure, (column, _) in MEASURES.items()
-    }
+    columns = {measure: column for measure, (column, _) in MEASURES.items()}
+    slopes = {what: Slopes.of(rows[rows[name].notna()], name, models, inference) for what, name in columns.items()}
     tables = [one.table(metric).assign(measure=measure) for measure, one in slopes.items() if len(one.x)]
     table = pd.concat(tables, ignore_index=True)[list(DEFORMATION_RELATION.columns)]
     table = parse_table(table, DEFORMATION_RELATION, "The relation to deformation")
@@ -97,8 +78,8 @@ def _joined(result: DeformationResult, scores: pd.DataFrame, source: str) -> tup
 
 def _as_estimate(row: pd.Series, level: float) -> Estimate:
     quantity = str(row["quantity"]).replace("_", " ").replace("distance", "rank correlation with distance")
-    words = [quantity, "" if row["model"] == "n/a" else str(row["model"])]
-    words.append("(own baseline)" if row["measure"] == "own" else "")
+    model, against = str(row["model"]), "(own baseline)" if row["measure"] == "own" else ""
+    words = [quantity, "" if model == "n/a" else model, against]
     numbers = {name: float(row[name]) for name in ("value", "low", "high")}
     n, unit, status = int(row["n_patients"]), str(row["unit"]), str(row["status"])
     return Estimate(name=" ".join(filter(None, words)), **numbers, level=level, unit=unit, n=n, status=status)

@@ -16,10 +16,9 @@ from ..scoring.metrics import METRICS
 from ..statistics.inference import Inference
 from ..statistics.people import mean_over_participants
 
-FEWEST_CONTROLS = 3
-"""For a template without one of them, and a range of the others."""
+FEWEST_CONTROLS = 3  # for a template without one of them, and a range of the others
+# With n controls, a healthy value lies beyond all of them in one of n + 1 cases: fewer define no 95th percentile.
 FEWEST_FOR_A_PERCENTILE = 19
-"""With n controls, a healthy value lies beyond all of them in one of n + 1 cases: fewer define no 95th percentile."""
 _KEYS = ["bundle", "hemisphere"]
 
 
@@ -107,24 +106,12 @@ def with_healthy_range(
 ) -> DeformationResult:
     """Place every row in the range of the controls, each of whom was measured against all others.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Columns of the table; rows with a value hold ``profile_mm`` too.
-    failed : mapping of str to str
-    push : Estimate, optional
-        Both go into the result.
-    inference : Inference
-        Of the means.
+    Rows have the columns of the table; those with a value hold ``profile_mm`` too.
     """
     table = _placed(rows, _KEYS, DEFORMATION)
-    return DeformationResult(
-        table=table,
-        estimates=(*_means(table, inference), *(() if push is None else (push,))),
-        profiles=_placed([line for row in rows for line in _lines(row)], [*_KEYS, "point"], DEFORMATION_PROFILES),
-        failed=failed,
-        push=push,
-    )
+    profiles = _placed([line for row in rows for line in _lines(row)], [*_KEYS, "point"], DEFORMATION_PROFILES)
+    estimates = (*_means(table, inference), *(() if push is None else (push,)))
+    return DeformationResult(table=table, estimates=estimates, profiles=profiles, failed=failed, push=push)
 
 
 def _placed(rows: Sequence[Mapping[str, Any]], keys: list[str], schema: Table) -> pd.DataFrame:

@@ -33,7 +33,8 @@ def deform(
     cohort : Cohort
         With masks of bundles; patients' tumor masks, where there are any, say where a bundle may be gone.
     controls : Cohort
-        At least three participants with the bundle; their masks lie in the cohort's common space.
+        At least three participants with the bundle; their masks lie in the cohort's common space. Each is measured
+        against the template of all others, which is the healthy range.
     baseline : Cohort, optional
         The same participants at another time, such as before the tumor grew or after it was resected. Each bundle
         is registered onto the participant's own too, which leaves out the anatomy that people differ in. A
@@ -46,13 +47,6 @@ def deform(
         Folder for templates, maps, and what is needed to continue after an interruption.
     inference : Inference
         How sure the means, the shares and the push are; what is measured of a bundle does not depend on it.
-    work : Work
-        See `shiftkit.work.Work`.
-
-    Returns
-    -------
-    DeformationResult
-        Controls are measured against the template of all others, which is the healthy range.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """A bundle as healthy people have it: the mean of their rigidly aligned masks, and its course."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,28 +17,17 @@ N_POINTS = 32
 """Points along a bundle's course, as the study has them (PAPER.md)."""
 _ROUNDS = 2
 SMALLEST_VOXELS = 20
-SMALLEST_SHARE = 0.1
-"""Of the healthy volume."""
-LARGEST_PART = 0.8
-"""Of the mask: a bundle of which a larger share lies apart is not one course."""
+SMALLEST_SHARE = 0.1  # of the healthy volume
+LARGEST_PART = 0.8  # of the mask: where less of it hangs together, it is not one course
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundleTemplate:
     """The bundle that others are brought to, such as the healthy one; made with `Controls.template`.
 
-    Parameters
-    ----------
-    mask : Volume
-        Boolean, on a lattice of half the working spacing.
-    surface : Surface
-        Of the mask.
-    skeleton_mm : ndarray, shape (32, 3)
-        Middles of sections, evenly along the bundle, in world mm; from the posterior, inferior or lateral end.
-    n_controls : int
-        Controls behind it.
-    lost : Surface or None
-        Where the mask says nothing, because a tumor may have destroyed the bundle.
+    The mask is on a lattice of half the working spacing. ``skeleton_mm``, shape (32, 3), has the middles of sections,
+    evenly along the bundle in world mm, from the posterior, inferior or lateral end. ``lost`` is where the mask says
+    nothing, because a tumor may have destroyed the bundle.
     """
 
     mask: Volume
@@ -46,11 +35,6 @@ class BundleTemplate:
     skeleton_mm: Array
     n_controls: int
     lost: Surface | None = None
-
-    @property
-    def volume_ml(self) -> float:
-        """Volume of the mask."""
-        return float(self.mask.array.sum()) * self.mask.voxel_volume_ml
 
     def nearest_point(self, points_mm: Array) -> NDArray[np.intp]:
         """Index of the skeleton's nearest point for world points, shape (N, 3)."""
@@ -61,14 +45,7 @@ class BundleTemplate:
 class Controls:
     """Controls' masks of one bundle, aligned to their mean; made with `of`.
 
-    Parameters
-    ----------
-    names : tuple of str
-        Keys of the controls.
-    shares : ndarray, shape (controls, X, Y, Z)
-        How much of each lattice point's neighborhood is inside, 0–1.
-    lattice : Lattice
-        Where.
+    ``shares``, shape (controls, X, Y, Z), say how much of each lattice point's neighborhood is inside, 0–1.
     """
 
     names: tuple[str, ...]
@@ -77,18 +54,14 @@ class Controls:
 
     @classmethod
     def of(cls, masks: Mapping[str, Volume], spacing_mm: float = 2.0) -> "Controls":
-        """Align masks, at least one, to their mean, in two rounds from where they lie in their common space.
-
-        The template lies where the controls' bundles lie on average, so a participant's rigid part is a position in
-        their common space.
-        """
+        """Align masks, at least one, to their mean, in two rounds from where they lie in their common space."""
         surfaces = [Surface.of(mask) for mask in masks.values()]
         fine = spacing_mm / 2
+        # The template lies where the controls' bundles do on average, so a rigid part is a position in their space.
         lattice = Lattice.around(np.concatenate([one.inside_points() for one in surfaces]), fine, 8.0)
         here = lattice.points()
-        made = cls(
-            names=tuple(masks), shares=np.stack([one.share(here, spacing_mm) for one in surfaces]), lattice=lattice
-        )
+        shares = np.stack([one.share(here, spacing_mm) for one in surfaces])
+        made = cls(names=tuple(masks), shares=shares, lattice=lattice)
         # The mean that masks are aligned to is sharper once they are aligned.
         for _ in range(_ROUNDS):
             mean = Surface.of(made.mean_mask())
@@ -119,30 +92,14 @@ class Controls:
 
     def template(self, without: str | None = None) -> BundleTemplate:
         """The template of all controls or, for a control's own value, of all others."""
-        mask = self.mean_mask(without)
-        return BundleTemplate(
-            mask=mask,
-            surface=Surface.of(mask),
-            skeleton_mm=self.skeleton_mm,
-            n_controls=len(self.names) - (without in self.names),
-        )
+        mask, n = self.mean_mask(without), len(self.names) - (without in self.names)
+        return BundleTemplate(mask=mask, surface=Surface.of(mask), skeleton_mm=self.skeleton_mm, n_controls=n)
 
 
 def skeleton_of(mask: Volume, n_points: int = N_POINTS) -> Array:
-    """Points along a mask: the middle of each of its sections of equal geodesic length.
+    """Points along a mask: middles of each of its sections of equal geodesic length, shape (n_points, 3) in world mm.
 
-    Parameters
-    ----------
-    mask : Volume
-        Boolean, at least one voxel.
-    n_points : int
-        Points.
-
-    Returns
-    -------
-    ndarray, shape (n_points, 3)
-        World mm, in the order of `shiftkit.geometry.positions_along`; sections without a voxel are
-        interpolated.
+    In the order of `shiftkit.geometry.positions_along`; sections without a voxel are interpolated.
 
     Examples
     --------
@@ -155,33 +112,21 @@ def skeleton_of(mask: Volume, n_points: int = N_POINTS) -> Array:
     along = positions_along(mask)
     section = np.minimum((along * n_points).astype(int), n_points - 1)
     held = np.unique(section)
-    middles = np.stack([voxels[section == index].mean(axis=0) for index in held])
-    places = mask.world(middles)
-    wanted = np.arange(n_points)
-    return np.stack([np.interp(wanted, held, places[:, axis]) for axis in range(3)], axis=-1)
+    places = mask.world(np.stack([voxels[section == index].mean(axis=0) for index in held]))
+    return np.stack([np.interp(np.arange(n_points), held, places[:, axis]) for axis in range(3)], axis=-1)
 
 
 def outside_of_use(mask: Volume, usual_ml: float) -> str | None:
-    """Why a mask is no measure of the whole bundle: ``empty``, ``too_small`` or ``disconnected``; None if it is one.
-
-    Parameters
-    ----------
-    mask : Volume
-        Boolean.
-    usual_ml : float
-        Volume of the healthy bundle.
-    """
+    """Why a mask is no measure of the whole bundle: ``empty``, ``too_small`` or ``disconnected``; None if it is one."""
     n = int(mask.array.sum())
     if not n:
         return Status.EMPTY
+    # Of a handful of voxels or a fragment, displacement would say what is missing, not what has moved.
     if n < SMALLEST_VOXELS or n * mask.voxel_volume_ml < SMALLEST_SHARE * usual_ml:
         return Status.TOO_SMALL
     return Status.DISCONNECTED if largest_piece(mask.array).sum() < LARGEST_PART * n else None
 
 
-def controls_of(masks: Sequence[tuple[str, Volume]], spacing_mm: float) -> Controls:
-    """The controls whose masks can be used, aligned; the usual volume is the median of those that are not empty."""
-    # The median, which a few fragments among the masks do not move.
-    volumes = [mask.array.sum() * mask.voxel_volume_ml for _, mask in masks if mask.array.any()]
-    usual_ml = float(np.median(volumes)) if volumes else 0.0
-    return Controls.of({name: mask for name, mask in masks if outside_of_use(mask, usual_ml) is None}, spacing_mm)
+def volume_ml(mask: Volume) -> float:
+    """Volume of a mask."""
+    return float(mask.array.sum()) * mask.voxel_volume_ml

@@ -18,19 +18,15 @@ class Measurement:
 
     Parameters
     ----------
-    v_norm_mm : float
-        Mean length of the displacement over the bundle's volume, after the rigid part.
-    quantiles_mm : tuple of float
-        At `QUANTILES`.
-    profile_mm : tuple of float
-        The mean at each of the template's 32 skeleton points; NaN where nothing of the bundle is left.
+    v_norm_mm, quantiles_mm : float, tuple of float
+        Mean length of the displacement over the bundle's volume, after the rigid part; and at `QUANTILES`.
+    profile_mm, shift_mm : tuple of float, ndarray of shape (32, 3)
+        At each of the template's 32 skeleton points the mean length, and where the voxels nearest it are less where
+        the template has them, on average, in the template's axes. NaN where nothing of the bundle is left.
     dice_before, dice_after : float
         Overlap with the template after the rigid part, and after SyN.
     jacobian_mean, jacobian_min, jacobian_max : float
         Volume in the participant over volume in the template, at the bundle's points: above 1 where it has expanded.
-    shift_mm : ndarray, shape (32, 3)
-        Where the voxels nearest each point are, less where the template has them, on average; template's axes. NaN
-        where nothing of the bundle is left.
     rigid : Rigid
         From the template's world to the participant's: position, not deformation.
     """
@@ -46,20 +42,10 @@ class Measurement:
     shift_mm: Array
     rigid: Rigid
 
-    @property
-    def translation_mm(self) -> float:
-        """Length of the rigid part's translation."""
-        return self.rigid.distance_mm
-
-    @property
-    def rotation_deg(self) -> float:
-        """Angle of the rigid part's rotation."""
-        return self.rigid.angle_deg
-
     def columns(self) -> dict[str, float]:
         """The numbers as columns of the table."""
         named = {name: value for name, value in vars(self).items() if isinstance(value, float)}
-        named |= {"translation_mm": self.translation_mm, "rotation_deg": self.rotation_deg}
+        named |= {"translation_mm": self.rigid.distance_mm, "rotation_deg": self.rigid.angle_deg}
         quantiles = zip(QUANTILES, self.quantiles_mm, strict=True)
         return named | {f"v_norm_p{100 * share:02.0f}_mm": value for share, value in quantiles}
 
@@ -72,23 +58,9 @@ def measure(
     What a mask shows of a displacement is its part across the bundle's surface: a push along the bundle leaves the
     mask where it is. V-Norm is therefore a lower bound of how far tissue was moved.
 
-    Parameters
-    ----------
-    mask : Volume
-        Boolean, at least one voxel, orthogonal axes, any orientation and voxel size.
-    template : BundleTemplate
-        The healthy bundle, or the participant's own at another time.
-    lost : Volume, optional
-        Boolean: where the bundle may have been destroyed, such as the tumor's core. There the mask is no evidence,
-        and the registration does not look.
-    spacing_mm : float
-        Of the working lattice, whatever the mask's voxels.
-
-    Returns
-    -------
-    Measurement
-    Volume
-        Length of the displacement in mm at the mask's voxels, 0 elsewhere, on the mask's grid.
+    The mask has at least one voxel and orthogonal axes, in any orientation and voxel size. Where the bundle may be
+    ``lost``, as in the tumor's core, it is no evidence, and the registration does not look. Also returns the length of
+    the displacement in mm at the mask's voxels, 0 elsewhere, on the mask's grid.
 
     Examples
     --------
@@ -158,31 +130,13 @@ def measure_against_own(
     baseline_lost: Volume | None = None,
     spacing_mm: float = 2.0,
 ) -> tuple[Measurement, Volume]:
-    """Measure what SyN has to move between a bundle's mask and the same participant's mask in a baseline.
+    """As `measure`, with the same participant's mask in a baseline as the template.
 
-    Parameters
-    ----------
-    mask, baseline : Volume
-        Boolean, at least one voxel, orthogonal axes; each on a grid and in a pose of its own, which the rigid part
-        takes.
-    lost, baseline_lost : Volume, optional
-        Boolean: where a tumor may have destroyed the bundle, then and now. Neither place is evidence.
-    spacing_mm : float
-        Of the working lattice.
-
-    Returns
-    -------
-    Measurement, Volume
-        As of `shiftkit.analyses.deformation.v_norm.measure`, with the baseline as the template.
-
-    Raises
-    ------
-    DataError
-        If a mask is too thin to have an inside.
+    Both are on grids and in poses of their own, which the rigid part takes. Where a tumor may have destroyed the
+    bundle, now or then, neither is evidence. A mask too thin to have an inside is a `DataError`.
 
     Examples
     --------
-    >>> import numpy as np
     >>> array = np.zeros((12, 40, 12), dtype=bool)
     >>> array[3:9, 3:37, 3:9] = True
     >>> mask = Volume(array=array, affine=np.diag([2.0, 2, 2, 1]))

@@ -26,6 +26,7 @@ def hsic(k: Array, m: Array) -> float:
     Song L et al. JMLR 13:1393 (2012), eq. 5, jmlr.org/papers/v13/song12a.html.
     """
     n = len(k)
+    # Without the diagonals, on which every row is its own neighbor: they are what biases the plain estimator.
     a, b = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
     rows_a, rows_b = a.sum(axis=0), b.sum(axis=0)
     cross = rows_a.sum() * rows_b.sum() / ((n - 1) * (n - 2))
@@ -35,15 +36,7 @@ def hsic(k: Array, m: Array) -> float:
 def linear_cka(x: Array, y: Array) -> float:
     """Unbiased linear CKA of two representations of the same rows: 1 for the same up to rotation and scale, 0 for none.
 
-    Parameters
-    ----------
-    x, y : ndarray, shape (N, C) and (N, D)
-        Of the same N ≥ 4 inputs.
-
-    Returns
-    -------
-    float
-        Can be slightly negative; NaN where a representation does not vary.
+    They have shapes (N, C) and (N, D) with N ≥ 4. Can be slightly negative; NaN where one does not vary.
 
     References
     ----------
@@ -70,20 +63,9 @@ def _ratio(terms: Array) -> float:
 
 
 def layer_change(source: Embeddings, tuned: Embeddings, *, level: float = 0.95) -> LayerChange:
-    """Compare two models' features of the same participants and regions, layer by layer.
+    """Compare a source model's and fine-tuned networks' features of the same participants and regions, layer by layer.
 
-    Parameters
-    ----------
-    source, tuned : Embeddings
-        Of the same cohort by the source model and by the networks of one fine-tuning; rows of different networks are
-        never mixed.
-    level : float
-        Coverage of the intervals.
-
-    Raises
-    ------
-    DataError
-        If they have no layer or no region in common.
+    Rows of different networks are never mixed. A `DataError` if there is no layer or region in common.
     """
     keys = ["participant_id", "region", "bundle", "hemisphere"]
     left = source.rows[keys].assign(row_a=np.arange(len(source.rows))).drop_duplicates(keys)
@@ -97,14 +79,8 @@ def layer_change(source: Embeddings, tuned: Embeddings, *, level: float = 0.95) 
     groups = [part for _, part in both.groupby(["fold", "bundle", "hemisphere"]) if len(part) >= _FEWEST]
     rows: list[dict[str, Any]] = []
     for layer in layers:
-        pairs = [
-            (
-                part["participant_id"].to_numpy(),
-                source.layers[layer][part["row_a"]].astype(float),
-                tuned.layers[layer][part["row_b"]].astype(float),
-            )
-            for part in groups
-        ]
+        a, b = source.layers[layer].astype(float), tuned.layers[layer].astype(float)
+        pairs = [(part["participant_id"].to_numpy(), a[part["row_a"]], b[part["row_b"]]) for part in groups]
         finite = all(np.isfinite(x).all() and np.isfinite(y).all() for _, x, y in pairs)
         value, low, high = _with_interval(pairs, people, level) if finite and pairs else (float("nan"),) * 3
         status = Status.OK if np.isfinite(value) else Status.CONSTANT if finite else Status.NOT_FINITE
@@ -118,6 +94,7 @@ def layer_change(source: Embeddings, tuned: Embeddings, *, level: float = 0.95) 
 def _with_interval(
     pairs: list[tuple[NDArray[Any], Array, Array]], people: NDArray[Any], level: float
 ) -> tuple[float, float, float]:
+    # Once for all: leaving somebody out takes rows and columns of these away.
     kernels = [(who, x @ x.T, y @ y.T) for who, x, y in pairs]
     whole = np.stack([_terms(k, m) for _, k, m in kernels])
     value = _ratio(whole)

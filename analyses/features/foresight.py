@@ -27,19 +27,9 @@ _RIDGE = 1.0  # on standardized predictors, relative to the number of rows
 def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inference = Inference()) -> Foresight:
     """Relate each patient's feature shift to their drop in performance.
 
-    Parameters
-    ----------
-    embeddings : Embeddings
-        Of controls and patients, with rows of region ``predicted``.
-    scores : DataFrame
-        Columns of `shiftkit.catalogue.SCORES`, one metric for which larger is better, same participants and model.
-    inference : Inference
-        Draws of patients; the seed is also that of the folds.
-
-    Returns
-    -------
-    Foresight
-        With fewer than eight patients or controls a status instead of numbers.
+    Embeddings of controls and patients have rows of region ``predicted``; scores the columns of
+    `shiftkit.catalogue.SCORES`, of one metric for which larger is better, and the same participants and model. The seed
+    is also that of the folds. With fewer than eight patients or controls there is a status instead of numbers.
     """
     rng = inference.generator()
     shifts = _distances(embeddings.where(region="predicted"))
@@ -58,15 +48,13 @@ def foresee(embeddings: Embeddings, scores: pd.DataFrame, *, inference: Inferenc
     predicted, baseline = _out_of_sample(x, observed, who, rng)
     made = rows.assign(shift=x.mean(axis=1), predicted=predicted, status=status)
     weights = draw_weights([len(people)], inference.n_bootstrap, rng)
-    mean_shift, mean_observed, mean_predicted = (_by_person(one, who) for one in (x.mean(axis=1), observed, predicted))
+    means = np.stack([_by_person(one, who) for one in (x.mean(axis=1), observed, predicted)])
     errors = np.stack([_by_person((observed - one) ** 2, who) for one in (predicted, baseline)])
-    means = (mean_shift, mean_observed, mean_predicted)
-    draws = np.array([_figures(*means, errors, weight) for weight in weights])
-    values = _figures(*means, errors, np.ones(len(people)))
-    p_value_of_shift = _permuted_rank(mean_shift, mean_observed, rng)
-    drawn = zip(_NAMES, values, draws.T, strict=True)
+    # The sample itself first, then the draws.
+    values, *draws = (_figures(means, errors, weight) for weight in (np.ones(len(people)), *weights))
+    drawn = zip(_NAMES, values, np.transpose(draws), strict=True)
     shift, *others = (inference.estimate(name, value, one, len(people)) for name, value, one in drawn)
-    return _told(made, (replace(shift, p_value=p_value_of_shift), *others))
+    return _told(made, (replace(shift, p_value=_permuted_rank(means[0], means[1], rng)), *others))
 
 
 def _told(rows: pd.DataFrame, estimates: tuple[Estimate, ...]) -> Foresight:
@@ -92,6 +80,7 @@ def _distances(embeddings: Embeddings) -> pd.DataFrame:
             if not scaled.shape[1]:
                 made.loc[part.index, f"layer/{layer}"] = 0.0
                 continue
+            # Shrunk, since controls may be fewer than channels; per channel, so that layers of any width compare.
             squared = LedoitWolf(assume_centered=True).fit(scaled[controls]).mahalanobis(scaled)
             made.loc[part.index, f"layer/{layer}"] = np.log(np.maximum(squared / scaled.shape[1], 1e-6)) / 2
     return made[(rows["group"] == "glioma").to_numpy()]
@@ -129,14 +118,12 @@ def _by_person(values: Array, who: NDArray[np.int64]) -> Array:
     return np.asarray(np.bincount(who, values) / np.bincount(who))
 
 
-def _figures(
-    shift: Array, observed: Array, predicted: Array, errors: Array, weight: Array
-) -> tuple[float, float, float]:
-    """Rank correlations and skill with each patient counted ``weight`` times."""
-    drawn = np.repeat(np.arange(len(weight)), weight.astype(int))
+def _figures(means: Array, errors: Array, weight: Array) -> tuple[float, float, float]:
+    """Rank correlations and skill from shift, observed and predicted drop, each patient counted ``weight`` times."""
+    drawn = np.repeat(np.arange(len(weight)), weight.astype(int))  # ranks have no weights: who is drawn twice is two
     error, reference = (errors @ weight).tolist()
     skill = 1 - error / reference if reference > 0 else float("nan")
-    shift, predicted, observed = shift[drawn], predicted[drawn], observed[drawn]
+    shift, observed, predicted = means[:, drawn]
     return rank_correlation(shift, observed), rank_correlation(predicted, observed), skill
 
 

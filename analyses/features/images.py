@@ -17,7 +17,7 @@ from ...images import read_image, read_mask
 from ...status import Status
 from ...types import Case, Cohort, Volume
 from ...work import Work
-from ..statistics.inference import EXPLORATORY_BELOW, Inference, jackknife_interval, p_value, standardized
+from ..statistics.inference import Inference, jackknife_interval, p_value, standardized, status_of
 from .findings import image_finding, told
 from .result import ImageShift
 from .samples import FEWEST
@@ -47,19 +47,8 @@ def image_shift(
 ) -> ImageShift:
     """Compare the images of controls and patients, modality by modality and channel by channel.
 
-    Parameters
-    ----------
-    patients, controls : Cohort
-        Modalities that both have are compared; of peaks, the lengths of the first, second and third.
-    inference : Inference
-        Permutations of participants, and what the intervals cover.
-    work : Work
-        Participants are measured side by side.
-
-    Raises
-    ------
-    DataError
-        If the cohorts have no modality in common.
+    Modalities that both have are compared, a `DataError` if there is none; of peaks, the lengths of the first, second
+    and third.
     """
     modalities = sorted(set(patients.modalities) & set(controls.modalities))
     if not modalities:
@@ -110,14 +99,14 @@ def _channels(image: Volume, modality: str) -> list[NDArray[np.float32]]:
 
 
 def _away_from_tumor(case: Case, image: Volume) -> NDArray[np.bool_]:
-    if case.tumor is None:
-        return np.ones(image.shape, dtype=bool)
-    tumor = read_mask(case.tumor)
-    if not same_grid(tumor, image):
-        numbers = tumor.with_array(tumor.array.astype(np.float32))
-        tumor = resample(numbers, image.affine, image.shape)
-    inside = tumor.array > 0.5
-    return edge_distance_map(inside, image.spacing_mm) >= _AWAY_MM if inside.any() else np.ones(image.shape, dtype=bool)
+    if case.tumor is not None:
+        tumor = read_mask(case.tumor)
+        if not same_grid(tumor, image):
+            tumor = resample(tumor.with_array(tumor.array.astype(np.float32)), image.affine, image.shape)
+        inside = tumor.array > 0.5
+        if inside.any():
+            return edge_distance_map(inside, image.spacing_mm) >= _AWAY_MM
+    return np.ones(image.shape, dtype=bool)
 
 
 def measure(image: NDArray[Any], inside: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> dict[str, Any]:
@@ -164,7 +153,7 @@ def _compared(measures: pd.DataFrame, inference: Inference) -> pd.DataFrame:
         part = part.assign(histogram=_histogram_distance(part))
         for name, unit in UNITS.items():
             if name == "spacing" and channel != "1":
-                continue
+                continue  # all channels of an image have the same
             mean = part.groupby("participant_id")[name].mean().dropna()
             row = _difference(mean.to_numpy(), labels[[place[name] for name in mean.index]], inference.level)
             rows.append({"modality": modality, "channel": channel, "property": name, "unit": unit, **row})
@@ -188,10 +177,8 @@ def _difference(values: Array, labels: NDArray[np.bool_], level: float) -> dict[
     """Hedges' g of one property with interval, p-value and ``null``; see `.study.adjusted`."""
     target = labels.astype(float)
     n_target, n_source = int(target[:, 0].sum()), int(len(values) - target[:, 0].sum())
-    nan = float("nan")
-    row: dict[str, Any] = dict.fromkeys(
-        ("controls", "patients", "difference", "low", "high", "p_value", "p_adjusted"), nan
-    )
+    numbers = ("controls", "patients", "difference", "low", "high", "p_value", "p_adjusted")
+    row: dict[str, Any] = dict.fromkeys(numbers, float("nan"))
     row |= {"n_source": n_source, "n_target": n_target, "status": Status.TOO_FEW}
     if n_source and n_target:
         row["controls"], row["patients"] = (float(values[labels[:, 0] == one].mean()) for one in (False, True))
@@ -203,13 +190,13 @@ def _difference(values: Array, labels: NDArray[np.bool_], level: float) -> dict[
     left_out = _hedges(values, target[:, :1], 1 - np.eye(len(values)))
     low, high = jackknife_interval(float(found[0]), left_out, labels[:, 0], level)
     magnitude = np.abs(np.nan_to_num(found))
-    status = Status.OK if n_target >= EXPLORATORY_BELOW else Status.EXPLORATORY
-    row |= {"difference": float(found[0]), "low": low, "high": high, "status": status}
+    row |= {"difference": float(found[0]), "low": low, "high": high, "status": status_of(n_target, FEWEST)}
     return row | {"p_value": p_value(float(magnitude[0]), magnitude[1:]), "null": standardized(magnitude)}
 
 
 def _hedges(values: Array, target: Array, keep: Array) -> Array:
     """Standardized mean difference with the small-sample correction, for columns of labels."""
+    # A column for each labeling or participant left out: all differences from a few matrix products.
     t, s = target * keep, (1 - target) * keep
     n_t, n_s = t.sum(axis=0), s.sum(axis=0)
     m_t, m_s = values @ t / n_t, values @ s / n_s

@@ -61,12 +61,7 @@ def control_components(vectors: Array, controls: NDArray[np.bool_]) -> Array:
 
 
 def umap(scores: Array, seed: int = 0) -> Array:
-    """Two coordinates a row; the same seed gives the same picture.
-
-    References
-    ----------
-    McInnes L et al. JOSS 3:861 (2018), doi 10.21105/joss.00861.
-    """
+    """Two coordinates a row (doi 10.21105/joss.00861); the same seed gives the same picture."""
     import warnings
 
     with warnings.catch_warnings():
@@ -79,6 +74,7 @@ def umap(scores: Array, seed: int = 0) -> Array:
 def _kinds(embeddings: Embeddings) -> NDArray[np.int64]:
     """For each row its place in `_KINDS`."""
     rows = embeddings.rows
+    # The later assignment wins: controls have no side, whatever stands there.
     kind = np.where(rows["tumor_side"] == rows["hemisphere"], 2, 1)
     kind[~rows["tumor_side"].isin(("left", "right"))] = 3
     kind[(rows["group"] == "control").to_numpy()] = 0

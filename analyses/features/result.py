@@ -13,16 +13,7 @@ from ..statistics.inference import Inference
 class FeatureShift(Result):
     """Shift of features by layer, bundle, hemisphere, region, contrast and statistic: `shiftkit.catalogue.FEATURES`.
 
-    Parameters
-    ----------
-    directions : DataFrame
-        Columns of `shiftkit.catalogue.DIRECTIONS`: the channels that carry each contrast.
-    embeddings : Embeddings
-        What was compared.
-    inference : Inference
-        Permutations behind every p-value, and what the intervals cover.
-    notes : tuple of str
-        Who was left out of what.
+    Also the channels that carry each contrast, `shiftkit.catalogue.DIRECTIONS`, what was compared, who was left out.
     """
 
     directions: pd.DataFrame
@@ -39,13 +30,7 @@ class FeatureShift(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageShift(Result):
-    """Differences of images by modality, channel and property: `shiftkit.catalogue.IMAGES`.
-
-    Parameters
-    ----------
-    skipped : tuple of str
-        Images that could not be read, each with its reason.
-    """
+    """Differences of images by modality, channel and property: `shiftkit.catalogue.IMAGES`, and what was skipped."""
 
     skipped: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ...embeddings import Embeddings, shell_distance
 from ...status import Status
-from ..statistics.inference import EXPLORATORY_BELOW
+from ..statistics.inference import status_of
 
 Array = NDArray[np.float64]
 CONTRASTS = ("total", "systematic", "tumor")
@@ -21,16 +21,10 @@ _COMPLETE = 0.9  # share of the participants that must have a bundle for it to e
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Observations of one comparison.
+    """Observations of one comparison: ``features`` in units of their channel's spread, NaN where the network gave NaN.
 
-    Parameters
-    ----------
-    features : ndarray, shape (N, C)
-        One row an observation, in units of its channel's spread; NaN where the network gave NaN.
-    person : ndarray of int, shape (N,)
-        Place of the participant in the arrays of `Roster`.
-    ipsi : ndarray of bool, shape (N,), or None
-        For the tumor contrast: which of a patient's two observations lies on the tumor's side.
+    ``person`` is the participant's place in the arrays of `Roster`. For the tumor contrast ``ipsi`` says which of a
+    patient's two observations lies on the tumor's side. Shapes (N, C), (N,) and (N,).
     """
 
     features: Array
@@ -60,16 +54,9 @@ class Cell:
 class Roster:
     """Everyone who takes part, and for each the strata within which labels may be exchanged.
 
-    Parameters
-    ----------
-    place : mapping of str to int
-        Where each of the P participants stands in the arrays.
-    patient : ndarray of bool, shape (P,)
-        Patients; the others are controls.
-    side : ndarray of str, shape (P,)
-        ``left`` or ``right``: of patients the tumor's side, of controls the side they stand in for; else ``n/a``.
-    fold : ndarray of str, shape (P,)
-        Which of a fine-tuned model's networks made their vectors.
+    ``place`` says where each of the P participants stands in the arrays of shape (P,). ``side`` is ``left`` or
+    ``right``: of patients the tumor's, of controls the one they stand in for; else ``n/a``. ``fold`` says which of a
+    fine-tuned model's networks made their vectors.
     """
 
     place: Mapping[str, int] = field(repr=False)
@@ -101,10 +88,8 @@ class Roster:
         """Within which labels may be exchanged, for each participant; −1 for those who take no part."""
         words = np.char.add(np.char.add(self.fold, "/"), self.side if contrast == "systematic" else "")
         codes = np.unique(words, return_inverse=True)[1].astype(np.int64)
-        if contrast == "systematic":
-            codes[self.side == "n/a"] = -1
-        if contrast == "tumor":
-            codes[~self.patient | (self.side == "n/a")] = -1
+        if contrast != "total":
+            codes[(self.side == "n/a") | (~self.patient & (contrast == "tumor"))] = -1
         return codes
 
     def labels(self, contrast: str, permutations: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -177,11 +162,11 @@ def _of_bundles(reference: Table, mirror: Table, roster: Roster) -> Iterator[Com
     pooled: dict[str, list[Sample | None]] = {contrast: [] for contrast in CONTRASTS}
     for bundle in sorted({bundle for bundle, _ in reference}):
         hemispheres = [hemisphere for name, hemisphere in reference if name == bundle]
-        # A bundle annotated in one hemisphere only is compared with its mirror image, in everyone alike.
-        one_sided = len(hemispheres) == 1 and hemispheres[0] in SIDES
         table = dict(reference)
-        if one_sided and (bundle, _OTHER[hemispheres[0]]) in mirror:
-            table[bundle, _OTHER[hemispheres[0]]] = mirror[bundle, _OTHER[hemispheres[0]]]
+        # A bundle annotated in one hemisphere only is compared with its mirror image, in everyone alike.
+        opposite = bundle, _OTHER.get(hemispheres[0], "")
+        if len(hemispheres) == 1 and opposite in mirror:
+            table[opposite] = mirror[opposite]
         sides = [one for one in SIDES if (bundle, one) in table]
         for hemisphere in hemispheres:
             if hemisphere in SIDES:
@@ -208,12 +193,13 @@ def _status(contrast: str, sample: Sample | None, roster: Roster) -> Status:
         return Status.CONSTANT
     people = np.unique(sample.person)
     patients, controls = roster.patient[people].sum(), (~roster.patient[people]).sum()
+    # The tumor contrast compares patients with themselves: it stands without controls.
     if patients < FEWEST or (contrast != "tumor" and controls < FEWEST):
         return Status.TOO_FEW
     # With tumors on one side only, the tumor's side and the hemisphere are the same thing.
     if contrast == "tumor" and not all((roster.side[people] == side).any() for side in SIDES):
         return Status.SPLIT_WITHHELD
-    return Status.EXPLORATORY if patients < EXPLORATORY_BELOW else Status.OK
+    return status_of(patients, FEWEST)
 
 
 def _stack(table: Table, places: list[Place], roster: Roster) -> Sample | None:

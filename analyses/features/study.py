@@ -43,12 +43,6 @@ def feature_shift(
         Of `shiftkit.analyses.statistics.two_sample.STATISTICS`.
     inference : Inference
         At least 99 permutations of participants; the seed is also that of projections and folds.
-    work : Work
-        Cells are compared side by side.
-
-    Returns
-    -------
-    FeatureShift
 
     Raises
     ------
@@ -132,9 +126,8 @@ def _check(embeddings: Embeddings, statistics: Sequence[str], n_permutations: in
 
 def _notes(roster: Roster) -> tuple[str, ...]:
     other = int((roster.patient & (roster.side == "n/a")).sum())
-    if not other:
-        return ()
-    return (f"{other} patients without a tumor on one side only are part of the total contrast and of no other.",)
+    told_of = f"{other} patients without a tumor on one side only are part of the total contrast and of no other."
+    return (told_of,) if other else ()
 
 
 def _estimates(shift: FeatureShift) -> tuple[Estimate, ...]:
@@ -174,6 +167,7 @@ def _evaluate(
     if cell.sample.ipsi is not None:
         # Labels say whose sides change places; a patient's two observations have opposite ones.
         target = np.where(cell.sample.ipsi[:, None], 1 - target, target)
+    # Both observations of a participant are left out together, a column a participant.
     left_out = (person[:, None] != people).astype(float)
     group = np.zeros(len(people)) if cell.contrast == "tumor" else roster.patient[people]
     rows: list[dict[str, Any]] = []
@@ -209,7 +203,7 @@ def _directions(cell: Cell, features: Array, target: Array) -> list[dict[str, An
     """Rows of `shiftkit.catalogue.DIRECTIONS`: the channels of one comparison that move most.
 
     Differences of means are in units of the channel's spread, shares are of the squared length of all channels'
-    differences, and p-values are adjusted over the layer's channels. Labels have the observed ones in the first column.
+    differences, and p-values are adjusted over the layer's channels.
     """
     moved = features.T @ (target / target.sum(axis=0) - (1 - target) / (1 - target).sum(axis=0))
     spread = moved[:, 1:].std(axis=1, keepdims=True)

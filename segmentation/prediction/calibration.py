@@ -20,15 +20,8 @@ ABSTAIN_BELOW = 0.6
 class Confidence:
     """What probabilities say about a mask, without a reference.
 
-    Parameters
-    ----------
-    predicted_dice : float
-        Expected Dice; 0 for an empty mask.
-    entropy_bits : float
-        Mean entropy of the voxels that could belong to the bundle (probability of 0.05 and more); NaN where
-        there is none.
-    abstain : bool
-        Whether the expected Dice is under `ABSTAIN_BELOW`.
+    Expected Dice, 0 for an empty mask; whether it is under `ABSTAIN_BELOW`; and the mean entropy of the voxels that
+    could belong to the bundle (probability of 0.05 and more), NaN where there is none.
     """
 
     predicted_dice: float
@@ -100,9 +93,7 @@ def measure_overconfidence(model: Model, samples: Sequence[Sample]) -> float:
     return round(float(np.mean(excess)), 4) if excess else 0.0
 
 
-def _validated(
-    model: Model, samples: Sequence[Sample]
-) -> Iterator[tuple[Bundle, NDArray[np.float32], NDArray[np.bool_]]]:
+def _validated(model: Model, samples: Sequence[Sample]) -> Iterator[tuple[Bundle, NDArray[Any], NDArray[np.bool_]]]:
     """Of each participant and known bundle: what the model says, and the reference mask."""
     for sample in samples:
         if sample.target is not None and sample.known is not None:
@@ -112,6 +103,8 @@ def _validated(
 
 
 def _dice_by_threshold(probability: NDArray[np.float32], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    inside = np.array([float((probability[target] >= threshold).sum()) for threshold in THRESHOLDS])
-    total = np.array([float((probability >= threshold).sum()) for threshold in THRESHOLDS]) + target.sum()
+    masks = [probability >= threshold for threshold in THRESHOLDS]
+    inside = np.array([float((mask & target).sum()) for mask in masks])
+    total = np.array([float(mask.sum()) for mask in masks]) + target.sum()
+    # Both empty is agreement.
     return np.divide(2 * inside, total, out=np.ones_like(total), where=total > 0)

@@ -68,12 +68,8 @@ def predict(
         Go through the model's box in overlapping windows of this size in voxels; see `inference.logits`. By default
         each model's own: the size of the patches it was trained on, else the whole box. The model's box as a
         window makes a model of patches look at the whole at once.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
     resume : bool
         Keep the predictions that are there already, if this model made them.
-    work : Work
-        Whom to tell how far it is.
 
     Returns
     -------
@@ -112,15 +108,7 @@ def predict(
 
 @dataclass(frozen=True, kw_only=True)
 class Segmenter:
-    """Models, and how they look at a participant.
-
-    Parameters
-    ----------
-    models : sequence of Model
-        Probabilities are averaged; thresholds are the first one's.
-    probabilities, mirrored, window, device
-        As in `predict`.
-    """
+    """Models, and how they look at a participant, as in `predict`; thresholds are the first one's."""
 
     models: Sequence[Model]
     probabilities: bool = True
@@ -166,20 +154,14 @@ class Segmenter:
         rows: list[dict[str, Any]] = []
         made = predict_probabilities(models, case, mirrored=self.mirrored, window=self.window)
         for bundle, volume in made.items():
-            steps = np.round(volume.array * 255).astype(np.uint8)
             mask = volume.array >= models[0].thresholds[bundle]
             if self.probabilities:
-                _write_steps(volume.with_array(steps), probability_path(out, case.key, bundle))
+                _write_probability(volume, probability_path(out, case.key, bundle))
             write_image(volume.with_array(mask), mask_path(out, case.key, bundle))
-            rows.append(
-                {
-                    **_who(case),
-                    "bundle": bundle.name,
-                    "hemisphere": bundle.hemisphere,
-                    "volume_ml": round(float(mask.sum()) * volume.voxel_volume_ml, 3),
-                    **vars(confidence(volume.array, mask, models[0].overconfidence)),
-                }
-            )
+            place = {"bundle": bundle.name, "hemisphere": bundle.hemisphere}
+            ml = round(float(mask.sum()) * volume.voxel_volume_ml, 3)
+            sure = confidence(volume.array, mask, models[0].overconfidence)
+            rows.append({**_who(case), **place, "volume_ml": ml, **vars(sure)})
         # Written last: it says that the case is whole.
         write_text(_note_path(out, case), json.dumps({"Confidence": rows}) + "\n")
 
@@ -214,23 +196,15 @@ def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume:
 
 def close_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], failed: dict[str, str]) -> Predictions:
     """Gather what was written case by case."""
-    rows: list[dict[str, Any]] = []
-    for case in cohort:
-        if _note_path(out, case).is_file():
-            rows += json.loads(_note_path(out, case).read_text(encoding="utf-8"))["Confidence"]
+    notes = [path for case in cohort if (path := _note_path(out, case)).is_file()]
+    rows = [row for path in notes for row in json.loads(path.read_text(encoding="utf-8"))["Confidence"]]
     _write_table(out, "confidence", rows)
     made = load_cohort(out, name=cohort.name)
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"], failed=failed)
 
 
 def read_predictions(out: Path) -> Predictions:
-    """Read a folder that `predict`, or fine-tuning, wrote.
-
-    Raises
-    ------
-    DataError
-        If the folder is not a cohort, or does not say which model made it.
-    """
+    """Read a folder that `predict`, or fine-tuning, wrote; a `DataError` if it does not say which model made it."""
     description = read_description(out)
     made_by = description.get("Model")
     if not isinstance(made_by, dict) or not {"Name", "Modality"} <= set(made_by):
@@ -242,11 +216,11 @@ def read_predictions(out: Path) -> Predictions:
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"])
 
 
-def _write_steps(volume: Volume, path: Path) -> None:
+def _write_probability(volume: Volume, path: Path) -> None:
     """One byte a voxel, with the scale in the header: readers see values in 0–1."""
     import nibabel as nib
 
-    image = nib.Nifti1Image(volume.array, volume.affine)
+    image = nib.Nifti1Image(np.round(volume.array * 255).astype(np.uint8), volume.affine)
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(1 / 255, 0)
     image.set_sform(volume.affine, code=2)
@@ -256,8 +230,7 @@ def _write_steps(volume: Volume, path: Path) -> None:
 
 
 def _note_path(out: Path, case: Case) -> Path:
-    folder = image_path(out, case.key, "fa").parent
-    return folder / f"{case.key}_desc-confidence_probseg.json"
+    return image_path(out, case.key, "fa").parent / f"{case.key}_desc-confidence_probseg.json"
 
 
 def _who(case: Case) -> dict[str, str]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...distances import edge_distance_map
-from ...embeddings import Array, Embeddings, read_note, shell_region
-from ...errors import ConfigError
+from ...embeddings import COLUMNS, Array, Embeddings, shell_region
+from ...errors import ConfigError, DataError
 from ...types import Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model
@@ -33,12 +33,7 @@ def layers_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Mod
     """The places in a network at which features are taken, from the input down and up again to the output.
 
     ``encoder-1`` is next to the input, ``decoder-1`` next to the output, ``head`` the output itself. With ``names``
-    only these; the dotted path of a submodule is understood too.
-
-    Raises
-    ------
-    ConfigError
-        If a name is neither a depth nor a submodule.
+    only these; the dotted path of a submodule is understood too, anything else a `ConfigError`.
     """
     modules = dict(network.named_modules())
     found = _depths(modules)
@@ -119,34 +114,12 @@ def embed(
     device: str = "auto",
     work: Work = Work(),
 ) -> tuple[Embeddings, dict[str, str]]:
-    """Embed every participant of a cohort; what is stored already is not made again.
+    """Embed every participant of a cohort, and say who could not be embedded, and why; if nobody could, an error.
 
-    Parameters
-    ----------
-    model, cohort, device, work
-        As in `cohort.predict`; reference and tumor masks as far as there are any.
-    out : Path
-        Folder for one npz file a participant, with its network's digest: it is read again only if model, layers and
-        shells are the same.
-    layers : sequence of str
-        See `layers_of`; every depth by default.
-    shells_mm : sequence of float
-        Edges of the tumor-distance shells, increasing from 0.
-    fold : str
-        Goes into the rows: which of several networks this is.
+    One npz file a participant goes into ``out``, with its network's digest: it is read again if model, layers and
+    shells are the same. Layers are those of `layers_of`, every depth by default; ``shells_mm`` the edges of shells
+    around the tumor, increasing from 0; ``fold``, which goes into the rows, is which of several networks this is.
 
-    Returns
-    -------
-    Embeddings, dict of str to str
-        Of all participants, and those that could not be embedded, each with its reason.
-
-    Raises
-    ------
-    DataError, ModelMismatchError
-        If no participant could be embedded.
-
-    Notes
-    -----
     One participant is in memory at a time, with one network's feature maps and the weights of eight regions. The
     network looks at the whole box at once, also one that was trained on patches and predicts in windows.
     """
@@ -157,9 +130,11 @@ def embed(
 
     def look(case: Case) -> None:
         path = out / f"{case.key}.npz"
-        if read_note(path) != note:
+        try:
+            made.append(Embeddings.load(path, **note))
+        except DataError:  # nothing there, made otherwise, or damaged
             _embed_case(model, case, chosen, tuple(shells_mm), fold).save(path, **note)
-        made.append(Embeddings.load(path))
+            made.append(Embeddings.load(path))
 
     failed = each_case([model], cohort.cases, look, device, work, f"Embedding {cohort.name} with {model.name}")
     return Embeddings.concat(made), failed
@@ -174,10 +149,8 @@ def _embed_case(
     maps, output = capture(model.network, image, layers)
     regions = [*_mask_regions(sample), *_shell_regions(sample, case, model, shells_mm)]
     probabilities = torch.sigmoid(output[0]).float().cpu().numpy()
-    regions += [
-        (("predicted", bundle.name, bundle.hemisphere), channel)
-        for bundle, channel in zip(model.bundles, probabilities, strict=True)
-    ]
+    predicted = zip(model.bundles, probabilities, strict=True)
+    regions += [(("predicted", bundle.name, bundle.hemisphere), channel) for bundle, channel in predicted]
     vectors: dict[str, list[Array]] = {name: [] for name in layers}
     for start in range(0, len(regions), _AT_ONCE):
         some = np.stack([weight for _, weight in regions[start : start + _AT_ONCE]])
@@ -185,23 +158,15 @@ def _embed_case(
         for name, features in maps.items():
             vectors[name].append(pool(features, weights).float().cpu().numpy())
     voxel_ml = model.spacing_mm**3 / 1000
-    rows = [
-        {
-            "participant_id": case.participant_id,
-            "group": case.group,
-            "tumor_side": case.attributes.get("tumor_side", "n/a"),
-            "fold": fold,
-            **dict(zip(("region", "bundle", "hemisphere"), place, strict=True)),
-            "volume_ml": float(weight.sum()) * voxel_ml,
-        }
-        for place, weight in regions
-    ]
-    return Embeddings(
-        model=model.name,
-        modality=model.modality,
-        rows=pd.DataFrame(rows),
-        layers={name: np.concatenate(parts) for name, parts in vectors.items()},
+    rows = pd.DataFrame([place for place, _ in regions], columns=["region", "bundle", "hemisphere"]).assign(
+        participant_id=case.participant_id,
+        group=case.group,
+        tumor_side=case.attributes.get("tumor_side", "n/a"),
+        fold=fold,
+        volume_ml=[float(weight.sum()) * voxel_ml for _, weight in regions],
     )
+    pooled = {name: np.concatenate(parts) for name, parts in vectors.items()}
+    return Embeddings(model=model.name, modality=model.modality, rows=rows[list(COLUMNS)], layers=pooled)
 
 
 def _mask_regions(sample: Sample) -> list[tuple[Place, NDArray[Any]]]:
@@ -250,16 +215,11 @@ def _shell_regions(
     return regions
 
 
-def encoder_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The blocks of the encoder from the input down, by name."""
-    found = layers_of(network)
-    return {name: layer for name, layer in found.items() if name.startswith("encoder")}
-
-
 def feature_means(network: nn.Module, sample: Sample) -> dict[str, NDArray[np.float64]]:
-    """Mean of each channel over the brain, for each encoder block."""
+    """Mean of each channel over the brain, for each block of the encoder from the input down."""
     device = next(network.parameters()).device
-    kept, _ = capture(network, as_batch(sample.image).to(device), encoder_layers(network))
+    encoder = {name: layer for name, layer in layers_of(network).items() if name.startswith("encoder")}
+    kept, _ = capture(network, as_batch(sample.image).to(device), encoder)
     brain = torch.from_numpy(sample.brain)[None].to(device)
     return {name: pool(output, brain)[0].cpu().numpy() for name, output in kept.items()}
 

@@ -35,21 +35,10 @@ def predict_probabilities(
 def infer(
     models: Sequence[Model], sample: Sample, mirrored: bool = False, window: Size | None = None
 ) -> NDArray[np.float32]:
-    """Mean probability of each bundle on the model's grid, shape (B, X, Y, Z).
+    """Mean probability of each bundle on the models' grid, shape (B, X, Y, Z); they may be on any device.
 
-    Memory is that of one network's feature maps on the model's box, or on one window of it, whatever the image's
-    own grid.
-
-    Parameters
-    ----------
-    models : sequence of Model
-        On any device; probabilities are averaged.
-    sample : Sample
-        One participant on their grid.
-    mirrored : bool
-        Average with the prediction for the mirror image.
-    window : tuple of int, optional
-        Each model's own patch by default, else the whole box; see `logits`.
+    ``mirrored`` averages with the prediction for the mirror image. The window is each model's own patch by default,
+    else the whole box; see `logits`. Memory is that of one network's feature maps on it, whatever the image's own grid.
     """
     bundles = models[0].bundles
     total = torch.zeros(len(bundles), *sample.image.shape[1:])
@@ -101,10 +90,7 @@ def each_case(
 
 
 def ensemble_head(models: Sequence[Model]) -> Model:
-    """The first of several models that can be averaged.
-
-    If they differ in input, grid or bundles, a `ModelMismatchError`.
-    """
+    """The first of several models; a `ModelMismatchError` if they differ in input, grid or bundles."""
     if not models:
         raise ConfigError("Segmentation needs a model; none was given.")
     for what in ("modality", "spacing_mm", "shape", "bundles"):
@@ -116,8 +102,7 @@ def ensemble_head(models: Sequence[Model]) -> Model:
     return models[0]
 
 
-OVERLAP = 0.5
-"""Share of a window that its neighbor covers too."""
+OVERLAP = 0.5  # share of a window that its neighbor covers too
 
 
 def logits(network: nn.Module, image: Tensor, window: Size | None = None) -> Tensor:
@@ -127,26 +112,12 @@ def logits(network: nn.Module, image: Tensor, window: Size | None = None) -> Ten
     around it say, weighted by a Gaussian (standard deviation 1/8 of the window, no weight under a thousandth) that
     favors those near whose middle it lies. The coordinate channels are cut with the image: a window knows where it is.
 
-    Parameters
-    ----------
-    network : Module
-        In evaluation mode.
-    image : Tensor, shape (N, C, X, Y, Z)
-        On any device; windows are brought to the network's.
-    window : tuple of int, optional
-        In voxels; the whole box at once without one, or with one that covers it.
+    From shape (N, C, X, Y, Z) on any device to (N, B, X, Y, Z), for a network in evaluation mode: on the network's
+    device for the whole box, which is without a window, in voxels, or with one that covers it. Of windows it is
+    gathered on the CPU, so that a GPU need hold no more than one window's feature maps.
 
-    Returns
-    -------
-    Tensor, shape (N, B, X, Y, Z)
-        On the network's device for the whole box. Of windows it is gathered on the CPU, so that a GPU need hold
-        no more than one window's feature maps.
-
-    Notes
-    -----
-    Instance normalization is over what the network sees: a window is normalized by its own mean and variance.
-    Windows of another size than the patches that a network was trained on therefore give other output, and not
-    only at their edges.
+    Instance normalization is over what the network sees: a window is normalized by its own mean and variance. Windows
+    of another size than the patches that a network was trained on give other output, and not only at their edges.
 
     References
     ----------

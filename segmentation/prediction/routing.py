@@ -15,15 +15,7 @@ from .inference import ensemble_head
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Folds:
-    """The models of one training in folds.
-
-    Parameters
-    ----------
-    name : str
-        How tables call them together.
-    models : mapping of str to Model
-        By the name of their folder, such as ``fold-1``.
-    """
+    """The models of one training in folds by the name of their folder, and how tables call them together."""
 
     name: str
     models: Mapping[str, Model]
@@ -39,7 +31,7 @@ class Folds:
         Participants are known by their images (`Model.has_seen`), whatever they are called. Somebody whom no model has
         seen gets all of them; somebody whom every model has seen gets none.
         """
-        first = self.head.modality.split("+")[0]
+        first = self.head.modality.split("+")[0]  # of several modalities one tells who it is
         digests: dict[str, set[str]] = {}
         for case in cohort:
             known = digests.setdefault(case.participant_id, set())
@@ -65,19 +57,9 @@ class Folds:
 
 
 def open_models(paths: Sequence[Path]) -> Model | list[Model] | Folds:
-    """Load one checkpoint, several to be averaged, or a folder of folds.
+    """Load one checkpoint, several to be averaged, or one folder with ``fold-1``, ``fold-2``, …, as training makes it.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Checkpoint folders; or one folder with ``fold-1``, ``fold-2``, …, as training in folds and fine-tuning make it.
-
-    Raises
-    ------
-    ConfigError
-        If a folder of folds is one of several.
-    DataError
-        If a checkpoint is missing or damaged.
+    A folder of folds among several is a `ConfigError`, a checkpoint that is missing or damaged a `DataError`.
     """
     of_folds = [path for path in paths if fold_folders(path)]
     if of_folds and len(paths) > 1:

@@ -101,6 +101,7 @@ SHOWN: Mapping[str, Show] = {
     "report": lambda made, given: [made.verdict, f"Report: {Path(given['result']) / 'report.html'}"],
     "compare": _with_file("Page", "out"),
     "cite": _itself,
+    "plan": _with_file("Table", "out", "tables", "plan.tsv"),
     "validate": _with_file("Table", "out", "tables", "validation.tsv"),
 }
 """What each verb prints, in the order in which ``--help`` lists them."""

@@ -19,7 +19,7 @@ def test_identical_masks_are_not_deformed(spacing_mm: float) -> None:
     mask = tube(spacing_mm)
     found, image = measure(mask, template_of(mask, mask).template())
     assert found.v_norm_mm == 0
-    assert (found.translation_mm, found.rotation_deg) == (0, 0)
+    assert (found.rigid.distance_mm, found.rigid.angle_deg) == (0, 0)
     assert (found.dice_before, found.dice_after) == (1, 1)
     assert (found.jacobian_min, found.jacobian_max) == (1, 1)
     assert not image.array.any()

@@ -16,7 +16,6 @@ from shiftkit.segmentation.prediction import embedding
 from shiftkit.segmentation.prediction.embedding import (
     capture,
     embed,
-    encoder_layers,
     feature_means,
     feature_statistics,
     layers_of,
@@ -31,7 +30,7 @@ def test_feature_means_weigh_the_brain(controls: Cohort, make_model: MakeModel) 
     model = make_model()
     sample = on_grid(controls.cases[:1])[0]
     means = feature_means(model.network, sample)
-    assert [len(means[name]) for name in encoder_layers(model.network)] == [4, 8, 16]
+    assert {name: len(mean) for name, mean in means.items()} == {"encoder-1": 4, "encoder-2": 8, "encoder-3": 16}
     image = torch.from_numpy(sample.image)[None]
     with torch.no_grad():
         output = model.network.get_submodule("model.0")(image)
