@@ -64,7 +64,8 @@ def _claim(found: dict[str, Estimate]) -> str:
     top = "comes on top near it"
     if Status(found["tumor"].status) is Status.NO_TUMOR_EFFECT_SHOWN or not found["tumor"].low > 0:
         top = "is what voxels near it have more, which is not shown to differ from nothing"
-    return f"Voxel-wise errors account for a drop of {total}: {systematic} is there far from the tumor too, and {tumor} {top}."
+    far = f"{systematic} is there far from the tumor too"
+    return f"Voxel-wise errors account for a drop of {total}: {far}, and {tumor} {top}."
 
 
 def _finding(result: ShellResult) -> Finding:

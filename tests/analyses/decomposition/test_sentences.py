@@ -44,7 +44,7 @@ def contradictions(table: pd.DataFrame, sentence: str, margin: float) -> list[st
         found += [f"{what}: p {p}"] * ((p <= 0.05) != (derived != "neither"))
         wide = row["bound_high"] - row["bound_low"] > margin
         found += [f"{what}: status {row['status']}"] * ((row["status"] == "range") != wide)
-        found += [f"{what}: a point of a range"] * (wide and np.isfinite(row["estimate"]))
+        found += [f"{what}: a point of a range"] * bool(wide and np.isfinite(row["estimate"]))
         found += [f"{what}: negligible"] * (row["word"] == "negligible" and row["high"] - row["low"] > 4 * margin)
     for row in primary[primary["bundle"] == "all"].to_dict("records"):
         for (component, word), phrase in SAID.items():
