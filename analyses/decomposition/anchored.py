@@ -1,7 +1,7 @@
 """The primary split: pinned down far from the tumor, stacked over shapes of decay, bounded where no bundle tells."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,8 @@ def stacked_columns(distance_mm: Array) -> Array:
     """
     d = distance_mm[..., None]
     exponential, gaussian, linear, step = _shapes()
-    parts = [np.exp(-d / exponential), np.exp(-((d / gaussian) ** 2) / 2), np.maximum(1 - d / linear, 0), d <= step]
-    return np.concatenate(parts, axis=-1)
+    parts = [np.exp(-d / exponential), np.exp(-((d / gaussian) ** 2) / 2), np.maximum(1 - d / linear, 0)]
+    return np.concatenate([*parts, (d <= step).astype(float)], axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +323,7 @@ class _Sums:
             mass = w @ inside
             means.append(np.divide(sums.of_outcome(inside), mass, out=np.zeros_like(mass), where=mass > 0))
         healthy, target, patients = means
-        return cls(**{**sums.__dict__, "healthy": healthy, "target": target, "patients": patients})
+        return replace(sums, healthy=healthy, target=target, patients=patients)
 
     def of_table(self, table: Array) -> Array:
         """Σ_i w_i table_i over the patients."""
@@ -363,13 +363,13 @@ def _gamma(design: Design, outcome: Array, x: Array, w: Array) -> Array:
             np.einsum("bi,ia,ic->bac", own, x[who], x[who]) - mass[:, None, None] * mean[:, :, None] * mean[:, None]
         )
         moment += np.einsum("bi,bi,ia->ba", own, residual, x[who]) - mean * (own * residual).sum(axis=1)[:, None]
-    return np.linalg.solve(cross, moment[..., None])[..., 0]
+    return np.asarray(np.linalg.solve(cross, moment[..., None])[..., 0], dtype=np.float64)
 
 
 def _levels_inverse(counts: Array) -> Array:
     """Inverse of the levels' normal equations with the ridge on their spread about their mean, shape (B, K, K)."""
     k = counts.shape[1]
-    return np.linalg.inv(counts[:, :, None] * np.eye(k) + _RIDGE * (np.eye(k) - 1 / k))
+    return np.asarray(np.linalg.inv(counts[:, :, None] * np.eye(k) + _RIDGE * (np.eye(k) - 1 / k)), dtype=np.float64)
 
 
 def _binned(design: Design, sums: _Sums) -> tuple[Array, Array]:
@@ -448,13 +448,15 @@ class Anchored:
 
     def ends(self, subtract: Array | float = 0.0, length_mm: float = LAMBDA_MAX_MM) -> Ends:
         """S, U and L0, less something of each replicate."""
-        parts = (self.replicates.systematic, self.replicates.upper, self.lower(length_mm))
-        return Ends.of(*(part - subtract for part in parts), self.stratum)
+        found = self.replicates
+        parts = found.systematic - subtract, found.upper - subtract, self.lower(length_mm) - subtract
+        return Ends.of(*parts, self.stratum)
 
     def tumor_ends(self, length_mm: float = LAMBDA_MAX_MM) -> Ends:
         """T − S, T − U and T − L0."""
-        parts = (self.replicates.systematic, self.replicates.upper, self.lower(length_mm))
-        return Ends.of(*(self.replicates.total - part for part in parts), self.stratum)
+        found = self.replicates
+        parts = found.total - found.systematic, found.total - found.upper, found.total - self.lower(length_mm)
+        return Ends.of(*parts, self.stratum)
 
     def verdict(self, margin: float, level: float = 0.95, length_mm: float = LAMBDA_MAX_MM) -> Verdict:
         """What may be said of it."""
@@ -472,7 +474,7 @@ class Anchored:
         """With target controls: what the acquisition takes, and what is left of the systematic part."""
         lost = self.replicates.acquisition
         if not self.design.target.any():
-            return Part(status=Status.UNAVAILABLE), Part(status=Status.UNAVAILABLE)
+            return Part(status=Status.TOO_FEW), Part(status=Status.TOO_FEW)
         acquisition = plain(self.moment(lost), told.level)
         if not np.isfinite(told.systematic.low):
             return acquisition, Part(status=told.status)

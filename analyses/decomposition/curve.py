@@ -44,7 +44,7 @@ def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
 def lengths_of(part: Split, settings: Settings) -> tuple[Estimate, Estimate]:
     """Decay length, and how far the tumor's effect reaches; they describe, and decide nothing."""
     found = part.regression
-    decay = reach = (np.nan,) * 3
+    decay = reach = (np.nan, np.nan, np.nan)
     if found is not None and found.converged:
         decay = (found.decay_mm, *interval(found.decay_draws_mm, settings.inference.level, 10_000))
         reach = _reach_mm(part, found, settings)

@@ -1,7 +1,8 @@
 """A decomposition in words: every sentence is read off one verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,7 +121,7 @@ def _repair(name: str, rows: pd.DataFrame) -> str:
     return f"fine-tuning ({strategy}) {' and '.join(told)}" if told else ""
 
 
-def recovered_percent(row: "dict[str, float] | pd.Series[float]") -> str:
+def recovered_percent(row: Mapping[Any, Any]) -> str:
     """A recovered fraction with its interval, in percent."""
     share, low, high = (f"{100 * row[name]:.0f}".replace("-", "−") for name in ("recovered", "low", "high"))
     return f"{share} % [{low}, {high}]"
@@ -162,7 +163,7 @@ def _mixture(before: Split, settings: Settings) -> str:
     """What the systematic part stands for: a mixture, unless controls were scanned like the patients."""
     n = before.rows.n_target_controls
     parts = {one.name: one for one in before.estimates}
-    if "acquisition" not in parts:
+    if "acquisition" not in parts or np.isnan(parts["acquisition"].low):
         few = f" {n} controls scanned like the patients are too few to tell them apart." if n else ""
         return (
             "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "

@@ -14,7 +14,7 @@ from .hemispheric import COMPONENTS as HEMISPHERIC
 from .hemispheric import hemispheric
 from .regression import COMPONENTS, Regression, exponential, flat_tailed, regress
 from .result import Settings, Split, drawn, row_of, unit_of
-from .rows import Rows, on_rows
+from .rows import TARGET_CONTROL, Rows, on_rows
 from .verdict import Part, Verdict, plain
 
 Array = NDArray[np.float64]
@@ -71,8 +71,9 @@ def _pooled(primary: Anchored, verdict: Verdict) -> dict[str, Part]:
     raw = primary.moment(primary.replicates.raw)
     given = verdict.status not in _NOTHING
     pooled["raw"] = plain(raw, verdict.level) if given else Part(value=raw.value, status=verdict.status)
-    if primary.design.target.any() and given:
-        pooled["acquisition"], pooled["disease"] = primary.disease(verdict)
+    if TARGET_CONTROL in primary.design.cohort:
+        withheld = Part(status=verdict.status)
+        pooled["acquisition"], pooled["disease"] = primary.disease(verdict) if given else (withheld, withheld)
     return pooled
 
 

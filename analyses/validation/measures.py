@@ -94,15 +94,16 @@ def _fractions(
     later = tuned.verdict(MARGIN, LEVEL)
     made: dict[str, float] = {}
     for name in ("systematic", "tumor"):
-        sides = [one.replicates.systematic for one in (found, tuned)]
-        if name == "tumor":
-            sides = [one.replicates.total - one.replicates.systematic for one in (found, tuned)]
+        first, second = (
+            one.replicates.systematic if name == "systematic" else one.replicates.total - one.replicates.systematic
+            for one in (found, tuned)
+        )
         a, b = getattr(known, name), getattr(truth_after, name)
-        _, low, high = recovered(*sides, found.stratum, LEVEL)
+        _, low, high = recovered(first, second, found.stratum, LEVEL)
         ranged = Status.RANGE in (told.status, later.status)
         given = not (np.isnan(low) or ranged)
         if not given:
-            low, high = found.moment(sides[0] - sides[1]).interval(LEVEL)
+            low, high = found.moment(first - second).interval(LEVEL)
         true = (a - b) / a if given else a - b
         made |= {
             f"coverage of {name} fraction": float(low <= true <= high),

@@ -61,10 +61,11 @@ def _claim(found: dict[str, Estimate]) -> str:
     total, systematic, tumor = (str(found[name]).removeprefix(f"{name}: ") for name in ("total", "systematic", "tumor"))
     if Status(found["systematic"].status) is Status.SPLIT_WITHHELD:
         return f"Voxel-wise errors account for a drop of {total}; {Status.SPLIT_WITHHELD.sentence}"
-    return (
-        f"Voxel-wise errors account for a drop of {total}: {systematic} is there far from the tumor too, and "
-        f"{tumor} comes on top near it."
-    )
+    top = "comes on top near it"
+    if Status(found["tumor"].status) is Status.NO_TUMOR_EFFECT_SHOWN or not found["tumor"].low > 0:
+        top = "is what voxels near it have more, which is not shown to differ from nothing"
+    far = f"{systematic} is there far from the tumor too"
+    return f"Voxel-wise errors account for a drop of {total}: {far}, and {tumor} {top}."
 
 
 def _finding(result: ShellResult) -> Finding:
