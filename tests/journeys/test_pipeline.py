@@ -1,5 +1,6 @@
 """The main job on a small phantom: files, statuses, resuming, and inputs that do not fit."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from shiftkit.catalogue import TABLES
 from shiftkit.cli import main
 from shiftkit.errors import DataError
 from shiftkit.pipeline.inputs import gather
+from shiftkit.segmentation.network.checkpoints import Model, save_model
+from shiftkit.segmentation.training.recipes import Recipe, digests
+from shiftkit.segmentation.training.source import train
 from shiftkit.tables import read_table
 
 pytestmark = pytest.mark.slow
@@ -35,6 +39,17 @@ def run(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cohort, reference = cohorts / "glioma", cohorts / "healthy"
     sk.decompose(out=out, model="reference", cohort=cohort, reference=reference, bundles=("AF",), **FAST)
     return out
+
+
+@pytest.fixture(scope="module")
+def small(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that predicts in a twentieth of the time: one bundle, learned for seconds; it is said to know nobody."""
+    root = tmp_path_factory.mktemp("models")
+    recipe = Recipe(bundles=("AFleft", "AFright"), channels=(8, 16), spacing_mm=5, epochs=20, augmentation="none")
+    model = train(sk.load_cohort(cohorts / "healthy"), out=root / "trained", recipe=recipe)
+    assert isinstance(model, Model)
+    save_model(dataclasses.replace(model, participants={}), root / "small")
+    return str(root / "small")
 
 
 def test_a_run_holds_what_the_contract_names(run: Path) -> None:
@@ -161,13 +176,13 @@ def test_scores_of_several_models_need_the_name_of_the_source(
     assert set(recovery["model"]) == {"tuned"}
 
 
-def test_target_controls_split_the_systematic_part(cohorts: Path, tmp_path: Path) -> None:
+def test_target_controls_split_the_systematic_part(cohorts: Path, small: str, tmp_path: Path) -> None:
     """Healthy people scanned like the patients are predicted and scored too, and their part is tabled."""
     sk.phantom(tmp_path / "more", n_healthy=2, n_glioma=0, spacing_mm=5, seed=8, source="target")
     out = tmp_path / "run"
     sk.decompose(
         out=out,
-        model="reference",
+        model=small,
         cohort=cohorts / "glioma",
         reference=cohorts / "healthy",
         target_controls=_renamed(tmp_path / "more" / "healthy", "target"),
@@ -196,11 +211,6 @@ def _renamed(root: Path, prefix: str) -> Path:
 def test_controls_that_the_model_has_seen_are_left_out_by_their_images(cohorts: Path, tmp_path: Path) -> None:
     """A renamed copy of a training image is recognized; if nobody is left, the message says what to do."""
     model = sk.load_model("reference")
-    import dataclasses
-
-    from shiftkit.segmentation.network.checkpoints import save_model
-    from shiftkit.segmentation.training.recipes import digests
-
     healthy = sk.load_cohort(cohorts / "healthy")
     some = {f"renamed-{key}": digest for key, digest in digests(healthy.cases[:4], "peaks").items()}
     save_model(dataclasses.replace(model, participants=some), tmp_path / "some")
@@ -240,11 +250,14 @@ def test_a_model_for_other_bundles_ends_with_5(
     assert "AFleft" in message
 
 
-def test_finetuning_and_comparing_end_to_end(cohorts: Path, tmp_path: Path) -> None:
+def test_finetuning_and_comparing_end_to_end(cohorts: Path, small: str, tmp_path: Path) -> None:
     """Two folds, decoder only: out-of-fold predictions of everyone, and a recovery table."""
-    words = ["--cohort", str(cohorts / "glioma"), "--reference", str(cohorts / "healthy"), "--model", "reference"]
+    words = ["--cohort", str(cohorts / "glioma"), "--reference", str(cohorts / "healthy"), "--model", small]
     tuned = tmp_path / "tuned"
-    assert main(["finetune", *words, "--folds", "2", "--epochs", "2", "--out", str(tuned), "-q"]) == 0
+    learned = ["--bundles", "AFleft,AFright", "--folds", "2", "--epochs", "2"]
+    assert main(["finetune", *words, *learned, "--out", str(tuned), "-q"]) == 0
+    predicted = {path.parents[1].name for path in (tuned / "predictions").rglob("*AFleft*_mask.nii.gz")}
+    assert predicted == {case.key for case in sk.load_cohort(cohorts / "glioma")}
     out = tmp_path / "run"
     more = ["--bundles", "AF", "--bootstrap", "200", "--permutations", "199"]
     assert main(["decompose", *words, "--finetuned", str(tuned), "--out", str(out), *more, "-q"]) == 0
