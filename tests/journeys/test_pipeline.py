@@ -33,11 +33,28 @@ def cohorts(phantoms: Callable[..., dict[str, sk.Cohort]], tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="module")
-def run(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Patients, controls, and two healthy people scanned like the patients."""
+    root = tmp_path_factory.mktemp("more")
+    sk.phantom(root, n_healthy=2, n_glioma=0, spacing_mm=5, seed=8, source="target", jobs=1)
+    target = _renamed(root / "healthy", "target")
+    return {"cohort": cohorts / "glioma", "reference": cohorts / "healthy", "target_controls": target}
+
+
+def _renamed(root: Path, prefix: str) -> Path:
+    """The same cohort under other participant names."""
+    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
+        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
+    table = root / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one bundle of ten: most of a run's time goes into the pages of bundles."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    cohort, reference = cohorts / "glioma", cohorts / "healthy"
-    sk.decompose(out=out, model="reference", cohort=cohort, reference=reference, bundles=("AF",), **FAST)
+    sk.decompose(out=out, model="reference", **inputs, bundles=("AF",), **FAST)
     return out
 
 
@@ -63,11 +80,11 @@ def test_a_run_holds_what_the_contract_names(run: Path) -> None:
 
 
 def test_every_participant_and_bundle_is_scored(run: Path) -> None:
-    """Twelve participants, a bundle on both sides, one row each; patients have distances, controls have none."""
+    """Fourteen participants, a bundle on both sides, one row each; patients have distances, controls have none."""
     scores = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
-    assert len(scores) == 24 and set(scores["bundle"]) == {"AF"}
+    assert len(scores) == 28 and set(scores["bundle"]) == {"AF"}
     assert scores[scores["group"] == "glioma"]["tumor_distance_mm"].notna().all()
-    assert scores[scores["group"] == "control"]["tumor_distance_mm"].isna().all()
+    assert scores[scores["group"] != "glioma"]["tumor_distance_mm"].isna().all()
     assert set(scores["seen"]) == {"no"}
 
 
@@ -109,7 +126,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(
     assert (run / "CITATION.md").read_text() in told and "@software{shiftkit," in told
 
 
-def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_tables(run: Path, inputs: dict[str, Path], tmp_path: Path) -> None:
     """Half of the predictions and no tables: --resume gives every table again, to the byte."""
     broken = tmp_path / "run"
     shutil.copytree(run, broken)
@@ -117,15 +134,7 @@ def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, 
     (broken / "run.json").unlink()
     for folder in sorted((broken / "predictions" / "patients").glob("sub-*"))[3:]:
         shutil.rmtree(folder)
-    sk.decompose(
-        out=broken,
-        model="reference",
-        cohort=cohorts / "glioma",
-        reference=cohorts / "healthy",
-        bundles=("AF",),
-        **FAST,
-        resume=True,
-    )
+    sk.decompose(out=broken, model="reference", **inputs, bundles=("AF",), **FAST, resume=True)
     for path in sorted((run / "tables").iterdir()):
         assert path.read_bytes() == (broken / "tables" / path.name).read_bytes(), path.name
 
@@ -144,15 +153,15 @@ def test_scores_alone_give_the_same_regression(run: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_is_replayed_from_its_record(
-    run: Path, cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--config run.json takes that run's settings and gives its numbers; with other inputs it ends, naming them."""
     words = ["decompose", "--config", str(run / "run.json"), "--model", "reference", "-q"]
-    words += ["--reference", str(cohorts / "healthy"), "--cohort"]
-    assert main([*words, str(cohorts / "glioma"), "--out", str(tmp_path / "again")]) == 0
+    words += ["--reference", str(inputs["reference"]), "--target-controls", str(inputs["target_controls"]), "--cohort"]
+    assert main([*words, str(inputs["cohort"]), "--out", str(tmp_path / "again")]) == 0
     for name in ("scores.tsv", "decomposition.tsv", "shells.tsv"):
         assert (run / "tables" / name).read_bytes() == (tmp_path / "again" / "tables" / name).read_bytes()
-    shutil.copytree(cohorts / "glioma", tmp_path / "other")
+    shutil.copytree(inputs["cohort"], tmp_path / "other")
     frame = pd.read_csv(tmp_path / "other" / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
     frame.iloc[1:].to_csv(tmp_path / "other" / "participants.tsv", sep="\t", index=False)
     shutil.rmtree(tmp_path / "other" / frame["participant_id"].iloc[0])
@@ -176,36 +185,16 @@ def test_scores_of_several_models_need_the_name_of_the_source(
     assert set(recovery["model"]) == {"tuned"}
 
 
-def test_target_controls_split_the_systematic_part(cohorts: Path, small: str, tmp_path: Path) -> None:
+def test_target_controls_split_the_systematic_part(run: Path) -> None:
     """Healthy people scanned like the patients are predicted and scored too, and their part is tabled."""
-    sk.phantom(tmp_path / "more", n_healthy=2, n_glioma=0, spacing_mm=5, seed=8, source="target")
-    out = tmp_path / "run"
-    sk.decompose(
-        out=out,
-        model=small,
-        cohort=cohorts / "glioma",
-        reference=cohorts / "healthy",
-        target_controls=_renamed(tmp_path / "more" / "healthy", "target"),
-        bundles=("AF",),
-        **FAST,
-    )
-    scores = read_table(out / "tables" / "scores.tsv", TABLES["scores"])
+    scores = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
     assert scores.groupby("group")["participant_id"].nunique().to_dict() == {
         "control": 6,
         "glioma": 6,
         "target_control": 2,
     }
-    table = read_table(out / "tables" / "decomposition.tsv", TABLES["decomposition"])
+    table = read_table(run / "tables" / "decomposition.tsv", TABLES["decomposition"])
     assert {"acquisition", "disease"} <= set(table["component"])
-
-
-def _renamed(root: Path, prefix: str) -> Path:
-    """The same cohort under other participant names."""
-    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
-        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
-    table = root / "participants.tsv"
-    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
-    return root
 
 
 def test_controls_that_the_model_has_seen_are_left_out_by_their_images(cohorts: Path, tmp_path: Path) -> None:
