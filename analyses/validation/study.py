@@ -217,7 +217,7 @@ def _rows(cell: Cell, found: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _row(cell: Cell, name: str, values: Array) -> dict[str, Any]:
     value = float(values.mean()) if values.size else np.nan
-    reach = 1.96 * float(values.std()) / np.sqrt(max(values.size, 1))
+    reach = 1.96 * float(values.std()) / np.sqrt(values.size) if values.size else np.nan
     low, high = value - reach, value + reach
     if values.size and np.isin(values, (0.0, 1.0)).all():
         spread = stats.binomtest(int(values.sum()), values.size).proportion_ci(method="wilson")
