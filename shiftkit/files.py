@@ -11,6 +11,10 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+# Read once, for reading it means setting it, which other threads would notice.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic(path: Path) -> Generator[Path]:
@@ -25,8 +29,8 @@ def atomic(path: Path) -> Generator[Path]:
     part = Path(name)
     try:
         yield part
-        # A temporary file can be read by its owner alone.
-        part.chmod(0o644)
+        # A temporary file can be read by its owner alone; what replaces it is as open as the user's files are.
+        part.chmod(0o666 & ~_UMASK)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

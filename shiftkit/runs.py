@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -57,8 +58,24 @@ class Run:
                 f"A run needs an empty folder; {self.root} holds files already. Give `resume` to continue that run, "
                 "or another `out`."
             )
+        if self.root.is_dir() and any(self.root.iterdir()):
+            self._require_own()
         self.root.mkdir(parents=True, exist_ok=True)
+        # First of all: by it a run that was interrupted is known again, and told from a folder of the user's.
+        self.write_configuration()
         return self
+
+    def _require_own(self) -> None:
+        """A folder is continued only where its configuration says that the same verb began it."""
+        try:
+            verbs = set(tomllib.loads((self.root / "config.toml").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            verbs = set[str]()
+        if self.verb not in verbs:
+            raise ConfigError(
+                f"`resume` continues a run of {self.verb}, whose config.toml says so; {self.root} holds files of "
+                "something else, and nothing of them was touched. Give another `out`."
+            )
 
     def write_table(self, frame: pd.DataFrame, table: Table) -> None:
         """Write one of the published tables under ``tables/``."""

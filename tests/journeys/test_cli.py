@@ -135,7 +135,7 @@ def test_an_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_validate_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The recovery study says how many targets were met and leaves a table with a data dictionary."""
-    words = ["validate", "--replicates", "10", "--cell", "0.05 Dice", "--jobs", "1", "--out", str(tmp_path)]
+    words = ["validate", "--replicates", "10", "--cell", "Gaussian, half", "--jobs", "1", "--out", str(tmp_path)]
     assert main(words) == 0
     assert "of 2 targets met" in capsys.readouterr().out
     table = read_table(tmp_path / "tables" / "validation.tsv", TABLES["validation"])

@@ -99,3 +99,12 @@ def test_bad_requests_are_refused(controls: Cohort, tmp_path: Path) -> None:
         train(controls, out=tmp_path / "d", recipe=Recipe(modality="fa", device="tpu", **GRID))
     with pytest.raises(ConfigError, match="`augmentation` must be one of none, light"):
         train(controls, out=tmp_path / "e", recipe=Recipe(modality="fa", augmentation="weird"))
+
+
+def test_a_folder_of_the_users_is_not_trained_into(controls: Cohort, tmp_path: Path) -> None:
+    """A file that is none of shiftkit's: refused before training, by its name, and left as it was; resumed too."""
+    (tmp_path / "notes.txt").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match=r"holds notes\.txt"):
+            train(controls, out=tmp_path, recipe=RECIPE, resume=resume)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,0 +1,29 @@
+"""Files are whole, and as open as the user's other files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shiftkit.files import atomic, write_text
+
+
+def test_an_interruption_leaves_the_file_before(tmp_path: Path) -> None:
+    """An error while a file is written: the old one stays, and nothing else is left in the folder."""
+    path = tmp_path / "a.tsv"
+    write_text(path, "before")
+    with pytest.raises(KeyboardInterrupt), atomic(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "before" and [one.name for one in tmp_path.iterdir()] == ["a.tsv"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_users_umask_is_honored(umask: int, mode: int, tmp_path: Path) -> None:
+    """Written files have the permissions that the shell's own would have."""
+    path = tmp_path / "a.txt"
+    code = f"from pathlib import Path; from shiftkit.files import write_text; write_text(Path({str(path)!r}), 'x')"
+    subprocess.run([sys.executable, "-c", code], check=True, preexec_fn=lambda: os.umask(umask))
+    assert path.stat().st_mode & 0o777 == mode
