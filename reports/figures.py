@@ -106,11 +106,12 @@ def _svg(finding: Finding, width: str, dollars: bool) -> tuple[str, Place]:
     height = inches * (0.44 if width == "page" else 0.85)
     with styled(), mpl.rc_context({"text.parse_math": dollars}):
         figure = Figure(figsize=(inches, height), layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         finding.plot(axes)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        # To save would go through the figure twice, first without ink, for a layout that drawing settles anyway.
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
         return buffer.getvalue(), _place(figure, axes)
 
 

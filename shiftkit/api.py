@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .analyses.comparison import Comparison
     from .analyses.decomposition.result import Decomposition
+    from .analyses.decomposition.rows import Rows
     from .analyses.deformation.result import DeformationResult
     from .analyses.scoring.table import ScoreTable
     from .analyses.validation.planning import Plan
@@ -694,6 +695,22 @@ def cite(
     return entries if bib else f"{citation_markdown(page)}\n{entries}"
 
 
+def _rows_of(run: "str | Path", hemispheres: Sequence[str] = ("left", "right")) -> "Rows":
+    """The source model's rows of a run or a score table."""
+    from .analyses.decomposition.rows import build_rows
+    from .catalogue import SCORES
+    from .tables import read_table
+
+    place = Path(run)
+    scores = read_table(place / "tables" / "scores.tsv" if place.is_dir() else place, SCORES)
+    kept = scores[scores["hemisphere"].isin([*hemispheres, "none"])]
+    if kept.empty:
+        raise ConfigError(
+            f"`hemispheres` must be among those of {place.name}; it has none of {', '.join(hemispheres)}."
+        )
+    return build_rows(kept[kept["model"] == kept["model"].iloc[0]], "dice")
+
+
 @checked
 def plan(
     patients: Annotated[int, Option("Patients of the study.", min=1, max=5000)],
@@ -715,18 +732,13 @@ def plan(
 
     See `shiftkit.analyses.validation.planning.plan`.
     """
-    from .analyses.validation.planning import layout_of, standard_layout
+    from .analyses.validation.planning import Layout, standard_layout
     from .analyses.validation.planning import plan as imagine
-    from .catalogue import PLAN, SCORES
-    from .tables import read_table, write_table
+    from .catalogue import PLAN
+    from .tables import write_table
 
     sides = tuple(hemispheres)
-    if run is None:
-        layout = standard_layout(sides)
-    else:
-        place = Path(run)
-        scores = read_table(place / "tables" / "scores.tsv" if place.is_dir() else place, SCORES)
-        layout = layout_of(scores[scores["hemisphere"].isin([*sides, "none"])])
+    layout = standard_layout(sides) if run is None else Layout.of(_rows_of(run, sides))
     effects = {"systematic": systematic, "tumor": tumor}
     work = Work(jobs=jobs, progress=progress)
     made = imagine(patients, controls, layout, **effects, replicates=replicates, seed=seed, work=work)
@@ -740,6 +752,9 @@ def validate(
     replicates: Annotated[int, Option("Simulated cohorts a cell.", min=10)] = 200,
     *,
     cell: Annotated[str | None, Option("Only cells whose name holds this, such as 'recovery'.")] = None,
+    design: Annotated[
+        "str | Path | None", Input("Run or score table: simulate in its own design, its distances and numbers.")
+    ] = None,
     out: Annotated["str | Path | None", Input("Folder for tables/validation.tsv.")] = None,
     jobs: Jobs = 0,
     seed: Seed = 0,
@@ -751,12 +766,17 @@ def validate(
     """
     from .analyses.validation.cells import standard_cells
     from .analyses.validation.study import validate as examine
+    from .analyses.validation.study import validate_design
 
+    work = Work(jobs=jobs, progress=progress)
     cells = [one for one in standard_cells() if cell is None or cell in one.name]
     if not cells:
         names = ", ".join(sorted({one.name for one in standard_cells()}))
         raise ConfigError(f"`cell` must be part of a cell's name ({names}); got {cell!r}.")
-    found = examine(replicates, seed=seed, cells=cells, work=Work(jobs=jobs, progress=progress))
+    if design is not None:
+        found = validate_design(_rows_of(design), replicates, seed=seed, work=work)
+    else:
+        found = examine(replicates, seed=seed, cells=cells, work=work)
     if out is not None:
         from .catalogue import VALIDATION
         from .tables import write_table

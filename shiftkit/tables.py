@@ -102,7 +102,7 @@ def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:
             parsed[name], bad = _to_numbers(parsed[name])
             problems += [f"column {name!r}, line {row + 2}: {text!r} is not a number" for row, text in bad[:3]]
         else:
-            parsed[name] = parsed[name].astype(object).where(parsed[name].notna(), "n/a").astype(str)
+            parsed[name] = _to_text(parsed[name])
     if "status" in table.columns:
         unknown = sorted(set(parsed["status"]) - set(Status))
         problems += [f"status {word!r} is not one of {', '.join(Status)}" for word in unknown]
@@ -115,7 +115,15 @@ def _require_columns(frame: pd.DataFrame, table: Table, where: str) -> None:
     raise_all([f"column {name!r} is missing" for name in missing], where)
 
 
+def _to_text(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.StringDtype) and not column.hasnans:
+        return column
+    return column.astype(object).where(column.notna(), "n/a").astype(str)
+
+
 def _to_numbers(column: pd.Series) -> tuple[pd.Series, list[tuple[int, str]]]:
+    if pd.api.types.is_float_dtype(column.dtype):  # as most tables are that no file was read for
+        return column.astype(float), []
     as_text = column.astype(object).where(column.notna(), "n/a").astype(str)
     numbers = pd.to_numeric(as_text.where(as_text != "n/a"), errors="coerce").astype(float)
     # Other tools write "nan" for n/a.

@@ -62,10 +62,11 @@ class Controls:
         here = lattice.points()
         shares = np.stack([one.share(here, spacing_mm) for one in surfaces])
         made = cls(names=tuple(masks), shares=shares, lattice=lattice)
+        drawn = [redrawn(one, fine) for one in surfaces]
         # The mean that masks are aligned to is sharper once they are aligned.
         for _ in range(_ROUNDS):
             mean = Surface.of(made.mean_mask())
-            motions = [align(mean, redrawn(one, fine), spacing_mm) for one in surfaces]
+            motions = [align(mean, one, spacing_mm) for one in drawn]
             moved = [one.share(by.forward(here), spacing_mm) for one, by in zip(surfaces, motions, strict=True)]
             made = replace(made, shares=np.stack(moved))
         return made

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from ...results import Estimate
 from ...status import Status
@@ -112,14 +112,15 @@ def interval(draws: Array, level: float, n: int) -> tuple[float, float]:
     finite = draws[np.isfinite(draws)]
     if n < 2 or finite.size < 50:  # of fewer draws no tail can be told
         return float("nan"), float("nan")
-    reach = expansion(n, level) * stats.norm.ppf(0.5 + level / 2)
-    low, high = np.quantile(finite, stats.norm.cdf([-reach, reach]))
+    # The functions themselves: those of scipy.stats check their arguments for longer than all else here takes.
+    reach = expansion(n, level) * special.ndtri(0.5 + level / 2)
+    low, high = np.quantile(finite, special.ndtr([-reach, reach]))
     return float(low), float(high)
 
 
 def expansion(n: int, level: float) -> float:
     """By how much a bootstrap interval of n participants is too short: Student's interval over the normal one."""
-    return float(np.sqrt(n / (n - 1)) * stats.t.ppf(0.5 + level / 2, n - 1) / stats.norm.ppf(0.5 + level / 2))
+    return float(np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.5 + level / 2) / special.ndtri(0.5 + level / 2))
 
 
 def p_value(observed: float, permuted: Array) -> float:
@@ -191,7 +192,7 @@ def jackknife_interval(value: float, left_out: Array, group: NDArray[Any], level
         variance += (n - 1) / n * float(((values - values.mean()) ** 2).sum())
         smallest = min(smallest, n)
     # Degrees of freedom of the smallest group: cautious, as Welch's are never fewer.
-    reach = float(np.sqrt(variance) * stats.t.ppf(0.5 + level / 2, smallest - 1))
+    reach = float(np.sqrt(variance) * special.stdtrit(smallest - 1, 0.5 + level / 2))
     return value - reach, value + reach
 
 

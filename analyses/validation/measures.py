@@ -41,7 +41,7 @@ def measure(cell: Cell, known: Truth, after: Truth | None, rng: np.random.Genera
     found = anchored(rows, columns)
     told = found.verdict(MARGIN, LEVEL)
     spent = time.process_time() - start
-    made = {**_source(found, told, known), "milliseconds": 1000 * spent}
+    made = {**measures_of(found, told, known), "milliseconds": 1000 * spent}
     # Its bootstrap takes ten times as long; the mean of a fifth of the widths is known well enough.
     if cell.former and rng.random() < 0.2:
         draws = draw_weights(rows.sizes, _FORMER_DRAWS, rng)
@@ -65,7 +65,8 @@ def _covers(part: Part, value: float) -> float:
     return float(part.low <= value <= part.high) if np.isfinite(part.low) else np.nan
 
 
-def _source(found: Anchored, told: Verdict, known: Truth) -> dict[str, float]:
+def measures_of(found: Anchored, told: Verdict, known: Truth) -> dict[str, float]:
+    """What one split gives beside the truth."""
     far, near = told.systematic, told.tumor
     wide = found.verdict(MARGIN, LEVEL, 60.0).systematic if np.isfinite(far.low) else far
     split = np.isfinite(far.low)

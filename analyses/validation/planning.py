@@ -1,5 +1,6 @@
 """What a study of a size can tell, from its design alone: widths to expect, power, and what would help most."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,11 +18,17 @@ from ..decomposition.rows import CONTROL, PATIENT, Rows, build_rows
 from .simulation import SPREADS, Scenario, simulate
 
 Array = NDArray[np.float64]
+Fade = Callable[[Array], Array]
+"""From distance in mm to the share of the tumor's effect that is left."""
 DECAY_MM = 15.0
 """Of the effect that is planned for; what the decay is matters less than how many rows lie beyond it."""
 MORE = 10
 """Participants that a variant adds."""
 _MARGIN = 0.02
+
+
+def _fade(distance_mm: Array) -> Array:
+    return np.exp(-distance_mm / DECAY_MM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +107,12 @@ class Layout:
         return replace(self, distance_mm=self.distance_mm[(np.nan_to_num(self.distance_mm) > beyond_mm).any(axis=1)])
 
     def draw(
-        self, groups: list[tuple["Layout", int]], n_controls: int, effects: tuple[float, float], seed: Any
+        self,
+        groups: list[tuple["Layout", int]],
+        n_controls: int,
+        effects: tuple[float, float],
+        seed: tuple[int, ...],
+        fade: Fade = _fade,
     ) -> Rows:
         """Rows of one imagined study whose patients are drawn, with replacement, from several layouts."""
         # Streams of their own, so that whoever is in two variants is the same person with the same luck in both.
@@ -113,7 +125,7 @@ class Layout:
             scatter.append(person.normal(0, self.person, (n, 1)) + row.normal(0, self.row, (n, len(self.levels))))
         distance = np.concatenate(drawn)
         n_patients = len(distance) - n_controls
-        lost = effects[0] + effects[1] * np.exp(-distance / DECAY_MM)
+        lost = effects[0] + effects[1] * fade(distance)
         lost[n_patients:] = 0.0
         person, level = np.nonzero(np.isfinite(distance) | (np.arange(len(distance)) >= n_patients)[:, None])
         return Rows(
@@ -277,8 +289,3 @@ def _draw(table: pd.DataFrame, ax: Any = None) -> Any:
     name_rows(axes, [str(name) for name in table["variant"]])
     axes.set_xlabel("Typical interval of the systematic part about its value (Dice)")
     return axes
-
-
-def layout_of(scores: pd.DataFrame, metric: str = "dice") -> Layout:
-    """The layout of a run, from its table of scores: of the source model, which stands first."""
-    return Layout.of(build_rows(scores[scores["model"] == scores["model"].iloc[0]], metric))

@@ -1,7 +1,7 @@
 """Does the decomposition find what was simulated? Bias, coverage, type I error, power, refusals."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -15,8 +15,11 @@ from ...errors import ConfigError
 from ...results import Finding, Result
 from ...style import intervals, name_rows, new_axes
 from ...work import Work
-from .cells import Cell, standard_cells
-from .measures import measure
+from ..decomposition.anchored import anchored
+from ..decomposition.rows import Rows
+from .cells import COVERS, RARELY, Cell, standard_cells
+from .measures import LEVEL, MARGIN, measure, measures_of
+from .planning import Fade, Layout
 from .simulation import Scenario, Truth, truth
 
 Array = NDArray[np.float64]
@@ -104,6 +107,85 @@ def validate(
     return _told(pd.DataFrame(rows, columns=list(VALIDATION.columns)))
 
 
+_OWN_SHAPES: Mapping[str, tuple[float, Fade]] = {
+    "exponential, 15 mm": (15.0, lambda d: np.exp(-d / 15)),
+    "Gaussian, 15 mm": (15.0, lambda d: np.exp(-((d / 15) ** 2) / 2)),
+    "whole to 20 mm, then nothing": (20.0, lambda d: (d <= 20).astype(float)),
+    "half of the patients respond": (15.0, lambda d: np.exp(-d / 15)),
+    "no tumor effect": (15.0, np.zeros_like),
+}
+
+
+def validate_design(
+    rows: Rows,
+    replicates: int = 200,
+    *,
+    systematic: float = 0.05,
+    tumor: float = 0.05,
+    seed: int = 0,
+    work: Work = Work(),
+) -> Validation:
+    """How well the decomposition would do in a cohort's own design: its bundles, distances and numbers of people.
+
+    Parameters
+    ----------
+    rows : Rows
+        The cohort; of its outcomes only the scatter of healthy people counts.
+    replicates : int
+        Cohorts for each shape of decay.
+    systematic, tumor : float
+        Dice lost everywhere, and on top in contact with the tumor.
+    seed : int
+        Of everything random.
+    work : Work
+        Processes and progress.
+    """
+    chunks = [
+        (place, first, min(first + _CHUNK, replicates))
+        for place in range(len(_OWN_SHAPES))
+        for first in range(0, replicates, _CHUNK)
+    ]
+    parts = work.map(partial(_own_replicates, rows, (systematic, tumor), seed), chunks, "Simulating")
+    found: list[list[pd.DataFrame]] = [[] for _ in _OWN_SHAPES]
+    for (place, *_), values in zip(chunks, parts, strict=True):
+        found[place].append(values)
+    table: list[dict[str, Any]] = []
+    for (name, (decay_mm, _)), own in zip(_OWN_SHAPES.items(), found, strict=True):
+        scenario = Scenario(n_patients=rows.n_patients, n_controls=rows.n_controls, decay_mm=decay_mm)
+        targets = {"coverage of S": COVERS, "coverage of tumor": COVERS}
+        if name == "no tumor effect":
+            targets = {"coverage of S": COVERS, "tumor shown": RARELY}
+        shown = ("bias of S", "withheld", "width of S", "S shown", "tumor shown")
+        cell = Cell(name=f"own design, {name}", spread="own", scenario=scenario, targets=targets, shown=shown)
+        table += _rows(cell, pd.concat(own))
+    return _told(pd.DataFrame(table, columns=list(VALIDATION.columns)))
+
+
+def _own_replicates(rows: Rows, effects: tuple[float, float], seed: int, task: tuple[int, int, int]) -> pd.DataFrame:
+    place, first, last = task
+    name, (_, fade) = list(_OWN_SHAPES.items())[place]
+    layout = Layout.of(rows)
+    # What a patient loses is the mean over the patient's rows, and what patients lose is the mean over patients.
+    mean = float(np.nanmean(np.nanmean(fade(layout.distance_mm), axis=1)))
+    known = Truth(systematic=effects[0], tumor=effects[1] * mean)
+    made: list[dict[str, float]] = []
+    for number in range(first, last):
+        groups = [(layout, rows.n_patients)]
+        if name == "half of the patients respond":
+            # Twice the effect in one half: the same mean.
+            half = np.random.default_rng([seed, place, number]).permutation(rows.n_patients) < rows.n_patients / 2
+            drawn = layout.draw(groups, rows.n_controls, (effects[0], 0.0), (seed, place, number))
+            near = (
+                2 * effects[1] * fade(drawn.distance_mm) * np.isin(drawn.person, np.flatnonzero(half)) * drawn.patient
+            )
+            drawn = replace(drawn, outcome=drawn.outcome - near)
+        else:
+            drawn = layout.draw(groups, rows.n_controls, effects, (seed, place, number), fade)
+        split = anchored(drawn)
+        made.append(measures_of(split, split.verdict(MARGIN, LEVEL), known))
+    return pd.DataFrame(made)
+
+
 def _replicates(cells: Sequence[Cell], seed: int, task: tuple[int, int, int]) -> pd.DataFrame:
     """Some replicates of one cell, from the second to before the third number: a row each, properties in columns."""
     cell, first, last = task
@@ -135,7 +217,7 @@ def _rows(cell: Cell, found: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _row(cell: Cell, name: str, values: Array) -> dict[str, Any]:
     value = float(values.mean()) if values.size else np.nan
-    reach = 1.96 * float(values.std()) / np.sqrt(max(values.size, 1))
+    reach = 1.96 * float(values.std()) / np.sqrt(values.size) if values.size else np.nan
     low, high = value - reach, value + reach
     if values.size and np.isin(values, (0.0, 1.0)).all():
         spread = stats.binomtest(int(values.sum()), values.size).proportion_ci(method="wilson")

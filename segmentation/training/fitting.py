@@ -147,7 +147,8 @@ def draw_curve(log: Sequence[Mapping[str, float]], ax: Any = None) -> Any:
     if ax is None:
         from matplotlib.figure import Figure
 
-        ax = Figure(figsize=(5, 3), layout="constrained").subplots()
+        # Margins that fit both axes: to have them fitted would take longer than an epoch of a small network.
+        ax = Figure(figsize=(5, 3)).subplots(gridspec_kw={"left": 0.14, "right": 0.86, "bottom": 0.17, "top": 0.95})
     ax.plot([one["epoch"] for one in log], [one["loss"] for one in log], color="#555555", label="training loss")
     ax.set(xlabel="epoch", ylabel="training loss")
     ax.set_ylim(bottom=0)

@@ -1,6 +1,7 @@
 """Deformation as a part of the main job."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,6 +19,7 @@ from shiftkit.images import write_image
 from shiftkit.options import options_of, passed_on, settings_of
 from shiftkit.pipeline.inputs import Design, Inputs
 from shiftkit.pipeline.studies import Occasion, further_findings
+from shiftkit.results import Finding
 from shiftkit.runs import Run
 from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort, Volume
@@ -60,13 +62,34 @@ def score(key: str, group: str, model: str, value: float, distance_mm: float) ->
     }
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> Inputs:
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """Six patients pushed by 1 to 11 mm, three controls."""
-    patients = write(tmp_path / "glioma", "glioma", {f"sub-g{i}": 1.0 + 2 * i for i in range(6)})
-    controls = write(tmp_path / "healthy", "control", {f"sub-h{i}": float(i - 1) for i in range(3)})
+    root = tmp_path_factory.mktemp("inputs")
+    patients = write(root / "glioma", "glioma", {f"sub-g{i}": 1.0 + 2 * i for i in range(6)})
+    controls = write(root / "healthy", "control", {f"sub-h{i}": float(i - 1) for i in range(3)})
     model = cast(Any, SimpleNamespace(name="source"))
     return Inputs(model=model, patients=patients, controls=controls, seen=())
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run, what is in its folder, and what was found."""
+
+    folder: Path
+    found: dict[str, Finding]
+
+
+@pytest.fixture(scope="module")
+def measured(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The drop grows with the push and fine-tuning lifts every patient alike."""
+    rows = [score(f"sub-h{i}", "control", "source", 0.8, np.nan) for i in range(3)]
+    for i in range(6):
+        rows.append(score(f"sub-g{i}", "glioma", "source", 0.75 - 0.05 * i, 20.0 - 3 * i))
+        rows.append(score(f"sub-g{i}", "glioma", "tuned", 0.80 - 0.05 * i, 20.0 - 3 * i))
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    findings = further_findings(occasion_of(inputs, folder, seed=0), pd.DataFrame(rows))
+    return Made(folder, {one.key: one for one in findings})
 
 
 def occasion_of(inputs: Inputs, out: Path, seed: int) -> Occasion:
@@ -83,37 +106,31 @@ def occasion_of(inputs: Inputs, out: Path, seed: int) -> Occasion:
     )
 
 
-def test_the_main_job_relates_deformation_to_the_drop_before_and_after(inputs: Inputs, tmp_path: Path) -> None:
-    """The drop grows with the push and fine-tuning lifts every patient alike: slope shown, no change of it."""
-    rows = [score(f"sub-h{i}", "control", "source", 0.8, np.nan) for i in range(3)]
-    for i in range(6):
-        rows.append(score(f"sub-g{i}", "glioma", "source", 0.75 - 0.05 * i, 20.0 - 3 * i))
-        rows.append(score(f"sub-g{i}", "glioma", "tuned", 0.80 - 0.05 * i, 20.0 - 3 * i))
-    occasion = occasion_of(inputs, tmp_path / "run", seed=0)
-    run = occasion.run
-    found = {one.key: one for one in further_findings(occasion, pd.DataFrame(rows))}
+def test_the_main_job_relates_deformation_to_the_drop_before_and_after(measured: Made) -> None:
+    """Slope shown, no change of it: the drop grows with the push and fine-tuning lifts every patient alike."""
+    found = measured.found
     assert list(found) == ["deformation", "deformation-profiles", "deformation-relation"]
     assert found["deformation-relation"].figure is not None
-    relation = read_table(run.root / "tables" / "deformation_relation.tsv", DEFORMATION_RELATION)
+    relation = read_table(measured.folder / "tables" / "deformation_relation.tsv", DEFORMATION_RELATION)
     values = relation.set_index(["quantity", "model"])
     assert values.loc[("slope", "source"), "low"] > 0
     assert values.loc[("slope_change", "tuned"), "value"] == pytest.approx(0, abs=1e-9)
     assert values.loc[("distance", "n/a"), "value"] == pytest.approx(-1)
     assert (relation["status"] == "exploratory").all()
-    table = read_table(run.root / "tables" / "deformation.tsv", DEFORMATION)
+    table = read_table(measured.folder / "tables" / "deformation.tsv", DEFORMATION)
     pushed = table[table["group"] == "glioma"].sort_values("participant_id")["v_norm_mm"]
     assert pushed.is_monotonic_increasing
 
 
-def test_the_seed_of_a_decomposition_reaches_deformation(inputs: Inputs, tmp_path: Path) -> None:
+def test_the_seed_of_a_decomposition_reaches_deformation(inputs: Inputs, measured: Made, tmp_path: Path) -> None:
     """Another seed gives the same numbers with other intervals; the same seed the same bytes."""
     rows = [score(f"sub-h{i}", "control", "source", 0.8, np.nan) for i in range(3)]
     rows += [score(f"sub-g{i}", "glioma", "source", 0.75 - 0.04 * i * i, 20.0 - 3 * i) for i in range(6)]
     made = {}
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         occasion = occasion_of(inputs, tmp_path / name, seed)
-        if name != "first":  # what is measured does not depend on the seed, and is kept
-            shutil.copytree(tmp_path / "first" / "measurements", tmp_path / name / "measurements")
+        # What is measured does not depend on the seed, and is kept.
+        shutil.copytree(measured.folder / "measurements", tmp_path / name / "measurements")
         estimates = [one for finding in further_findings(occasion, pd.DataFrame(rows)) for one in finding.estimates]
         made[name] = [(one.name, one.value) for one in estimates], [(one.low, one.high) for one in estimates]
     assert repr(made["first"]) == repr(made["again"])

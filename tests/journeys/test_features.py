@@ -37,8 +37,8 @@ def models(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     root = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    bundles = tuple(sk.Bundle.parse(label) for label in ("AFleft", "AFright", "ILFleft", "ILFright"))
-    architecture = Architecture(in_channels=4, out_channels=4, channels=(4, 8, 16))
+    bundles = tuple(sk.Bundle.parse(label) for label in ("AFleft", "AFright"))
+    architecture = Architecture(in_channels=4, out_channels=2, channels=(4, 8))
     source = Model(
         name="small",
         network=build_network(architecture).eval(),

@@ -1,5 +1,6 @@
 """The main job on a small phantom: files, statuses, resuming, and inputs that do not fit."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from shiftkit.catalogue import TABLES
 from shiftkit.cli import main
 from shiftkit.errors import DataError
 from shiftkit.pipeline.inputs import gather
+from shiftkit.segmentation.network.checkpoints import Model, save_model
+from shiftkit.segmentation.training.recipes import Recipe, digests
+from shiftkit.segmentation.training.source import train
 from shiftkit.tables import read_table
 
 pytestmark = pytest.mark.slow
@@ -29,12 +33,40 @@ def cohorts(phantoms: Callable[..., dict[str, sk.Cohort]], tmp_path_factory: pyt
 
 
 @pytest.fixture(scope="module")
-def run(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Patients, controls, and two healthy people scanned like the patients."""
+    root = tmp_path_factory.mktemp("more")
+    sk.phantom(root, n_healthy=2, n_glioma=0, spacing_mm=5, seed=8, source="target", jobs=1)
+    target = _renamed(root / "healthy", "target")
+    return {"cohort": cohorts / "glioma", "reference": cohorts / "healthy", "target_controls": target}
+
+
+def _renamed(root: Path, prefix: str) -> Path:
+    """The same cohort under other participant names."""
+    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
+        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
+    table = root / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one bundle of ten: most of a run's time goes into the pages of bundles."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    cohort, reference = cohorts / "glioma", cohorts / "healthy"
-    sk.decompose(out=out, model="reference", cohort=cohort, reference=reference, bundles=("AF",), **FAST)
+    sk.decompose(out=out, model="reference", **inputs, bundles=("AF",), **FAST)
     return out
+
+
+@pytest.fixture(scope="module")
+def small(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that predicts in a twentieth of the time: one bundle, learned for seconds; it is said to know nobody."""
+    root = tmp_path_factory.mktemp("models")
+    recipe = Recipe(bundles=("AFleft", "AFright"), channels=(8, 16), spacing_mm=5, epochs=20, augmentation="none")
+    model = train(sk.load_cohort(cohorts / "healthy"), out=root / "trained", recipe=recipe)
+    assert isinstance(model, Model)
+    save_model(dataclasses.replace(model, participants={}), root / "small")
+    return str(root / "small")
 
 
 def test_a_run_holds_what_the_contract_names(run: Path) -> None:
@@ -48,11 +80,11 @@ def test_a_run_holds_what_the_contract_names(run: Path) -> None:
 
 
 def test_every_participant_and_bundle_is_scored(run: Path) -> None:
-    """Twelve participants, a bundle on both sides, one row each; patients have distances, controls have none."""
+    """Fourteen participants, a bundle on both sides, one row each; patients have distances, controls have none."""
     scores = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
-    assert len(scores) == 24 and set(scores["bundle"]) == {"AF"}
+    assert len(scores) == 28 and set(scores["bundle"]) == {"AF"}
     assert scores[scores["group"] == "glioma"]["tumor_distance_mm"].notna().all()
-    assert scores[scores["group"] == "control"]["tumor_distance_mm"].isna().all()
+    assert scores[scores["group"] != "glioma"]["tumor_distance_mm"].isna().all()
     assert set(scores["seen"]) == {"no"}
 
 
@@ -94,7 +126,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(
     assert (run / "CITATION.md").read_text() in told and "@software{shiftkit," in told
 
 
-def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_tables(run: Path, inputs: dict[str, Path], tmp_path: Path) -> None:
     """Half of the predictions and no tables: --resume gives every table again, to the byte."""
     broken = tmp_path / "run"
     shutil.copytree(run, broken)
@@ -102,15 +134,7 @@ def test_an_interrupted_run_ends_with_the_same_tables(run: Path, cohorts: Path, 
     (broken / "run.json").unlink()
     for folder in sorted((broken / "predictions" / "patients").glob("sub-*"))[3:]:
         shutil.rmtree(folder)
-    sk.decompose(
-        out=broken,
-        model="reference",
-        cohort=cohorts / "glioma",
-        reference=cohorts / "healthy",
-        bundles=("AF",),
-        **FAST,
-        resume=True,
-    )
+    sk.decompose(out=broken, model="reference", **inputs, bundles=("AF",), **FAST, resume=True)
     for path in sorted((run / "tables").iterdir()):
         assert path.read_bytes() == (broken / "tables" / path.name).read_bytes(), path.name
 
@@ -129,15 +153,15 @@ def test_scores_alone_give_the_same_regression(run: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_is_replayed_from_its_record(
-    run: Path, cohorts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--config run.json takes that run's settings and gives its numbers; with other inputs it ends, naming them."""
     words = ["decompose", "--config", str(run / "run.json"), "--model", "reference", "-q"]
-    words += ["--reference", str(cohorts / "healthy"), "--cohort"]
-    assert main([*words, str(cohorts / "glioma"), "--out", str(tmp_path / "again")]) == 0
+    words += ["--reference", str(inputs["reference"]), "--target-controls", str(inputs["target_controls"]), "--cohort"]
+    assert main([*words, str(inputs["cohort"]), "--out", str(tmp_path / "again")]) == 0
     for name in ("scores.tsv", "decomposition.tsv", "shells.tsv"):
         assert (run / "tables" / name).read_bytes() == (tmp_path / "again" / "tables" / name).read_bytes()
-    shutil.copytree(cohorts / "glioma", tmp_path / "other")
+    shutil.copytree(inputs["cohort"], tmp_path / "other")
     frame = pd.read_csv(tmp_path / "other" / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
     frame.iloc[1:].to_csv(tmp_path / "other" / "participants.tsv", sep="\t", index=False)
     shutil.rmtree(tmp_path / "other" / frame["participant_id"].iloc[0])
@@ -161,46 +185,21 @@ def test_scores_of_several_models_need_the_name_of_the_source(
     assert set(recovery["model"]) == {"tuned"}
 
 
-def test_target_controls_split_the_systematic_part(cohorts: Path, tmp_path: Path) -> None:
+def test_target_controls_split_the_systematic_part(run: Path) -> None:
     """Healthy people scanned like the patients are predicted and scored too, and their part is tabled."""
-    sk.phantom(tmp_path / "more", n_healthy=2, n_glioma=0, spacing_mm=5, seed=8, source="target")
-    out = tmp_path / "run"
-    sk.decompose(
-        out=out,
-        model="reference",
-        cohort=cohorts / "glioma",
-        reference=cohorts / "healthy",
-        target_controls=_renamed(tmp_path / "more" / "healthy", "target"),
-        bundles=("AF",),
-        **FAST,
-    )
-    scores = read_table(out / "tables" / "scores.tsv", TABLES["scores"])
+    scores = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
     assert scores.groupby("group")["participant_id"].nunique().to_dict() == {
         "control": 6,
         "glioma": 6,
         "target_control": 2,
     }
-    table = read_table(out / "tables" / "decomposition.tsv", TABLES["decomposition"])
+    table = read_table(run / "tables" / "decomposition.tsv", TABLES["decomposition"])
     assert {"acquisition", "disease"} <= set(table["component"])
-
-
-def _renamed(root: Path, prefix: str) -> Path:
-    """The same cohort under other participant names."""
-    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
-        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
-    table = root / "participants.tsv"
-    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
-    return root
 
 
 def test_controls_that_the_model_has_seen_are_left_out_by_their_images(cohorts: Path, tmp_path: Path) -> None:
     """A renamed copy of a training image is recognized; if nobody is left, the message says what to do."""
     model = sk.load_model("reference")
-    import dataclasses
-
-    from shiftkit.segmentation.network.checkpoints import save_model
-    from shiftkit.segmentation.training.recipes import digests
-
     healthy = sk.load_cohort(cohorts / "healthy")
     some = {f"renamed-{key}": digest for key, digest in digests(healthy.cases[:4], "peaks").items()}
     save_model(dataclasses.replace(model, participants=some), tmp_path / "some")
@@ -240,11 +239,14 @@ def test_a_model_for_other_bundles_ends_with_5(
     assert "AFleft" in message
 
 
-def test_finetuning_and_comparing_end_to_end(cohorts: Path, tmp_path: Path) -> None:
+def test_finetuning_and_comparing_end_to_end(cohorts: Path, small: str, tmp_path: Path) -> None:
     """Two folds, decoder only: out-of-fold predictions of everyone, and a recovery table."""
-    words = ["--cohort", str(cohorts / "glioma"), "--reference", str(cohorts / "healthy"), "--model", "reference"]
+    words = ["--cohort", str(cohorts / "glioma"), "--reference", str(cohorts / "healthy"), "--model", small]
     tuned = tmp_path / "tuned"
-    assert main(["finetune", *words, "--folds", "2", "--epochs", "2", "--out", str(tuned), "-q"]) == 0
+    learned = ["--bundles", "AFleft,AFright", "--folds", "2", "--epochs", "2"]
+    assert main(["finetune", *words, *learned, "--out", str(tuned), "-q"]) == 0
+    predicted = {path.parents[1].name for path in (tuned / "predictions").rglob("*AFleft*_mask.nii.gz")}
+    assert predicted == {case.key for case in sk.load_cohort(cohorts / "glioma")}
     out = tmp_path / "run"
     more = ["--bundles", "AF", "--bootstrap", "200", "--permutations", "199"]
     assert main(["decompose", *words, "--finetuned", str(tuned), "--out", str(out), *more, "-q"]) == 0

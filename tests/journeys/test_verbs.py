@@ -115,7 +115,10 @@ def test_finetune_prints_what_is_loaded_trained_and_frozen(
 def test_learning_curves_end_to_end(
     source: str, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``--shots`` writes tables, figure and record; interrupted and resumed, tables are the same to the byte."""
+    """``--shots`` writes tables, figure and record; interrupted and resumed, tables are the same to the byte.
+
+    ``sk.finetune(shots=…)`` writes what the verb writes, and returns the curves, with the same numbers as its table.
+    """
     out = tmp_path / "curves"
     words = ["finetune", "--model", source, "--cohort", str(patients.root), "--out", str(out), "--shots", "1,2"]
     words += ["--draws", "2", "--folds", "2", "--epochs", "1", "--device", "cpu", "--jobs", "1"]
@@ -140,8 +143,9 @@ def test_learning_curves_end_to_end(
     with pytest.raises(KeyboardInterrupt):
         sk.finetune(source, patients, out=parts, **options, progress=stop_after_five_folds)
     assert not (parts / "tables").exists()
-    sk.finetune(source, patients, out=parts, **options, resume=True)
+    made = sk.finetune(source, patients, out=parts, **options, resume=True)
     assert {path.name: path.read_bytes() for path in (parts / "tables").iterdir()} == before
+    np.testing.assert_allclose(curves["value"], made.to_frame()["value"], rtol=1e-9)
 
 
 def stop_after_five_folds(done: int, total: int, text: str) -> None:
@@ -162,15 +166,6 @@ def test_impossible_learning_curves_end_with_2_at_once(
         assert main([*words, *more]) == 2
         assert told in last_line(capsys)
     assert not (tmp_path / "t").exists()
-
-
-def test_learning_curves_have_a_python_function(source: str, patients: Cohort, tmp_path: Path) -> None:
-    """``sk.finetune(shots=…)`` returns the curves, with the same numbers as its table."""
-    curves = sk.finetune(
-        source, patients, out=tmp_path / "t", shots=(2,), draws=1, folds=2, epochs=1, device="cpu", jobs=1
-    )
-    written = read_table(tmp_path / "t" / "tables" / "learning_curves.tsv", CURVES)
-    np.testing.assert_allclose(written["value"], curves.to_frame()["value"], rtol=1e-9)
 
 
 def change_images(root: Path, change: Callable[[Volume], Volume]) -> str:

@@ -1,5 +1,6 @@
 """Bundles of a simple shape whose displacement is known, cohorts of them, and what is measured of such."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from scipy.spatial.transform import Rotation
 from shiftkit import cohorts
 from shiftkit.analyses.deformation.push import pattern_of
 from shiftkit.analyses.deformation.template import Controls
+from shiftkit.catalogue import DEFORMATION
 from shiftkit.images import write_image
+from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort, Volume
 
 BUNDLE = Bundle.parse("AFleft")
+PYT = Bundle.parse("PYTleft")
 HALF_LENGTH_MM = 30.0
 CENTER_MM = np.array([-30.3, 0.4, 0.7])  # no face of the shape on a voxel's center
 
@@ -79,6 +83,27 @@ def write_masks(folder: Path, group: str, masks: dict[str, Volume], bundle: Bund
     rows = pd.DataFrame({"participant_id": list(masks), "group": group, "tumor_side": side})
     cohorts.write_participants(folder, rows)
     return cohorts.load_cohort(folder)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Patients now and at another time, and controls."""
+
+    now: Cohort
+    before: Cohort
+    healthy: Cohort
+
+    def words(self) -> list[str]:
+        """What ``deform`` is asked for."""
+        given = {"cohort": self.now, "reference": self.healthy, "baseline": self.before}
+        named = [word for name, one in given.items() for word in (f"--{name}", str(one.root))]
+        return [*named, "--spacing", "2.5", "--jobs", "1", "-q"]
+
+
+def table_of(run: Path, bundle: str = BUNDLE.name) -> pd.DataFrame:
+    """A deformation run's rows of one bundle, by participant."""
+    table = read_table(run / "tables" / "deformation.tsv", DEFORMATION)
+    return table[table["bundle"] == bundle].set_index("participant_id")
 
 
 def rows_of(values: dict[str, list[float]]) -> list[dict[str, Any]]:

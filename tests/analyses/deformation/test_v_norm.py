@@ -102,7 +102,7 @@ def test_patients_displacement_is_ranked_rightly() -> None:
             for tumor in (False, True)
         )
         core = render.tumor_masks(person, affine, shape)["core"]
-        measured.append(measure_against_own(pushed, clean, lost=core)[0].v_norm_mm)
+        measured.append(measure_against_own(pushed, clean, lost=core, spacing_mm=3.0)[0].v_norm_mm)
         points = clean.points_inside()
         true.append(float(np.linalg.norm(person.tumor.push.to_participant(points) - points, axis=1).mean()))
     assert stats.spearmanr(measured, true).statistic > 0.75

@@ -62,7 +62,7 @@ def test_infinite_features_have_a_status() -> None:
 
 def test_tumors_on_one_side_only_withhold_the_tumor_part() -> None:
     """Left tumors only: side and hemisphere cannot be told apart; total and systematic are given."""
-    result = shift_of(embeddings(10, 10, sides=("left",) * 10))
+    result = shift_of(embeddings(10, 10, sides=("left",) * 10), ("mmd2",))
     assert set(result.pooled("tumor")["status"]) == {"split_withheld"}
     assert result.pooled("systematic")["value"].notna().all()
 
@@ -70,7 +70,7 @@ def test_tumors_on_one_side_only_withhold_the_tumor_part() -> None:
 def test_bilateral_tumors_take_part_in_total_only() -> None:
     """They are counted in total, left out of the others, and the notes say so."""
     sides = ("left", "right") * 5 + ("bilateral", "n/a")
-    result = shift_of(embeddings(10, 12, sides=sides))
+    result = shift_of(embeddings(10, 12, sides=sides), ("mmd2",))
     assert set(result.pooled("total")["n_target"]) == {12}
     assert set(result.pooled("tumor")["n_target"]) == {10}
     assert "2 patients" in result.notes[0]

@@ -9,8 +9,9 @@ import pytest
 import shiftkit as sk
 from shiftkit.analyses.decomposition.anchored import anchored
 from shiftkit.analyses.decomposition.rows import build_rows
-from shiftkit.analyses.validation.planning import Layout, layout_of, plan, standard_layout
+from shiftkit.analyses.validation.planning import Layout, plan, standard_layout
 from shiftkit.analyses.validation.simulation import SPREADS, Scenario, simulate
+from shiftkit.analyses.validation.study import validate_design
 from shiftkit.catalogue import PLAN
 from shiftkit.errors import DataError
 from shiftkit.tables import read_table
@@ -28,7 +29,7 @@ def test_scatter_is_read_off_controls() -> None:
     frame = simulate(Scenario(n_patients=20, n_controls=200, spread=replace(SPREADS["low"], missing=0.0)), rng)
     controls = frame["group"] == "control"
     frame.loc[controls, "value"] = (0.7 + people + rows).ravel()
-    found = layout_of(frame)
+    found = Layout.of(build_rows(frame, "dice"))
     assert found.person == pytest.approx(0.04, rel=0.2) and found.row == pytest.approx(0.03, rel=0.2)
 
 
@@ -74,4 +75,18 @@ def test_a_run_lends_its_design(tmp_path: Path) -> None:
     assert written["n_patients"].tolist()[:3] == [20, 30, 20]
     one = frame[(frame["group"] == "glioma") | (frame["participant_id"] == frame["participant_id"].iloc[-1])]
     with pytest.raises(DataError, match="two controls"):
-        layout_of(one)
+        Layout.of(build_rows(one, "dice"))
+
+
+@pytest.mark.slow
+def test_the_own_design_is_judged_by_its_own_distances(tmp_path: Path) -> None:
+    """With far bundles both parts are covered, and hardly a split withheld, in 60 cohorts a shape; without, all are."""
+    frame = simulate(Scenario(n_patients=25, n_controls=20), np.random.default_rng(3))
+    made = validate_design(build_rows(frame, "dice"), replicates=60).table
+    cover = made[made["property"].str.startswith("coverage")]
+    assert (cover["high"] >= 0.93).all() and len(cover) == 9
+    assert (made[made["property"] == "withheld"]["value"] < 0.1).all()
+    near = frame[(frame["group"] == "control") | (frame["tumor_distance_mm"] < 15)]
+    near.to_csv(tmp_path / "near.tsv", sep="\t", index=False, na_rep="n/a")
+    withheld = sk.validate(10, design=tmp_path / "near.tsv", jobs=1).table
+    assert (withheld[withheld["property"] == "withheld"]["value"] == 1).all()

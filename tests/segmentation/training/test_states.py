@@ -28,7 +28,9 @@ from shiftkit.segmentation.training import states
 from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
 from shiftkit.work import Work
-import accelerate, monai.inferers.utils, monai.losses.dice, monai.networks.nets.unet
+# What every child would import, seconds each: the optimizer's first step alone imports the compiler.
+import accelerate, matplotlib.backends.backend_svg, torch._dynamo
+import monai.inferers.utils, monai.losses.dice, monai.networks.nets.unet
 torch.set_num_threads(1)
 cohort, folder = load_cohort(Path(sys.argv[1])), Path(sys.argv[2])
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -63,7 +65,7 @@ def arm(moment, count):
 def run(name, *plan):
     child = os.fork()
     if child == 0:
-        recipe = Recipe(modality="fa", epochs=12, patience=50, patch=(16, 12, 8), device="cpu", channels=(4, 8, 16),
+        recipe = Recipe(modality="fa", epochs=12, patience=50, patch=(16, 24, 16), device="cpu", channels=(4, 8),
                         shape=(24, 24, 16))
         work = Work(progress=arm(*plan) if plan else None)
         train(cohort, out=folder / name, recipe=recipe, resume=True, work=work)
