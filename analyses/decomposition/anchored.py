@@ -485,8 +485,8 @@ class Anchored:
     def by_level(self, margin: float, level: float, rng: np.random.Generator) -> dict[str, list[Part]]:
         """Total, systematic and tumor part of each level with intervals that hold for all levels at once (max-T).
 
-        ``p_value`` of a part is pointwise, ``p_adjusted`` belongs to the interval; a level with fewer than 5 patients
-        has no part (status ``too_few``).
+        The interval of a part is the hull of those of S_k and of both ends of its region. ``p_value`` is pointwise,
+        ``p_adjusted`` belongs to the interval; a level with fewer than 5 patients has no part (status ``too_few``).
         """
         found = self.replicates
         total = [found.total_by_level]

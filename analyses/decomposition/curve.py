@@ -7,10 +7,8 @@ from scipy import special
 
 from ...results import Estimate
 from ..statistics.inference import expansion, interval
-from .regression import Decay, Regression, exponential, flat_tailed, regress
+from .regression import Decay, Regression, exponential, flat_tailed
 from .result import Settings, Split, length_of
-from .rows import on_rows
-from .split import SPLINE_DRAWS
 
 Array = NDArray[np.float64]
 CURVE_MM = np.concatenate([np.arange(0, 20, 1.0), np.arange(20, 81, 2.5)])
@@ -28,10 +26,9 @@ def curve_of(part: Split, settings: Settings) -> pd.DataFrame:
         with the given level. Empty where there are too few participants.
     """
     columns = ["model", "shape", "distance_mm", "drop", "low", "high", "low_all", "high_all"]
-    if part.regression is None:
+    if part.regression is None or part.spline is None:
         return pd.DataFrame(columns=columns)
-    free = regress(part.rows, on_rows(part.rows, part.columns), part.weights[:SPLINE_DRAWS], flat_tailed())
-    shapes = {"exponential": (part.regression, exponential(settings.grid_mm)), "spline": (free, flat_tailed())}
+    shapes = {"exponential": (part.regression, exponential(settings.grid_mm)), "spline": (part.spline, flat_tailed())}
     model = part.rows.frame["model"].iloc[0]
     blocks = [
         pd.DataFrame({"model": model, "shape": name, **_bands(part, found, shape, settings)})

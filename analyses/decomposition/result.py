@@ -43,8 +43,8 @@ class Split:
         The primary estimate.
     verdict : Verdict
         What may be said of it.
-    regression : Regression or None
-        The exponential beside it, which describes the reach; None where nothing is split.
+    regression, spline : Regression or None
+        The exponential beside it, which describes the reach, and the spline; None where nothing is split.
     weights : ndarray, shape (B, people)
         Its bootstrap draws.
     table : DataFrame
@@ -58,6 +58,7 @@ class Split:
     primary: Anchored
     verdict: Verdict
     regression: Regression | None
+    spline: Regression | None
     weights: Array
     table: pd.DataFrame
     estimates: tuple[Estimate, ...]

@@ -18,7 +18,7 @@ from .rows import TARGET_CONTROL, Rows, on_rows
 from .verdict import Part, Verdict, plain
 
 Array = NDArray[np.float64]
-SPLINE_DRAWS = 500
+_SPLINE_DRAWS = 500
 _NOTHING = (Status.TOO_FEW, Status.CONSTANT)
 
 
@@ -44,11 +44,11 @@ def split(rows: Rows, columns: Array, weights: Array, settings: Settings, design
     pooled = _pooled(primary, verdict)
     table = [row_of(rows, settings, name, part, method="anchored") for name, part in pooled.items()]
     table += _by_bundle(rows, primary, settings)
-    regression = None
+    regression = spline = None
     if verdict.status not in _NOTHING:
         inside = on_rows(rows, columns)
         regression = regress(rows, inside, weights, exponential(settings.grid_mm))
-        spline = regress(rows, inside, weights[:SPLINE_DRAWS], flat_tailed())
+        spline = regress(rows, inside, weights[:_SPLINE_DRAWS], flat_tailed())
         table += [*_regressed(rows, settings, "exponential", regression), *_regressed(rows, settings, "spline", spline)]
         values, draws, n = hemispheric(rows, weights)
         for name, value, column in zip(HEMISPHERIC, values, draws.T, strict=True):
@@ -60,6 +60,7 @@ def split(rows: Rows, columns: Array, weights: Array, settings: Settings, design
         primary=primary,
         verdict=verdict,
         regression=regression,
+        spline=spline,
         weights=weights,
         table=pd.DataFrame(table),
         estimates=tuple(_estimate(name, part, rows, settings) for name, part in pooled.items()),
