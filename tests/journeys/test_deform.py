@@ -25,6 +25,7 @@ from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort, Volume
 from shiftkit.work import Work
 
+pytestmark = pytest.mark.slow
 BUNDLE = Bundle.parse("AFleft")
 
 
