@@ -366,6 +366,9 @@ def score(
     tolerance_mm: Annotated[float, Option("Tolerance of NSD in mm.", min=0, flag="--tolerance")] = 3.0,
     penalty_mm: Annotated[float, Option("HD95 and ASSD of a missed bundle in mm.", min=0, flag="--penalty")] = 100.0,
     threshold: Annotated[float | None, Option("Threshold on probabilities.", min=0, max=1)] = None,
+    unwritten: Annotated[
+        str | None, Option("What a bundle is that was written for others only: unavailable or missed.")
+    ] = None,
     error_maps: Annotated["str | Path | None", Input("Folder for maps of hits and misses.")] = None,
     sections: Annotated["str | Path | None", Input("Also a table of sections along bundles.")] = None,
     n_sections: Annotated[int, Option("Sections of each bundle.", min=2)] = 10,
@@ -380,6 +383,7 @@ def score(
     See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides.
     """
     settings = settings_of(score, locals())
+    from .analyses.scoring.predictions import find_predictions
     from .analyses.scoring.study import score as compare_masks
     from .names import find_cohort
 
@@ -390,6 +394,8 @@ def score(
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
     scores = compare_masks(source, found, **wanted, error_maps=maps, work=work)
     say = announce or str
+    if told := find_predictions(source).unlike(found):
+        say(f"Bundles without a prediction: {told}.")
     if exclude is not None:
         from .analyses.scoring.table import without_bad
 

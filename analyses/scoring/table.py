@@ -104,6 +104,19 @@ class ScoreTable:
         found = self.frame.drop_duplicates(identity)["status"].value_counts()
         return {word: int(found[word]) for word in Status if word in found}
 
+    def unavailable(self) -> str:
+        """Whose bundles were not predicted, in a sentence; empty where all were."""
+        lost = self.frame[(self.frame["status"] == Status.UNAVAILABLE) & ~self.frame["metric"].isin(PROBABILISTIC)]
+        lost = lost.drop_duplicates(["participant_id", "bundle", "hemisphere"])
+        if lost.empty:
+            return ""
+        labels = lost["bundle"] + lost["hemisphere"].replace({"none": "", "n/a": ""})
+        people = lost["participant_id"]
+        return (
+            f"{len(lost)} bundles of {people.nunique()} participants have no prediction ({_named(labels)} of "
+            f"{_named(people)})"
+        )
+
     def summary(self) -> pd.DataFrame:
         """Mean of each metric by group, over the rows that have a value, and how many those are."""
         grouped = self.frame.groupby(["metric", "group"], sort=False)["value"]

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words, quiet)
     except Unfinished as error:
-        return _end(error.exit_code, f"Done, but some participants failed: {error}")
+        return _end(error.exit_code, f"Done, but not for all: {error}")
     except KeyboardInterrupt:
         return _end(INTERRUPTED, "Interrupted; what was finished is kept, and --resume continues from there.")
     except Exception as error:
