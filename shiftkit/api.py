@@ -48,6 +48,7 @@ FilterFile = Annotated[
 ]
 Bundles = Annotated[Sequence[str], Option("Only these; all by default.")]
 Hemispheres = Annotated[Sequence[str], Option("left, right, none.")]
+Session = Annotated[str | None, Option("Of participants scanned several times: a label, first or last.")]
 Device = Annotated[str, Option("auto, cpu or cuda.")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
@@ -250,6 +251,7 @@ def finetune(
         "str | Path | Cohort | None", Input("Controls to predict too, to measure forgetting; not with --shots.")
     ] = None,
     filters: FilterFile = None,
+    session: Session = None,
     resume: Resume = False,
     announce: Say | None = None,
     progress: Progress | None = None,
@@ -294,6 +296,7 @@ def finetune(
         # One fine-tuning has one number of shots: each run of the learning curves sets its own.
         "transfer": Transfer(**passed_on(Transfer, settings | {"shots": None})),
         "filters": filters,
+        "session": session,
         "announce": None if announce is None else lambda plan: [announce(line) for line in plan.lines()],
         "work": Work(jobs=jobs, progress=progress),
     }
@@ -365,6 +368,9 @@ def score(
     tolerance_mm: Annotated[float, Option("Tolerance of NSD in mm.", min=0, flag="--tolerance")] = 3.0,
     penalty_mm: Annotated[float, Option("HD95 and ASSD of a missed bundle in mm.", min=0, flag="--penalty")] = 100.0,
     threshold: Annotated[float | None, Option("Threshold on probabilities.", min=0, max=1)] = None,
+    unwritten: Annotated[
+        str | None, Option("What a bundle is that was written for others only: unavailable or missed.")
+    ] = None,
     error_maps: Annotated["str | Path | None", Input("Folder for maps of hits and misses.")] = None,
     sections: Annotated["str | Path | None", Input("Also a table of sections along bundles.")] = None,
     n_sections: Annotated[int, Option("Sections of each bundle.", min=2)] = 10,
@@ -379,6 +385,7 @@ def score(
     See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides.
     """
     settings = settings_of(score, locals())
+    from .analyses.scoring.predictions import find_predictions
     from .analyses.scoring.study import score as compare_masks
     from .names import find_cohort
 
@@ -389,6 +396,8 @@ def score(
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
     scores = compare_masks(source, found, **wanted, error_maps=maps, work=work)
     say = announce or str
+    if told := find_predictions(source).unlike(found):
+        say(f"Bundles without a prediction: {told}.")
     if exclude is not None:
         from .analyses.scoring.table import without_bad
 
@@ -440,6 +449,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     baseline: Annotated[
         "str | Path | Cohort | None", Input("Cohort of the same participants earlier, or without the tumor.")
     ] = None,
+    session: Session = None,
     bundles: Bundles = (),
     hemispheres: Hemispheres = (),
     spacing_mm: Annotated[float, Option("Working lattice in mm.", min=1, max=4, flag="--spacing")] = 2.0,
@@ -452,7 +462,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
 ) -> "DeformationResult | Outcome":
     """Measure V-Norm: what it takes to bring each bundle onto the healthy one, against the healthy range.
 
-    Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``. See
+    Where the controls come from without ``reference`` says `shiftkit.pipeline.inputs.find_controls`. See
     `shiftkit.analyses.deformation.study.deform`; with ``out`` a run is written, and how it ended is returned.
     """
     settings = settings_of(deform, locals())
@@ -460,12 +470,14 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     from .analyses.statistics.inference import Inference
     from .names import find_cohort
     from .pipeline.deform import deform_cohort
-    from .pipeline.inputs import find_controls
+    from .pipeline.inputs import bystanders, controls_once, find_controls, one_session
     from .runs import Run
 
     work = Work(jobs=jobs, progress=progress)
-    found = find_cohort(cohort, work=work)
-    controls = find_controls(found, reference, work=work)  # measuring shapes has no model that may have seen them
+    cases = find_cohort(cohort, work=work)
+    # Measuring shapes has no model that may have seen the controls.
+    controls = controls_once(find_controls(cases, reference, work), session)
+    found, gone = one_session(cases, session)
     measured: dict[str, Any] = {
         **passed_on(measure, settings),
         "baseline": None if baseline is None else find_cohort(baseline, work=work),
@@ -474,7 +486,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     }
     if out is not None:
         run = Run(root=Path(out), verb="deform", settings=settings, resume=resume)
-        return deform_cohort(run, found, controls, **measured)
+        return deform_cohort(run, found, controls, left_out={**bystanders(cases), **gone}, **measured)
     return measure(found, controls, **measured)
 
 
@@ -487,6 +499,7 @@ def features(
     reference: Controls = None,
     finetuned: Annotated["Sequence[str | Path]", Input("Folder made by finetune.", many=True)] = (),
     scores: Annotated["str | Path | None", Input("Score table of the model, if there is one.")] = None,
+    session: Session = None,
     layers: Annotated[Sequence[str], Option("Depths, such as encoder-4; all by default.")] = (),
     n_permutations: Permutations = 1000,
     level: Level = 0.95,
@@ -509,7 +522,7 @@ def features(
     work = Work(jobs=jobs, progress=progress)
     return features_cohort(
         Run(root=Path(out), verb="features", settings=settings, resume=resume),
-        gather(model, cohort, reference, work=work),
+        gather(model, cohort, reference, session=session, work=work),
         FeatureDesign(
             inference=Inference(n_permutations=n_permutations, level=level, seed=seed),
             finetuned=tuple(Path(one) for one in finetuned),
@@ -564,6 +577,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     jobs: Jobs = 0,
     seed: Seed = 0,
     filters: FilterFile = None,
+    session: Session = None,
     resume: Resume = False,
     dry_run: Annotated[bool, Input("Say what would be done, and stop.")] = False,
     replay: str | Path | None = None,
@@ -609,6 +623,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         if scores is None or model is not None or cohort is not None or include:
             raise ConfigError("Without `out` only `scores` are decomposed; to work on images give `out`, a folder.")
         table = load_scores(scores) if isinstance(scores, str | Path) else scores
+        if session is not None:
+            from .analyses.scoring.table import as_frame, one_session
+
+            table, _ = one_session(as_frame(table, several_sessions=True), session)
         return split(table, finetuned if isinstance(finetuned, Mapping) else {}, design, reference)
     run = Run(root=Path(out), verb="decompose", settings=settings, resume=resume)
     work = Work(jobs=jobs, progress=progress)
@@ -619,7 +637,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     require_known(design.include)
     if model is None or cohort is None:
         raise ConfigError("A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other.")
-    inputs = gather(model, cohort, reference, target_controls, filters=filters, work=work)  # pyright: ignore
+    inputs = gather(model, cohort, reference, target_controls, filters=filters, session=session, work=work)  # pyright: ignore
     return decompose_cohort(run, inputs, design, finetuned=[Path(one) for one in finetuned], work=work)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, raise_all
+from .files import read_text
 from .options import options_of, settings_of
 
 FILE_NAME = "shiftkit.toml"
@@ -70,7 +71,7 @@ def read_record(path: Path) -> dict[str, Any]:
     A `ConfigError` if it is none.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(read_text(path, "file"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} must be the run.json of a decomposition; it cannot be read: {error}.") from error
     if not isinstance(record, dict) or "decompose" not in record.get("seeds", {}) or "configuration" not in record:  # pyright: ignore
@@ -93,7 +94,7 @@ def registered_names(kind: str) -> dict[str, Path]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path, "file"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} must be a TOML file; it cannot be read: {error}.") from error
 

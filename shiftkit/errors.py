@@ -42,6 +42,10 @@ class Unfinished(ShiftkitError):
     exit_code = 4
 
 
+class ShiftkitWarning(UserWarning):
+    """What a result can be given with, and must not be read without; the command line shows it on stderr."""
+
+
 def raise_all(problems: Sequence[str], where: str, error: type[ShiftkitError] = DataError) -> None:
     """Raise one error of the given class that lists every problem found in ``where``; do nothing without any.
 

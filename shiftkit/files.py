@@ -11,6 +11,9 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from .errors import DataError, ShiftkitError
+
+_MOST_TEXT_BYTES = 2**26
 # Read once, for reading it means setting it, which other threads would notice.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
@@ -34,6 +37,36 @@ def atomic(path: Path) -> Generator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def require_file(path: Path, what: str, error: type[ShiftkitError] = DataError) -> None:
+    """Refuse, before it is opened, what is no ordinary file: a device or a pipe can be read forever.
+
+    Examples
+    --------
+    >>> require_file(Path("nowhere.tsv"), "table")
+    Traceback (most recent call last):
+    ...
+    shiftkit.errors.DataError: There is no table at nowhere.tsv. Check the path.
+    """
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise error(f"A {what} is a file; {path} is a folder. Give the file in it.")
+    if path.exists():
+        raise error(f"A {what} is an ordinary file; {path} is a device or a pipe. Save it as a file first.")
+    raise error(f"There is no {what} at {path}. Check the path.")
+
+
+def read_text(path: Path, what: str = "text") -> str:
+    """The text of a small UTF-8 file, with or without the mark that spreadsheets put first.
+
+    A `DataError` for what is no ordinary file, or larger than any that people write; see `require_file`.
+    """
+    require_file(path, what)
+    if path.stat().st_size > _MOST_TEXT_BYTES:
+        raise DataError(f"A {what} has at most {_MOST_TEXT_BYTES / 2**20:g} MiB; {path} is larger.")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import DataError
 from .files import atomic
@@ -59,14 +60,72 @@ def _require_sane_header(path: Path, shape: tuple[int, ...], stored: np.dtype[An
 
 
 def read_mask(path: Path) -> Volume:
-    """Read a mask: a three-dimensional image whose voxels count as inside where they are above 0.5.
+    """Read a mask: a three-dimensional image of 0 and one other value, or of probabilities, inside from 0.5 on.
 
-    Raises `DataError` as `read_image` does, and if the image has channels.
+    Raises `DataError` as `read_image` does, if the image has channels, and as `inside` does.
     """
     volume = read_image(path)
     if volume.array.ndim != 3:
         raise DataError(f"{path} must be a mask with three axes; it has shape {volume.array.shape}.")
-    return volume.with_array(volume.array > 0.5)
+    return volume.with_array(inside(volume.array, path))
+
+
+_SLACK = 1e-3
+"""By how much stored scale factors, float32 times float32, may miss a whole number."""
+
+
+def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> NDArray[np.bool_]:
+    """Which voxels of a stored mask are inside, or a `DataError` with the range where that is not certain.
+
+    Certain are 0 and one other value from 0.5 on, and probabilities, which lie in 0–1 and reach 0.5, or have a threshold
+    of their own. Densities, percent, bytes, counts and label maps could be cut anywhere; NaN is neither inside nor
+    outside.
+
+    Examples
+    --------
+    >>> inside(np.array([0.0, 0.2, 0.9]), Path("AFleft.nii.gz")).tolist()
+    [False, False, True]
+    """
+    _require_finite(array, path)
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if low >= -_SLACK:
+        marked = np.asarray(array >= max(high / 2, _SLACK))
+        if high <= _SLACK or (high >= 0.5 and (np.abs(array - high * marked) <= _SLACK * high).all()):
+            return marked & (high > _SLACK)
+        if high <= 1 + _SLACK and (high >= 0.5 or threshold is not None):
+            return np.asarray(array >= (0.5 if threshold is None else threshold))
+    raise DataError(
+        f"{path} must be a mask: 0 and one other value, or probabilities that reach 0.5; its values run from {low:g} "
+        f"to {high:g}, as those of densities, percent, counts or labels do. Write 1 where the bundle is and 0 elsewhere."
+    )
+
+
+_LABEL_SLACK = 0.05
+"""By how much labels stored as 256 steps miss a whole number; interpolated ones miss it by more."""
+
+
+def whole_labels(array: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """The whole numbers of a label map, whose scale factor can make 3 into 2.9999998.
+
+    A `DataError` where values are NaN or far from any whole number.
+    """
+    _require_finite(array, path)
+    labels = np.rint(array)
+    far = np.abs(array - labels) > _LABEL_SLACK
+    if far.any():
+        raise DataError(
+            f"{path} must be a label map of whole numbers; {int(far.sum())} voxels hold others, such as "
+            f"{float(array[far][0]):g}. Resample label maps with nearest neighbor, or write the labels anew."
+        )
+    return labels.astype(np.float32)
+
+
+def _require_finite(array: NDArray[Any], path: Path) -> None:
+    missing = int(array.size - np.isfinite(array).sum())
+    if missing:
+        raise DataError(
+            f"{path} must hold numbers; {missing} of {array.size} voxels are NaN or infinite. Write 0 where nothing is."
+        )
 
 
 def write_image(volume: Volume, path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .cohorts.folder import load_cohort
-from .cohorts.layout import Filters
+from .cohorts.layout import Filters, read_json
 from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
@@ -59,6 +59,22 @@ def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
         phantom(root, n_healthy=n_healthy, n_glioma=n_glioma, work=work)
         write_text(done, "")
     return load_cohort(root / name, name=name)
+
+
+def is_built_in(cohort: Cohort, name: str) -> bool:
+    """Whether a cohort is the built-in one of that name, wherever it was called from."""
+    return cohort.root.resolve() == (cache_dir() / f"phantom-{_phantom_digest()}" / name).resolve()
+
+
+def is_phantom(cohort: Cohort) -> bool:
+    """Whether a cohort was drawn, as its description says."""
+    return "Phantom" in cohort.description
+
+
+def is_of_phantom(digest: str) -> bool:
+    """Whether a model of this digest is the built-in one, which was trained on the phantom; also a copy of it."""
+    metadata = read_json(BUILT_IN_MODELS["reference"] / "configs" / "metadata.json")
+    return metadata["shiftkit"]["digest"] == digest
 
 
 def _phantom_digest() -> str:

@@ -4,6 +4,7 @@ Every table is a TSV file with ``n/a`` for missing values and a JSON data dictio
 Writing is atomic and repeatable: the same numbers give the same bytes.
 """
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import DataError, raise_all
-from .files import write_json, write_text
+from .files import require_file, write_json, write_text
 from .status import Status
 
 
@@ -81,13 +82,33 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     ...
     shiftkit.errors.DataError: ages.tsv cannot be used: column 'age' is missing.
     """
+    return parse_table(read_cells(path), table, path.name)
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """The cells of a TSV file as text, without blanks around them and without empty columns at the end.
+
+    A `DataError` where it is no ordinary file, no table, or a line holds more cells than the header names.
+    """
+    require_file(path, "table")
     try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise DataError(f"There is no table at {path}.") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        with path.open("rb") as stream:
+            encoding = "utf-16" if stream.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        with path.open(encoding=encoding, newline="") as stream:
+            names, *lines = csv.reader(stream, delimiter="\t")
+    except (OSError, UnicodeError, ValueError, csv.Error) as error:
         raise DataError(f"{path} must be a tab-separated table with a header line; it is not: {error}.") from error
-    return parse_table(frame, table, path.name)
+    names = [name.strip() for name in names]
+    while names and not names[-1]:
+        names.pop()
+    width = len(names)
+    # A tab too many at the end of a line is no cell; a cell that no column names is.
+    long = [number for number, line in enumerate(lines, start=2) if any(cell.strip() for cell in line[width:])]
+    problems = [f"line {long[0]} holds more cells than the {width} columns that the header names"] if long else []
+    twice = sorted({name for name in names if names.count(name) > 1})
+    raise_all([*problems, *(f"column {name!r} stands twice" for name in twice)], path.name)
+    cells = [[cell.strip() for cell in [*line, *[""] * width][:width]] for line in lines if any(line)]
+    return pd.DataFrame(cells, columns=pd.Index(names, dtype=object), dtype=object)
 
 
 def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:
@@ -126,6 +147,6 @@ def _to_numbers(column: pd.Series) -> tuple[pd.Series, list[tuple[int, str]]]:
         return column.astype(float), []
     as_text = column.astype(object).where(column.notna(), "n/a").astype(str)
     numbers = pd.to_numeric(as_text.where(as_text != "n/a"), errors="coerce").astype(float)
-    # Other tools write "nan" for n/a.
-    bad = numbers.isna() & (as_text != "n/a") & (as_text != "nan")
+    # Other tools write "nan" for n/a, or nothing.
+    bad = numbers.isna() & ~as_text.isin(["n/a", "nan", ""])
     return numbers, [(position, as_text.iloc[position]) for position in bad.to_numpy().nonzero()[0].tolist()]

@@ -133,6 +133,32 @@ def require_predictions(cohort: Cohort, predicted: PredictedMasks) -> None:
             f"({', '.join(list(predicted.cases)[:3]) or 'no case'}) is in {cohort.name} "
             f"({', '.join(case.key for case in cohort.cases[:3])}). Check both names."
         )
+    if not any(predicted.has(bundle) for bundle in cohort.bundles):
+        raise DataError(
+            f"Predictions must be of the cohort's bundles; {predicted.name} has none of {predicted.unlike(cohort)}. "
+            "Rename the files, or name the bundles in dataset.json."
+        )
+
+
+def require_written(cohort: Cohort, predicted: PredictedMasks) -> None:
+    """Refuse, with a `DataError`, bundles that are written for some cases and not for others: they may mean two things.
+
+    Tools that write no empty masks mean a miss, a tool that was stopped means nothing.
+    """
+    there = [case for case in cohort if predicted.of(case) is not None]
+    lacking = [
+        f"{case.key} has no {bundle}"
+        for bundle in cohort.bundles
+        if predicted.has(bundle)
+        for case in there
+        if predicted.source(case, bundle) is None
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise DataError(
+            f"Each bundle of {predicted.name} must be written for all participants or for none; "
+            f"{', '.join(lacking[:3])}{more}. Give `unwritten` as missed, if the tool writes no empty masks, or as unavailable."
+        )
 
 
 def identify(case: Case, bundle: Bundle, cohort: str, predicted: PredictedMasks) -> dict[str, Any]:

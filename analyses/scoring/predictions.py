@@ -15,7 +15,7 @@ from ...cohorts.folder import load_cohort
 from ...errors import DataError
 from ...geometry import resample as resample_onto
 from ...geometry import same_grid
-from ...images import read_image
+from ...images import inside, read_image, whole_labels
 from ...types import Bundle, Case, Cohort, Predictions, Volume
 from .nnunet import Channel
 
@@ -39,13 +39,14 @@ class Source:
                 raise DataError("A prediction needs a mask or probabilities; this one has neither.")
             volume = _read(self.mask)
             if self.labels:
-                return volume.with_array(np.isin(volume.array, self.labels))
+                return volume.with_array(np.isin(whole_labels(volume.array, self.mask), self.labels))
+            return volume.with_array(inside(volume.array, self.mask, threshold))
         return volume.with_array(volume.array >= (0.5 if threshold is None else threshold))
 
     def read_probability(self) -> Volume | None:
         """Voxel-wise probabilities; None without any."""
         if isinstance(self.probability, Path):
-            return _read(self.probability)
+            return _require_probability(_read(self.probability), self.probability)
         return None if self.probability is None else self.probability.read()
 
 
@@ -55,12 +56,14 @@ class PredictedMasks:
 
     ``name`` is for messages. Cases go by keys such as ``sub-01`` or ``sub-01_ses-01``: the prefix may be missing, and
     only letters and digits count, so that what another tool calls ``patient_7`` is found as ``sub-patient7``.
+    ``unwritten`` says what a bundle is that other cases have and this one does not: ``unavailable`` or ``missed``.
     """
 
     name: str
     model: str
     modality: str = "n/a"
     cases: Mapping[str, Mapping[Bundle, Source]] = field(default_factory=dict[str, Mapping[Bundle, Source]])
+    unwritten: str = "unavailable"
 
     @cached_property
     def bundles(self) -> set[Bundle]:
@@ -76,18 +79,18 @@ class PredictedMasks:
     ) -> Volume | None:
         """The predicted mask of a bundle, boolean, on the grid of its reference where there is one.
 
-        Empty where the case has predictions but no file for a bundle that other cases have; None where the case has no
-        prediction at all or nobody has this bundle. What lies on another grid is resampled, linearly, with what is at
-        least half covered inside, or refused with a `DataError` where ``resample`` is not set.
+        None where the case has no prediction at all, nobody has this bundle, or it was not written; empty for the last
+        of these if ``unwritten`` says that it is missed. What lies on another grid is resampled, linearly, with what is
+        at least half covered inside, or refused with a `DataError` where ``resample`` is not set.
         """
-        sources = self.of(case)
-        if sources is None or bundle not in self.bundles:
-            return None
-        if bundle not in sources:
+        source = self.source(case, bundle)
+        if source is None:
+            if self.of(case) is None or not self.has(bundle) or self.unwritten != "missed":
+                return None
             # Tools leave out files of what they did not find; a bundle that nobody has was never looked for.
             nothing = Volume(array=np.zeros((1, 1, 1), dtype=bool), affine=np.eye(4))
             return nothing if reference is None else reference.with_array(np.zeros_like(reference.array))
-        mask = sources[bundle].read_mask(threshold)
+        mask = source.read_mask(threshold)
         if reference is None or same_grid(mask, reference):
             return mask
         share = mask.with_array(mask.array.astype(np.float32))
@@ -96,7 +99,7 @@ class PredictedMasks:
 
     def read_probability(self, case: Case, bundle: Bundle, reference: Volume, resample: bool) -> Volume | None:
         """The voxel-wise probability of a bundle on the grid of its reference; None without one."""
-        source = (self.of(case) or {}).get(bundle)
+        source = self.source(case, bundle)
         probability = None if source is None else source.read_probability()
         if probability is None:
             return None
@@ -104,9 +107,35 @@ class PredictedMasks:
             return probability
         return _bring_onto(probability, reference, resample, f"The probability of {bundle}")
 
+    def source(self, case: Case, bundle: Bundle) -> Source | None:
+        """Where the prediction of a bundle lies, by whatever name the tool and the cohort have for it; None without."""
+        return {_same(one): source for one, source in (self.of(case) or {}).items()}.get(_same(bundle))
+
+    def has(self, bundle: Bundle) -> bool:
+        """Whether at least one case has a bundle, by whatever name."""
+        return _same(bundle) in self._names
+
+    def unlike(self, cohort: Cohort) -> str:
+        """What a cohort asks for and nobody predicted, and what was predicted and nobody asked for, in words."""
+        asked = [bundle.label for bundle in cohort.bundles if not self.has(bundle)]
+        known = {_same(bundle) for bundle in cohort.bundles}
+        spare = [bundle.label for bundle in sorted(self.bundles) if _same(bundle) not in known]
+        there = f"; present but not understood: {', '.join(spare[:20])}" if spare else ""
+        return f"{', '.join(asked)}{there}" if asked else ""
+
+    @cached_property
+    def _names(self) -> set[tuple[str, str]]:
+        return {_same(bundle) for bundle in self.bundles}
+
     @cached_property
     def _by_id(self) -> dict[str, Mapping[Bundle, Source]]:
         return {_identifier(key): sources for key, sources in self.cases.items()}
+
+
+def _same(bundle: Bundle) -> tuple[str, str]:
+    """What a bundle's names have in common: a cohort may itself say CST, or write in lower case."""
+    read = bundle_named(bundle.label) or bundle
+    return read.name.upper(), read.hemisphere
 
 
 def _identifier(key: str) -> str:
@@ -133,10 +162,33 @@ def _read(path: Path) -> Volume:
     volume = read_image(path)
     if volume.array.ndim != 3:
         raise DataError(f"{path} must have three axes, one file a bundle; it has shape {volume.array.shape}.")
-    return volume.with_array(np.nan_to_num(volume.array, copy=False))
+    return volume
 
 
-_SUFFIX = ".nii.gz"
+def _require_probability(volume: Volume, path: Path) -> Volume:
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # also false for NaN
+        raise DataError(f"{path} must hold probabilities, 0 to 1; its values run from {low:g} to {high:g}. Scale them.")
+    return volume
+
+
+_SUFFIXES = (".nii.gz", ".nii")
+
+
+def _images(folder: Path, pattern: str = "*") -> dict[Path, str]:
+    """NIfTI files, compressed or not, with their names without suffix; a `DataError` where one stands there twice."""
+    found: dict[Path, str] = {}
+    for suffix in _SUFFIXES:
+        for path in sorted(folder.glob(f"{pattern}{suffix}")):
+            # Files that another system leaves behind begin with a dot.
+            if not path.name.startswith("."):
+                found[path] = path.name.removesuffix(suffix)
+    places = [path.parent / stem for path, stem in found.items()]
+    if twice := sorted({str(place) for place in places if places.count(place) > 1}):
+        raise DataError(f"A prediction stands once; {twice[0]} is there as .nii and as .nii.gz. Remove one of them.")
+    return found
+
+
 _BETWEEN = ("bundle_segmentations", "tractseg_output", "dwi")
 """Folders that say nothing of the case."""
 
@@ -212,11 +264,11 @@ def _label_maps(root: Path) -> dict[str, dict[Bundle, Source]]:
     if not description.is_file():
         return {}
     labels = _labels(description)
-    return {path.name.removesuffix(_SUFFIX): _of_label_map(path, labels) for path in sorted(root.glob(f"*{_SUFFIX}"))}
+    return {stem: _of_label_map(path, stem, labels) for path, stem in _images(root).items()}
 
 
-def _of_label_map(path: Path, labels: Mapping[str, tuple[int, ...]]) -> dict[Bundle, Source]:
-    array = path.with_name(path.name.removesuffix(_SUFFIX) + ".npz")
+def _of_label_map(path: Path, stem: str, labels: Mapping[str, tuple[int, ...]]) -> dict[Bundle, Source]:
+    array = path.with_name(f"{stem}.npz")
     is_region = any(len(values) > 1 for values in labels.values())
     sources: dict[Bundle, Source] = {}
     for place, (name, values) in enumerate(labels.items()):
@@ -249,7 +301,7 @@ def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
     cases: dict[str, dict[Bundle, Source]] = {}
     for folder in folders:
         parts = [part for part in folder.relative_to(root).parts if part not in _BETWEEN]
-        files = {bundle_named(path.name.removesuffix(_SUFFIX)): path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
+        files = {bundle_named(stem): path for path, stem in _images(folder).items()}
         sources = {bundle: Source(mask=path) for bundle, path in files.items() if bundle is not None}
         cases["_".join(parts) or root.resolve().name] = sources
     return cases
@@ -257,8 +309,8 @@ def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
 
 def _one_folder_a_bundle(root: Path) -> dict[str, dict[Bundle, Source]]:
     cases: dict[str, dict[Bundle, Source]] = {}
-    for path in sorted(root.glob(f"*/*{_SUFFIX}")):
+    for path, stem in _images(root, "*/*").items():
         bundle = bundle_named(path.parent.name)
         if bundle is not None:
-            cases.setdefault(path.name.removesuffix(_SUFFIX), {})[bundle] = Source(mask=path)
+            cases.setdefault(stem, {})[bundle] = Source(mask=path)
     return cases

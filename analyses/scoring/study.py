@@ -1,7 +1,7 @@
 """Predicted masks against reference masks: one row a participant, bundle, hemisphere and metric."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ...errors import ConfigError
 from ...status import Status
 from ...types import Bundle, Case, Cohort, Predictions, Volume
 from ...work import Work
-from .cases import Look, OpenCase, Reader, identify, read_cases, require_predictions, rows_of
+from .cases import Look, OpenCase, Reader, identify, read_cases, require_predictions, require_written, rows_of
 from .error_maps import ErrorMaps
 from .metrics import DEFAULT_METRICS, METRICS, PENALIZED, PROBABILISTIC, compare, compare_probability
 from .predictions import PredictedMasks, find_predictions
@@ -31,6 +31,7 @@ def score(
     penalty_mm: float = 100.0,
     threshold: float | None = None,
     resample: bool = False,
+    unwritten: str | None = None,
     error_maps: Path | None = None,
     work: Work = Work(),
 ) -> ScoreTable:
@@ -55,6 +56,8 @@ def score(
         are only probabilities.
     resample : bool
         Bring predictions that lie on another grid onto the reference's (linear, 0.5); otherwise they are an error.
+    unwritten : {"unavailable", "missed"}, optional
+        What a bundle is that was written for others and not for this participant; without it such bundles are refused.
     error_maps : Path, optional
         A folder for one image a bundle: 1 hit, 2 missed, 3 false.
     work : Work
@@ -73,18 +76,19 @@ def score(
         present       empty         0, or the penalty for distances     ``missed``
         absent        present       none; a row ``false_positive_volume``  ``reference_absent``
         absent        empty         none                                ``both_absent``
-        any           not there     none                                ``unavailable``
+        any           not written    none                                ``unavailable``
         ============  ============  ==================================  ====================
 
-        A mask file that is missing counts as absent or empty where other cases have it. A bundle that nobody predicted,
-        and every bundle of a case without predictions, is ``unavailable``.
+        A bundle that nobody predicted, and every bundle of a case without predictions, is ``unavailable``;
+        ``unwritten`` says what one is that others have.
 
     Raises
     ------
     ConfigError
         If a metric is unknown.
     DataError
-        If no case has a prediction; if grids differ or affines are sheared. All cases are named at once.
+        If no case has a prediction, or a bundle was written for some alone and ``unwritten`` is not given;
+        if grids differ or affines are sheared. All cases are named at once.
 
     Notes
     -----
@@ -109,7 +113,9 @@ def score(
     dice, control: mean 0.800 over 1 of 1
     hd95, control: mean 2.000 over 1 of 1
     """
-    found = find_predictions(predictions)
+    if unwritten not in (None, "unavailable", "missed"):
+        raise ConfigError(f"`unwritten` is unavailable or missed; got {unwritten!r}.")
+    found = replace(find_predictions(predictions), unwritten=unwritten or "unavailable")
     scoring = Scoring(
         predicted=found,
         cohort=cohort.name,
@@ -119,6 +125,8 @@ def score(
         resample=resample,
     )
     require_predictions(cohort, found)
+    if unwritten is None:
+        require_written(cohort, found)
     readers: dict[str, Reader] = {"scores": scoring}
     if error_maps is not None:
         readers["maps"] = ErrorMaps(root=error_maps)

@@ -1,16 +1,20 @@
 """The score table, and what is done to it: ratings taken out, frames taken in."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from ...catalogue import SCORES
 from ...errors import DataError, raise_all
 from ...status import Status
 from ...style import beside, legend, new_axes
-from ...tables import parse_table, read_table, write_table
+from ...tables import parse_table, read_cells, write_table
+from ...words import chosen_session, not_understood, same_person, understood, words_of
+from .metrics import METRICS, PENALIZED, PROBABILISTIC
 
 _SETTINGS = ("tolerance_mm", "penalty_mm")
 _BUNDLE_OF_A_CASE = ("participant_id", "session", "cohort", "model", "modality", "bundle", "hemisphere")
@@ -29,8 +33,8 @@ class ScoreTable:
     Raises
     ------
     DataError
-        If a required column is missing, a number is not one, a status word is unknown, or a metric was computed with
-        different settings.
+        If a required column is missing, a number is not one, a word is unknown, a metric was computed with different
+        settings, or values contradict each other; see `understood_scores`.
 
     Examples
     --------
@@ -46,8 +50,7 @@ class ScoreTable:
     frame: pd.DataFrame
 
     def __post_init__(self) -> None:
-        parsed = parse_table(self.frame, SCORES, "The score table")
-        require_one_setting(parsed)
+        parsed = understood_scores(self.frame)
         named = [name for name in SCORES.columns if name in parsed]
         others = [name for name in parsed if name not in SCORES.columns]
         object.__setattr__(self, "frame", parsed[named + others].reset_index(drop=True))
@@ -55,7 +58,7 @@ class ScoreTable:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a table that `save` or another program wrote; a `DataError` names all its problems at once."""
-        return cls(frame=read_table(Path(path), SCORES))
+        return cls(frame=understood_scores(read_cells(Path(path)), Path(path).name))
 
     @classmethod
     def concatenate(cls, *tables: "ScoreTable") -> Self:
@@ -100,6 +103,19 @@ class ScoreTable:
         # The first metric's status is the bundle's: all metrics of masks share it.
         found = self.frame.drop_duplicates(identity)["status"].value_counts()
         return {word: int(found[word]) for word in Status if word in found}
+
+    def unavailable(self) -> str:
+        """Whose bundles were not predicted, in a sentence; empty where all were."""
+        lost = self.frame[(self.frame["status"] == Status.UNAVAILABLE) & ~self.frame["metric"].isin(PROBABILISTIC)]
+        lost = lost.drop_duplicates(["participant_id", "bundle", "hemisphere"])
+        if lost.empty:
+            return ""
+        labels = lost["bundle"] + lost["hemisphere"].replace({"none": "", "n/a": ""})
+        people = lost["participant_id"]
+        return (
+            f"{len(lost)} bundles of {people.nunique()} participants have no prediction ({_named(labels)} of "
+            f"{_named(people)})"
+        )
 
     def summary(self) -> pd.DataFrame:
         """Mean of each metric by group, over the rows that have a value, and how many those are."""
@@ -147,6 +163,127 @@ class ScoreTable:
         return f"<pre>{escape(str(self))}</pre>" + self.frame.to_html(index=False, max_rows=10, na_rep="n/a")
 
 
+_WORDS = ("group", "hemisphere", "side", "tumor_side", "seen")
+_WITH_VALUE = (Status.OK, Status.MISSED)
+_AT_MOST = 3
+
+
+def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd.DataFrame:
+    """Scores in the words of `shiftkit.words`, once every value is one that can be; text or numbers go in.
+
+    Spellings whose meaning is certain are understood, such as ``Glioma``, ``HC`` or ``seen`` as ``True``.
+
+    Raises
+    ------
+    DataError
+        Naming everything that is wrong: columns, words and numbers that are none; a participant in two groups, in two
+        spellings, or with a row that stands twice; values out of the metric's range, missing where the status promises
+        one, or there where it says that there is none; a missed bundle with a score; distances that are negative or
+        infinite; settings that differ.
+    """
+    if {"participant_id"} <= set(frame):
+        frame = frame.assign(participant_id=frame["participant_id"].astype(str).str.strip())
+    parsed = parse_table(frame, SCORES, where)
+    problems: list[str] = []
+    for column in (name for name in _WORDS if name in parsed):
+        texts = parsed[column].unique()
+        meant = {text: understood(column, text) for text in texts}
+        for text in not_understood(column, texts):
+            who = _named(parsed.loc[parsed[column] == text, "participant_id"])
+            problems.append(f"{column} {text!r} ({who}) is none of {', '.join(words_of(column))}")
+        letters = {text for text in texts if len(text.strip()) == 1}
+        # One table spells a side in one way; two ways come from two tables, whose levels need not be the same.
+        if column == "hemisphere" and letters and any(meant[text] in ("left", "right") for text in {*texts} - letters):
+            problems.append(f"hemisphere is spelled in two ways, {', '.join(sorted(texts))}; write left and right")
+        parsed[column] = parsed[column].map(lambda text, of=meant: of[text] or text)
+    problems += [*_people(parsed), *_values(parsed)]
+    raise_all(problems, where)
+    require_one_setting(parsed)
+    return parsed
+
+
+def _people(frame: pd.DataFrame) -> Iterator[str]:
+    """Participants whose rows contradict each other."""
+    people = frame[["participant_id", "cohort", "group"]].drop_duplicates()
+    for (name, _), groups in people.groupby(["participant_id", "cohort"])["group"]:
+        if len(groups) > 1:
+            yield f"a participant is in one group; {name} is in {' and '.join(sorted(groups))}"
+    names = people.drop_duplicates(["participant_id", "cohort"])
+    for _, same in names.groupby([names["participant_id"].map(same_person), "cohort"])["participant_id"]:
+        if len(same) > 1:
+            yield f"{' and '.join(sorted(same))} look like one participant in two spellings; write one"
+    keys = [*(name for name in _BUNDLE_OF_A_CASE if name in frame), "metric"]
+    twice = frame.loc[frame.duplicated(keys), keys]
+    if len(twice):
+        row = " ".join(str(twice.iloc[0][name]) for name in ("participant_id", "bundle", "hemisphere", "metric"))
+        yield f"each row stands once; {row} stands twice, with {len(twice) - 1} more"
+
+
+def _values(frame: pd.DataFrame) -> Iterator[str]:
+    """Values and distances that cannot be."""
+    who, value, status = frame["participant_id"], frame["value"], frame["status"]
+    for column in (name for name in frame if name.startswith("tumor_") and name.endswith("_mm")):
+        distance = frame[column].where(frame["group"] == "glioma")
+        bad = (distance < 0) | np.isinf(distance)
+        if bad.any():
+            yield (
+                f"{column} is a distance in mm, 0 where tumor and bundle touch; {_named(who[bad])} have "
+                f"{distance[bad].min():g} to {distance[bad].max():g}; write n/a where it is not known"
+            )
+    promised = status.isin(_WITH_VALUE)
+    empty = promised & ~np.isfinite(value)
+    if empty.any():
+        yield f"a row with status ok or missed has a finite value; {_named(who[empty])} have none"
+    # What is predicted of a bundle without a reference has a volume, and no score.
+    extra = ~promised & value.notna() & frame["metric"].isin(METRICS)
+    if extra.any():
+        yield f"a row with status {status[extra].iloc[0]} has no value; {_named(who[extra])} have one"
+    for name, rows in frame[promised & ~empty].groupby("metric", sort=False):
+        if (metric := METRICS.get(str(name))) is None:
+            continue
+        low, high = float(rows["value"].min()), float(rows["value"].max())
+        if low < 0 or (metric.bounded and high > 1):
+            percent = "; it looks like percent: divide by 100" if 1 < high <= 100 and low >= 0 else ""
+            yield f"{name} lies in 0–{'1' if metric.bounded else '∞'}; it runs from {low:g} to {high:g}{percent}"
+            continue
+        missed = rows[rows["status"] == Status.MISSED]
+        if name in PENALIZED:
+            wrong = missed[missed["value"] != missed["value"].max()]
+            right = "the penalty, the same for all"
+        else:
+            wrong, right = missed[(missed["value"] != 0) & (name not in PROBABILISTIC)], "0"
+        if len(wrong):
+            yield (
+                f"{name} of a missed bundle is {right}; {_named(wrong['participant_id'])} have "
+                f"{wrong['value'].iloc[0]:g}, with status missed where it may mean ok"
+            )
+
+
+def _named(people: pd.Series) -> str:
+    """The first few of some participants, and how many more."""
+    names = people.drop_duplicates().tolist()
+    more = f" and {len(names) - _AT_MOST} more" if len(names) > _AT_MOST else ""
+    return ", ".join(names[:_AT_MOST]) + more
+
+
+def one_session(frame: pd.DataFrame, session: str | None = None) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows of one session of each participant, and who is left out with the reason.
+
+    ``session`` is as in `shiftkit.words.chosen_session`, which says what is refused.
+    """
+    if "session" not in frame:
+        return frame, {}
+    pairs = frame[["participant_id", "cohort", "session"]].drop_duplicates()
+    people = {key: part["session"].tolist() for key, part in pairs.groupby(["participant_id", "cohort"], sort=False)}
+    told = {key: [None if one == "n/a" else str(one) for one in several] for key, several in people.items()}
+    named = {f"{name} ({cohort})": told[name, cohort] for name, cohort in told}
+    chosen = chosen_session(named, session)
+    of_row = (frame["participant_id"] + " (" + frame["cohort"] + ")").map(chosen)
+    kept = frame["session"] == of_row.where(of_row.notna(), "n/a")
+    gone = {key: f"no session {session}" for key in named if key not in chosen}
+    return frame[kept & ~(frame["participant_id"] + " (" + frame["cohort"] + ")").isin(gone)], gone
+
+
 def require_one_setting(frame: pd.DataFrame) -> None:
     """Refuse scores of one metric that were computed with different tolerances or penalties.
 
@@ -185,22 +322,28 @@ def without_bad(scores: ScoreTable, ratings: Path) -> tuple[ScoreTable, int]:
     return ScoreTable(frame=frame[~chosen]), len(frame[chosen].drop_duplicates(KEYS))
 
 
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise DataError(f"There is no table of ratings at {path}.") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path} must be a table of ratings as a report exports it; it is not: {error}.") from error
+def _read(ratings: Path) -> pd.DataFrame:
+    frame = read_cells(ratings)
     problems = [f"column {name!r} is missing" for name in (*KEYS, "rating") if name not in frame]
     if not problems:
         unknown = sorted(set(frame["rating"]) - set(RATINGS))
         problems = [f"rating {word!r} is not one of {', '.join(RATINGS)}" for word in unknown]
-    raise_all(problems, path.name)
+    raise_all(problems, ratings.name)
     return frame
 
 
-def as_frame(scores: Any) -> pd.DataFrame:
-    """A score table, or anything with ``to_frame()``, as a validated frame."""
-    frame = scores if isinstance(scores, pd.DataFrame) else scores.to_frame()
-    return parse_table(frame, SCORES, "The score table")
+def as_frame(scores: Any, several_sessions: bool = False) -> pd.DataFrame:
+    """A score table, or anything with ``to_frame()``, as a validated frame that can be compared with another.
+
+    A `DataError` as in `understood_scores`, for several sessions of a participant unless they are asked for, and where
+    every bundle was missed.
+    """
+    frame = understood_scores(scores if isinstance(scores, pd.DataFrame) else scores.to_frame())
+    if len(frame) and (frame["status"] == Status.MISSED).all():
+        raise DataError(
+            f"A comparison needs bundles that were found; all {len(frame)} rows of the score table are missed. Look at "
+            "the predictions: they may be empty, or of other participants."
+        )
+    if not several_sessions:
+        one_session(frame)
+    return frame

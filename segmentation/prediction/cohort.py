@@ -154,6 +154,12 @@ class Segmenter:
         rows: list[dict[str, Any]] = []
         made = predict_probabilities(models, case, mirrored=self.mirrored, window=self.window)
         for bundle, volume in made.items():
+            if not np.isfinite(volume.array).all():
+                # Of NaN every comparison is false: the bundle would be booked as missed.
+                raise DataError(
+                    f"The network must answer with probabilities; that of {bundle} holds NaN. Look for absurd values in "
+                    "the image, and at the model with shiftkit model verify."
+                )
             mask = volume.array >= models[0].thresholds[bundle]
             if self.probabilities:
                 _write_probability(volume, probability_path(out, case.key, bundle))

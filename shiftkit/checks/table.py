@@ -3,34 +3,32 @@
 import math
 from collections.abc import Iterator
 
-from ..cohorts.folder import read_participants
+from ..cohorts.folder import participants_by_folder, read_participants
 from ..errors import DataError
 from ..types import Case, Cohort
+from ..words import same_person, words_of
 from .verdict import Problem, Severity
 
-_WORDS = {
-    "group": ("control", "glioma", "target_control"),
-    "tumor_side": ("left", "right", "bilateral"),
-    "split": ("train", "val", "test"),
-}
+_WORDS = ("group", "tumor_side", "split")
 _NUMBERS = ("age", "tumor_volume_ml")
 
 
 def find(cohort: Cohort) -> Iterator[Problem]:
     """Problems with ``participants.tsv``."""
     try:
-        records = read_participants(cohort.root)
+        written, records = read_participants(cohort.root), participants_by_folder(cohort.root)
     except DataError as error:
         yield _problem("all", "error", str(error).replace(str(cohort.root / ""), ""), "Write the table again.")
         return
     for participant in dict.fromkeys(case.participant_id for case in cohort):
         if participant not in records:
-            # The prefix is what is left out most often.
-            bare = participant.removeprefix("sub-")
-            mend = f"Write {participant} instead of {bare}."
-            cure = mend if bare in records else f"Add a row for {participant}, or remove its folder."
+            cure = f"Add a row for {participant}, or remove its folder."
             yield _problem(participant, "error", f"Every folder has a row; {participant} has none.", cure)
             continue
+        if participant not in written:
+            other = next(name for name in written if same_person(name) == same_person(participant))
+            sentence = f"A row has the name of its folder; {other!r} is read as {participant}."
+            yield _problem(participant, "warning", sentence, f"Write {participant} in participants.tsv.")
         yield from _values(participant, records[participant])
     for participant in records:
         if not (cohort.root / participant).is_dir():
@@ -41,8 +39,8 @@ def find(cohort: Cohort) -> Iterator[Problem]:
 
 
 def _values(participant: str, record: dict[str, str]) -> Iterator[Problem]:
-    for column, words in _WORDS.items():
-        value = record.get(column)
+    for column in _WORDS:
+        value, words = record.get(column), words_of(column)
         if value is not None and value not in words:
             sentence = f"{column} is one of {', '.join(words)} or n/a; {participant} has {value!r}."
             yield _problem(participant, "error", sentence, "Correct the cell.")

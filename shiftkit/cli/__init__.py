@@ -6,7 +6,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from ..errors import ShiftkitError, Unfinished
+from ..errors import ShiftkitError, ShiftkitWarning, Unfinished
 
 VERBOSE = ("-v", "--verbose")
 QUIET = ("-q", "--quiet")
@@ -25,10 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word not in (*VERBOSE, *QUIET)]
     if not verbose:
         _silence_libraries()
+    warnings.showwarning = _warn
     try:
         return _run(words, quiet)
     except Unfinished as error:
-        return _end(error.exit_code, f"Done, but some participants failed: {error}")
+        return _end(error.exit_code, f"Done, but not for all: {error}")
     except KeyboardInterrupt:
         return _end(INTERRUPTED, "Interrupted; what was finished is kept, and --resume continues from there.")
     except Exception as error:
@@ -74,7 +75,17 @@ def _end(code: int, message: str) -> int:
     return code
 
 
+def _warn(message: Warning | str, category: type[Warning], *place: object, **_: object) -> None:
+    """Our own warnings as a line, those of libraries as Python shows them."""
+    from .bars import progress
+
+    progress.close()
+    own = issubclass(category, ShiftkitWarning)
+    print(f"Warning: {message}" if own else f"{category.__name__}: {message}", file=sys.stderr, flush=True)
+
+
 def _silence_libraries() -> None:
     # Warnings of libraries are for developers; -v shows them. Child processes inherit the variable.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     warnings.simplefilter("ignore")
+    warnings.simplefilter("always", ShiftkitWarning)

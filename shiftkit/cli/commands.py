@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import DataError
+from ..errors import DataError, Unfinished
 from ..version import __version__
 from .bars import say
 from .flags import Show, add
@@ -85,6 +85,12 @@ def _with_file(told: str, option: str, *below: str) -> Show:
     return show
 
 
+def _scored(made: Any, given: Given) -> Iterator[str]:
+    yield from (str(made), f"Table: {given['out']}")
+    if told := made.unavailable():
+        raise Unfinished(told)
+
+
 SHOWN: Mapping[str, Show] = {
     "demo": _outcome,
     "decompose": _outcome,
@@ -94,7 +100,7 @@ SHOWN: Mapping[str, Show] = {
     "train": _with_file("Checkpoint", "out"),
     "finetune": _finetuned,
     "predict": _predicted,
-    "score": _with_file("Table", "out"),
+    "score": _scored,
     "check": _checked,
     "deform": _outcome,
     "features": _outcome,

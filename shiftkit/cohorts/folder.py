@@ -9,8 +9,10 @@ import pandas as pd
 
 from ..errors import DataError, raise_all
 from ..files import write_json, write_text
+from ..tables import read_cells
 from ..types import Bundle, Case, Cohort
 from ..version import __version__
+from ..words import same_person, understood, words_of
 from .layout import Filters, candidates, choose, read_filters, read_json
 
 
@@ -85,20 +87,41 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
             f"A cohort holds a participants.tsv; there is none in {root}. Write one with the columns participant_id "
             "and group, one row a folder sub-*."
         )
-    try:
-        # Spreadsheets mark UTF-8 before the first name; a tab too many must not make the first column an index.
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except (ValueError, OSError, pd.errors.ParserError) as error:  # empty and wrongly encoded files are ValueErrors
-        raise DataError(f"{path} must be a table with tabs between columns; it cannot be read: {error}.") from error
+    frame = read_cells(path)
     if "participant_id" not in frame:
         raise DataError(f"{path} must have a column participant_id; its columns are {', '.join(map(str, frame))}.")
     twice = frame["participant_id"][frame["participant_id"].duplicated()].tolist()
     if twice:
         raise DataError(f"{path} must name each participant once; these stand twice: {', '.join(twice)}.")
     rows: dict[str, dict[str, Any]] = frame.set_index("participant_id").to_dict("index")  # pyright: ignore
-    # Lines that are too short hold NaN at their end, which is no text.
-    told = {name: {k: v for k, v in row.items() if isinstance(v, str)} for name, row in rows.items()}
-    return {name: {k: v for k, v in row.items() if v not in ("", "n/a")} for name, row in told.items()}
+    return {
+        name: {k: _word(k, v) for k, v in row.items() if _word(k, v) not in ("", "n/a")} for name, row in rows.items()
+    }
+
+
+def _word(column: str, text: str) -> str:
+    """The word that is certainly meant; what is not understood stays, for the checks to name."""
+    return (understood(column, text) or text) if words_of(column) else text
+
+
+def participants_by_folder(root: Path) -> dict[str, dict[str, str]]:
+    """`read_participants` under the names of the folders.
+
+    A row whose id lacks its prefix or its zeros, which spreadsheets take off, goes to the one folder that it can mean.
+    Rows and folders that are left without each other keep their names.
+    """
+    records, folders = read_participants(root), _folders(root)
+    found = dict(records)
+    rows, places = [name for name in records if name not in folders], [name for name in folders if name not in records]
+    for place in places:
+        same = [row for row in rows if same_person(row) == same_person(place)]
+        if len(same) == 1 and [one for one in folders if same_person(one) == same_person(place)] == [place]:
+            found[place] = found.pop(same[0])
+    return found
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(root) if _is_folder(entry, "sub-"))
 
 
 def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path | None = None) -> Cohort:
@@ -122,10 +145,10 @@ def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path 
     if not root.is_dir():
         raise DataError(f"A cohort is a folder; there is none at {root}.")
     wanted = read_filters(filters) if isinstance(filters, Path) else filters or {}
-    records = read_participants(root)
+    records = participants_by_folder(root)
     cases: list[Case] = []
     ambiguous: list[str] = []
-    for participant_id in sorted(entry.name for entry in os.scandir(root) if _is_folder(entry, "sub-")):
+    for participant_id in _folders(root):
         folder = root / participant_id
         sessions = sorted(entry.name for entry in os.scandir(folder) if _is_folder(entry, "ses-"))
         for session in _wanted_sessions(sessions, wanted) or ([None] if not sessions else []):

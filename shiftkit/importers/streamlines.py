@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..types import Volume
 
+_FARTHEST_MM = 5000.0
+
 
 def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read a tractogram (``.trk``, ``.tck``): points in world RAS+ mm, shape (N, 3), and how many each streamline has.
@@ -30,6 +32,12 @@ def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = Non
     lengths = np.array([len(one) for one in streamlines], dtype=np.int64)
     if not np.isfinite(points).all():
         raise DataError(f"{path} must hold finite coordinates; some are not. Make it again from its source.")
+    # The way between two points is walked voxel by voxel, and a damaged coordinate can lie light years away.
+    if len(points) and np.abs(points).max() > _FARTHEST_MM:
+        raise DataError(
+            f"{path} must hold points in mm that lie in a head; the farthest is {np.abs(points).max():.3g} mm from the "
+            "origin. Make it again from its source."
+        )
     if legacy_affine is not None and path.suffix == ".trk" and _lacks_affine(header):
         # Version 1 headers have no affine, so nibabel guessed one: undo that, and use the right one.
         guessed = get_affine_rasmm_to_trackvis(header)

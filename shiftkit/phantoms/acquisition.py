@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import ConfigError
+from ..files import read_text
 from .warp import Array, Warp, coarse_points, exponentiate
 
 PROFILES = ("source", "target")
@@ -63,8 +64,8 @@ def load_profile(profile: str | Path) -> Profile:
     """
     path = Path(__file__).parent / "profiles" / f"{profile}.toml" if str(profile) in PROFILES else Path(profile)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(read_text(path, "profile"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"An acquisition profile is a TOML file; {path} cannot be read: {error}.") from error
     names = {field.name for field in dataclasses.fields(Profile)}
     if set(content) != names:

@@ -14,12 +14,11 @@ from ..files import file_digest
 from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest
-from ..tables import read_table
 from ..types import Predictions
 from ..work import Work
 from .inputs import Design, Inputs
 from .scores import predict_cohorts, read_cohorts
-from .story import Ending, end, pictures
+from .story import Ending, LeftOut, counted, end, pictures
 from .studies import Occasion, further_findings, metrics_of
 
 if TYPE_CHECKING:
@@ -52,20 +51,24 @@ def decompose_table(
     ``source`` names the source model where the table holds several: the others count as fine-tuned. A study that needs
     images is refused with a `ConfigError`.
     """
-    digests = {"scores": file_digest(scores)}
-    _require_replayed(design.replay, digests)
+    from ..analyses.scoring.table import ScoreTable, as_frame, one_session
+
     if design.include:
         raise ConfigError(
             f"`include` with {' '.join(design.include)} needs images; `scores` gives numbers only. Give `model` and "
             "`cohort` instead of `scores`, or leave `include` out."
         )
-    frame = _keep(read_table(scores, SCORES), design)
+    frame, gone = one_session(ScoreTable.load(scores).to_frame(), design.session)
+    frame = _keep(as_frame(frame), design)
+    digests = {"scores": file_digest(scores)}
+    _require_replayed(design.replay, digests)
     before, after = _by_model(frame, source, scores)
     if design.dry_run:
         return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
     run.open()
     result = split(before, after, design)
-    return end(run, _ending(result, frame, design, digests, (_FROM_TABLE,)), work)
+    ending = _ending(result, frame, design, digests, (_FROM_TABLE,))
+    return end(run, replace(ending, left_out=(*counted("table", gone), *ending.left_out)), work)
 
 
 def decompose_cohort(
@@ -117,6 +120,8 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
         failed=failed,
         cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
         cohorts={"patients": (inputs.patients, failed), "unseen controls": (inputs.controls, known)},
+        left_out=(*counted("patients", inputs.left_out), *counted("controls", known), *ending.left_out),
+        warnings=inputs.warnings,
     )
 
 
@@ -152,6 +157,11 @@ def _ending(
         findings=() if shell is None else tuple(shell.findings),
         notes=(*notes, *result.notes),
         components=components,
+        left_out=tuple(
+            LeftOut(row["group"], row["reason"], int(row["n_participants"]), int(row["n_rows"]))
+            for row in result.entered.to_dict("records")
+            if row["reason"] != "entered"
+        ),
         bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
     )
 

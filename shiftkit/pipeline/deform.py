@@ -1,19 +1,28 @@
 """Deformation as the command line does it: measure, and keep tables, maps and the report."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES
 from ..runs import Outcome, Run, cohort_digest
 from ..types import Cohort
 from ..work import Work
-from .story import Ending, end
+from .story import Ending, counted, end
 
 
-def deform_cohort(run: Run, cohort: Cohort, controls: Cohort, *, work: Work = Work(), **measured: Any) -> Outcome:
+def deform_cohort(
+    run: Run,
+    cohort: Cohort,
+    controls: Cohort,
+    *,
+    left_out: Mapping[str, str] | None = None,
+    work: Work = Work(),
+    **measured: Any,
+) -> Outcome:
     """Measure the deformation of a cohort's bundles into a run that is not open yet.
 
     ``measured`` is as in `shiftkit.analyses.deformation.study.deform`, which says what can go wrong. What was measured
-    from the same images is kept where a run is continued.
+    from the same images is kept where a run is continued. ``left_out`` are participants with the reason.
     """
     from ..analyses.deformation.study import deform
 
@@ -27,6 +36,7 @@ def deform_cohort(run: Run, cohort: Cohort, controls: Cohort, *, work: Work = Wo
         digests={name: cohort_digest(one) for name, one in digests.items() if one is not None},
         failed=result.failed,
         cohorts={"participants": (cohort, result.failed), "controls": (controls, {})},
+        left_out=counted("participants", left_out or {}),
         said=(str(result), *own, f"Tables: {run.root / 'tables'}"),
         facts={"claim": result.claim, "counts": result.counts()},
     )

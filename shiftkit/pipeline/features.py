@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..catalogue import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES, SCORES
+from ..catalogue import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES
 from ..embeddings import Embeddings
 from ..errors import DataError
 from ..files import file_digest
 from ..images import image_digest
 from ..results import Result
 from ..runs import Outcome, Run, cohort_digest
-from ..tables import Table, read_table
+from ..tables import Table
 from ..types import Case
 from ..work import Work
 from .inputs import Inputs
 from .scores import predict_cohorts, score_cohorts
-from .story import Ending, end
+from .story import Ending, counted, end
 
 if TYPE_CHECKING:
     from ..analyses.features.result import FeatureShift, Foresight, ImageShift, LayerChange
@@ -84,7 +84,9 @@ def features_cohort(
 
     ``scores`` is a score table of the source model; without it the cohorts are segmented and scored.
     """
-    given = read_table(scores, SCORES) if scores is not None else None
+    from ..analyses.scoring.table import ScoreTable, as_frame
+
+    given = None if scores is None else as_frame(ScoreTable.load(scores))
     study = study_features(run.open(), inputs, design, scores=given, work=work)
     ending = Ending(
         result=study,
@@ -102,6 +104,11 @@ def features_cohort(
             "unseen controls": (inputs.controls, dict.fromkeys(inputs.seen, "seen by the model")),
         },
         notes=study.before.notes,
+        left_out=(
+            *counted("patients", inputs.left_out),
+            *counted("controls", dict.fromkeys(inputs.seen, "seen by the model")),
+        ),
+        warnings=inputs.warnings,
         said=tuple(str(study).split("\n")),
     )
     return end(run, ending, work)

@@ -12,8 +12,8 @@ from ..runs import Outcome, Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
 from ..work import Work
-from .inputs import find_patients, gather
-from .story import Ending, end
+from .inputs import bystanders, find_patients, gather, one_session
+from .story import Ending, counted, end
 
 if TYPE_CHECKING:
     from ..analyses.scoring.table import ScoreTable
@@ -36,20 +36,21 @@ def finetune_cohort(
     transfer: "Transfer",
     reference: str | Path | Cohort | None = None,
     filters: "Filters | str | Path | None" = None,
+    session: str | None = None,
     work: Work = Work(),
     **where: Any,
 ) -> Predictions:
     """Adapt a model to the patients of a cohort in folds, and predict each patient out of fold.
 
-    Unseen controls are predicted by the fold models too, so that forgetting can be told from repair. For ``reference``
-    and ``filters`` see `shiftkit.pipeline.inputs.gather`; ``where`` is ``out``, ``resume`` and ``announce`` of
-    `shiftkit.segmentation.transfer.finetuning.finetune`, which says what can go wrong.
+    Unseen controls are predicted by the fold models too, so that forgetting can be told from repair. For ``reference``,
+    ``filters`` and ``session`` see `shiftkit.pipeline.inputs.gather`; ``where`` is ``out``, ``resume`` and
+    ``announce`` of `shiftkit.segmentation.transfer.finetuning.finetune`, which says what can go wrong.
     """
     from ..segmentation.transfer.finetuning import finetune
     from ..segmentation.transfer.strategies import find_strategy
 
     find_strategy(transfer.strategy)  # before a cohort is looked up, which can mean that the phantom is made
-    inputs = gather(model, cohort, reference, bundles=transfer.bundles, filters=filters, work=work)
+    inputs = gather(model, cohort, reference, bundles=transfer.bundles, filters=filters, session=session, work=work)
     return finetune(inputs.model, inputs.patients, controls=inputs.controls, transfer=transfer, work=work, **where)
 
 
@@ -63,6 +64,7 @@ def learn(
     transfer: "Transfer",
     filters: "Filters | str | Path | None" = None,
     announce: Announce | None = None,
+    session: str | None = None,
     work: Work = Work(),
 ) -> Outcome:
     """Adapt a model to few patients in repeated draws, beside training from scratch, and score: learning curves.
@@ -77,7 +79,8 @@ def learn(
     from ..segmentation.transfer.strategies import find_strategy
 
     find_strategy(transfer.strategy)
-    patients = find_patients(find_cohort(cohort, filters=filters, work=work))
+    found = find_cohort(cohort, filters=filters, work=work)
+    patients, gone = one_session(find_patients(found), session)
     source = load_model(find_model(model))
     strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))  # scratch asked for is not run twice
     curves_of = Shots(numbers=tuple(shots), draws=draws, strategies=strategies, transfer=transfer)
@@ -99,6 +102,7 @@ def learn(
         digests={"model": source.digest, "cohort": cohort_digest(patients)},
         failed={key: why for predictions in (untouched, *made.values()) for key, why in predictions.failed.items()},
         cohorts={"patients": (patients, {})},
+        left_out=counted("patients", {**bystanders(found), **gone}),
         said=(str(curves), f"Tables: {run.root / 'tables'}", f"Figure: {run.root / 'figures' / 'shots.svg'}"),
     )
     return end(run, ending, work)

@@ -1,13 +1,17 @@
 """Who and what enters a run, after names were turned into things."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import warn
 
-from ..errors import DataError, ModelMismatchError
-from ..names import find_cohort, find_model
+from ..cohorts.folder import participants_by_folder
+from ..config import registered_names
+from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitWarning, raise_all
+from ..names import find_cohort, find_model, is_built_in, is_of_phantom, is_phantom
 from ..types import Cohort
+from ..words import chosen_session, understood, words_of
 from ..work import Work
 
 if TYPE_CHECKING:
@@ -21,7 +25,8 @@ class Inputs:
     """A source model, the patients, and controls that the model has not seen.
 
     ``target_controls`` are healthy people scanned like the patients, unseen too; ``seen`` are the keys of controls that
-    were left out because the model was trained or tuned on them.
+    were left out because the model was trained or tuned on them. ``left_out`` are the others who were, each with the
+    reason; ``warnings`` are sentences without which no number of this run must be read.
     """
 
     model: "Model"
@@ -29,6 +34,8 @@ class Inputs:
     controls: Cohort
     seen: tuple[str, ...]
     target_controls: Cohort | None = None
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    warnings: tuple[str, ...] = ()
 
     @property
     def cohorts(self) -> dict[str, Cohort]:
@@ -51,6 +58,7 @@ class Design:
     device: str
     inference: "Inference"
     equivalence_margin: float | None = None
+    session: str | None = None
     dry_run: bool = False
     replay: Path | None = None
 
@@ -63,19 +71,23 @@ def gather(
     *,
     bundles: Sequence[str] = (),
     filters: "Filters | str | Path | None" = None,
+    session: str | None = None,
     work: Work = Work(),
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
 
-    Without ``reference`` the controls are the cohort's own, else those of the cohort named ``healthy``. Without
-    ``target_controls`` they are the cohort's own of group ``target_control``, if it has any. ``bundles`` are labels
-    that the model is going to learn: patients may have masks of these alone. ``filters`` say which files serve where
-    several could; see `shiftkit.names.find_cohort`.
+    Where the controls come from without ``reference`` says `find_controls`, and which ``session`` of each participant
+    is taken `one_session`. Without ``target_controls`` they are the cohort's own of group ``target_control``, if it has
+    any. ``bundles`` are labels that the model is going to learn: patients may have masks of these alone. ``filters``
+    say which files serve where several could; see `shiftkit.names.find_cohort`.
 
     Raises
     ------
+    ConfigError
+        If nothing says where the controls are.
     DataError
-        If there are no patients, or no control is left.
+        If there are no patients, no control is left, or the table of participants leaves doubt; see
+        `require_understood`.
     ModelMismatchError
         If model and cohort have no bundle in common.
     """
@@ -89,11 +101,17 @@ def gather(
             None if one is None else find_cohort(one, filters=filters, work=work)
             for one in (reference, target_controls)
         )
-    patients = find_patients(found)
-    controls, seen = unseen_controls(loaded, found, reference, work)
-    targets, seen_targets = _target_controls(loaded, found, target_controls, work)
+    patients, gone = one_session(find_patients(found), session)
+    controls, seen = unseen_controls(loaded, found, reference, session, work)
+    targets, seen_targets = _target_controls(loaded, found, target_controls, session, work)
     inputs = Inputs(
-        model=loaded, patients=patients, controls=controls, seen=(*seen, *seen_targets), target_controls=targets
+        model=loaded,
+        patients=patients,
+        controls=controls,
+        seen=(*seen, *seen_targets),
+        target_controls=targets,
+        left_out={**bystanders(found), **gone},
+        warnings=_warnings(loaded, patients),
     )
     for part in inputs.cohorts.values():
         # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
@@ -104,6 +122,7 @@ def gather(
 
 def find_patients(cohort: Cohort) -> Cohort:
     """The patients of a cohort; a `DataError` if there are none."""
+    require_understood(cohort)
     patients = cohort.where(group="glioma")
     if not len(patients):
         raise DataError(
@@ -114,7 +133,7 @@ def find_patients(cohort: Cohort) -> Cohort:
 
 
 def _target_controls(
-    model: "Model", cohort: Cohort, given: str | Path | Cohort | None, work: Work
+    model: "Model", cohort: Cohort, given: str | Path | Cohort | None, session: str | None, work: Work
 ) -> tuple[Cohort | None, tuple[str, ...]]:
     """Healthy people scanned like the patients, and those of them that the model has seen."""
     if given is None:
@@ -122,7 +141,10 @@ def _target_controls(
         if not len(pool):
             return None, ()
     else:
-        pool = find_cohort(given, work=work).where(lambda case: case.group in ("control", "target_control"))
+        pool = find_cohort(given, work=work)
+        require_understood(pool)
+        pool = pool.where(lambda case: case.group in ("control", "target_control"))
+    pool = controls_once(pool, session)
     unseen, seen = _by_sight(model, pool)
     if not len(unseen):
         raise DataError(
@@ -133,12 +155,30 @@ def _target_controls(
 
 
 def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, work: Work = Work()) -> Cohort:
-    """The controls of the reference or, without one, the cohort's own, else those of the cohort named ``healthy``.
+    """The controls of the reference or, without one, the cohort's own, else those registered as ``healthy``.
 
-    A `DataError` if there are none.
+    The built-in ``healthy`` stands in beside the built-in ``glioma`` alone: a phantom is nobody's control.
+
+    Raises
+    ------
+    ConfigError
+        If none of these is there.
+    DataError
+        If the cohort that is there holds no controls.
     """
-    own = cohort.where(group="control")
-    pool = find_cohort(reference, work=work) if reference else own if len(own) else find_cohort("healthy", work=work)
+    if reference is not None:
+        pool = find_cohort(reference, work=work)
+    elif len(cohort.where(group="control")):
+        pool = cohort
+    elif "healthy" in registered_names("cohorts") or is_built_in(cohort, "glioma"):
+        pool = find_cohort("healthy", work=work)
+    else:
+        raise ConfigError(
+            f"Patients are compared with controls; {cohort.name} has no participant with group 'control', and no "
+            "cohort was named. Give `reference` the cohort that holds them, register it as healthy under [cohorts] in "
+            "shiftkit.toml, or fill in the group column of participants.tsv."
+        )
+    require_understood(pool)
     controls = pool.where(group="control")
     if not len(controls):
         raise DataError(
@@ -149,10 +189,14 @@ def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, 
 
 
 def unseen_controls(
-    model: "Model", cohort: Cohort, reference: str | Path | Cohort | None = None, work: Work = Work()
+    model: "Model",
+    cohort: Cohort,
+    reference: str | Path | Cohort | None = None,
+    session: str | None = None,
+    work: Work = Work(),
 ) -> tuple[Cohort, tuple[str, ...]]:
     """The controls the model has not seen, and the keys of those it has; a `DataError` if none is unseen."""
-    controls = find_controls(cohort, reference, work)
+    controls = controls_once(find_controls(cohort, reference, work), session)
     unseen, seen = _by_sight(model, controls)
     if not len(unseen):
         raise DataError(
@@ -160,6 +204,63 @@ def unseen_controls(
             f"{len(controls)} controls of {controls.name}. Name other controls with `reference`, or train with `folds`."
         )
     return unseen, seen
+
+
+def require_understood(cohort: Cohort) -> None:
+    """Refuse, with a `DataError`, a table of participants of which somebody would be lost in silence.
+
+    Whoever has a folder must have a row, and each group must be a word that `shiftkit.words` understands.
+    """
+    if not (cohort.root / "participants.tsv").is_file():
+        return
+    rows = participants_by_folder(cohort.root)
+    people = dict.fromkeys(case.participant_id for case in cohort)
+    lost = [name for name in people if name not in rows]
+    problems: list[str] = []
+    if lost:
+        without = [name for name in rows if not (cohort.root / name).is_dir()]
+        also = f"; rows without a folder: {', '.join(without[:5])}" if without else ""
+        problems.append(f"{', '.join(lost[:5])} {'has' if len(lost) == 1 else 'have'} a folder and no row{also}")
+    for name in people:
+        group = rows.get(name, {}).get("group", "n/a")
+        if understood("group", group) is None:
+            problems.append(f"group of {name} is {group!r}, which is none of {', '.join(words_of('group'))}")
+    raise_all(problems, f"participants.tsv of {cohort.name}")
+
+
+def bystanders(cohort: Cohort) -> dict[str, str]:
+    """Who stands in a cohort's table or folders and cannot take part, with the reason."""
+    table = participants_by_folder(cohort.root) if (cohort.root / "participants.tsv").is_file() else {}
+    absent = {name: "no folder" for name in table if not (cohort.root / name).is_dir()}
+    return absent | {case.key: "no group in participants.tsv" for case in cohort if case.group == "n/a"}
+
+
+def one_session(cohort: Cohort, session: str | None) -> tuple[Cohort, dict[str, str]]:
+    """One session of each participant, and whom that leaves out; see `shiftkit.words.chosen_session`."""
+    people: dict[str, list[str | None]] = {}
+    for case in cohort:
+        people.setdefault(case.participant_id, []).append(case.session)
+    chosen = chosen_session(people, session)
+    gone = {name: f"no session {session}" for name in people if name not in chosen}
+    return cohort.where(lambda case: chosen.get(case.participant_id, "") == case.session), gone
+
+
+def controls_once(controls: Cohort, session: str | None) -> Cohort:
+    """Controls that were scanned once stay, whatever the patients' session is called."""
+    once = len({case.participant_id for case in controls}) == len(controls)
+    return controls if once else one_session(controls, session)[0]
+
+
+def _warnings(model: "Model", patients: Cohort) -> tuple[str, ...]:
+    """What must be said before, beside and after every number of a run."""
+    if is_phantom(patients) or not is_of_phantom(model.digest):
+        return ()
+    sentence = (
+        f"Model {model.name} was trained on shiftkit's digital phantom and {patients.name} is no phantom: what it "
+        "segments there says nothing about a network for real images. Name a model that was trained on such images."
+    )
+    warn(sentence, ShiftkitWarning, stacklevel=3)
+    return (sentence,)
 
 
 def _by_sight(model: "Model", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """How a run ends, whatever was studied: tables, failures, settings, report, record; and a report made again."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,25 @@ Reasons = Mapping[str, str]
 """Participants left out, each with the reason."""
 
 
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """How many participants of a group took no part, or how many of their rows did not, and why."""
+
+    group: str
+    reason: str
+    n_participants: int
+    n_rows: int | None = None
+
+    def __str__(self) -> str:
+        rows = "" if self.n_rows is None else f"{self.n_rows} row{'s' * (self.n_rows != 1)} of "
+        return f"{rows}{self.n_participants} {self.group} ({self.reason})"
+
+
+def counted(group: str, reasons: Reasons) -> tuple[LeftOut, ...]:
+    """How many were left out for each reason."""
+    return tuple(LeftOut(group, reason, n) for reason, n in sorted(Counter(reasons.values()).items()))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ending:
     """What a run leaves behind.
@@ -40,6 +60,8 @@ class Ending:
         Who took part, by role, and who of them was left out.
     bundle_findings
         What the bundles' pages tell.
+    left_out, warnings
+        Who took no part though somebody may think so; sentences that belong to every number of the run.
     """
 
     result: Result
@@ -55,6 +77,8 @@ class Ending:
     bundle_findings: Mapping[Bundle, Sequence[Finding]] = dataclasses.field(
         default_factory=dict[Bundle, Sequence[Finding]]
     )
+    left_out: tuple[LeftOut, ...] = ()
+    warnings: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
@@ -64,6 +88,8 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
     from ..reports import CohortSummary, report, store
 
     result = ending.result
+    verdict = " ".join((result.claim, *ending.warnings))
+    told = (f"Left out: {'; '.join(map(str, ending.left_out))}.",) if ending.left_out else ()
     findings = (*result.findings, *ending.findings)
     for frame, table in ending.tables:
         run.write_table(frame, table)
@@ -72,28 +98,29 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
     page = report(
         findings,
         title=ending.title,
-        verdict=result.claim,
+        verdict=verdict,
         cases=ending.cases,
         cohorts=[CohortSummary.of(cohort, role, reasons) for role, (cohort, reasons) in ending.cohorts.items()],
         provenance=run.record(inputs=dict(ending.digests)),
         table=ending.components,
-        notes=ending.notes,
+        notes=(*ending.warnings, *ending.notes, *told),
         bundle_findings=ending.bundle_findings,
     )
     page.save(run.root / "report.html", work=work)
     store(page, run.root)
     estimates = [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates]
-    run.write_record(verdict=result.claim, inputs=dict(ending.digests), estimates=estimates)
+    left_out = [dataclasses.asdict(one) for one in ending.left_out]
+    run.write_record(verdict=verdict, inputs=dict(ending.digests), estimates=estimates, left_out=left_out)
     return Outcome(
         table=result.table,
-        claim=result.claim,
+        claim=verdict,
         estimates=result.estimates,
         findings=findings,
         root=run.root,
         failed=ending.failed,
         result=result,
-        said=ending.said,
-        facts=ending.facts,
+        said=(*(ending.said or (result.claim,)), *ending.warnings, *told),
+        facts={**ending.facts, "left_out": left_out},
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shiftkit.errors import DataError
-from shiftkit.images import image_digest, read_image, read_mask, write_image
+from shiftkit.images import image_digest, inside, read_image, read_mask, whole_labels, write_image
 from shiftkit.types import Volume
 
 
@@ -106,3 +106,41 @@ def test_equal_values_have_equal_digests(tmp_path: Path) -> None:
         array[1] = zero
         write_image(Volume(array=array.copy(), affine=np.eye(4)), tmp_path / f"{name}.nii.gz")
     assert image_digest(tmp_path / "plus.nii.gz") == image_digest(tmp_path / "minus.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 1, 1], [False, True, True]),
+        ([0, 255, 0], [False, True, False]),
+        ([0, 0.9999998, 0], [False, True, False]),
+        ([0.1, 0.6, 0.4], [False, True, False]),
+        ([0, 0, 0], [False, False, False]),
+    ],
+)
+def test_masks_are_read_where_the_meaning_is_certain(values: list[float], expected: list[bool]) -> None:
+    """0 and one other value, or probabilities that reach a half."""
+    assert inside(np.array(values, dtype=np.float32), Path("m.nii.gz")).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0, 0.01, 0.02], "from 0 to 0.02"),
+        ([0, 40, 99.5], "from 0 to 99.5"),
+        ([0, 3, 4976], "from 0 to 4976"),
+        ([-1, 0, 0], "from -1 to 0"),
+        ([0, 1, np.nan], "1 of 3 voxels are NaN"),
+    ],
+)
+def test_what_is_no_mask_is_refused_with_its_range(values: list[float], said: str) -> None:
+    """Densities, percent, counts, negative values and NaN have no certain inside."""
+    with pytest.raises(DataError, match=said):
+        inside(np.array(values, dtype=np.float32), Path("m.nii.gz"))
+
+
+def test_labels_survive_an_inexact_scale_factor() -> None:
+    """2.9999998 is 3; 2.5 is no label."""
+    assert whole_labels(np.array([0, 1.00392, 2.9999998]), Path("l.nii.gz")).tolist() == [0, 1, 3]
+    with pytest.raises(DataError, match="such as 2.5"):
+        whole_labels(np.array([0, 2.5]), Path("l.nii.gz"))

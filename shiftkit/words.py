@@ -1,0 +1,119 @@
+"""Words of tables: those that shiftkit knows, and the spellings whose meaning is certain."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from .errors import DataError
+
+_SPELLINGS: Mapping[str, Mapping[str, str]] = {
+    # column: its words, each with other spellings, without case, blanks, hyphens and underscores
+    "group": {
+        "control": "controls healthy healthycontrol healthycontrols hc normal",
+        "glioma": "gliomas patient patients gliomapatient gliomapatients",
+        "target_control": "targetcontrol targetcontrols",
+    },
+    "hemisphere": {"left": "l lh", "right": "r rh", "none": "midline"},
+    "side": {"ipsi": "ipsilateral", "contra": "contralateral", "bilateral": "both"},
+    "tumor_side": {"left": "l lh", "right": "r rh", "bilateral": "both"},
+    "seen": {"yes": "true 1 1.0 y", "no": "false 0 0.0 n"},
+    "split": {"train": "training", "val": "validation", "test": "testing"},
+}
+_KNOWN = {
+    column: {spelling: word for word, others in words.items() for spelling in (word.replace("_", ""), *others.split())}
+    for column, words in _SPELLINGS.items()
+}
+MISSING = ("", "n/a", "na", "nan", "none", "-")
+"""What stands for a missing word, whatever its case; ``none`` where it is no word of the column."""
+
+
+def words_of(column: str) -> tuple[str, ...]:
+    """The words of a column that has a list of them; none for another column."""
+    return tuple(_SPELLINGS.get(column, ()))
+
+
+def understood(column: str, text: str) -> str | None:
+    """The word of a column that a text certainly means, ``n/a`` for a missing one; None where that is not certain.
+
+    Examples
+    --------
+    >>> understood("group", "Glioma "), understood("group", "HC"), understood("seen", "True"), understood("side", "")
+    ('glioma', 'control', 'yes', 'n/a')
+    >>> understood("group", "meningioma") is None
+    True
+    """
+    bare = text.strip().casefold()
+    found = _KNOWN[column].get("".join(sign for sign in bare if sign not in " _-"))
+    return found or ("n/a" if bare in MISSING else None)
+
+
+def not_understood(column: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts whose meaning is not certain, sorted."""
+    return tuple(sorted({text for text in texts if understood(column, text) is None}))
+
+
+def same_person(participant_id: str) -> str:
+    """What two spellings of one participant's id share: without prefix, case, blanks and leading zeros of numbers.
+
+    Examples
+    --------
+    >>> {same_person(one) for one in ("sub-004", "sub-4", "4", "SUB-04 ")}
+    {'4'}
+    """
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", participant_id.strip().casefold().removeprefix("sub-").strip())
+
+
+def chosen_session(people: Mapping[str, Sequence[str | None]], session: str | None) -> dict[str, str | None]:
+    """One session of each participant, from their labels; None is that of a participant without sessions.
+
+    Parameters
+    ----------
+    people : mapping of str to sequence of str or None
+        The sessions of each participant.
+    session : str, optional
+        A label, with or without ``ses-``; or ``first`` or ``last``, where labels are numbers or dates. Participants
+        without that label are left out; those without sessions stay.
+
+    Raises
+    ------
+    DataError
+        Where participants have several sessions and ``session`` is not given, nobody has it, or labels have no order.
+
+    Examples
+    --------
+    >>> chosen_session({"sub-1": ["ses-2", "ses-10"], "sub-2": [None]}, "last")
+    {'sub-1': 'ses-10', 'sub-2': None}
+    """
+    several = [name for name, labels in people.items() if len(labels) > 1]
+    labels = sorted({label for labels in people.values() for label in labels if label is not None})
+    shown = f"{', '.join(labels[:6])}{' …' if len(labels) > 6 else ''}"
+    if session is None:
+        if several:
+            more = f" and {len(several) - 1} more" if len(several) > 1 else ""
+            raise DataError(
+                f"An analysis takes one session of each participant; {several[0]}{more} have several ({shown}). Choose "
+                "with `session`: a label, first or last."
+            )
+        return {name: one[0] for name, one in people.items()}
+    if session in ("first", "last"):
+        parts = {label: _ORDERED.fullmatch(label) for label in labels}
+        kinds = {found[1] for found in parts.values() if found is not None}
+        # Also pre1 and post2 have no order that a program could know.
+        strange = [label for label, found in parts.items() if found is None or len(kinds) > 1]
+        if several and strange:
+            raise DataError(
+                f"First and last need labels with an order, numbers or dates; {strange[0]} has none. Give `session` "
+                f"one of the labels: {shown}."
+            )
+        place = 0 if session == "first" else -1
+        return {name: sorted(one, key=_order)[place] for name, one in people.items()}
+    wanted = f"ses-{session.removeprefix('ses-')}"
+    if wanted not in labels:
+        raise DataError(f"`session` must be a label that somebody has; got {session!r}, there are {shown or 'none'}.")
+    return {name: wanted if wanted in one else None for name, one in people.items() if wanted in one or None in one}
+
+
+_ORDERED = re.compile(r"ses-([A-Za-z]*)[0-9]+")
+
+
+def _order(label: str | None) -> int:
+    return int(re.sub(r"[^0-9]", "", label or "") or 0)

@@ -1,0 +1,48 @@
+"""Words of tables: spellings whose meaning is certain are understood, others are not guessed."""
+
+import pytest
+
+from shiftkit.errors import DataError
+from shiftkit.words import chosen_session, not_understood, same_person, understood
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "word"),
+    [
+        ("group", "Glioma ", "glioma"),
+        ("group", "patient", "glioma"),
+        ("group", "HC", "control"),
+        ("group", "Target Control", "target_control"),
+        ("seen", "True", "yes"),
+        ("seen", "1", "yes"),
+        ("seen", "No", "no"),
+        ("hemisphere", "L", "left"),
+        ("hemisphere", "none", "none"),
+        ("side", "", "n/a"),
+        ("group", "meningioma", None),
+    ],
+)
+def test_certain_spellings_are_understood(column: str, text: str, word: str | None) -> None:
+    """Case, blanks and common abbreviations do not matter; any other word has no meaning."""
+    assert understood(column, text) == word
+    assert not_understood(column, [text]) == (() if word else (text,))
+
+
+def test_an_id_without_its_zeros_or_prefix_is_the_same_person() -> None:
+    """Spreadsheets take zeros off numbers; letters and digits in between stay."""
+    assert same_person("sub-004") == same_person("4") == same_person("SUB-04 ")
+    assert same_person("sub-g004") == same_person("sub-g4") != same_person("sub-4")
+    assert same_person("sub-100") != same_person("sub-1")
+
+
+def test_one_session_is_chosen_or_the_choice_is_named() -> None:
+    """Numbers have an order, words have none, and several sessions are never mixed."""
+    numbers = {"sub-1": ["ses-2", "ses-10"], "sub-2": ["ses-2"], "sub-3": [None]}
+    assert chosen_session(numbers, "last") == {"sub-1": "ses-10", "sub-2": "ses-2", "sub-3": None}
+    assert chosen_session(numbers, "10") == {"sub-1": "ses-10", "sub-3": None}
+    with pytest.raises(DataError, match=r"sub-1 have several \(ses-10, ses-2\).*`session`"):
+        chosen_session(numbers, None)
+    with pytest.raises(DataError, match="ses-post has none"):
+        chosen_session({"sub-1": ["ses-post", "ses-pre"]}, "first")
+    with pytest.raises(DataError, match="'7'"):
+        chosen_session(numbers, "7")
