@@ -77,8 +77,8 @@ _SLACK = 1e-3
 def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> NDArray[np.bool_]:
     """Which voxels of a stored mask are inside, or a `DataError` with the range where that is not certain.
 
-    Certain are 0 and one other value from 0.5 on, and probabilities, which lie in 0–1 and reach 0.5, or have a threshold
-    of their own. Densities, percent, bytes, counts and label maps could be cut anywhere; NaN is neither inside nor
+    Certain are 0 and one other value from 0.5 on, and probabilities, which lie in 0–1 and reach 0.5, or have a
+    threshold of their own. Densities, percent, bytes, counts and label maps could be cut anywhere; NaN is neither inside nor
     outside.
 
     Examples
@@ -96,7 +96,8 @@ def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> N
             return np.asarray(array >= (0.5 if threshold is None else threshold))
     raise DataError(
         f"{path} must be a mask: 0 and one other value, or probabilities that reach 0.5; its values run from {low:g} "
-        f"to {high:g}, as those of densities, percent, counts or labels do. Write 1 where the bundle is and 0 elsewhere."
+        f"to {high:g}, as those of densities, percent, counts or labels do. Write 1 where the bundle is and 0 "
+        "elsewhere."
     )
 
 
