@@ -196,9 +196,8 @@ def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd
         if column == "hemisphere" and letters and any(meant[text] in ("left", "right") for text in {*texts} - letters):
             problems.append(f"hemisphere is spelled in two ways, {', '.join(sorted(texts))}; write left and right")
         parsed[column] = parsed[column].map(lambda text, of=meant: of[text] or text)
-    problems += [*_people(parsed), *_values(parsed)]
-    raise_all(problems, where)
     require_one_setting(parsed)
+    raise_all([*problems, *_people(parsed), *_values(parsed)], where)
     return parsed
 
 

@@ -157,8 +157,8 @@ class Segmenter:
             if not np.isfinite(volume.array).all():
                 # Of NaN every comparison is false: the bundle would be booked as missed.
                 raise DataError(
-                    f"The network must answer with probabilities; that of {bundle} holds NaN. Look for absurd values in "
-                    "the image, and at the model with shiftkit model verify."
+                    f"The network must answer with probabilities; that of {bundle} holds NaN. Look for absurd values "
+                    "in the image, and at the model with shiftkit model verify."
                 )
             mask = volume.array >= models[0].thresholds[bundle]
             if self.probabilities:

@@ -142,5 +142,5 @@ def test_what_is_no_mask_is_refused_with_its_range(values: list[float], said: st
 def test_labels_survive_an_inexact_scale_factor() -> None:
     """2.9999998 is 3; 2.5 is no label."""
     assert whole_labels(np.array([0, 1.00392, 2.9999998]), Path("l.nii.gz")).tolist() == [0, 1, 3]
-    with pytest.raises(DataError, match="such as 2.5"):
+    with pytest.raises(DataError, match=r"such as 2\.5"):
         whole_labels(np.array([0, 2.5]), Path("l.nii.gz"))
