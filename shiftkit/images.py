@@ -93,9 +93,8 @@ def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> N
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if low >= -_SLACK:
         marked = np.asarray(array >= max(high / 2, _SLACK))
-        if high <= _SLACK or (
-            high >= 0.5 and (np.abs(array - high * marked) <= _SLACK * np.where(marked, high, 1)).all()
-        ):
+        binary = np.abs(array - high * marked) <= _SLACK * np.where(marked, high, 1)
+        if high <= _SLACK or (high >= 0.5 and binary.all()):
             return marked & (high > _SLACK)
         if high <= 1 + _SLACK and (high >= 0.5 or threshold is not None):
             return np.asarray(array >= (0.5 if threshold is None else threshold))
