@@ -244,7 +244,7 @@ def test_a_bundle_is_found_by_any_of_its_names_and_suffixes(cohort: Cohort, tmp_
         put(tmp_path / "p" / key / f"cst_r.nii{'.gz' * (key == 'sub-1')}", reference(key, "PYTright"))
     assert perfect(tmp_path / "p", load_cohort(cohort.root))
     put(tmp_path / "p" / "sub-1" / "cst_r.nii", reference("sub-1", "PYTright"))
-    with pytest.raises(DataError, match="as .nii and as .nii.gz"):
+    with pytest.raises(DataError, match=r"as \.nii and as \.nii\.gz"):
         find_predictions(tmp_path / "p")
 
 

@@ -140,7 +140,7 @@ def test_hard_cases_have_a_status_and_the_agreed_value(cohort: Cohort, predicted
 
 
 def test_missing_files_are_told_from_empty_masks(cohort: Cohort, predicted: Path) -> None:
-    """A file that others have is refused, unless it is said to be a miss; what nobody has, or a case, is unavailable."""
+    """A file that others have is refused unless told to be a miss; what nobody has, or a case, is unavailable."""
     mask_path(predicted, "sub-c", LEFT).unlink()
     for key in ("sub-c", "sub-p", "sub-q"):
         mask_path(predicted, key, MIDLINE).unlink()
@@ -148,7 +148,7 @@ def test_missing_files_are_told_from_empty_masks(cohort: Cohort, predicted: Path
     for bundle in (LEFT, RIGHT):
         mask_path(predicted, "sub-q", bundle).unlink()
     found = load_cohort(predicted).where(lambda case: case.participant_id != "sub-q")
-    with pytest.raises(DataError, match="sub-c has no .*left.*`unwritten` as missed.* or as unavailable"):
+    with pytest.raises(DataError, match=r"sub-c has no .*left.*`unwritten` as missed.* or as unavailable"):
         score(found, load_cohort(cohort.root), metrics=["dice"])
     lost = score(found, load_cohort(cohort.root), metrics=["dice"], unwritten="unavailable")
     assert row(lost, "sub-c", LEFT)["status"] == "unavailable"

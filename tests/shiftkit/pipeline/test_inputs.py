@@ -22,7 +22,7 @@ def test_nobody_is_compared_with_controls_that_nobody_named(tmp_path: Path, monk
     """Without own controls or a registered cohort the phantom does not stand in; each of the two is taken."""
     monkeypatch.chdir(tmp_path)
     patients = cohort(tmp_path / "p", {"sub-1": "glioma"}, ["sub-1"])
-    with pytest.raises(ConfigError, match="`reference`.*shiftkit.toml"):
+    with pytest.raises(ConfigError, match=r"`reference`.*shiftkit.toml"):
         find_controls(patients)
     both = cohort(tmp_path / "both", {"sub-1": "glioma", "sub-2": "HC"}, ["sub-1", "sub-2"])
     assert [case.key for case in find_controls(both)] == ["sub-2"]
