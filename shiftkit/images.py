@@ -78,26 +78,29 @@ def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> N
     """Which voxels of a stored mask are inside, or a `DataError` with the range where that is not certain.
 
     Certain are 0 and one other value from 0.5 on, and probabilities, which lie in 0–1 and reach 0.5, or have a
-    threshold of their own. Densities, percent, bytes, counts and label maps could be cut anywhere; NaN is neither inside nor
-    outside.
+    threshold of their own. Densities, percent, bytes, counts and label maps could be cut anywhere; NaN is outside where
+    nothing is 0, else neither.
 
     Examples
     --------
     >>> inside(np.array([0.0, 0.2, 0.9]), Path("AFleft.nii.gz")).tolist()
     [False, False, True]
     """
+    known = np.isfinite(array)
+    if not known.all() and known.any() and array[known].min() > 0 and not np.isinf(array).any():
+        array = np.nan_to_num(array)  # nothing is 0, so NaN is how the file says outside
     _require_finite(array, path)
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if low >= -_SLACK:
         marked = np.asarray(array >= max(high / 2, _SLACK))
-        if high <= _SLACK or (high >= 0.5 and (np.abs(array - high * marked) <= _SLACK * high).all()):
+        binary = np.abs(array - high * marked) <= _SLACK * np.where(marked, high, 1)
+        if high <= _SLACK or (high >= 0.5 and binary.all()):
             return marked & (high > _SLACK)
         if high <= 1 + _SLACK and (high >= 0.5 or threshold is not None):
             return np.asarray(array >= (0.5 if threshold is None else threshold))
     raise DataError(
         f"{path} must be a mask: 0 and one other value, or probabilities that reach 0.5; its values run from {low:g} "
-        f"to {high:g}, as those of densities, percent, counts or labels do. Write 1 where the bundle is and 0 "
-        "elsewhere."
+        f"to {high:g}, as those of densities, percent, counts or labels do. Write 1 where the bundle is, else 0."
     )
 
 

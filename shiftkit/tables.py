@@ -108,7 +108,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     twice = sorted({name for name in names if names.count(name) > 1})
     raise_all([*problems, *(f"column {name!r} stands twice" for name in twice)], path.name)
     cells = [[cell.strip() for cell in [*line, *[""] * width][:width]] for line in lines if any(line)]
-    return pd.DataFrame(cells, columns=pd.Index(names, dtype=object), dtype=object)
+    return pd.DataFrame(cells, columns=names, dtype=object)
 
 
 def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:

@@ -157,8 +157,8 @@ def require_written(cohort: Cohort, predicted: PredictedMasks) -> None:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise DataError(
             f"Each bundle of {predicted.name} must be written for all participants or for none; "
-            f"{', '.join(lacking[:3])}{more}. Give `unwritten` as missed, if the tool writes no empty masks, or as "
-            "unavailable."
+            f"{', '.join(lacking[:3])}{more}. Give `unwritten` as missed, if the tool writes no empty masks, "
+            "or as unavailable."
         )
 
 

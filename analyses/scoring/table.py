@@ -177,7 +177,7 @@ def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd
     ------
     DataError
         Naming everything that is wrong: columns, words and numbers that are none; a participant in two groups, in two
-        spellings, or with a row that stands twice; values out of the metric's range, missing where the status promises
+        spellings; values out of the metric's range, missing where the status promises
         one, or there where it says that there is none; a missed bundle with a score; distances that are negative or
         infinite; settings that differ.
     """
@@ -196,9 +196,8 @@ def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd
         if column == "hemisphere" and letters and any(meant[text] in ("left", "right") for text in {*texts} - letters):
             problems.append(f"hemisphere is spelled in two ways, {', '.join(sorted(texts))}; write left and right")
         parsed[column] = parsed[column].map(lambda text, of=meant: of[text] or text)
-    problems += [*_people(parsed), *_values(parsed)]
-    raise_all(problems, where)
     require_one_setting(parsed)
+    raise_all([*problems, *_people(parsed), *_values(parsed)], where)
     return parsed
 
 
@@ -212,11 +211,6 @@ def _people(frame: pd.DataFrame) -> Iterator[str]:
     for _, same in names.groupby([names["participant_id"].map(same_person), "cohort"])["participant_id"]:
         if len(same) > 1:
             yield f"{' and '.join(sorted(same))} look like one participant in two spellings; write one"
-    keys = [*(name for name in _BUNDLE_OF_A_CASE if name in frame), "metric"]
-    twice = frame.loc[frame.duplicated(keys), keys]
-    if len(twice):
-        row = " ".join(str(twice.iloc[0][name]) for name in ("participant_id", "bundle", "hemisphere", "metric"))
-        yield f"each row stands once; {row} stands twice, with {len(twice) - 1} more"
 
 
 def _values(frame: pd.DataFrame) -> Iterator[str]:
@@ -335,8 +329,8 @@ def _read(ratings: Path) -> pd.DataFrame:
 def as_frame(scores: Any, several_sessions: bool = False) -> pd.DataFrame:
     """A score table, or anything with ``to_frame()``, as a validated frame that can be compared with another.
 
-    A `DataError` as in `understood_scores`, for several sessions of a participant unless they are asked for, and where
-    every bundle was missed.
+    A `DataError` as in `understood_scores`, for rows that stand twice, for several sessions of a participant unless
+    they are asked for, and where every bundle was missed.
     """
     frame = understood_scores(scores if isinstance(scores, pd.DataFrame) else scores.to_frame())
     if len(frame) and (frame["status"] == Status.MISSED).all():
@@ -344,6 +338,11 @@ def as_frame(scores: Any, several_sessions: bool = False) -> pd.DataFrame:
             f"A comparison needs bundles that were found; all {len(frame)} rows of the score table are missed. Look at "
             "the predictions: they may be empty, or of other participants."
         )
+    keys = [*(name for name in _BUNDLE_OF_A_CASE if name in frame), "metric"]
+    twice = frame.loc[frame.duplicated(keys), keys]
+    if len(twice):
+        row = " ".join(str(twice.iloc[0][name]) for name in ("participant_id", "bundle", "hemisphere", "metric"))
+        raise DataError(f"Each row of a score table stands once; {row} stands twice, with {len(twice) - 1} more.")
     if not several_sessions:
         one_session(frame)
     return frame

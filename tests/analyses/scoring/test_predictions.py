@@ -233,3 +233,24 @@ def test_folders_without_a_known_layout_are_refused(cohort: Cohort, tmp_path: Pa
     (tmp_path / "empty" / "dataset.json").write_text('{"labels": ["AF"]}')
     with pytest.raises(DataError, match=r"dataset\.json must hold"):
         find_predictions(tmp_path / "empty")
+
+
+def test_a_bundle_is_found_by_any_of_its_names_and_suffixes(cohort: Cohort, tmp_path: Path) -> None:
+    """A cohort that says CST, files that say cst_l, and one file that is not compressed."""
+    for key in KEYS:
+        folder = cohort.root / key / "dwi"
+        (folder / f"{key}_label-PYTright_mask.nii.gz").rename(folder / f"{key}_label-CSTright_mask.nii.gz")
+        put(tmp_path / "p" / key / "AF_L.nii.gz", reference(key, "AFleft"))
+        put(tmp_path / "p" / key / f"cst_r.nii{'.gz' * (key == 'sub-1')}", reference(key, "PYTright"))
+    assert perfect(tmp_path / "p", load_cohort(cohort.root))
+    put(tmp_path / "p" / "sub-1" / "cst_r.nii", reference("sub-1", "PYTright"))
+    with pytest.raises(DataError, match=r"as \.nii and as \.nii\.gz"):
+        find_predictions(tmp_path / "p")
+
+
+def test_predictions_of_other_bundles_are_refused_with_both_lists(cohort: Cohort, tmp_path: Path) -> None:
+    """Nothing scored is no success."""
+    for key in KEYS:
+        put(tmp_path / "p" / key / "XYZ_left.nii.gz", reference(key, "AFleft"))
+    with pytest.raises(DataError, match="none of AFleft, PYTright; present but not understood: XYZleft"):
+        score(tmp_path / "p", cohort, metrics=["dice"])

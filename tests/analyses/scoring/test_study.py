@@ -140,7 +140,7 @@ def test_hard_cases_have_a_status_and_the_agreed_value(cohort: Cohort, predicted
 
 
 def test_missing_files_are_told_from_empty_masks(cohort: Cohort, predicted: Path) -> None:
-    """A file that others have is an absent bundle; a bundle nobody predicted, or a case without any, is unavailable."""
+    """A file that others have is refused unless told to be a miss; what nobody has, or a case, is unavailable."""
     mask_path(predicted, "sub-c", LEFT).unlink()
     for key in ("sub-c", "sub-p", "sub-q"):
         mask_path(predicted, key, MIDLINE).unlink()
@@ -148,7 +148,11 @@ def test_missing_files_are_told_from_empty_masks(cohort: Cohort, predicted: Path
     for bundle in (LEFT, RIGHT):
         mask_path(predicted, "sub-q", bundle).unlink()
     found = load_cohort(predicted).where(lambda case: case.participant_id != "sub-q")
-    table = score(found, load_cohort(cohort.root), metrics=["dice", "hd95"])
+    with pytest.raises(DataError, match=r"sub-c has no .*left.*`unwritten` as missed.* or as unavailable"):
+        score(found, load_cohort(cohort.root), metrics=["dice"])
+    lost = score(found, load_cohort(cohort.root), metrics=["dice"], unwritten="unavailable")
+    assert row(lost, "sub-c", LEFT)["status"] == "unavailable"
+    table = score(found, load_cohort(cohort.root), metrics=["dice", "hd95"], unwritten="missed")
     assert row(table, "sub-c", LEFT)["status"] == "missed"
     assert row(table, "sub-c", MIDLINE)["status"] == "unavailable"
     assert row(table, "sub-p", LEFT)["status"] == "reference_absent"

@@ -66,7 +66,7 @@ def test_what_cannot_be_is_refused_by_name(column: str, values: list[object], sa
     frame = scores()
     frame[column] = (values * len(frame))[: len(frame)]
     with pytest.raises(DataError, match=said):
-        ScoreTable(frame=frame)
+        as_frame(frame)
 
 
 def test_two_spellings_of_one_participant_are_refused() -> None:
