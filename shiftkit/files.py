@@ -11,6 +11,11 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)  # it can only be read by setting it, which is safe while there is one thread
+PART = ".part-"
+"""Beginning of the names of files that are being written."""
+
 
 @contextmanager
 def atomic(path: Path) -> Generator[Path]:
@@ -19,14 +24,14 @@ def atomic(path: Path) -> Generator[Path]:
     The temporary name keeps the suffixes of ``path``, so writers that look at them work.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix="".join(path.suffixes[-2:]))
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART, suffix="".join(path.suffixes[-2:]))
     # Who writes opens the path anew.
     os.close(handle)
     part = Path(name)
     try:
         yield part
-        # A temporary file can be read by its owner alone.
-        part.chmod(0o644)
+        # A temporary file can be read by its owner alone, whatever the user's own rule for new files says.
+        part.chmod(0o666 & ~_UMASK)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

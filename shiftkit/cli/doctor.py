@@ -1,6 +1,5 @@
 """What shiftkit finds on this machine."""
 
-import os
 import platform
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from ..files import cache_dir
 from ..names import BUILT_IN_MODELS
 from ..runs import package_versions
 from ..version import __version__
+from ..work import n_processes
 
 
 def examine() -> tuple[list[str], bool]:
@@ -18,7 +18,7 @@ def examine() -> tuple[list[str], bool]:
 
     A line that starts with ``PROBLEM`` says what to do.
     """
-    lines = [f"shiftkit {__version__}, Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"]
+    lines = [f"shiftkit {__version__}, Python {platform.python_version()}, {platform.system()}, {n_processes(0)} cores"]
     lines += [f"{name} {version}" for name, version in package_versions().items()]
     problems = _check_cache(lines) + _check_models(lines)
     _describe_devices(lines)
