@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
 from .errors import ConfigError
+from .locks import one_at_a_time
 from .options import Input, Option, checked, passed_on, settings_of
 from .work import Progress, Work
 
@@ -80,6 +81,7 @@ def load_scores(path: str | Path) -> "ScoreTable":
 
 
 @checked
+@one_at_a_time
 def demo(
     out: Annotated["str | Path", Input("Folder to write to; it must be new or empty.")] = "shiftkit-demo",
     *,
@@ -104,6 +106,7 @@ def demo(
 
 
 @checked
+@one_at_a_time
 def phantom(
     out: Annotated["str | Path", Input("Folder that the cohorts are written into.", metavar="OUT")],
     *,
@@ -131,6 +134,7 @@ def phantom(
 
 
 @checked
+@one_at_a_time
 def import_cohort(
     format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg or brats.", metavar="FORMAT")],
     source: Annotated["str | Path", Input("Folder in that data set's own layout.", metavar="SRC")],
@@ -175,6 +179,7 @@ def prepare(
 
 
 @checked
+@one_at_a_time
 def train(
     cohort: CohortName,
     *,
@@ -227,6 +232,7 @@ def train(
 
 
 @checked
+@one_at_a_time
 def finetune(
     model: ModelName,
     cohort: CohortName,
@@ -303,6 +309,7 @@ def finetune(
 
 
 @checked
+@one_at_a_time
 def predict(
     model: Annotated[
         "str | Path | Model | Sequence[str | Path]",
@@ -430,6 +437,7 @@ def deform(cohort: "str | Path | Cohort", *, out: None = None, **options: Any) -
 @overload
 def deform(cohort: "str | Path | Cohort", *, out: str | Path, **options: Any) -> "Outcome": ...
 @checked
+@one_at_a_time
 def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say what depends on `out`, not all options again
     cohort: CohortName,
     *,
@@ -477,6 +485,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
 
 
 @checked
+@one_at_a_time
 def features(
     model: ModelName,
     cohort: CohortName,
@@ -525,6 +534,7 @@ def decompose(
 @overload
 def decompose(scores: str | Path | None = None, *, out: str | Path, **options: Any) -> "Outcome": ...
 @checked
+@one_at_a_time
 def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform`
     scores: Annotated["ScoreTable | pd.DataFrame | str | Path | None", Input("Score table instead of images.")] = None,
     *,
@@ -689,6 +699,7 @@ def cite(
 
 
 @checked
+@one_at_a_time
 def validate(
     replicates: Annotated[int, Option("Simulated cohorts a cell.", min=10)] = 200,
     *,

@@ -11,8 +11,8 @@ from .errors import DataError
 ROUNDING_VOXELS = 1e-4
 """What a distance in mm may exceed a limit by, in voxels, and still count as within it.
 
-NIfTI keeps spacing and affine in single precision, seven digits: on an oblique grid of 3 mm one step is 3.0000001 mm, and
-would miss a limit of 3 mm. Next to true differences, of at least a hundredth of a voxel, this is nothing.
+NIfTI keeps spacing and affine in single precision, seven digits: on an oblique grid of 3 mm one step is 3.0000001 mm,
+and would miss a limit of 3 mm. Next to true differences, of at least a hundredth of a voxel, this is nothing.
 """
 
 

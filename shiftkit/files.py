@@ -37,6 +37,13 @@ def atomic(path: Path) -> Generator[Path]:
         part.unlink(missing_ok=True)
 
 
+def sweep(root: Path) -> None:
+    """Remove what killed processes had half-written below a folder, which must be held; see `shiftkit.locks`."""
+    for path in root.rglob(f"{PART}*"):
+        if path.is_file() and not path.is_symlink():
+            path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically."""
     with atomic(path) as part:

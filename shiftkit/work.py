@@ -62,9 +62,8 @@ def n_processes(jobs: int) -> int:
     from joblib import cpu_count
 
     # More than there are would only take memory from one another.
-    return min(
-        jobs or cpu_count(), cpu_count()
-    )  # heeds containers, affinity and LOKY_MAX_CPU_COUNT, which os.cpu_count does not
+    available = cpu_count()  # heeds containers, affinity and LOKY_MAX_CPU_COUNT, which os.cpu_count does not
+    return min(jobs or available, available)
 
 
 _WATCH_S = 0.5

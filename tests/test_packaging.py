@@ -21,7 +21,7 @@ PACKAGE = Path(shiftkit.__file__).parent
 
 # Floors, lowest first: a module imports from floors below its own; on its own floor only what ARROWS allows.
 FLOORS = (
-    {"errors", "status", "version", "files", "work", "options", "style"},
+    {"errors", "status", "version", "files", "work", "options", "style", "locks"},
     {"types", "results", "tables", "distances", "embeddings", "config"},
     {"images", "geometry", "bundles", "catalogue", "runs"},
     {"cohorts"},
@@ -33,6 +33,7 @@ FLOORS = (
 )
 ARROWS = {
     "options": {"errors"},
+    "locks": {"errors"},
     "distances": {"types"},
 }
 # Rooms inside a room, in the same way.

@@ -15,7 +15,7 @@ from ...images import image_digest
 from ...options import passed_on
 from ...types import Bundle, Case, Cohort
 from ...work import Work
-from ..network.checkpoints import Model, is_whole, load_model, require_same, save_model
+from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.networks import Architecture, build_network, require_fit
 from ..prediction.calibration import measure_overconfidence
 from ..prediction.embedding import feature_statistics
@@ -153,6 +153,7 @@ def train_by(
         raise ConfigError(f"{out} holds a checkpoint already; give another `out`, or `resume` to keep it.")
     if (out / "state" / "log.json").is_file() and not resume:
         raise ConfigError(f"{out} holds an unfinished training; give `resume` to continue it, or another `out`.")
+    require_own(out, resume)
     bundles = tuple(Bundle.parse(label) for label in recipe.bundles)
     samples = load_samples(
         cases, recipe.modality, bundles, recipe.spacing_mm, recipe.box, memory_gib=recipe.memory_gib, work=work

@@ -15,7 +15,7 @@ from ...errors import ConfigError, DataError, ModelMismatchError
 from ...files import write_text
 from ...types import Bundle, Case, Cohort, Predictions
 from ...work import Work
-from ..network.checkpoints import Model, is_whole, load_model, require_same, save_model
+from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.networks import build_network
 from ..prediction.calibration import choose_thresholds, measure_overconfidence
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
@@ -168,6 +168,7 @@ class Finetuning:
             raise ConfigError(
                 f"Fine-tuning needs an empty folder; {self.out} holds files already. Give `resume` or `out`."
             )
+        require_own(self.out, resume)
 
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
         """Tune one fold after another and segment its test cases; yields those that failed, with the reason.
