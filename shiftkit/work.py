@@ -1,10 +1,12 @@
 """Work on participants in several processes, and how it says how far it is."""
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -63,7 +65,18 @@ def n_processes(jobs: int) -> int:
 
     # More than there are would only take memory from one another.
     available = cpu_count()  # heeds containers, affinity and LOKY_MAX_CPU_COUNT, which os.cpu_count does not
-    return min(jobs or available, available)
+    return min(jobs, allowed_cores()) if jobs else available
+
+
+def allowed_cores() -> int:
+    """Cores that the system lets this process use, by its affinity and its control group."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return cores
 
 
 _WATCH_S = 0.5

@@ -52,6 +52,11 @@ def decompose_table(
     ``source`` names the source model where the table holds several: the others count as fine-tuned. A study that needs
     images is refused with a `ConfigError`.
     """
+    # Also what can be opened but has no end, such as a pipe or a device.
+    if not scores.is_file():
+        raise DataError(
+            f"`scores` must be a table, one file; {scores} is not there, or is none. Give the table's path."
+        )
     digests = {"scores": file_digest(scores)}
     _require_replayed(design.replay, digests)
     if design.include:
