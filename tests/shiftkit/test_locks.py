@@ -21,7 +21,7 @@ with held(Path(sys.argv[1]), "train"):
 
 
 def test_a_second_run_is_told_who_is_at_work_and_a_dead_one_is_taken_over(tmp_path: Path) -> None:
-    """The lock names verb and id, no machine; killed with SIGKILL, its owner leaves it to the next, which removes it."""
+    """The lock names verb and id, no machine; a killed owner leaves it to the next, which removes it."""
     folder = tmp_path / "run"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, env=environment) as other:
