@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, overload
 
 from .errors import ConfigError
+from .files import one_at_a_time
 from .options import Input, Option, checked, passed_on, settings_of
 from .work import Progress, Work
 
@@ -83,6 +84,7 @@ def load_scores(path: str | Path) -> "ScoreTable":
 
 
 @checked
+@one_at_a_time
 def demo(
     out: Annotated["str | Path", Input("Folder to write to; it must be new or empty.")] = "shiftkit-demo",
     *,
@@ -107,6 +109,7 @@ def demo(
 
 
 @checked
+@one_at_a_time
 def phantom(
     out: Annotated["str | Path", Input("Folder that the cohorts are written into.", metavar="OUT")],
     *,
@@ -134,6 +137,7 @@ def phantom(
 
 
 @checked
+@one_at_a_time
 def import_cohort(
     format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg or brats.", metavar="FORMAT")],
     source: Annotated["str | Path", Input("Folder in that data set's own layout.", metavar="SRC")],
@@ -178,6 +182,7 @@ def prepare(
 
 
 @checked
+@one_at_a_time
 def train(
     cohort: CohortName,
     *,
@@ -230,6 +235,7 @@ def train(
 
 
 @checked
+@one_at_a_time
 def finetune(
     model: ModelName,
     cohort: CohortName,
@@ -308,6 +314,7 @@ def finetune(
 
 
 @checked
+@one_at_a_time
 def predict(
     model: Annotated[
         "str | Path | Model | Sequence[str | Path]",
@@ -441,6 +448,7 @@ def deform(cohort: "str | Path | Cohort", *, out: None = None, **options: Any) -
 @overload
 def deform(cohort: "str | Path | Cohort", *, out: str | Path, **options: Any) -> "Outcome": ...
 @checked
+@one_at_a_time
 def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say what depends on `out`, not all options again
     cohort: CohortName,
     *,
@@ -491,6 +499,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
 
 
 @checked
+@one_at_a_time
 def features(
     model: ModelName,
     cohort: CohortName,
@@ -540,6 +549,7 @@ def decompose(
 @overload
 def decompose(scores: str | Path | None = None, *, out: str | Path, **options: Any) -> "Outcome": ...
 @checked
+@one_at_a_time
 def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform`
     scores: Annotated["ScoreTable | pd.DataFrame | str | Path | None", Input("Score table instead of images.")] = None,
     *,
@@ -766,6 +776,7 @@ def plan(
 
 
 @checked
+@one_at_a_time
 def validate(
     replicates: Annotated[int, Option("Simulated cohorts a cell.", min=10)] = 200,
     *,

@@ -8,6 +8,25 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 
+ROUNDING_VOXELS = 1e-4
+"""What a distance in mm may exceed a limit by, in voxels, and still count as within it.
+
+NIfTI keeps spacing and affine in single precision, seven digits: on an oblique grid of 3 mm one step is 3.0000001 mm,
+and would miss a limit of 3 mm. Next to true differences, of at least a hundredth of a voxel, this is nothing.
+"""
+
+
+def within(distance_mm: NDArray[Any], limit_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
+    """Where distances are at most a limit, but for rounding; see `ROUNDING_VOXELS`.
+
+    Examples
+    --------
+    >>> within(np.array([2.9, 3.0000001, 3.1]), 3.0, (3.0000001, 3.0, 3.0)).tolist()
+    [True, True, False]
+    """
+    return np.asarray(distance_mm <= limit_mm + ROUNDING_VOXELS * min(spacing_mm))
+
+
 _FAR = 1e30  # mm², larger than any image
 Mask = NDArray[np.bool_]
 

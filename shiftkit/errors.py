@@ -18,6 +18,12 @@ class ShiftkitError(Exception):
     exit_code = 1
 
 
+class MachineError(ShiftkitError):
+    """Something that neither input nor program can help: a folder in use, a full disk, a killed process (code 1)."""
+
+    exit_code = 1
+
+
 class ConfigError(ShiftkitError, ValueError):
     """An option, a configuration file or a name that cannot be used (exit code 2)."""
 

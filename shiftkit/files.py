@@ -1,22 +1,41 @@
-"""Writing files so that an interruption never leaves half of one, and digests of what they hold."""
+"""Writing files so that an interruption never leaves half of one, one run at a time in a folder, digests."""
 
+import functools
 import hashlib
+import inspect
 import json
 import os
+import secrets
 import tempfile
-from collections.abc import Generator
+import threading
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from platformdirs import user_cache_path
 
-from .errors import DataError, ShiftkitError
+from .errors import DataError, MachineError, ShiftkitError
+
+try:
+    import fcntl
+except ImportError:  # Windows: the heartbeat alone tells whether the owner lives
+    fcntl = None
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_BEAT_S = 0.5
+_SILENCE_S = 2.5  # several beats: a busy machine misses one
+_MINE: set[Path] = set()  # verbs call verbs: what this process holds, it may enter again
 
 _MOST_TEXT_BYTES = 2**26
 # Read once, for reading it means setting it, which other threads would notice.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
+PART = ".part-"
+"""Beginning of the names of files that are being written."""
 
 
 @contextmanager
@@ -26,13 +45,13 @@ def atomic(path: Path) -> Generator[Path]:
     The temporary name keeps the suffixes of ``path``, so writers that look at them work.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix="".join(path.suffixes[-2:]))
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=PART, suffix="".join(path.suffixes[-2:]))
     # Who writes opens the path anew.
     os.close(handle)
     part = Path(name)
     try:
         yield part
-        # A temporary file can be read by its owner alone; what replaces it is as open as the user's files are.
+        # A temporary file can be read by its owner alone, whatever the user's own rule for new files says.
         part.chmod(0o666 & ~_UMASK)
         part.replace(path)
     finally:
@@ -69,6 +88,13 @@ def read_text(path: Path, what: str = "text") -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
+def sweep(root: Path) -> None:
+    """Remove what killed processes had half-written below a folder, which must be held; see `held`."""
+    for path in root.rglob(f"{PART}*"):
+        if path.is_file() and not path.is_symlink():
+            path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file atomically."""
     with atomic(path) as part:
@@ -89,3 +115,139 @@ def file_digest(path: Path) -> str:
 def cache_dir() -> Path:
     """The folder for what can be made again: ``SHIFTKIT_CACHE``, or the user's cache folder."""
     return Path(os.environ.get("SHIFTKIT_CACHE") or user_cache_path("shiftkit"))
+
+
+def lock_path(folder: Path) -> Path:
+    """Where the lock of a folder lies: beside it, so that an empty folder stays empty."""
+    return folder.parent / f".{folder.name}.lock"
+
+
+@contextmanager
+def held(folder: Path, verb: str) -> Generator[None]:
+    """Keep a folder for this process while the block runs; the lock is gone at its end.
+
+    It holds a random id, the verb and the start, no name of a machine or user; a thread touches it every half second.
+
+    Raises
+    ------
+    MachineError
+        If another process is at work in the folder. One that died leaves its lock behind, which is taken over.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "run"
+    >>> with held(folder, "train"):
+    ...     lock_path(folder).is_file()
+    True
+    >>> lock_path(folder).exists()
+    False
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay, so that the lock lies beside what was named
+    if folder in _MINE:
+        yield
+        return
+    path = lock_path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _take(path, folder)
+    try:
+        owner = {"owner": secrets.token_hex(8), "verb": verb, "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(owner).encode(), 0)
+        _MINE.add(folder)
+        over = threading.Event()
+        threading.Thread(target=_beat, args=(path, over), daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            _MINE.discard(folder)
+            path.unlink(missing_ok=True)  # before it is let go: who waits for this file must see that it is gone
+    finally:
+        os.close(handle)
+
+
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = signature.bind(*args, **kwargs)
+        given.apply_defaults()
+        out = given.arguments["out"]
+        if out is None or given.arguments.get("dry_run"):
+            return function(*args, **kwargs)
+        with held(Path(out), function.__name__):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _take(path: Path, folder: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _alone(handle):
+                raise MachineError(_refusal(path, folder))
+            if not _same_file(handle, path):
+                os.close(handle)  # its owner ended, and took the file away, between the two calls
+                continue
+            # Something in it: its owner died here, or lives on another machine of which this file system says nothing.
+            if os.fstat(handle).st_size and _beats(handle):
+                raise MachineError(_refusal(path, folder))
+        except MachineError:
+            os.close(handle)
+            raise
+        return handle
+
+
+def _alone(handle: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without such locks
+        return True
+    return True
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(handle)
+    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+
+def _beats(handle: int) -> bool:
+    """Whether somebody touches the file: clocks of machines differ, so that only a change tells."""
+    before, end = os.fstat(handle).st_mtime_ns, time.monotonic() + _SILENCE_S
+    while time.monotonic() < end:
+        time.sleep(_BEAT_S / 2)
+        if os.fstat(handle).st_mtime_ns != before:
+            return True
+    return False
+
+
+def _beat(path: Path, over: threading.Event) -> None:
+    while not over.wait(_BEAT_S):
+        try:
+            os.utime(path)
+        except OSError:
+            return
+
+
+def _refusal(path: Path, folder: Path) -> str:
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        who = f"shiftkit {owner['verb']} (id {owner['owner']}, since {owner['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        who = "another run"
+    return (
+        f"One run at a time writes into a folder; {who} is at work in {folder}. Wait until it has ended, or give "
+        "another `out`."
+    )

@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
@@ -98,6 +99,8 @@ class Declared:
             return f"must be {_words(self.kind)}; got {value!r}"
         low, high = self.option.min, self.option.max
         numbers = [one for one in (value if isinstance(value, Sequence) else [value]) if isinstance(one, Real)]
+        if not all(isfinite(one) for one in numbers):  # no comparison with NaN is true, and so none would refuse it
+            return f"must be finite; got {value!r}"
         if any((low is not None and one < low) or (high is not None and one > high) for one in numbers):  # pyright: ignore
             return f"must be {self.bounds}; got {value!r}"
         return None

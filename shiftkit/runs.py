@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import ConfigError
-from .files import file_digest, write_text
+from .files import file_digest, sweep, write_text
 from .results import Result
 from .tables import Table, write_table
 from .types import Cohort
@@ -58,23 +58,26 @@ class Run:
                 f"A run needs an empty folder; {self.root} holds files already. Give `resume` to continue that run, "
                 "or another `out`."
             )
-        if self.root.is_dir() and any(self.root.iterdir()):
-            self._require_own()
+        self._require_own()
         self.root.mkdir(parents=True, exist_ok=True)
-        # First of all: by it a run that was interrupted is known again, and told from a folder of the user's.
-        self.write_configuration()
+        self.write_configuration()  # at once: by it a later run knows this folder for one of its verb
         return self
 
     def _require_own(self) -> None:
-        """A folder is continued only where its configuration says that the same verb began it."""
+        """Refuse to continue in a folder that no run of this verb began: what lies there is somebody's own."""
+        sweep(self.root)
+        if not self.root.is_dir() or not any(self.root.iterdir()):
+            return
         try:
-            verbs = set(tomllib.loads((self.root / "config.toml").read_text(encoding="utf-8")))
+            begun = tomllib.loads((self.root / "config.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            verbs = set[str]()
-        if self.verb not in verbs:
+            begun = {}
+        # A demonstration ends in a decomposition, in the same folder.
+        kin = {"demo", "decompose"} if self.verb in ("demo", "decompose") else {self.verb}
+        if not kin & set(begun):
             raise ConfigError(
-                f"`resume` continues a run of {self.verb}, whose config.toml says so; {self.root} holds files of "
-                "something else, and nothing of them was touched. Give another `out`."
+                f"`resume` continues a run of shiftkit {self.verb}; {self.root} holds files that none wrote: its "
+                f"config.toml has no table [{self.verb}]. Give another `out`."
             )
 
     def write_table(self, frame: pd.DataFrame, table: Table) -> None:

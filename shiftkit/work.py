@@ -1,7 +1,12 @@
 """Work on participants in several processes, and how it says how far it is."""
 
+import math
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -37,7 +42,7 @@ class Work:
         from joblib import delayed
 
         tasks = (delayed(function)(item) for item in items)
-        jobs = self.jobs if len(items) > 1 else 1  # starting processes takes longer than most single items
+        jobs = min(n_processes(self.jobs), max(1, len(items)))  # starting processes takes longer than most items
         for done, made in enumerate(in_parallel(tasks, jobs), start=1):
             self.report(done, len(items), stage)
             yield made
@@ -58,7 +63,38 @@ def n_processes(jobs: int) -> int:
     """A number of processes: as many as asked for, or for 0 one for every core that this process may use."""
     from joblib import cpu_count
 
-    return jobs or cpu_count()  # heeds containers, affinity and LOKY_MAX_CPU_COUNT, which os.cpu_count does not
+    # More than there are would only take memory from one another.
+    available = cpu_count()  # heeds containers, affinity and LOKY_MAX_CPU_COUNT, which os.cpu_count does not
+    return min(jobs, allowed_cores()) if jobs else available
+
+
+def allowed_cores() -> int:
+    """Cores that the system lets this process use, by its affinity and its control group."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return cores
+
+
+_WATCH_S = 0.5
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this process end soon after its parent did, however that ended; called first in every worker.
+
+    A thread looks, rather than a signal of the kernel: on Linux that one comes when the *thread* which started this
+    process ends, and other systems have none.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
@@ -73,6 +109,10 @@ def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
     from joblib import Parallel
 
     # Workers that leave when idle for five minutes, joblib's default, can leave just as they are asked again: it waits.
-    patient: dict[str, Any] = {"idle_worker_timeout": 3600}
+    patient: dict[str, Any] = {
+        "idle_worker_timeout": 3600,
+        "initializer": end_with_parent,
+        "initargs": (os.getpid(),),
+    }
     results: Any = Parallel(n_jobs=n_processes(jobs), return_as="generator", **patient)(tasks)
     return iter(results)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...distances import distance_to
+from ...distances import distance_to, within
 from ...status import Status
 from .surfaces import Mask, MaskPair, Spacing
 
@@ -171,7 +171,7 @@ def compare_probability(
     # Nothing outside of this box is near, and a distance map of the whole image would cost most of the time.
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     truth = reference[box]
-    near = distance_to(truth, spacing_mm) <= margin_mm
+    near = within(distance_to(truth, spacing_mm), margin_mm, spacing_mm)
     p, y = probability[box][near].astype(np.float64), truth[near].astype(np.float64)
     which = np.minimum((p * bins).astype(int), bins - 1)  # a probability of 1 belongs to the last bin
     gaps = np.abs(np.bincount(which, weights=p - y, minlength=bins))

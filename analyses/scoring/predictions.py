@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...bundles import bundle_named
-from ...cohorts.folder import load_cohort
+from ...cohorts.folder import load_cohort, require_finished
 from ...errors import DataError
 from ...geometry import resample as resample_onto
 from ...geometry import same_grid
@@ -228,6 +228,7 @@ def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks
     root = Path(predictions)
     if not root.is_dir():
         raise DataError(f"Predictions lie in a folder; there is none at {root}.")
+    require_finished(root)
     if (root / "participants.tsv").is_file():
         return _of_cohort(load_cohort(root))
     name = root.resolve().name

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from ...distances import within
 from .skeleton import center_line
 
 Mask = NDArray[np.bool_]
@@ -126,7 +127,7 @@ class MaskPair:
     def nsd(self, tolerance_mm: float) -> float:
         """Share of the surface voxels of both masks that lie within the tolerance (surface Dice)."""
         there, back = self.surface_distances_mm
-        near = np.count_nonzero(there <= tolerance_mm) + np.count_nonzero(back <= tolerance_mm)
+        near = sum(np.count_nonzero(within(one, tolerance_mm, self.spacing_mm)) for one in (there, back))
         return float(near / (there.size + back.size))
 
     @property

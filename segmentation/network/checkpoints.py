@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ...errors import ConfigError, DataError
-from ...files import atomic, write_text
+from ...files import atomic, sweep, write_text
 from ...images import image_digest
 from ...types import Bundle, Case
 from ...version import __version__
-from .networks import Architecture, build_network
+from .networks import Architecture, build_network, require_fit
 
 _WEIGHTS = Path("models") / "model.safetensors"
 _METADATA = Path("configs") / "metadata.json"
@@ -130,12 +131,19 @@ def load_model(path: Path) -> Model:
         raise DataError(f"A checkpoint holds {_METADATA} and {_WEIGHTS}; {path} does not. {advice}")
     try:
         block = json.loads((path / _METADATA).read_text(encoding="utf-8"))["shiftkit"]
+        _require_sound(block)
         blob = (path / _WEIGHTS).read_bytes()
         weights = load(blob)
         network_block: dict[str, Any] = {**block["network"], "channels": tuple(block["network"]["channels"])}
         architecture = Architecture(**network_block)
+        for name in ("shape", "patch"):
+            if block.get(name):
+                require_fit(name, tuple(block[name]), architecture)
         network = build_network(architecture)
         network.load_state_dict(weights)
+        broken = next((name for name, one in weights.items() if not torch.isfinite(one).all()), None)
+        if broken is not None:
+            raise ValueError(f"weights of {broken} are not finite")
         bundles = tuple(Bundle.parse(label) for label in block["bundles"])
         if len(bundles) != architecture.out_channels:
             raise ValueError(f"{len(bundles)} bundles are named, the network has {architecture.out_channels} outputs")
@@ -157,12 +165,60 @@ def load_model(path: Path) -> Model:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
     # Of the file as it lies there: predictions name the digest, and are trusted to be this model's.
-    if hashlib.sha256(blob).hexdigest() != block["digest"]:
+    if hashlib.sha256(blob).hexdigest() != block.get("digest"):
         raise DataError(
             f"The weights of a checkpoint must be those its metadata names; {path / _WEIGHTS} has another digest. "
             "The file was changed or damaged: copy the checkpoint again."
         )
     return model
+
+
+_OWN = ("configs", "docs", "models", "state", "predictions", "controls", "tables")
+
+
+def require_own(out: Path, resume: bool) -> None:
+    """Refuse, with a `ConfigError`, to train in a folder that holds something other than a training to resume."""
+    if resume:
+        sweep(out)
+    names = {one.name for one in out.iterdir()} if out.is_dir() else set[str]()
+    if names and not resume:
+        raise ConfigError(f"A training needs a new or empty folder; {out} holds files already. Give `resume` or `out`.")
+    if names and not any(name in _OWN or name.startswith("fold-") for name in names):
+        raise ConfigError(f"`resume` continues a training; {out} holds files that none wrote. Give another `out`.")
+
+
+_LARGEST = 1024
+"""Voxels along an edge of a model's box; a brain at 0.5 mm needs fewer than half."""
+
+
+def _require_sound(block: Mapping[str, Any]) -> None:
+    """Refuse metadata that no training writes: a `ValueError` says which entry, and what it must be."""
+    labels, thresholds = block["bundles"], block["thresholds"]
+    numbers = list(thresholds.values()) if isinstance(thresholds, dict) else []
+    sizes = {"shape": block["shape"], **({"patch": block["patch"]} if block.get("patch") else {})}
+    rules = {
+        "name must be a text": isinstance(block["name"], str),
+        "modality must be a text": isinstance(block["modality"], str),
+        "bundles must be different labels": isinstance(labels, list) and len(set(labels)) == len(labels),
+        "thresholds must be one a bundle": isinstance(thresholds, dict) and set(thresholds) == set(labels),
+        "thresholds must lie between 0 and 1": all(_number(one) and 0 <= one <= 1 for one in numbers),
+        "spacing_mm must lie between 0.1 and 20": _number(block["spacing_mm"]) and 0.1 <= block["spacing_mm"] <= 20,
+        "orientation must be RAS": block.get("orientation", "RAS") == "RAS",
+        "overconfidence must lie between -1 and 1": abs(float(block.get("overconfidence", 0))) <= 1,
+        **{
+            f"{name} must be three whole numbers, at most {_LARGEST}": isinstance(size, list)
+            and len(size) == 3
+            and all(isinstance(one, int) and 0 < one <= _LARGEST for one in size)
+            for name, size in sizes.items()
+        },
+    }
+    problems = [rule for rule, kept in rules.items() if not kept]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_whole(path: Path) -> bool:

@@ -13,17 +13,19 @@ import numpy as np
 import pandas as pd
 
 from ...cohorts.folder import (
+    UNFINISHED,
     image_path,
     load_cohort,
     mask_path,
     participants_frame,
     probability_path,
     read_description,
+    require_finished,
     write_description,
     write_participants,
 )
 from ...errors import ConfigError, DataError, ShiftkitError
-from ...files import atomic, write_text
+from ...files import atomic, file_digest, sweep, write_text
 from ...images import write_image
 from ...types import Case, Cohort, Predictions, Volume
 from ...work import Work
@@ -148,7 +150,33 @@ class Segmenter:
             if not _note_path(out, case).is_file():
                 self._write_case(case, out, self.models if choose is None else choose(case))
 
+        self._require_unchanged(cases, out, choose)
         return each_case(self.models, cases, look, self.device, work, stage)
+
+    def _require_unchanged(
+        self, cases: Sequence[Case], out: Path, choose: Callable[[Case], Sequence[Model]] | None
+    ) -> None:
+        """Refuse, before anything is made, predictions that are there of other images, or by other models."""
+        for case in cases:
+            path = _note_path(out, case)
+            if not path.is_file():
+                continue
+            try:
+                there = json.loads(path.read_text(encoding="utf-8"))["Made"]
+            except (ValueError, KeyError, TypeError):
+                path.unlink()  # damaged, or of a version that did not say: it cannot be vouched for, so made again
+                continue
+            try:
+                models = self.models if choose is None else choose(case)
+            except DataError:
+                models = ()  # whom every fold has seen by now: what is there was made by one that has
+            require_same(there, self._made(case, models), out, f"a prediction of {case.key}")
+
+    def _made(self, case: Case, models: Sequence[Model]) -> dict[str, Any]:
+        """What a prediction was made from."""
+        names = self.models[0].modality.split("+")
+        images = {name: file_digest(path) for name in names if (path := case.images.get(name)) and path.is_file()}
+        return {"format": _FORMAT, "models": [one.digest for one in models], "images": images}
 
     def _write_case(self, case: Case, out: Path, models: Sequence[Model]) -> None:
         rows: list[dict[str, Any]] = []
@@ -169,7 +197,12 @@ class Segmenter:
             sure = confidence(volume.array, mask, models[0].overconfidence)
             rows.append({**_who(case), **place, "volume_ml": ml, **vars(sure)})
         # Written last: it says that the case is whole.
-        write_text(_note_path(out, case), json.dumps({"Confidence": rows}) + "\n")
+        note = {"Confidence": rows, "Made": self._made(case, models)}
+        write_text(_note_path(out, case), json.dumps(note) + "\n")
+
+
+_FORMAT = 1
+"""Of predictions on disk: raised when the same images and models give other voxels, and only then."""
 
 
 @contextmanager
@@ -191,13 +224,20 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
 def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
     """Write the tables of a folder of predictions, or refuse one that is in use or was made otherwise."""
+    if resume:
+        sweep(out)
     if out.is_dir() and any(out.iterdir()):
         if not resume:
             raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give `resume` or `out`.")
         there = read_description(out).get("Model")
         require_same(there if isinstance(there, dict) else {}, made_by, out, "predictions")
-    write_description(out, f"{made_by['Name']} on {cohort.name}", Model=made_by, Cohort=cohort.name)
+    # Said until all are written: masks that are not there yet must not pass for masks that a model left empty.
+    _describe(out, cohort, made_by, State=UNFINISHED)
     write_participants(out, participants_frame(cohort))
+
+
+def _describe(out: Path, cohort: Cohort, made_by: dict[str, Any], **more: str) -> None:
+    write_description(out, f"{made_by['Name']} on {cohort.name}", Model=made_by, Cohort=cohort.name, **more)
 
 
 def close_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], failed: dict[str, str]) -> Predictions:
@@ -205,12 +245,20 @@ def close_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], failed
     notes = [path for case in cohort if (path := _note_path(out, case)).is_file()]
     rows = [row for path in notes for row in json.loads(path.read_text(encoding="utf-8"))["Confidence"]]
     _write_table(out, "confidence", rows)
+    _describe(out, cohort, made_by)
     made = load_cohort(out, name=cohort.name)
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"], failed=failed)
 
 
 def read_predictions(out: Path) -> Predictions:
-    """Read a folder that `predict`, or fine-tuning, wrote; a `DataError` if it does not say which model made it."""
+    """Read a folder that `predict`, or fine-tuning, wrote.
+
+    Raises
+    ------
+    DataError
+        If the folder is not a cohort, does not say which model made it, or is unfinished.
+    """
+    require_finished(out)
     description = read_description(out)
     made_by = description.get("Model")
     if not isinstance(made_by, dict) or not {"Name", "Modality"} <= set(made_by):

@@ -1,6 +1,7 @@
 """One source model after another by the same recipe: train, measure, save."""
 
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any, Self
 import torch
 
 from ...errors import ConfigError, DataError
+from ...files import file_digest
 from ...images import image_digest
 from ...options import passed_on
 from ...types import Bundle, Case, Cohort
 from ...work import Work
-from ..network.checkpoints import Model, is_whole, load_model, require_same, save_model
+from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.networks import Architecture, build_network, require_fit
 from ..prediction.calibration import measure_overconfidence
 from ..prediction.embedding import feature_statistics
@@ -151,12 +153,13 @@ def train_by(
         raise ConfigError(f"{out} holds a checkpoint already; give another `out`, or `resume` to keep it.")
     if (out / "state" / "log.json").is_file() and not resume:
         raise ConfigError(f"{out} holds an unfinished training; give `resume` to continue it, or another `out`.")
+    require_own(out, resume)
     bundles = tuple(Bundle.parse(label) for label in recipe.bundles)
     samples = load_samples(
         cases, recipe.modality, bundles, recipe.spacing_mm, recipe.box, memory_gib=recipe.memory_gib, work=work
     )
     learned, held_out = samples[: len(training)], samples[len(training) :]
-    model = recipe.untrained(out.name, digests(cases, recipe.modality))
+    model, masks = recipe.untrained(out.name, digests(cases, recipe.modality)), masks_digest(cases, bundles)
     result = fit(
         model.network,
         learned,
@@ -166,7 +169,7 @@ def train_by(
         patch=recipe.patch,
         device=recipe.device,
         deterministic=recipe.deterministic,
-        state=StateFolder(out / "state", {**recipe.settings, "participants": dict(model.participants)}),
+        state=StateFolder(out / "state", {**recipe.settings, "participants": dict(model.participants), "masks": masks}),
         stage=stage,
         work=work,
     )
@@ -181,6 +184,7 @@ def train_by(
             "seed": recipe.seed,
             "best_epoch": result.best_epoch,
             "validation_dice": round(result.best_dice, 4),
+            "masks": masks,
         },
         feature_statistics=feature_statistics(model.network, learned),
     )
@@ -192,21 +196,21 @@ def train_by(
 
 
 def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
-    """The model that is there, if its metadata does not say otherwise; images are not read again."""
+    """The model that is there, if its metadata does not say otherwise."""
     model = load_model(out)
-    asked = {**dataclasses.asdict(recipe.schedule), "seed": recipe.seed}
+    masks = masks_digest(cases, model.bundles)
+    asked = {**dataclasses.asdict(recipe.schedule), "seed": recipe.seed, "masks": masks}
     # A checkpoint of an earlier version may lack some of them.
     known = [name for name in asked if name in model.training]
     there = {
         **{name: getattr(model, name) for name in ("spacing_mm", "shape", "patch", "modality")},
         "bundles": [bundle.label for bundle in model.bundles],
         "architecture": dataclasses.asdict(model.architecture),
-        "participants": sorted(model.participants),
+        "participants": dict(model.participants),
         "schedule": {name: model.training[name] for name in known},
     }
-    keys = sorted(case.key for case in cases)  # not their digests, which would take as long as loading them
     schedule = {name: asked[name] for name in known}
-    require_same(there, {**recipe.settings, "participants": keys, "schedule": schedule}, out)
+    require_same(there, {**recipe.settings, "participants": digests(cases, recipe.modality), "schedule": schedule}, out)
     shutil.rmtree(out / "state", ignore_errors=True)  # left by a kill after the weights were written
     return model
 
@@ -215,3 +219,12 @@ def digests(cases: Sequence[Case], modality: str) -> dict[str, str]:
     """Digest of each participant's first image, by which it is known again under any name."""
     first = modality.split("+")[0]  # the one that a model with a narrower input has too
     return {case.key: image_digest(case.images[first]) for case in cases}
+
+
+def masks_digest(cases: Sequence[Case], bundles: Sequence[Bundle]) -> str:
+    """One SHA-256 over the reference masks of these bundles: other masks of the same images make another model."""
+    whole = hashlib.sha256()
+    for case in sorted(cases, key=lambda one: one.key):
+        for bundle in sorted(set(case.masks) & set(bundles)):
+            whole.update(f"{case.key} {bundle.label} {file_digest(case.masks[bundle])}\n".encode())
+    return whole.hexdigest()

@@ -15,7 +15,7 @@ from ...errors import ConfigError, DataError, ModelMismatchError
 from ...files import write_text
 from ...types import Bundle, Case, Cohort, Predictions
 from ...work import Work
-from ..network.checkpoints import Model, is_whole, load_model, save_model
+from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.networks import build_network
 from ..prediction.calibration import choose_thresholds, measure_overconfidence
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
@@ -23,7 +23,7 @@ from ..samples.cache import SampleCache, load_samples
 from ..training.epochs import Anchor, Restraint
 from ..training.fitting import fit, save_log
 from ..training.folds import fold_members, split_fold
-from ..training.recipes import digests
+from ..training.recipes import digests, masks_digest
 from ..training.states import StateFolder
 from .adaptation import add_bundles, add_inputs, normalizations, refresh_statistics
 from .plan import TransferPlan, plan_transfer
@@ -168,6 +168,7 @@ class Finetuning:
             raise ConfigError(
                 f"Fine-tuning needs an empty folder; {self.out} holds files already. Give `resume` or `out`."
             )
+        require_own(self.out, resume)
 
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
         """Tune one fold after another and segment its test cases; yields those that failed, with the reason.
@@ -176,6 +177,15 @@ class Finetuning:
         """
         count = len(self.splits)
         folders = [self.out / f"fold-{number}" for number in range(1, count + 1)]
+        for number, folder in enumerate(folders, start=1):
+            if is_whole(folder):
+                self._require_own(folder, number)
+        further = [one.name for one in self.out.glob("fold-*") if one.is_dir() and one not in folders]
+        if further:
+            raise ConfigError(
+                f"`folds` must be what {self.out} was begun with; it holds {', '.join(sorted(further))} beside the "
+                f"{count} asked for. Give the same number, or another `out`."
+            )
         if samples is None and not all(map(is_whole, folders)):
             # First of all: patients that do not fit the model are found before anything is written.
             samples = load_patients(self.start, self.cohort, work)
@@ -196,6 +206,33 @@ class Finetuning:
                 segmenter.segment(share, self.out / "controls", work, f"Segmenting controls, {fold}")
             yield failed
 
+    def _require_own(self, folder: Path, number: int) -> None:
+        """Refuse a finished fold of other people or settings: it may have seen whom it would be tested on."""
+        there, now = load_model(folder), self._made_from(number)
+        # Images were kept in every version; masks not in the first one, whose folds go on by what they say.
+        known = {name: there.training[name] for name in now["settings"] if name in there.training}
+        settings = {name: value for name, value in now["settings"].items() if name in known}
+        before = {"participants": dict(there.participants), "settings": known}
+        require_same(before, {**now, "settings": settings}, folder, "a fold")
+
+    def _made_from(self, number: int) -> dict[str, Any]:
+        """What a fold depends on: whom its model has seen, with digests of their images, and settings."""
+        training, inner, _ = self.splits[number - 1]
+        seen = self.start.participants if self.strategy.keeps_source else {}
+        learned = [*training, *inner]
+        return {
+            "participants": {**seen, **digests(learned, self.start.modality)},
+            "settings": {
+                "source_digest": self.model.digest,
+                "strategy": self.plan.strategy,
+                "participants_trained_on": len(training),
+                "participants_tuned_on": len(inner),
+                "seed": self.transfer.seed + number,
+                **(dataclasses.asdict(self.strategy.schedule) if self.plan.trained else {}),
+                "masks": masks_digest(learned, self.start.bundles),
+            },
+        }
+
     def predictions(self, failed: dict[str, str]) -> Predictions:
         """Gather what the folds wrote."""
         if self.controls is not None:
@@ -213,6 +250,7 @@ class Finetuning:
         if strategy.statistics:
             refresh_statistics(network, learned)
         participants = digests([*training, *inner], source.modality)
+        masks = masks_digest([*training, *inner], source.bundles)
         settings: dict[str, Any] = {
             "source": source.name,
             "source_digest": source.digest,
@@ -224,6 +262,7 @@ class Finetuning:
             "participants_trained_on": len(training),
             "participants_tuned_on": len(inner),
             "seed": seed,
+            "masks": masks,
         }
         write_text(folder / "transfer.json", self.plan.to_json())
         if self.plan.trained:
@@ -236,7 +275,10 @@ class Finetuning:
                 patch=source.patch,
                 device=self.transfer.device,
                 restraint=_restraint(strategy, network),
-                state=StateFolder(folder / "state", {"strategy": self.plan.strategy, "participants": participants}),
+                state=StateFolder(
+                    folder / "state",
+                    {"strategy": self.plan.strategy, "participants": participants, "masks": masks},
+                ),
                 stage=stage,
                 work=work,
             )

@@ -1,5 +1,6 @@
 """Grids: one shape and affine a participant, headers that agree with themselves, millimeters."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,20 @@ _SPACING_MM = (0.2, 15.0)
 def find(subject: Subject) -> Iterator[Problem]:
     """Problems with grids, headers and units."""
     for _, path, volume in subject.named():
+        yield from _name(subject, path)
         yield from _header(subject, path, volume)
     yield from _common_grid(subject)
+
+
+def _name(subject: Subject, path: Path) -> Iterator[Problem]:
+    case = subject.case
+    told = re.match(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_", path.name)
+    if told is None or (told[1] == case.participant_id and (told[2] is None or told[2] == case.session)):
+        return
+    other = "_".join(part for part in told.groups() if part)
+    sentence = f"Files in the folder of {case.key} carry its name; this one is called {other}."
+    cure = "Find out whose image it is, and move or rename it."
+    yield subject.problem("name", "error", path, sentence, cure)
 
 
 def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
@@ -39,6 +52,14 @@ def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
         cure = f"{looks} the affine to mm and set the header's unit to mm."
         yield subject.problem("units", "error", path, sentence, cure)
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
+    if not sform[1] and not qform[1]:
+        # Readers invent a frame here, each its own: nothing else in the file or beside it tells left from right.
+        sentence = "An image declares its orientation; the codes of its sform and qform are both 0, so nothing does."
+        cure = (
+            "Convert it again from its source, or copy the geometry of an image of the same grid whose left and right "
+            "you know, and set the code to 1 or 2. A sidecar cannot say it."
+        )
+        yield subject.problem("undeclared", "error", path, sentence, cure)
     if sform[1] and qform[1]:
         apart = np.abs(np.asarray(sform[0]) - np.asarray(qform[0])).max()
         if apart > 0.1 * min(spacing):  # a qform is a rotation in single precision: less is rounding

@@ -14,6 +14,8 @@ Severity = Literal["error", "warning"]
 CHECKS: dict[str, str] = {
     "unreadable": "a file is damaged or of another kind",
     "participants": "participants.tsv and the folders disagree, or a value cannot be used",
+    "name": "a file carries the name of another participant or session",
+    "undeclared": "an image does not declare its orientation",
     "header": "sform and qform of a file disagree",
     "units": "voxel sizes are not in millimeters, or a map is scaled",
     "grid": "images of one participant differ in shape or affine",

@@ -1,16 +1,20 @@
 """The command line: one verb a stage, and exit codes that tell what happened."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 
 from ..errors import ShiftkitError, ShiftkitWarning, Unfinished
 
 VERBOSE = ("-v", "--verbose")
 QUIET = ("-q", "--quiet")
 INTERRUPTED = 130
+_INTERRUPTION = "Interrupted; what was finished is kept, and --resume continues from there."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,18 +35,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unfinished as error:
         return _end(error.exit_code, f"Done, but not for all: {error}")
     except KeyboardInterrupt:
-        return _end(INTERRUPTED, "Interrupted; what was finished is kept, and --resume continues from there.")
+        return _end(INTERRUPTED, _INTERRUPTION)
     except Exception as error:
         if verbose:
             traceback.print_exc()
         if isinstance(error, ShiftkitError):
             return _end(error.exit_code, f"Error: {error}")
+        if told := _of_machine(error):
+            return _end(1, f"Error: {told}")
         return _end(1, f"Internal error: {type(error).__name__}: {error}. Run again with -v for the traceback.")
 
 
 def entry() -> None:
     """Where the ``shiftkit`` script starts."""
-    sys.exit(main())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    code = main()
+    if code == INTERRUPTED:
+        _leave()  # workers may be in the middle of something, and waiting for them takes as long as that does
+    sys.exit(code)
+
+
+_PATIENCE_S = 1.2
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """End orderly, with locks and half-written files taken away; what hangs, in compiled code, is not waited for."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    late = threading.Timer(_PATIENCE_S, _leave, [_INTERRUPTION])
+    late.daemon = True
+    late.start()
+    raise KeyboardInterrupt
+
+
+def _leave(message: str = "") -> None:
+    if message:
+        _end(INTERRUPTED, message)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
+
+
+def _of_machine(error: Exception) -> str | None:
+    """A sentence for what neither input nor program can help; None for anything else."""
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f" at {error.filename}" if error.filename else ""
+        return (
+            f"The machine could not read or write{where}: {error.strerror}. Nothing is left half-written; once that is "
+            "mended, run the same command again, with --resume where the verb has it."
+        )
+    if isinstance(error, MemoryError):
+        return "The machine has too little memory for this. Give fewer --jobs, or a machine with more."
+    if isinstance(error, BrokenExecutor):
+        return (
+            "A worker process was killed, as systems do when memory runs out. Nothing is left half-written; run the "
+            "same command again with fewer --jobs."
+        )
+    return None
 
 
 def _run(words: list[str], quiet: bool) -> int:

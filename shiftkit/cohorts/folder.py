@@ -62,6 +62,19 @@ def read_description(root: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
+UNFINISHED = "unfinished"
+"""What a folder of predictions says of itself, as ``State`` in dataset_description.json, until all are written."""
+
+
+def require_finished(root: Path) -> None:
+    """Refuse, with a `DataError`, predictions that were interrupted: masks not yet written would count as missed."""
+    if read_description(root).get("State") == UNFINISHED:
+        raise DataError(
+            f"Predictions must be finished before they are used; those in {root} are unfinished, since what wrote "
+            "them was interrupted or still runs. Run the same command again with `resume`."
+        )
+
+
 def participants_frame(cohort: Cohort) -> pd.DataFrame:
     """The rows of ``participants.tsv`` of a cohort's participants."""
     rows = {case.participant_id: {"participant_id": case.participant_id, **case.attributes} for case in cohort}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shiftkit.files import atomic, write_text
+from shiftkit.files import atomic, sweep, write_text
 
 
 def test_an_interruption_leaves_the_file_before(tmp_path: Path) -> None:
@@ -27,3 +27,11 @@ def test_the_users_umask_is_honored(umask: int, mode: int, tmp_path: Path) -> No
     code = f"from pathlib import Path; from shiftkit.files import write_text; write_text(Path({str(path)!r}), 'x')"
     subprocess.run([sys.executable, "-c", code], check=True, preexec_fn=lambda: os.umask(umask))
     assert path.stat().st_mode & 0o777 == mode
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    """Half-written files go at any depth; finished ones stay."""
+    write_text(tmp_path / "a" / "kept.txt", "x")
+    (tmp_path / "a" / ".part-1x.nii.gz").write_bytes(b"half")
+    sweep(tmp_path)
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept.txt"]

@@ -122,3 +122,16 @@ def test_the_brain_is_where_the_first_channel_is_bright() -> None:
     array[:, 0, 0, 0] = [1.0, 0.04, np.nan, 0.06]
     array[1, 0, 0, 1] = 9.0
     assert brain_of(Volume(array=array, affine=np.eye(4))).ravel().tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("places", [2, 3])
+@given(angle=angles, mirrored=st.booleans())
+def test_rounded_affines_place_the_same_voxels(places: int, angle: float, mirrored: bool) -> None:
+    """An axis-aligned or oblique affine written with few decimals is the same grid; half a voxel aside is another."""
+    affine = oblique(angle if places == 3 else 0.0, (1.2345, 1.5, 2.0), mirrored)
+    array = np.zeros((20, 20, 20))
+    one = Volume(array=array, affine=affine)
+    assert same_grid(one, Volume(array=array, affine=np.round(affine, places)))
+    aside = affine.copy()
+    aside[1, 3] += 0.6
+    assert not same_grid(one, Volume(array=array, affine=aside))

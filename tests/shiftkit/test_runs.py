@@ -15,11 +15,11 @@ def test_a_run_continues_in_its_own_folder_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Give `resume`"):
         Run(root=tmp_path / "run", verb="decompose").open()
     Run(root=tmp_path / "run", verb="decompose", resume=True).open()
-    with pytest.raises(ConfigError, match="a run of deform"):
+    with pytest.raises(ConfigError, match="a run of shiftkit deform"):
         Run(root=tmp_path / "run", verb="deform", resume=True).open()
     for name, text in {"notes": "mine", "config": "[decompose", "settings": "[other]\n"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.toml").write_text(text)
-        with pytest.raises(ConfigError, match="nothing of them was touched"):
+        with pytest.raises(ConfigError, match="holds files that none wrote"):
             Run(root=tmp_path / name, verb="decompose", resume=True).open()
         assert (tmp_path / name / "config.toml").read_text() == text

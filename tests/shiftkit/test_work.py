@@ -30,7 +30,10 @@ def test_a_single_item_starts_no_process() -> None:
 def test_no_number_of_processes_means_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit on the cores, as in a container or a test worker, is heeded."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    monkeypatch.setattr("shiftkit.work.allowed_cores", lambda: 4)
     assert n_processes(0) == 1 and n_processes(3) == 3
+    monkeypatch.setattr("shiftkit.work.allowed_cores", lambda: 1)
+    assert n_processes(3) == 1
 
 
 def test_every_public_verb_uses_every_core_by_default() -> None:

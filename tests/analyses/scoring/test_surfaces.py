@@ -229,3 +229,18 @@ def test_reference_values_metrics_reloaded_cross() -> None:
     assert (there.mean() + back.mean()) / 2 == pytest.approx(
         0.425, abs=0.01
     )  # MASD, which the docstring tells from ASSD
+
+
+def test_nsd_at_a_tolerance_of_one_voxel_on_an_oblique_single_precision_grid() -> None:
+    """Moved by one voxel, all of a surface lies within a tolerance of one voxel, though float32 says 3.0000001 mm."""
+    turn = np.array([[np.cos(0.3), -np.sin(0.3), 0], [np.sin(0.3), np.cos(0.3), 0], [0, 0, 1]]).astype(np.float32)
+    spacing = tuple(float(size) for size in np.linalg.norm((turn * np.float32(3)).astype(float), axis=0))
+    assert max(spacing) != 3.0
+    mask = np.zeros((12, 12, 12), dtype=bool)
+    mask[3:8, 3:8, 3:8] = True
+    for axis in range(3):
+        above = tuple(np.nextafter(np.float32(3), np.float32(4)) for _ in range(3))
+        for sizes in (spacing, tuple(map(float, above))):
+            pair = MaskPair.of(mask, np.roll(mask, 1, axis), (sizes[0], sizes[1], sizes[2]))
+            assert pair.nsd(3.0) == 1.0
+            assert pair.nsd(2.99) < 1.0

@@ -123,3 +123,38 @@ def test_long_differences_are_cut_short() -> None:
     with pytest.raises(ConfigError, match=r"a is 1 there, 2 now; .* and 3 more. Give the same settings"):
         require_same(dict.fromkeys("abcdefgh", 1), dict.fromkeys("abcdefgh", 2), Path("m"))
     require_same({"a": (1, 2), "b": {"c": None}}, {"b": {"c": None}, "a": [1, 2]}, Path("m"))
+
+
+NONSENSE = {
+    "thresholds must be one a bundle": {"thresholds": [1]},
+    "thresholds must lie": {"thresholds": {bundle.label: -1 for bundle in BUNDLES}},
+    "bundles must be different": {"bundles": [BUNDLES[0].label] * len(BUNDLES)},
+    "orientation must be RAS": {"orientation": "LPS"},
+    "shape must be": {"shape": [0, 0, 0]},
+    "shape must be three": {"shape": [4096, 4096, 4096]},
+    "patch": {"patch": [1, 1, 1]},
+    "modality must be a text": {"modality": ["fa"]},
+    "spacing_mm must lie": {"spacing_mm": float("nan")},
+}
+
+
+@pytest.mark.parametrize("words", NONSENSE)
+def test_metadata_with_nonsense_is_refused(words: str, make_model: MakeModel, tmp_path: Path) -> None:
+    """Values that no training writes are refused by name, not predicted with."""
+    save_model(make_model(), tmp_path / "m")
+    metadata = tmp_path / "m" / "configs" / "metadata.json"
+    content = json.loads(metadata.read_text())
+    content["shiftkit"] |= NONSENSE[words]
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=words):
+        load_model(tmp_path / "m")
+
+
+def test_weights_that_are_not_finite_are_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    """A network of NaN answers NaN, which is below any threshold: every mask would be empty, and count as missed."""
+    model = make_model()
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(float("nan"))
+    save_model(model, tmp_path / "m")
+    with pytest.raises(DataError, match="not finite"):
+        load_model(tmp_path / "m")

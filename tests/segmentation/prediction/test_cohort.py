@@ -1,14 +1,16 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from makers.segmentation import BUNDLES, PATCH, MakeModel, files_in, interrupted
 
-from shiftkit.cohorts.folder import read_description
+from shiftkit.analyses.scoring.predictions import find_predictions
+from shiftkit.cohorts.folder import load_cohort, read_description
 from shiftkit.errors import ConfigError, DataError
-from shiftkit.images import read_image, read_mask
+from shiftkit.images import read_image, read_mask, write_image
 from shiftkit.segmentation.prediction.cohort import predict, read_predictions
 from shiftkit.types import Cohort
 
@@ -95,3 +97,35 @@ def test_the_window_is_part_of_a_predictions_record(controls: Cohort, make_model
         with pytest.raises(ConfigError, match=f"`window` must .*{words}"):
             predict(model, one, out=tmp_path / "r", window=window, device="cpu")
     assert not (tmp_path / "r").exists()
+
+
+def test_an_image_that_changed_is_not_left_with_its_old_prediction(
+    controls: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Resumed over a changed image, the prediction is refused by name; what says nothing of its image is made again."""
+    root = Path(shutil.copytree(controls.root, tmp_path / "cohort"))
+    cohort = load_cohort(root)
+    predict(make_model(), cohort, out=tmp_path / "p", device="cpu")
+    before, case = files_in(tmp_path / "p"), cohort.cases[0]
+    note = next((tmp_path / "p").rglob(f"{case.key}_desc-confidence_probseg.json"))
+    content = json.loads(note.read_text())
+    note.write_text(json.dumps({"Confidence": content["Confidence"]}))
+    predict(make_model(), cohort, out=tmp_path / "p", device="cpu", resume=True)
+    assert files_in(tmp_path / "p") == before
+    image = read_image(case.images["fa"])
+    write_image(image.with_array(image.array * 0.5), case.images["fa"])
+    with pytest.raises(ConfigError, match=rf"a prediction of {case.key} made otherwise: images\.fa"):
+        predict(make_model(), cohort, out=tmp_path / "p", device="cpu", resume=True)
+
+
+def test_interrupted_predictions_are_unfinished_and_never_scored(
+    controls: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """Masks not yet written must not count as missed: reading and scoring name the state, until it is resumed."""
+    with pytest.raises(KeyboardInterrupt):
+        predict(make_model(), controls, out=tmp_path / "p", device="cpu", work=interrupted("Segmenting", 2))
+    for use in (read_predictions, find_predictions):
+        with pytest.raises(DataError, match="unfinished"):
+            use(tmp_path / "p")
+    predict(make_model(), controls, out=tmp_path / "p", device="cpu", resume=True)
+    assert read_predictions(tmp_path / "p").cohort.cases

@@ -106,3 +106,22 @@ def test_bad_requests_are_refused(patients: Cohort, make_model: MakeModel, tmp_p
     with pytest.raises(DataError, match=r"asks for CC AF, cohort patients has masks of AFleft AFright"):
         finetune(make_model(), patients, out=tmp_path / "e", transfer=Transfer(folds=2, bundles=["CC", "AF", "AFleft"]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folds_are_not_resumed_with_other_people_or_settings(
+    patients: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """A cohort that grew would be predicted by folds that saw it, other epochs would mix: both are refused by name."""
+    first = dataclasses.replace(patients, cases=patients.cases[:-1])
+    transfer = Transfer(strategy="head", folds=2, epochs=1, device="cpu")
+    finetune(make_model(), first, out=tmp_path / "t", transfer=transfer)
+    before = files_in(tmp_path / "t")
+    for cohort, changed, words in (
+        (patients, transfer, r"participants\."),
+        (first, dataclasses.replace(transfer, epochs=2), r"settings\.epochs is 1 there, 2 now"),
+        (first, dataclasses.replace(transfer, strategy="full"), "strategy"),
+        (first, dataclasses.replace(transfer, folds=3), "made otherwise"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            finetune(make_model(), cohort, out=tmp_path / "t", transfer=changed, resume=True)
+    assert files_in(tmp_path / "t") == before

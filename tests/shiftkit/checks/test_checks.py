@@ -428,3 +428,24 @@ def test_folder_without_data_is_no_sound_participant(cohort: Path) -> None:
     )
     named = {one.participant for one in check(load_cohort(cohort)).problems if one.check == "participants"}
     assert named == {"sub-g003", "sub-g004"}
+
+
+def test_an_orientation_that_nobody_declared_is_an_error(cohort: Path) -> None:
+    """With both codes 0 readers invent a frame; the cure is not a sidecar."""
+    path = image_path(cohort, PATIENT, "fa")
+    image = nib.Nifti1Image.from_filename(path)
+    data = np.asarray(image.dataobj)
+    image.header.set_sform(image.affine, code=0)
+    image.header.set_qform(image.affine, code=0)
+    nib.save(nib.Nifti1Image(data, None, image.header), path)
+    report = examine(cohort)
+    (problem,) = [one for one in report.problems if one.check == "undeclared"]
+    assert problem.severity == "error" and report.exit_code == 3 and "sidecar cannot" in problem.cure
+
+
+def test_a_file_that_carries_another_name_is_an_error(cohort: Path) -> None:
+    """A map of one participant in the folder of another is told by its name."""
+    path = image_path(cohort, PATIENT, "fa")
+    path.rename(path.with_name(path.name.replace(PATIENT, "sub-g002")))
+    report = examine(cohort)
+    assert [one.check for one in report.problems if one.severity == "error"] == ["name"] and report.exit_code == 3
