@@ -216,7 +216,7 @@ def _people(frame: pd.DataFrame) -> Iterator[str]:
 def _values(frame: pd.DataFrame) -> Iterator[str]:
     """Values and distances that cannot be."""
     who, value, status = frame["participant_id"], frame["value"], frame["status"]
-    for column in (name for name in frame if name.startswith("tumor_") and name.endswith("_mm")):
+    for column in (name for name in map(str, frame) if name.startswith("tumor_") and name.endswith("_mm")):
         distance = frame[column].where(frame["group"] == "glioma")
         bad = (distance < 0) | np.isinf(distance)
         if bad.any():

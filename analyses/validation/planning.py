@@ -209,9 +209,8 @@ def plan(
     if len(layout.sides) == 1:
         both = layout.both_sides()
         variants["the other hemisphere too"] = (both, [(both, n_patients)], n_controls)
-    found = work.map(
-        partial(_expect, effects=(systematic, tumor), replicates=replicates, seed=seed), variants.values(), "Planning"
-    )
+    expect = partial(_expect, effects=(systematic, tumor), replicates=replicates, seed=seed)
+    found = work.map(expect, list(variants.values()), "Planning")
     rows = [{"variant": name, **one} for name, one in zip(variants, found, strict=True)]
     table = pd.DataFrame(rows).assign(systematic=systematic, tumor=tumor, n_replicates=replicates)
     made = Plan(table=table, claim=_claim(table, layout))
