@@ -36,7 +36,7 @@ def stacked_columns(distance_mm: Array) -> Array:
     Examples
     --------
     >>> stacked_columns(np.array([0.0, 100.0])).round(2).sum(axis=1)
-    array([30.  ,  0.21])
+    array([30.  ,  0.12])
     """
     d = distance_mm[..., None]
     exponential, gaussian, linear, step = _shapes()

@@ -71,8 +71,8 @@ def test_the_unit_is_the_participant() -> None:
     result, scores = simulate(3, n=25)
     copies = [
         (
-            result.table.assign(hemisphere=f"left{index}" if index else "left"),
-            scores.assign(hemisphere=f"left{index}" if index else "left"),
+            result.table.assign(bundle=result.table["bundle"] + index * "x"),
+            scores.assign(bundle=scores["bundle"] + index * "x"),
         )
         for index in range(5)
     ]

@@ -264,7 +264,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
     "brain mask as tumor": (brain_as_tumor, "tumor-overlap", "label-tumor", "brain mask"),
     "no row": (table(lambda f: f[f.participant_id != PATIENT]), "participants", "participants.tsv", "Add a row"),
     "unknown group": (
-        table(lambda f: f.assign(group="patient")),
+        table(lambda f: f.assign(group="arm 2")),
         "participants",
         "participants.tsv",
         "Correct the cell",
