@@ -88,8 +88,13 @@ def read_text(path: Path, what: str = "text") -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
+def holds(folder: Path) -> list[str]:
+    """Names of what lies in a folder, sorted, without what killed processes had half-written; none of no folder."""
+    return sorted(one.name for one in folder.iterdir() if not one.name.startswith(PART)) if folder.is_dir() else []
+
+
 def sweep(root: Path) -> None:
-    """Remove what killed processes had half-written below a folder, which must be held; see `held`."""
+    """Remove what killed processes had half-written below a folder, which must be held and known to be shiftkit's."""
     for path in root.rglob(f"{PART}*"):
         if path.is_file() and not path.is_symlink():
             path.unlink()

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import ConfigError
-from .files import file_digest, sweep, write_text
+from .files import file_digest, holds, sweep, write_text
 from .results import Result
 from .tables import Table, write_table
 from .types import Cohort
@@ -59,14 +59,14 @@ class Run:
                 "or another `out`."
             )
         self._require_own()
+        sweep(self.root)  # only now: in a folder of the user's nothing is touched
         self.root.mkdir(parents=True, exist_ok=True)
         self.write_configuration()  # at once: by it a later run knows this folder for one of its verb
         return self
 
     def _require_own(self) -> None:
         """Refuse to continue in a folder that no run of this verb began: what lies there is somebody's own."""
-        sweep(self.root)
-        if not self.root.is_dir() or not any(self.root.iterdir()):
+        if not holds(self.root):
             return
         try:
             begun = tomllib.loads((self.root / "config.toml").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ...errors import ConfigError, DataError
-from ...files import atomic, sweep, write_text
+from ...files import atomic, holds, sweep, write_text
 from ...images import image_digest
 from ...types import Bundle, Case
 from ...version import __version__
@@ -178,13 +178,12 @@ _OWN = ("configs", "docs", "models", "state", "predictions", "controls", "tables
 
 def require_own(out: Path, resume: bool) -> None:
     """Refuse, with a `ConfigError`, to train in a folder that holds something other than a training to resume."""
-    if resume:
-        sweep(out)
-    names = {one.name for one in out.iterdir()} if out.is_dir() else set[str]()
+    names = holds(out)
     if names and not resume:
         raise ConfigError(f"A training needs a new or empty folder; {out} holds files already. Give `resume` or `out`.")
     if names and not any(name in _OWN or name.startswith("fold-") for name in names):
         raise ConfigError(f"`resume` continues a training; {out} holds files that none wrote. Give another `out`.")
+    sweep(out)
 
 
 _LARGEST = 1024

@@ -25,7 +25,7 @@ from ...cohorts.folder import (
     write_participants,
 )
 from ...errors import ConfigError, DataError, ShiftkitError
-from ...files import atomic, file_digest, sweep, write_text
+from ...files import atomic, file_digest, holds, sweep, write_text
 from ...images import write_image
 from ...types import Case, Cohort, Predictions, Volume
 from ...work import Work
@@ -224,13 +224,12 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
 def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
     """Write the tables of a folder of predictions, or refuse one that is in use or was made otherwise."""
-    if resume:
-        sweep(out)
-    if out.is_dir() and any(out.iterdir()):
+    if holds(out):
         if not resume:
             raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give `resume` or `out`.")
         there = read_description(out).get("Model")
         require_same(there if isinstance(there, dict) else {}, made_by, out, "predictions")
+    sweep(out)
     # Said until all are written: masks that are not there yet must not pass for masks that a model left empty.
     _describe(out, cohort, made_by, State=UNFINISHED)
     write_participants(out, participants_frame(cohort))

@@ -20,6 +20,8 @@ def test_a_run_continues_in_its_own_folder_only(tmp_path: Path) -> None:
     for name, text in {"notes": "mine", "config": "[decompose", "settings": "[other]\n"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.toml").write_text(text)
+        (tmp_path / name / ".part-of-mine").write_text("mine")
         with pytest.raises(ConfigError, match="holds files that none wrote"):
             Run(root=tmp_path / name, verb="decompose", resume=True).open()
         assert (tmp_path / name / "config.toml").read_text() == text
+        assert (tmp_path / name / ".part-of-mine").read_text() == "mine"
