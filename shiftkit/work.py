@@ -2,6 +2,9 @@
 
 import math
 import os
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +80,24 @@ def allowed_cores() -> int:
         return cores
 
 
+_WATCH_S = 0.5
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this process end soon after its parent did, however that ended; called first in every worker.
+
+    A thread looks, rather than a signal of the kernel: on Linux that one comes when the *thread* which started this
+    process ends, and other systems have none.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
     """Results of ``joblib.delayed`` tasks in their order, each as soon as it and those before it are done.
 
@@ -88,7 +109,14 @@ def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
     """
     from joblib import Parallel
 
+    # joblib replaces a worker that has grown by 300 MB, as one does that loads PyTorch after its first task, and warns
+    # of it in the thread that serves the workers: where warnings are errors, that thread would end and all would wait.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
     # Workers that leave when idle for five minutes, joblib's default, can leave just as they are asked again: it waits.
-    patient: dict[str, Any] = {"idle_worker_timeout": 3600}
+    patient: dict[str, Any] = {
+        "idle_worker_timeout": 3600,
+        "initializer": end_with_parent,
+        "initargs": (os.getpid(),),
+    }
     results: Any = Parallel(n_jobs=n_processes(jobs), return_as="generator", **patient)(tasks)
     return iter(results)

@@ -2,7 +2,14 @@
 
 import inspect
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import shiftkit as sk
@@ -11,6 +18,62 @@ from shiftkit.work import Work, n_processes
 
 def process_of(_: int) -> int:
     return os.getpid()
+
+
+GROWN: list[np.ndarray] = []
+
+
+def grow(item: int) -> int:
+    """Hold 320 MB more after each item but the first two, and take longer than joblib waits between its looks."""
+    if item > 1:
+        GROWN.append(np.ones(40_000_000))
+    time.sleep(1.1)
+    return item
+
+
+def test_a_worker_that_grows_is_replaced_in_silence() -> None:
+    """Workers that load much after their first item are replaced by joblib; no result is lost and none waits for ever.
+
+    These tests turn warnings into errors, as careful users do: joblib's own, of the replacement, would end the thread
+    that hands the results on.
+    """
+    assert list(Work(jobs=2).map(grow, range(6), "Stage")) == list(range(6))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed in other ways there")
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    """When the process that started them is killed, workers end within seconds rather than keep what they hold."""
+    script = (
+        "import os, pathlib, sys, time\n"
+        "from shiftkit.work import Work\n"
+        "def wait(item):\n"
+        "    pathlib.Path(sys.argv[1], str(os.getpid())).touch()\n"
+        "    time.sleep(120)\n"
+        "list(Work(jobs=2).map(wait, [0, 1], 'Stage'))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+    try:
+        _until(lambda: len(list(tmp_path.iterdir())) == 2, 60)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    _until(lambda: not any(_alive(int(path.name)) for path in tmp_path.iterdir()), 20)
+
+
+def _until(true: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.is_file() and stat.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] == "Z")
 
 
 def test_results_come_in_order_whatever_the_processes() -> None:
