@@ -1,7 +1,7 @@
 """The design's table of targets: 500 simulated cohorts a cell, 2,000 for rates of at most 0.06, half an hour of a core.
 
 Run with ``python benchmarks/validation.py`` from the project's root; it writes ``benchmarks/validation.md`` and
-``benchmarks/validation.tsv`` anew after each cell.
+``benchmarks/validation.tsv`` anew after each cell; with ``--resume`` only the cells that these lack.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from shiftkit.analyses.validation.study import validate
 from shiftkit.work import Work
 
 HERE = Path(__file__).parent
+_KEY = ("cell", "n_patients", "n_controls", "decay_mm")
 
 
 def main() -> None:
@@ -26,15 +27,22 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="", help="Cells whose name holds this.")
     parser.add_argument("--out", type=Path, default=HERE / "validation.md")
+    parser.add_argument("--resume", action="store_true", help="Keep the cells that the table has.")
     options = parser.parse_args()
     start = time.perf_counter()
-    tables: list[pd.DataFrame] = []
-    for number, cell in enumerate(cell for cell in standard_cells() if options.only in cell.name):
+    kept = options.out.with_suffix(".tsv")
+    tables = [pd.read_csv(kept, sep="\t", keep_default_na=False, na_values=[""])] if options.resume else []
+    known = set(zip(*(tables[0][name] for name in _KEY), strict=True)) if tables else set[tuple[object, ...]]()
+    for number, cell in enumerate(standard_cells()):
+        # Seeds go by the place among all: a cell alone gives the numbers that it gives in the whole table.
+        own = (cell.name, *(getattr(cell.scenario, name) for name in _KEY[1:]))
+        if options.only not in cell.name or own in known:
+            continue
         found = validate(options.replicates, seed=options.seed + number, cells=[cell], work=Work(jobs=options.jobs))
         tables.append(found.table)
         table = pd.concat(tables, ignore_index=True)
         options.out.write_text(_page(table, options, (time.perf_counter() - start) / 60), encoding="utf-8")
-        table.to_csv(options.out.with_suffix(".tsv"), sep="\t", index=False, float_format="%.5g")
+        table.to_csv(kept, sep="\t", index=False, float_format="%.5g")
         print(cell.name, found.claim, flush=True)
 
 

@@ -1,6 +1,7 @@
 """What may be said of a split: intervals, words, p-values and status of its parts, all from one object."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -103,12 +104,12 @@ class Region:
     low: Moment
     high: Moment
 
-    @property
+    @cached_property
     def _gap(self) -> float:
         """Width of the region in units of the larger standard error."""
         return max(self.high.value - self.low.value, 0.0) / max(self.low.se, self.high.se)
 
-    @property
+    @cached_property
     def _df(self) -> float:
         return min(self.low.df, self.high.df)
 
