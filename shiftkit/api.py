@@ -581,6 +581,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         ),
     ] = None,
     sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
+    cross_check: Annotated[bool, Option("Also fit a GEE and a mixed model (statsmodels), to compare.")] = False,
     include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
     allow: Annotated[Sequence[str], Option("Data check whose errors do not stop.")] = (),
     device: Device = "auto",

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import ConfigError
 from ...status import Status
 from ..decomposition.anchored import Anchored, anchored, outcome_table, recovered, replicate
 from ..decomposition.covariates import adjusted_for
@@ -36,7 +37,11 @@ def measure(cell: Cell, known: Truth, after: Truth | None, rng: np.random.Genera
         Source of the cohort.
     """
     frames = simulate_models(cell.scenario, () if cell.after is None else (cell.after,), rng)
-    rows, columns, _ = adjusted_for(build_rows(frames[0], "dice"), cell.covariates)
+    try:
+        rows, columns, _ = adjusted_for(build_rows(frames[0], "dice"), cell.covariates)
+    except ConfigError:
+        # Cohorts that hardly overlap in a covariate are refused by name: a cohort without an answer.
+        return {"withheld": 1.0}
     start = time.process_time()
     found = anchored(rows, columns)
     told = found.verdict(MARGIN, LEVEL)
