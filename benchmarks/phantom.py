@@ -1,11 +1,11 @@
-"""How real the phantom's people are, what a case costs, and what its two shifts do to a network.
+"""How real the phantom's people are, what a cohort costs, and what its two shifts do to a network.
 
-    python benchmarks/phantom.py --work FOLDER --out benchmarks/phantom.md
+    python benchmarks/phantom.py --work FOLDER --out benchmarks/phantom.md --against CHECKOUT
 
 Bundle volumes, overlap between participants, agreement with a population average (where ``../shared/data`` or
-``SHIFTKIT_DATA`` has it), processor time and memory of one case, and, on a factorial cohort, Dice of a model on
-patients without shift, with each shift alone and with both. Cohorts and predictions stay in the work folder and are
-not made again.
+``SHIFTKIT_DATA`` has it); processor time of one case and, beside an older checkout, of a factorial cohort; and, for
+each profile of patients, Dice of a model on a factorial cohort, by distance to the tumor too, with pictures of three
+patients. Cohorts and predictions stay in the work folder and are not made again.
 """
 
 import argparse
@@ -44,6 +44,21 @@ for i in range(2, 7):
     times.append(time.process_time() - start)
 print(min(times), np.median(times), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
+# Written by one process, after a small cohort has compiled and loaded what every cohort shares.
+ONE_COHORT = """
+import sys, tempfile, time
+from pathlib import Path
+from shiftkit.phantoms import phantom
+from shiftkit.work import Work
+with tempfile.TemporaryDirectory() as folder:
+    phantom(Path(folder) / "small", n_healthy=1, n_glioma=1, spacing_mm=5, factorial=True, work=Work(jobs=1))
+    start = time.process_time()
+    n = int(sys.argv[1])
+    phantom(Path(folder) / "cohort", n_healthy=n, n_glioma=n, spacing_mm=2, seed=1, factorial=True, work=Work(jobs=1))
+    print(time.process_time() - start)
+"""
+PATIENTS = ("mild", "moderate", "severe")
+BINS_MM = ((0, 0), (0, 5), (5, 10), (10, 20), (20, 40), (40, 70), (70, 200))
 
 
 def main() -> None:
@@ -54,17 +69,21 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=12, help="patients, and controls, that a model segments")
     parser.add_argument("--seed", type=int, default=1, help="other than that of the built-in cohorts")
     parser.add_argument("--model", default="reference", help="path or name")
+    parser.add_argument("--against", type=Path, help="an older checkout, to time beside this one")
+    parser.add_argument("--cohort", type=int, default=12, help="controls, and patients, of the cohort that is timed")
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
+    against = " --against CHECKOUT" if options.against else ""
     lines = [
         "# The digital phantom",
         "",
         f"`python benchmarks/phantom.py --work FOLDER --people {options.people} --participants {options.participants} "
-        f"--seed {options.seed} --model {options.model}`, {platform.machine()}, one thread.",
+        f"--seed {options.seed} --model {options.model}{against} --out benchmarks/phantom.md`, {platform.machine()}, "
+        "one thread.",
         "",
         *bundles(options.people, options.seed),
         "",
-        *cost(options.seed),
+        *cost(options),
         "",
         *shifts(options),
     ]
@@ -118,7 +137,7 @@ def agreement(bundle: Bundle, courses: tuple[anatomy.Course, ...], seed: int) ->
     return f"{shares[0]:.2f}", f"{shares[1]:.2f}"
 
 
-def cost(seed: int) -> list[str]:
+def cost(options: argparse.Namespace) -> list[str]:
     rows = [
         "One case at 2 mm, drawn and rendered: processor time (user and system) of five cases, peak memory of the "
         "process.",
@@ -126,16 +145,62 @@ def cost(seed: int) -> list[str]:
         "| case | s: best | s: median | GiB |",
         "|---|---|---|---|",
     ]
-    single = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")}
-    for profile, kind in (("source", "control"), ("target", "glioma")):
-        command = [sys.executable, "-c", ONE_CASE, profile, kind, str(seed)]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True, env=single).stdout
-        best, median, memory = map(float, answer.split())
+    for profile, kind in (("source", "control"), ("moderate", "glioma")):
+        best, median, memory = map(float, timed(ONE_CASE, profile, kind, str(options.seed)).split())
         rows.append(f"| {kind}, {profile} profile | {best:.2f} | {median:.2f} | {memory:.2f} |")
+    if options.against:
+        seconds: dict[str, list[float]] = {"now": [], "before": []}
+        for _ in range(2):  # in turns, so that a busy machine is busy for both
+            seconds["now"].append(float(timed(ONE_COHORT, str(options.cohort))))
+            seconds["before"].append(float(timed(ONE_COHORT, str(options.cohort), root=options.against)))
+        now, before = min(seconds["now"]), min(seconds["before"])
+        rows += [
+            "",
+            f"A factorial cohort of {options.cohort} + {options.cohort} at 2 mm, written to disk, processor time of "
+            f"the better of two runs in turns: {now:.0f} s, before {before:.0f} s; {before / now:.1f} times as fast.",
+        ]
     return rows
 
 
+def timed(program: str, *words: str, root: Path | None = None) -> str:
+    single = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")}
+    if root is not None:
+        single["PYTHONPATH"] = str(root)
+    command = [sys.executable, "-P", "-c", program, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=single).stdout
+
+
 def shifts(options: argparse.Namespace) -> list[str]:
+    parts = [scores(options, profile) for profile in PATIENTS]
+    table = pd.concat(parts)
+    controls = table.groupby("participant_id")["healthy"].mean().mean()
+    rows = [
+        f"Mean Dice of the model on {options.participants} controls and, for each profile, the same "
+        f"{options.participants} patients four times; systematic = clean − systematic only, tumor = systematic only − "
+        "both; ± standard error over participants, and the least and most affected patient.",
+        "",
+        "| profile | controls | clean | systematic only | tumor only | both | systematic | tumor |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for profile in PATIENTS:
+        people = means(table[table["profile"] == profile])
+        dice = {"healthy": controls} | {name: people[name].mean() for name in NAMES[1:]}
+        cells = [*(f"{value:.3f}" for value in dice.values()), *(spread(people[name]) for name in PARTS)]
+        rows.append(f"| {profile} | {' | '.join(cells)} |")
+    rows += ["", *by_bundle(table), "", *by_distance(table)]
+    draw_distance(table, Path(__file__).with_name("phantom_distance.png"))
+    for profile in PATIENTS:
+        draw_patients(options, profile, Path(__file__).with_name(f"phantom_{profile}.png"))
+        rows += ["", f"![Three patients of the profile {profile}](phantom_{profile}.png)"]
+    return rows
+
+
+NAMES = ("healthy", "glioma_clean", "glioma_systematic", "glioma_tumor", "glioma")
+PARTS = ("systematic", "tumor")
+
+
+def scores(options: argparse.Namespace, profile: str) -> pd.DataFrame:
+    """A row a participant and bundle: Dice in each cohort, its parts, side and distance of the tumor."""
     import torch
 
     from shiftkit.analyses.scoring.study import score
@@ -144,36 +209,124 @@ def shifts(options: argparse.Namespace) -> list[str]:
     from shiftkit.work import Work
 
     torch.set_num_threads(options.jobs)
-    made = phantom(
-        options.work / "cohorts",
-        n_healthy=options.participants,
-        n_glioma=options.participants,
-        factorial=True,
-        seed=options.seed,
-        work=Work(jobs=options.jobs),
-    )
+    work = Work(jobs=options.jobs)
+    n, root = options.participants, options.work / profile
+    controls = n if profile == PATIENTS[0] else 0  # the same for all
+    made = phantom(root, n_healthy=controls, n_glioma=n, factorial=True, seed=options.seed, target=profile, work=work)
     model = load_model(find_model(options.model))
+    keys = ["participant_id", "bundle", "hemisphere"]
     dice: dict[str, pd.Series] = {}
+    seen = pd.DataFrame()
     for name, cohort in made.items():
-        predictions = predict(model, cohort, out=options.work / "predictions" / name, device="cpu", resume=True)
-        frame = score(predictions, cohort, metrics=("dice",)).frame
-        frame = frame[frame["status"].isin(["ok", "missed"])]
-        dice[name] = frame.groupby(frame["bundle"] + frame["hemisphere"].replace("none", ""))["value"].mean()
-    table = pd.DataFrame(dice)
-    table.loc["mean"] = table.mean()
+        predictions = predict(
+            model, cohort, out=options.work / "predictions" / profile / name, device="cpu", resume=True
+        )
+        frame = score(predictions, cohort, metrics=("dice",), work=work).frame
+        frame = frame[frame["status"].isin(["ok", "missed"])].set_index(keys)
+        dice[name] = frame["value"]
+        if name == "glioma":
+            seen = frame[["side", "tumor_distance_mm"]]
+    table = pd.DataFrame(dice).join(seen).reset_index().assign(profile=profile)
     table["systematic"] = table["glioma_clean"] - table["glioma_systematic"]
     table["tumor"] = table["glioma_systematic"] - table["glioma"]
-    names = [*made, "systematic", "tumor"]
+    return table
+
+
+def means(table: pd.DataFrame) -> pd.DataFrame:
+    """Within patients."""
+    return table.dropna(subset="glioma_clean").groupby("participant_id")[[*NAMES[1:], *PARTS]].mean()
+
+
+def spread(values: pd.Series) -> str:
+    values = values.dropna()
+    return f"{values.mean():.3f} ± {values.sem():.3f} ({values.min():.3f} to {values.max():.3f})"
+
+
+def by_bundle(table: pd.DataFrame) -> list[str]:
+    """Bundles of the tumor's side and of the other."""
     rows = [
-        f"Mean Dice of the model on {options.participants} controls and the same {options.participants} patients four "
-        "times; systematic = clean − systematic only, tumor = systematic only − both.",
+        "The same by side of the tumor.",
         "",
-        f"| bundle | {' | '.join(names)} |",
-        "|---" * (len(names) + 1) + "|",
+        "| bundle | " + " | ".join(f"{profile}: systematic; tumor ipsi, contra" for profile in PATIENTS) + " |",
+        "|---" * (len(PATIENTS) + 1) + "|",
     ]
-    return rows + [
-        f"| {label} | {' | '.join(f'{row[name]:.3f}' for name in names)} |" for label, row in table.iterrows()
+    for bundle, part in table.groupby("bundle"):
+        cells: list[str] = []
+        for profile in PATIENTS:
+            own = part[part["profile"] == profile]
+            ipsi, contra = (own.loc[own["side"] == side, "tumor"].mean() for side in ("ipsi", "contra"))
+            cells.append(f"{own['systematic'].mean():.3f}; {ipsi:.3f}, {contra:.3f}")
+        rows.append(f"| {bundle} | {' | '.join(cells)} |")
+    return rows
+
+
+def by_distance(table: pd.DataFrame) -> list[str]:
+    rows = [
+        "Dice that the tumor costs, by distance between its edge and the bundle: mean and number of bundles. No "
+        "formula of a decay is in the phantom. ![Dice that the tumor costs against distance](phantom_distance.png)",
+        "",
+        "| mm | " + " | ".join(PATIENTS) + " |",
+        "|---" * (len(PATIENTS) + 1) + "|",
     ]
+    for low, high in BINS_MM:
+        near = table["tumor_distance_mm"].between(low, high, inclusive="both" if low == high else "right")
+        parts = [table.loc[near & (table["profile"] == profile), "tumor"].dropna() for profile in PATIENTS]
+        label = "0" if low == high else f"{low}–{high}"
+        rows.append(
+            f"| {label} | {' | '.join(f'{part.mean():.3f} ({len(part)})' if len(part) else '–' for part in parts)} |"
+        )
+    return rows
+
+
+def draw_distance(table: pd.DataFrame, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(PATIENTS), figsize=(10, 3), sharex=True, sharey=True, layout="constrained")
+    for ax, profile in zip(axes, PATIENTS, strict=True):
+        own = table[(table["profile"] == profile)].dropna(subset=["tumor", "tumor_distance_mm"])
+        for side, color in (("ipsi", "C3"), ("contra", "C0")):
+            part = own[own["side"] == side]
+            ax.plot(part["tumor_distance_mm"], part["tumor"], ".", color=color, alpha=0.5, label=f"{side}lateral")
+        ax.axhline(0, color="0.6", lw=0.8)
+        ax.set(title=profile, xlabel="distance to the tumor, mm")
+    axes[0].set_ylabel("Dice lost to the tumor")
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def draw_patients(options: argparse.Namespace, profile: str, path: Path) -> None:
+    """T1w, FA and peaks of three patients at 2 mm through the tumor, with outlines of tumor, core and two bundles."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(3, 4, figsize=(9, 8), layout="constrained", facecolor="black")
+    target = load_profile(profile)
+    for row, number in zip(axes, range(1, 4), strict=True):
+        key = f"sub-g{number:03d}"
+        person = draw_person(options.seed, key, True, target.gliomas)
+        made = render.render(person, target, generator(options.seed, key, "scan target"), 2.0)
+        assert person.tumor is not None and made.tumor is not None and made.core is not None
+        affine = made.tumor.affine
+        _, y, z = np.round((person.tumor.center_mm - affine[:3, 3]) / 2).astype(int)
+        color = np.abs(made.images["peaks"].array[..., :3])
+        pictures = [made.images["t1w"].array, made.images["fa"].array, color, made.images["t1w"].array]
+        for column, (ax, image) in enumerate(zip(row, pictures, strict=True)):
+            cut = (slice(None), slice(None), z) if column < 3 else (slice(None), y, slice(None))
+            top = np.percentile(image, 99.7)
+            ax.imshow(np.clip(np.moveaxis(image[cut], 0, 1) / top, 0, 1), origin="lower", cmap="gray")
+            outlines = [(made.tumor, "red"), (made.core, "orange")]
+            outlines += [(made.masks[b], "cyan") for b in made.masks if b.hemisphere == person.tumor.side] * (
+                column == 3
+            )
+            for volume, edge in outlines:
+                if volume.array[cut].any():
+                    ax.contour(volume.array[cut].T, [0.5], colors=edge, linewidths=0.7)
+            ax.axis("off")
+        row[0].set_title(
+            f"{person.tumor.family}, {person.tumor.site}, {person.tumor.volume_ml:.0f} ml", color="w", fontsize=8
+        )
+    figure.savefig(path, dpi=75)
+    plt.close(figure)
 
 
 if __name__ == "__main__":

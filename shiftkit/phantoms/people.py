@@ -12,10 +12,12 @@ from scipy import ndimage
 from ..types import Bundle
 from .raters import draw_generosity
 from .template import SPACING_MM, Course, bundle_courses, grow, grow_bundle, other_courses, template
-from .tumors import Tumor, draw_tumor
+from .tumors import Gliomas, Tumor, draw_tumor
 from .warp import Array, Warp, coarse_points, exponentiate, interpolate, sample, smooth_noise
 
 _STREAMLINES = 250
+TYPICAL_AGE, PATIENTS_AGE = 36, 48
+"""Mean age in years of controls, at which a scan shows everybody unless its profile has `aging`, and of patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +67,16 @@ def generator(seed: int, participant_id: str, purpose: str) -> np.random.Generat
     return np.random.default_rng(np.random.SeedSequence(words))
 
 
-def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
+def draw_person(
+    seed: int, participant_id: str, patient: bool, gliomas: Gliomas = Gliomas(), mean_age: float | None = None
+) -> Person:
     """Draw one participant's anatomy from the seed and the identifier alone."""
     rng = generator(seed, participant_id, "anatomy")
     # A wide and a fine variation in mm, with their reach in mm; exponentiated, neither can fold the brain.
     velocity = 2.3 * smooth_noise(rng, 22.0) + 0.8 * smooth_noise(rng, 11.0)
     size = rng.normal(0, 0.02, 3)
     velocity = velocity + coarse_points() * size
-    age = int(np.clip(rng.normal(48 if patient else 36, 12), 18, 80))
+    age = int(np.clip(rng.normal(mean_age or (PATIENTS_AGE if patient else TYPICAL_AGE), 12), 18, 80))
     grown = {bundle: _grow(courses, rng) for bundle, courses in bundle_courses().items()}
     others: list[Array] = []
     spreads: list[float] = []
@@ -90,7 +94,7 @@ def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
         bundles=bundles,
         generosity=generosity,
         others=others,
-        tumor=_draw_tumor(generator(seed, participant_id, "tumor"), warp) if patient else None,
+        tumor=_draw_tumor(generator(seed, participant_id, "tumor"), warp, gliomas) if patient else None,
         t1_contrast=float(rng.normal(1, 0.08)),
         drawn={
             "size_log": size.tolist(),
@@ -103,10 +107,10 @@ def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
     )
 
 
-def _draw_tumor(rng: np.random.Generator, warp: Warp) -> Tumor:
+def _draw_tumor(rng: np.random.Generator, warp: Warp, gliomas: Gliomas) -> Tumor:
     """A tumor that fits this participant's brain."""
     own = sample(brain_distance()[..., None], warp.to_template(coarse_points()))[..., 0]
-    return draw_tumor(rng, own, lambda points_mm: in_brain(points_mm, warp))
+    return draw_tumor(rng, own, lambda points_mm: in_brain(points_mm, warp), gliomas)
 
 
 def in_brain(points_mm: Array, warp: Warp) -> NDArray[np.bool_]:
