@@ -324,17 +324,13 @@ def _publish(work: Path, out: Path, spacing_mm: float, target: str) -> None:
         known = {name: parts[name] for name in ("systematic", "tumor")}
         known |= {"sampling": means["healthy"] - means["clean"]}
         named = f"{root.parent.name.removeprefix('seed-')} | {root.name.removeprefix('n-')}"
-        lines.append(
-            f"| {named} | "
-            + " | ".join(
-                [*(f"{value:.4f}" for value in means.values()), *(f"{known[k]:.4f} ± {errors[k]:.4f}" for k in known)]
-            )
-            + " |"
-        )
+        cells = [f"{value:.4f}" for value in means.values()]
+        cells += [f"{value:.4f} ± {errors[name]:.4f}" for name, value in known.items()]
+        lines.append(f"| {named} | {' | '.join(cells)} |")
     lines += [
         "",
-        "± is the standard error over participants. Sampling difference: controls minus the same patients rendered without any shift; it is no shift, and "
-        "an estimator that compares people with people books it as systematic.",
+        "± is the standard error over participants. Sampling difference: controls minus the same patients rendered "
+        "without any shift; it is no shift, and an estimator that compares people with people books it as systematic.",
         "",
         *_weakness(tables),
     ]

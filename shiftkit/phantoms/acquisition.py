@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ..errors import ConfigError
 from ..files import read_text
-from .people import TYPICAL_AGE
+from .people import TYPICAL_AGE, aside
 from .tumors import Gliomas, outward
 from .warp import Array, Warp, coarse_points, exponentiate
 
@@ -56,7 +56,7 @@ class Profile:
         """
         if not self.variation:
             return self
-        worse = float(rng.spawn(1)[0].gamma(self.variation**-2, self.variation**2))
+        worse = float(aside(rng).gamma(self.variation**-2, self.variation**2))
         changed = ("noise", "peak_angle_deg", "false_peak", "distortion_mm")
         return dataclasses.replace(self, **{name: getattr(self, name) * worse for name in changed})
 
@@ -133,7 +133,7 @@ def draw_pose(profile: Profile, rng: np.random.Generator, age: float = TYPICAL_A
     velocity = np.broadcast_to(offset, points.shape).copy()
     velocity[..., 1] += strength * along_y
     if profile.rotation_deg:
-        angles = np.deg2rad(rng.spawn(1)[0].normal(0, profile.rotation_deg, 3))
+        angles = np.deg2rad(aside(rng).normal(0, profile.rotation_deg, 3))
         velocity += np.cross(angles, points - np.array([0.0, -20.0, 10.0]))
     if profile.aging:
         velocity += profile.aging * (age - TYPICAL_AGE) * _aging()
@@ -152,10 +152,10 @@ def measure_scalar(
     """Blur, bias field and Rician noise on an image with values of about 0–1."""
     sigma = [width / spacing_mm for width in profile.blur_mm]
     blurred = (ndimage.gaussian_filter(image, sigma) if any(sigma) else image)[brain]
-    scale = np.abs(blurred).mean() + 1e-6
+    deviation = profile.noise * (np.abs(blurred).mean() + 1e-6)
     # The magnitude of a complex signal: noise adds up where there is none, so its floor is above zero.
-    real = blurred + rng.normal(0, profile.noise * scale, image.shape)[brain]
-    imaginary = rng.normal(0, profile.noise * scale, image.shape)[brain]
+    real = blurred + deviation * rng.standard_normal(image.shape)[brain]
+    imaginary = deviation * rng.standard_normal(image.shape)[brain]
     measured = np.zeros(image.shape, dtype=np.float32)
     measured[brain] = np.hypot(real, imaginary)
     return measured

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..types import Cohort
 from ..work import Work
 from .acquisition import Profile, load_profile
-from .people import PATIENTS_AGE, TYPICAL_AGE, draw_person, generator
+from .people import PATIENTS_AGE, TYPICAL_AGE, Replay, draw_person, generator
 from .record import Files
 from .render import render, tumor_distances
 
@@ -128,9 +128,12 @@ def _write_participant(order: _Order, task: tuple[str, Sequence[str]]) -> dict[s
         age = TYPICAL_AGE if "healthy" in names else PATIENTS_AGE
         person = draw_person(order.seed, participant_id, patient, order.profiles["target"].gliomas, age)
         distances = tumor_distances(person, order.spacing_mm)
+        tapes: dict[str, Replay] = {}
         for name in todo:
             scanner, with_tumor = _COHORTS[name]
             noise = generator(order.seed, participant_id, f"scan {scanner}")
+            if not order.dwi:  # whose numbers would fill the memory
+                noise = tapes.setdefault(scanner, Replay(noise)).rewound()
             made = render(person, order.profiles[scanner], noise, order.spacing_mm, with_tumor, order.dwi)
             files[name].write(person, made, with_tumor, order.fields)
             files[name].write_truth(person, made, with_tumor, distances, scanner, settings[name])

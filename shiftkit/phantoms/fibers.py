@@ -73,7 +73,7 @@ def rasterize(
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # A point stands for the piece of streamline around it: densities do not depend on how far points lie apart.
     tangent = np.gradient(streamlines_mm, axis=1)
-    length = np.linalg.norm(tangent, axis=2)
+    length = np.sqrt(np.einsum("snc,snc->sn", tangent, tangent))
     index = (streamlines_mm - affine[:3, 3]) / np.diag(affine)[:3]
     sigma = blur_mm / spacing
     box = _box(index[alive], np.ceil(_TRUNCATE * sigma).astype(int) + 1, shape)

@@ -1,9 +1,9 @@
 """Participants: every random number of one person, drawn once, whatever is rendered from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,47 @@ class Person:
     t1_contrast: float
     drawn: dict[str, Any]
 
+    @cached_property
+    def own_bundles(self) -> dict[Bundle, Array]:
+        """``bundles`` as they lie in the participant, without tumor."""
+        return {bundle: self.warp.to_participant(one) for bundle, one in self.bundles.items()}
+
+    @cached_property
+    def own_others(self) -> list[Array]:
+        """``others`` as they lie in the participant, without tumor."""
+        return [self.warp.to_participant(one) for one in self.others]
+
 
 def generator(seed: int, participant_id: str, purpose: str) -> np.random.Generator:
     """The generator of one participant and purpose: independent of who else is drawn, and in what order."""
     words = [seed, *participant_id.encode(), 0, *purpose.encode()]
     return np.random.default_rng(np.random.SeedSequence(words))
+
+
+def aside(rng: np.random.Generator) -> np.random.Generator:
+    """A generator of its own, which takes no number from the one it comes from."""
+    return np.random.default_rng(rng.spawn(1)[0].bit_generator.seed_seq)
+
+
+class Replay:
+    """A generator whose numbers can be had again: two scans of a participant by one scanner share pose and noise."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng, self._drawn, self._next = rng, list[Any](), 0
+
+    def rewound(self) -> np.random.Generator:
+        """The same object, at its start."""
+        self._next = 0
+        return cast(np.random.Generator, self)
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def draw(*args: Any, **options: Any) -> Any:
+            if self._next == len(self._drawn):
+                self._drawn.append(getattr(self._rng, method)(*args, **options))
+            self._next += 1
+            return self._drawn[self._next - 1]
+
+        return draw
 
 
 def draw_person(

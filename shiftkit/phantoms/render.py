@@ -1,6 +1,7 @@
 """From a person and a scanner to images: tissue, fibers, tumor, measurement."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def render(
     brain = _brain(tissue)
     populations = [
         *(bundle_population(bundle, person, pose, affine, shape, with_tumor) for bundle in person.bundles),
-        *(_population(streamlines, None, person, pose, affine, shape, with_tumor) for streamlines in person.others),
+        *(_population(streamlines, None, person, pose, affine, shape, with_tumor) for streamlines in person.own_others),
     ]
     threshold = _THRESHOLD * 2.0**-profile.label_style
     masks = {
@@ -175,10 +176,13 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
 
 
 def _tissue(points: Array) -> dict[str, NDArray[np.float32]]:
-    volumes = template()
-    stacked = np.stack([volume.array for volume in volumes.values()], axis=-1)
-    values = interpolate(stacked, points, volumes["t1w"].affine[:3, 3], SPACING_MM, zero_outside=True)
-    return {name: np.ascontiguousarray(values[..., i]) for i, name in enumerate(volumes)}
+    values = interpolate(_stacked(), points, template()["t1w"].affine[:3, 3], SPACING_MM, zero_outside=True)
+    return {name: np.ascontiguousarray(values[..., i]) for i, name in enumerate(template())}
+
+
+@lru_cache(maxsize=1)
+def _stacked() -> NDArray[np.float32]:
+    return np.stack([volume.array for volume in template().values()], axis=-1)
 
 
 def _brain(tissue: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
@@ -195,7 +199,7 @@ def bundle_population(
     with_tumor: bool,
 ) -> Population:
     """One bundle's fibers on a grid, with the rater who draws them; without a pose as they lie in the participant."""
-    streamlines, generosity = person.bundles[bundle], person.generosity[bundle]
+    streamlines, generosity = person.own_bundles[bundle], person.generosity[bundle]
     return _population(streamlines, generosity, person, pose, affine, shape, with_tumor)
 
 
@@ -208,8 +212,7 @@ def _population(
     shape: tuple[int, int, int],
     with_tumor: bool,
 ) -> Population:
-    points = person.warp.to_participant(streamlines)
-    points = pose.warp.to_participant(points) if pose else points
+    points = pose.warp.to_participant(streamlines) if pose else streamlines
     alive, whole = np.ones(points.shape[:2], dtype=bool), None
     if with_tumor and person.tumor is not None:
         points = person.tumor.push.to_participant(points)

@@ -125,7 +125,7 @@ def test_a_head_is_turned_by_the_degrees_that_are_drawn() -> None:
     turned = dataclasses.replace(load_profile("source"), rotation_deg=5.0, offset_mm=0.0)
     angles: list[float] = []
     for seed in range(40):
-        points = np.random.default_rng(1).uniform(-40, 40, (50, 3)) + (0, -20, 10)
+        points = np.random.default_rng(1).uniform((-40, -60, -30), (40, 20, 50), (50, 3))
         moved = draw_pose(turned, np.random.default_rng(seed)).warp.to_participant(points)
         before, after = (one - one.mean(axis=0) for one in (points, moved))
         assert np.linalg.norm(after, axis=1) == pytest.approx(np.linalg.norm(before, axis=1), rel=0.01)
