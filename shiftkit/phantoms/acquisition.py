@@ -142,7 +142,8 @@ def draw_pose(profile: Profile, rng: np.random.Generator, age: float = TYPICAL_A
 
 def _aging() -> Array:
     """Velocity a year: each lateral ventricle, of some 10 ml, gains 0.25 ml, and tissue makes room around it."""
-    sources = [outward(np.array([side * 14.0, y, z]), 8.0, 125.0) for side in (-1, 1) for y, z in ((10, 14), (-28, 16))]
+    half_mm3 = 125.0 / (4 * np.pi)  # a source at either end of a ventricle
+    sources = [outward(np.array([x, y, z]), 8.0, half_mm3) for x in (-14.0, 14.0) for y, z in ((10, 14), (-28, 16))]
     return np.sum(sources, axis=0)
 
 

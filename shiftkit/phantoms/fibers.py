@@ -148,18 +148,9 @@ def true_peaks(
 ) -> NDArray[np.float32]:
     """The three strongest directions of each brain voxel, shape (V, 3, 3), their length the volume fraction.
 
-    Parameters
-    ----------
-    populations : sequence of Population
-        The fiber families.
-    filler : ndarray, shape (V, 3)
-        Directions of white matter that no family fills.
-    wm, room : ndarray, shape (V,)
-        White matter, and the share of it where a tumor lets fibers be.
-    brain : ndarray of bool, shape (X, Y, Z)
-        With V true voxels.
-    merged_deg : float
-        Directions less than this apart are one peak.
+    ``filler``, shape (V, 3), are directions of white matter that no family fills, ``wm``, shape (V,), is white matter,
+    ``room``, shape (V, 2), what share of it a tumor leaves to families and to the rest, and ``brain``, shape (X, Y, Z),
+    has V true voxels.
     """
     place = np.full(brain.shape, -1)
     place[brain] = np.arange(len(filler))
@@ -171,7 +162,8 @@ def true_peaks(
         density[here[inside], i] = population.density[inside]
         directions[here[inside], i] = population.direction[inside]
     directions[:, -1] = filler
-    return strongest(_fractions(density, wm, room), directions, merged_deg)
+    merged = np.float32(round(np.cos(np.deg2rad(merged_deg)), 3))
+    return strongest(_fractions(density, wm, room), directions, merged)
 
 
 @numba.njit(cache=True)
@@ -199,30 +191,13 @@ def _fractions(density, wm, room):  # pyright: ignore
     return fractions
 
 
-def strongest(
-    fractions: NDArray[np.float32], directions: NDArray[np.float32], merged_deg: float = 30.7
-) -> NDArray[np.float32]:
-    """Merge near-parallel populations and keep the three strongest.
-
-    Parameters
-    ----------
-    fractions : ndarray, shape (V, K)
-        Volume fraction of each population in each voxel.
-    directions : ndarray, shape (V, K, 3)
-        Unit directions.
-    merged_deg : float
-        Directions less than this apart, which a measurement cannot tell, are one peak.
-
-    Returns
-    -------
-    ndarray, shape (V, 3, 3)
-        Peaks, their length the merged fraction, strongest first.
-    """
-    return _strongest(fractions.copy(), directions, np.float32(round(np.cos(np.deg2rad(merged_deg)), 3)))
-
-
 @numba.njit(cache=True)
-def _strongest(rest, directions, least):  # pyright: ignore
+def strongest(rest, directions, cosine_of_merged):  # pyright: ignore
+    """Merge near-parallel populations and keep the three strongest: peaks, shape (V, 3, 3), strongest first.
+
+    ``rest``, shape (V, K), volume fractions of populations, is used up; ``directions``, shape (V, K, 3), are unit
+    vectors; those whose cosine is larger cannot be told apart by a measurement.
+    """
     peaks = np.zeros((rest.shape[0], 3, 3), dtype=np.float32)
     for v in range(rest.shape[0]):
         for peak in range(3):
@@ -234,7 +209,7 @@ def _strongest(rest, directions, least):  # pyright: ignore
                 if rest[v, k] <= 0:
                     continue
                 cosine = directions[v, k, 0] * x + directions[v, k, 1] * y + directions[v, k, 2] * z
-                if abs(cosine) > least:
+                if abs(cosine) > cosine_of_merged:
                     for c in range(3):
                         peaks[v, peak, c] += rest[v, k] * np.sign(cosine) * directions[v, k, c]
                     rest[v, k] = 0

@@ -31,20 +31,7 @@ _FAMILIES = {
 class Gliomas:
     """The tumors of a group of patients, those of ``profiles/moderate.toml`` by default.
 
-    Parameters
-    ----------
-    volume_ml, volume_log_sd : float
-        Median volume, and standard deviation of its logarithm.
-    volume_range_ml : tuple of float
-        Smallest and largest volume.
-    mass : tuple of float
-        Range of `Tumor.mass`.
-    edema_mm : tuple of float
-        Range of `Tumor.edema_mm`.
-    fading : float
-        Share of a peak's length that edema takes at its worst.
-    severed : float
-        1: a rater draws no fibers that the core cuts; 0: a rater draws what is left of them.
+    Median volume, standard deviation of its logarithm, and ranges; the rest as in `Tumor`.
     """
 
     volume_ml: float = 55.0
