@@ -20,7 +20,7 @@ TYPICAL_AGE, PATIENTS_AGE = 36, 48
 """Mean age in years of controls, at which a scan shows everybody unless its profile has `aging`, and of patients."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Person:
     """One participant's anatomy.
 

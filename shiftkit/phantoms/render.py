@@ -87,7 +87,7 @@ def render(
     tumor = person.tumor if with_tumor else None
     profile = profile.draw_scan(rng)
     pose = draw_pose(profile, rng, person.age)
-    points = world(affine, shape)
+    points = _voxels(spacing_mm)
     depth = tumor.depth(points) if tumor else np.full(shape, np.inf)
     core = tumor.core_share if tumor else 0.0
     tissue = _tissue(to_template(points, person, pose, with_tumor))
@@ -113,7 +113,7 @@ def render(
         peaks *= np.float32(1 - _FADING_A_YEAR * profile.aging * (person.age - TYPICAL_AGE))
     images = _images(person, seen, brain, peaks, profile, spacing_mm, rng)
     series = measure_diffusion(peaks, seen, brain, profile, affine, rng) if with_diffusion else None
-    lesion = tumor_masks(person, affine, shape)
+    lesion = _lesion(person, spacing_mm)
     return Rendering(
         images={name: Volume(array=array.astype(np.float32), affine=affine) for name, array in images.items()},
         masks=masks,
@@ -142,6 +142,16 @@ def world(affine: NDArray[np.float64], shape: tuple[int, ...]) -> Array:
     )
 
 
+@lru_cache(maxsize=1)
+def _voxels(spacing_mm: float) -> Array:
+    return world(*grid(spacing_mm))
+
+
+@lru_cache(maxsize=2)  # the participant at hand: the same in each of their scans
+def _lesion(person: Person, spacing_mm: float) -> dict[str, Volume]:
+    return tumor_masks(person, *grid(spacing_mm))
+
+
 def tumor_masks(person: Person, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> dict[str, Volume]:
     """The tumor (whole) and its core inside the participant's brain, whatever the scanner; empty for controls."""
     if person.tumor is None:
@@ -163,9 +173,9 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
     if person.tumor is None:
         return {}
     affine, shape = grid(spacing_mm)
-    outside = ~tumor_masks(person, affine, shape)["tumor"].array
+    outside = ~_lesion(person, spacing_mm)["tumor"].array
     distance = np.asarray(ndimage.distance_transform_edt(outside, sampling=spacing_mm))
-    alive = person.tumor.depth(world(affine, shape)) > person.tumor.core_share
+    alive = person.tumor.depth(_voxels(spacing_mm)) > person.tumor.core_share
     distances: dict[str, float] = {}
     for bundle in person.bundles:
         population = bundle_population(bundle, person, None, affine, shape, with_tumor=True)
