@@ -167,7 +167,7 @@ def bias_field(shape: tuple[int, int, int], profile: Profile, spacing_mm: float,
     coarse = rng.standard_normal([max(3, int(n * spacing_mm / 60)) for n in shape])
     # Zooming is linear: one small matrix an axis does what a spline over the whole grid does.
     axes = [
-        ndimage.zoom(np.eye(k), (n / k, 1), order=3, mode="nearest", grid_mode=True)
+        np.asarray(ndimage.zoom(np.eye(k), (n / k, 1), order=3, mode="nearest", grid_mode=True))
         for n, k in zip(shape, coarse.shape, strict=True)
     ]
     smooth = np.einsum("abc,xa,yb,zc->xyz", coarse, *axes, optimize=True)

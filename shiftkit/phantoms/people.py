@@ -79,7 +79,7 @@ def generator(seed: int, participant_id: str, purpose: str) -> np.random.Generat
 
 def aside(rng: np.random.Generator) -> np.random.Generator:
     """A generator of its own, which takes no number from the one it comes from."""
-    return np.random.default_rng(rng.spawn(1)[0].bit_generator.seed_seq)
+    return np.random.default_rng(cast(np.random.SeedSequence, rng.spawn(1)[0].bit_generator.seed_seq))
 
 
 class Replay:

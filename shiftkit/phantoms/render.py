@@ -227,7 +227,7 @@ def _population(
     if with_tumor and person.tumor is not None:
         points = person.tumor.push.to_participant(points)
         alive = person.tumor.depth(points) > person.tumor.core_share
-        whole = alive.all(axis=1) if person.tumor.severed and not alive.all() else None
+        whole = np.asarray(alive.all(axis=1)) if person.tumor.severed and not alive.all() else None
     return rasterize(points, alive, affine, shape, generosity=generosity, whole=whole)
 
 
