@@ -1,6 +1,7 @@
 """NIfTI images in and out, and from one grid to another through full affines."""
 
 import hashlib
+import zlib
 from pathlib import Path
 from typing import Any
 
