@@ -197,7 +197,7 @@ def measure_peaks(
     sigma = [width / spacing_mm for width in profile.blur_mm]
     # Only what lies in the brain is measured, and a blur looks a little beyond.
     where = _box(inside, [int(4 * width + 0.5) for width in sigma]) if any(sigma) else inside
-    seen = peaks[where]
+    seen = np.ascontiguousarray(peaks[where])  # or reshaping makes a copy, and what is done to it is lost
     angle = np.tan(np.deg2rad(profile.peak_angle_deg)) / np.sqrt(2)
     _disturb(
         seen.reshape(-1, 3, 3),

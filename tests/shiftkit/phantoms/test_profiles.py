@@ -6,7 +6,7 @@ import pytest
 
 from shiftkit.errors import ConfigError
 from shiftkit.phantoms import acquisition
-from shiftkit.phantoms.acquisition import draw_pose, load_profile
+from shiftkit.phantoms.acquisition import draw_pose, load_profile, measure_peaks
 from shiftkit.phantoms.people import Person, draw_person
 from shiftkit.phantoms.render import render
 from shiftkit.phantoms.warp import jacobian
@@ -153,3 +153,16 @@ def test_a_blunt_scan_merges_crossings(tmp_path: Path, person: Person) -> None:
     ]
     sharp, blunt = ((np.linalg.norm(one.images["peaks"].array[..., 3:6], axis=-1) > 0.25).sum() for one in made)
     assert blunt < 0.9 * sharp
+
+
+def test_errors_of_peaks_are_there_with_and_without_a_blur() -> None:
+    """A blur of nearly nothing changes nothing: angular errors and false peaks reach the images of thick slices too."""
+    rng = np.random.default_rng(0)
+    inside = np.zeros((14, 12, 10), dtype=bool)
+    inside[2:-2, 2:-2, 2:-2] = True
+    peaks = (rng.standard_normal((*inside.shape, 3, 3)) * inside[..., None, None]).astype(np.float32)
+    sharp = dataclasses.replace(load_profile("severe"), blur_mm=(0.0, 0.0, 0.0))
+    barely = dataclasses.replace(sharp, blur_mm=(1e-3, 1e-3, 1e-3))
+    one, other = (measure_peaks(peaks, inside, scan, 2.0, np.random.default_rng(1)) for scan in (sharp, barely))
+    assert np.abs(one - sharp.peak_scale * peaks)[inside].mean() > 0.1
+    np.testing.assert_allclose(one, other, atol=1e-6)
