@@ -349,7 +349,7 @@ def _compare(tables: Path, seed: int, participants: int) -> pd.DataFrame:
 
 def _publish(work: Path, out: Path, spacing_mm: float) -> None:
     largest: dict[tuple[str, str], Path] = {}
-    for path in work.glob("seed-*/*-n-*/comparison.tsv"):
+    for path in work.glob("seed-*/*-n-*/scores-both.tsv"):  # written last of what the truth is made of
         target, n = path.parent.name.rsplit("-n-", 1)
         key = target, path.parent.parent.name
         if key not in largest or int(n) > _size(largest[key]):
@@ -516,7 +516,7 @@ def _estimates(tables: Sequence[Path]) -> list[str]:
         "| within 0.02 | status |",
         "|---" * 12 + "|",
     ]
-    for root in tables:
+    for root in [one for one in tables if (one / "comparison.tsv").is_file()]:
         for row in pd.read_csv(root / "comparison.tsv", sep="\t", keep_default_na=False).to_dict("records"):
             holds = "yes" if float(row["low"]) <= float(row["truth"]) <= float(row["high"]) else "no"
             cells = [_profile(root), *(row[name] for name in ("seed", "n", "component", "method", "truth", "estimate"))]

@@ -246,7 +246,8 @@ def _images(
         np.clip(0.12 + 0.75 * length[..., 0] - 0.25 * length[..., 1], 0.03, 0.95) * (1 - 0.4 * edema) * profile.fa_scale
     )
     ap = np.clip(0.05 + (length**2).sum(-1) ** 0.5 * 0.8, 0, 1) * (1 - 0.3 * edema)
-    t1 = _with_tumor(seen["t1w"] ** (profile.t1_gamma * person.t1_contrast), seen["depth"]) * (1 - 0.2 * edema)
+    t1 = _with_tumor(seen["t1w"] ** (profile.t1_gamma * person.t1_contrast), seen["depth"])
+    t1 *= 1 - 0.2 * edema  # water lengthens T1: edema is a little darker
     t1 = t1 * bias_field(brain.shape, profile, spacing_mm, rng)[brain]
     measured: dict[str, Array] = {}
     for name, values in (("t1w", t1), ("fa", fa), ("ap", ap)):
