@@ -50,7 +50,7 @@ CONDITIONS = {"healthy": ("source", False), "clean": ("source", False), "systema
 COMPONENTS = ("systematic", "tumor", "total")
 RANGES = {"systematic": (0.03, 0.10), "tumor": (0.03, 0.08)}  # Dice that studies report for well-trained networks
 BINS_MM = ((0, 0), (0, 5), (5, 10), (10, 20), (20, 40), (40, 70), (70, 200))
-CHUNK = 25  # participants rendered, segmented and freed of their images at a time
+CHUNK = 20  # participants rendered, segmented and freed of their images at a time
 
 
 def main() -> None:
@@ -255,7 +255,8 @@ def _finetune(root: Path, seed: int, options: argparse.Namespace) -> None:
     tuned = finetune(source, seen["both"], out=out, transfer=transfer, resume=True, work=Work(jobs=jobs))
     parts = [("both", "after", tuned, seen["both"])]
     for number, members in enumerate(fold_members(seen["both"], transfer.folds, transfer.seed), start=1):
-        fold, own = load_model(out / f"fold-{number}"), seen["systematic"].where(participant_id=sorted(members))
+        fold = load_model(out / f"fold-{number}")
+        own = seen["systematic"].where(lambda case, members=members: case.participant_id in members)
         made = predict(fold, own, out=out / f"systematic-{number}", probabilities=False, device="cpu", resume=True)
         parts.append(("systematic", "after", made, own))
     for name, cohort in seen.items():
