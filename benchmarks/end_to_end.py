@@ -369,7 +369,7 @@ def _publish(work: Path, out: Path, spacing_mm: float) -> None:
         f"As many controls as patients (n each), {spacing_mm:g} mm, model `reference`, Dice over all bundles. Asked "
         f"for: {TARGET_N} of each with seed {', '.join(map(str, TARGET_SEEDS))} of the profile `moderate`. "
         + (f"Not done at that size: seed {', '.join(lacking)}." if lacking else "All done.")
-        + " The tables hold all that calls left in FOLDER, other profiles by `--target`, smaller ones by `--participants`.",
+        + " The tables hold all that calls left in FOLDER: other profiles by `--target`, sizes by `--participants`.",
         "",
         "## The truth",
         "",
