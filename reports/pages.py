@@ -19,6 +19,7 @@ from ..work import Work, in_parallel
 from .cite import citation_bibtex, citation_markdown, methods_of, references_of
 from .contents import PLACES, CasePicture, Contents
 from .figures import Point
+from .glossary import Glossary
 from .naming import file_stem, page_name, participant_page_name, slug, spoken, volumes_name
 from .niivue import Niivue, bundled, script_hash
 from .rendering import Rendered, by_image, render
@@ -26,7 +27,7 @@ from .tables import Link, TableView, by_bundle, number, view
 from .viewing import Viewer, side_files, viewer_of
 from .views import FindingView, case_view, cases_table, finding_view, points_of, provenance_list, rows_of
 
-LIMIT_BYTES = 15_000_000
+LIMIT_BYTES = 8_000_000
 """What a page may take; reports with larger ones keep volumes and viewer in side files."""
 
 # What text and drawings of a page, besides volumes and pictures, stay under.
@@ -55,9 +56,11 @@ class Pages:
     def _niivue(self) -> Niivue | None:
         return bundled()
 
-    def files(self) -> Iterator[tuple[str, str]]:
-        """Every file's path relative to the report's folder, with its text."""
+    def files(self) -> Iterator[tuple[str, str | bytes]]:
+        """Every file's path relative to the report's folder, with its content."""
         yield self.stem, self.main()
+        for name in self.parts:
+            yield f"reports/{name}.html", self.part_page(name)
         for bundle in self.bundles:
             yield f"reports/{page_name(bundle)}", self.bundle_page(bundle)
         for participant in self.participants:
@@ -66,6 +69,10 @@ class Pages:
             for width, drawing in (("page", one.wide), ("column", one.narrow)):
                 if drawing is not None:
                     yield f"figures/{file_stem(one.key, width)}.svg", drawing.standalone
+                if drawing is not None and drawing.pdf:
+                    yield f"figures/{file_stem(one.key, width)}.pdf", drawing.pdf
+            if one.wide is not None and one.table is not None:
+                yield f"figures/{one.key}.tsv", one.table.tsv
         yield "CITATION.md", citation_markdown(self.report)
         yield "CITATION.bib", citation_bibtex(self.report)
         if self.linked and self._niivue is not None and self._can_view:
@@ -75,22 +82,49 @@ class Pages:
     def main(self) -> str:
         """The first page."""
         report = self.report
-        placed = {place: [one for one in self.findings if one.finding.place == place] for place in PLACES}
         return self._render(
             "report.html",
-            **placed,
+            **self._told,
             title=report.title,
+            here=() if self.sisters else tuple(self.parts),
             tables=self.tables,
             **self._shown(report.cases, "Every case, worst first", report.max_cases, "reports/"),
             bundled=self._niivue is not None,
-            methods=methods_of(report.findings),
-            references=references_of(report),
-            citation=citation_markdown(report),
-            bibliography=citation_bibtex(report),
-            provenance=provenance_list(report.provenance),
-            # A note that a finding already gives as a caveat need not be read twice.
-            notes=[note for note in report.notes if all(note not in one.caveats for one in report.findings)],
         )
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Parts of the report that have a page of their own, or end the first page where there are no others."""
+        more = {"more": "Further analyses"} if self._placed["further"] else {}
+        return {**more, "data": "Data and checks", "methods": "Methods and provenance"}
+
+    def part_page(self, name: str) -> str:
+        """The page of one of the `parts`."""
+        title = self.parts[name]
+        return self._render(
+            "part.html", viewer=None, **self._told, title=f"{title}: {self.report.title}", name=name, heading=title
+        )
+
+    @cached_property
+    def _placed(self) -> dict[str, list[FindingView]]:
+        return {place: [one for one in self.findings if one.finding.place == place] for place in PLACES}
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """What the first page and those of its parts are made from."""
+        report, placed = self.report, self._placed
+        return {
+            **{name: found for name, found in placed.items() if name != "data"},
+            "placed_data": placed["data"],
+            "parts_of_report": self.parts,
+            "methods": methods_of(report.findings),
+            "references": references_of(report),
+            "citation": citation_markdown(report),
+            "bibliography": citation_bibtex(report),
+            "provenance": provenance_list(report.provenance),
+            # A note that a finding already gives as a caveat need not be read twice.
+            "notes": [note for note in report.notes if all(note not in one.caveats for one in report.findings)],
+        }
 
     def bundle_page(self, bundle: Bundle) -> str:
         """The page of one bundle in one hemisphere."""
@@ -237,10 +271,13 @@ class Pages:
         script = _resource("report.js") + (_resource("viewer.js") if viewer is not None else "")
         # Ratings are kept in the browser under this key: pages of one run share them, pages of others do not.
         told = f"{self.report.title}{self.report.verdict}"
+        glossary = Glossary()
         return (
             _environment()
             .get_template(template)
             .render(
+                explained=glossary.explained,
+                glossary=glossary,
                 report=self.report,
                 bundles=self.bundles,
                 participants=self.participants,

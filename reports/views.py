@@ -16,13 +16,18 @@ from .naming import file_stem, slug, spoken
 from .rendering import Drawn
 from .tables import Link, TableView, estimates_frame, sentence, view
 
+_MENU = {"bundles": "Bundles", "sensitivity": "Other choices", "agreement": "Other estimators"}
+# Longer data stand in their file alone: a page of thousands of cells is read by nobody.
+_MOST_ROWS = 40
+
 
 @dataclass(frozen=True, kw_only=True)
 class FindingView:
-    """A finding with its drawings and tables made."""
+    """A finding with its drawings and tables made, and what a menu calls it."""
 
     key: str
     finding: Finding
+    menu: str
     wide: Drawing | None
     narrow: Drawing | None
     estimates: TableView | None
@@ -62,11 +67,17 @@ def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Seq
     return FindingView(
         key=key,
         finding=finding,
+        menu=_MENU.get(finding.key, finding.title),
         wide=wide,
         narrow=narrow,
         estimates=view(estimates, f"{key}-estimates", f"Estimates: {finding.title}") if estimates is not None else None,
-        table=view(finding.table, f"{key}-data", f"Data: {finding.title}") if finding.table is not None else None,
+        table=_data(finding.table, key, finding.title) if finding.table is not None else None,
     )
+
+
+def _data(table: pd.DataFrame, key: str, title: str) -> TableView:
+    first = f", the first {_MOST_ROWS} of {len(table)} rows" if len(table) > _MOST_ROWS else ""
+    return view(table.head(_MOST_ROWS), f"{key}-data", f"Data: {title}{first}", table)
 
 
 def _drawing(finding: Finding, key: str, width: str, prefix: str, folder: Path | None) -> Drawing | None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .errors import DataError
 
-Place = Literal["lead", "distance", "further"]
+Place = Literal["first", "lead", "distance", "further", "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,10 @@ class Finding:
         Takes matplotlib axes (or None) and returns the axes drawn on.
     alt : str
         What the figure shows, for readers who do not see it.
-    place : {"lead", "distance", "further"}
-        Where a report shows it: before the table of bundles, between that and the cases (and then cases can be opened
-        from its figure, which has distance along x and the score along y), or after the cases.
+    place : {"first", "lead", "distance", "further", "data"}
+        Where a report shows it: on the first screen (the first such finding with its figure, others with their claims);
+        below it; on the first screen too, and then cases can be opened from its figure, which has distance along x and
+        the score along y; among further analyses; among what is said of the data.
     """
 
     key: str

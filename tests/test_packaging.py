@@ -50,7 +50,7 @@ INSIDE = {
     "reports": (
         {"naming"},
         {"contents"},
-        {"planes", "figures", "tables", "volumes", "niivue"},
+        {"planes", "figures", "glossary", "tables", "volumes", "niivue"},
         {"cases", "cite"},
         {"rendering"},
         {"views"},

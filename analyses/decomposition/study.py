@@ -13,7 +13,7 @@ from ..scoring.table import as_frame
 from ..statistics.inference import Inference
 from .agreement import agreement, disagreements
 from .covariates import adjusted_for
-from .curve import curve_of, lengths_of
+from .curve import curve_of, lengths_of, participants_of
 from .findings import findings
 from .recovery import recovery
 from .result import Decomposition, Settings
@@ -102,6 +102,7 @@ def decompose(
         agreement=agreed,
         entered=entered(frame, rows, metric),
         curve=pd.concat([curve_of(part, settings) for part in parts], ignore_index=True),
+        participants=pd.concat([participants_of(part) for part in parts], ignore_index=True),
         estimates=(*before.estimates, *lengths_of(before, settings)),
         claim=verdict_of(before, repaired, settings),
         status=str(before.verdict.status),

@@ -11,6 +11,7 @@ from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, RECOVERY, SCORES, SEC
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
+from ..names import is_of_phantom, is_phantom
 from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from ..analyses.decomposition.reading import Reading
     from ..analyses.decomposition.result import Decomposition
     from ..analyses.decomposition.shells.findings import ShellResult
+    from ..reports import Opening
 
+QUESTION = "How much of the loss in patients is systematic, and how much is the tumor's?"
 TITLE = "Domain shift of white-matter bundle segmentation"
 _FROM_TABLE = (
     "The scores came as a table: whether the model had seen the controls could not be checked, and the shell "
@@ -116,6 +119,7 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     tuned = after[0]["patients"] if after else None
     return replace(
         ending,
+        opening=_opening(result, _origin(inputs, checks)),
         findings=(*ending.findings, *further_findings(occasion, scored), *checks),
         failed=failed,
         cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
@@ -143,6 +147,7 @@ def _ending(
     return Ending(
         result=result,
         title=TITLE,
+        opening=_opening(result, ()),
         tables=(
             (frame, SCORES),
             (components, DECOMPOSITION),
@@ -164,6 +169,38 @@ def _ending(
         ),
         bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
     )
+
+
+def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
+    """The question, who and what the answer rests on, and where it comes from."""
+    from ..analyses.scoring.metrics import METRICS
+    from ..reports import Opening
+
+    first = result.table.iloc[0]
+    levels = result.scores[["bundle", "hemisphere"]].drop_duplicates()
+    n_bundles = levels["bundle"].nunique()
+    sides = f" ({len(levels)} with hemispheres)" if len(levels) > n_bundles else ""
+    facts = {
+        "patients": str(first["n_patients"]),
+        "controls": str(first["n_controls"]),
+        "bundles": f"{n_bundles}{sides}",
+        "model": f"{first['model']} ({first['modality']})",
+        "metric": METRICS[result.metric].label,
+    }
+    return Opening(question=QUESTION, facts=facts, origin=origin)
+
+
+def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
+    """Whether data are drawn, whether the model was made for them, and which checks warned."""
+    drawn, model = is_phantom(inputs.patients), inputs.model.name
+    told = ["The data are shiftkit's digital phantom: drawn images, no patients."] if drawn else []
+    if is_of_phantom(inputs.model.digest):
+        # Without the phantom's data the run has a warning of its own.
+        told += [f"Model {model} was made for such data."] if drawn else []
+    else:
+        told.append(f"Whether model {model} was made for images like these is not known.")
+    told += [f"{one.title}: {one.claim}" for one in checks if any(e.value > 0 for e in one.estimates[:2])]
+    return tuple(told)
 
 
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from ..types import Bundle, Cohort, Predictions
 from ..work import Work
 
 if TYPE_CHECKING:
-    from ..reports import CasePicture, Report
+    from ..reports import CasePicture, Opening, Report
 
 Reasons = Mapping[str, str]
 """Participants left out, each with the reason."""
@@ -60,6 +60,8 @@ class Ending:
         Who took part, by role, and who of them was left out.
     bundle_findings
         What the bundles' pages tell.
+    opening
+        The question, and what the answer rests on.
     left_out, warnings
         Who took no part though somebody may think so; sentences that belong to every number of the run.
     """
@@ -77,6 +79,7 @@ class Ending:
     bundle_findings: Mapping[Bundle, Sequence[Finding]] = dataclasses.field(
         default_factory=dict[Bundle, Sequence[Finding]]
     )
+    opening: "Opening | None" = None
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
@@ -85,12 +88,13 @@ class Ending:
 
 def end(run: Run, ending: Ending, work: Work) -> Outcome:
     """Write everything that a run leaves behind; its record comes last, and says that the run is complete."""
-    from ..reports import CohortSummary, report, store
+    from ..reports import CohortSummary, Opening, report, store
 
     result = ending.result
     verdict = " ".join((result.claim, *ending.warnings))
     told = (f"Left out: {'; '.join(map(str, ending.left_out))}.",) if ending.left_out else ()
     findings = (*result.findings, *ending.findings)
+    opening = ending.opening or Opening()
     for frame, table in ending.tables:
         run.write_table(frame, table)
     run.write_failures(ending.failed)
@@ -103,7 +107,8 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         cohorts=[CohortSummary.of(cohort, role, reasons) for role, (cohort, reasons) in ending.cohorts.items()],
         provenance=run.record(inputs=dict(ending.digests)),
         table=ending.components,
-        notes=(*ending.warnings, *ending.notes, *told),
+        notes=(*ending.warnings, *ending.notes),
+        opening=dataclasses.replace(opening, origin=(*opening.origin, *told)),
         bundle_findings=ending.bundle_findings,
     )
     page.save(run.root / "report.html", work=work)
