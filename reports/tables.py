@@ -119,12 +119,13 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     names = [*names, "bundle", "hemisphere"]
     present = list(dict.fromkeys(frame["component"]))
     components = [c for c in _SHOWN if c in present] or present
+    titles = {c: _estimand(frame[frame["component"] == c], c) for c in components}
     rows: list[dict[str, Any]] = []
     for group, part in frame.groupby(names, sort=False):
-        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(components, "–")}
+        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(titles.values(), "–")}
         for one in part.drop_duplicates("component").to_dict("records"):
             if one["component"] in components:
-                row[one["component"]] = _interval(one["estimate"], one["low"], one["high"])
+                row[titles[one["component"]]] = _interval(one["estimate"], one["low"], one["high"])
         row |= {count: part[count].max() for count in _COUNTS if count in part}
         words = part.get("status", ())
         # Of several words, the first that says that something is missing.
@@ -136,16 +137,27 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     return wide.drop(columns=same)
 
 
+def _estimand(rows: pd.DataFrame, component: str) -> str:
+    """A component's name; where an estimator estimates something else under it, what that is."""
+    words = set(rows["estimand"].dropna()) if "estimand" in rows else set[str]()
+    other = [word for word in words if word not in ("same", "n/a")]
+    return f"{component}: {other[0]}" if len(other) == 1 else component
+
+
 def _interval(value: float, low: float, high: float, unit: str = "") -> str:
     """Estimate and limits, all of them to the same decimals."""
-    if not math.isfinite(value):
-        # Where only a range is known, its interval stands without a point.
-        return f"range [{number(low, '_exact')}, {number(high, '_exact')}]" if math.isfinite(low) else "not given"
     if not math.isfinite(low):
-        return number(value, "n" if float(value).is_integer() else "")
-    # Three decimals of numbers above ten would be false precision.
-    name = "_mm" if unit == "mm" or max(abs(value), abs(low), abs(high)) >= 10 else "_exact"
-    return f"{number(value, name)} [{number(low, name)}, {number(high, name)}]"
+        given = math.isfinite(value)
+        return number(value, "n" if float(value).is_integer() else "") if given else "not given"
+    # Three decimals of numbers above ten would be false precision; more, where an end would pass for 0, which decides
+    # whether something is shown.
+    large = unit == "mm" or max(abs(one) for one in (value, low, high) if math.isfinite(one)) >= 10
+    digits = 1 if large else next((n for n in range(3, 6) if all(round(end, n) or not end for end in (low, high))), 3)
+    told, low_told, high_told = (
+        f"{one:z.{digits}f}".replace("-", "−") if math.isfinite(one) else number(one) for one in (value, low, high)
+    )
+    # Where only a range is known, its interval stands without a point.
+    return f"{told if math.isfinite(value) else 'range'} [{low_told}, {high_told}]"
 
 
 def number(value: float, name: str = "") -> str:
