@@ -156,9 +156,9 @@ class _Reader:
         wide = row["bound_high"] - row["bound_low"] > self.margin
         yield from _when((row["status"] == "range") != wide, f"status {row['status']}")
         yield from _when(wide == np.isfinite(row["estimate"]), "a point of a range")
-        held = ("bound_low", "bound_high") if wide else ("estimate",)
-        for one in held:
-            yield from _when(not row["low"] - 1e-9 <= row[one] <= row["high"] + 1e-9, f"{one} outside its interval")
+        # A range of the tumor's part may begin below its interval, whose lower end is that of the stacked estimate.
+        inside = wide or row["low"] - 1e-9 <= row["estimate"] <= row["high"] + 1e-9
+        yield from _when(not inside, "outside its interval")
         small = max(-row["low"], row["high"]) < self.margin and self._drop > 2 * self.margin
         own = row["model"] == self.pooled["total"]["model"] and row["bundle"] == "all"
         if own and row["component"] == "systematic":
@@ -167,6 +167,11 @@ class _Reader:
             yield from _when(row["high"] - row["low"] > 4 * self.margin, "negligible, and wide")
         few = row["n_patients"] < 20
         yield from _when((row["exploratory"] == "yes") != few, f"exploratory {row['exploratory']}")
+
+    @property
+    def _notes(self) -> str:
+        """What is said of the run: below its main finding, or with the cohorts where no finding says it."""
+        return self.page.text.get("cohorts", "") + self.page.text["decomposition"]
 
     @property
     def _drop(self) -> float:
@@ -294,7 +299,7 @@ class _Reader:
                 abs(row["difference"] - expected) > 1e-7, f"{name}: {row['difference']:.4g} for {expected:.4g}"
             )
         apart = frame[frame["p_adjusted"] <= self.alpha]
-        text, notes = self.page.text["agreement"], self.page.text["cohorts"] + self.page.text["decomposition"]
+        text, notes = self.page.text["agreement"], self._notes
         yield from _when(bool(len(apart)) != ("These differ from the primary estimate" in text), "the claim")
         for row in frame.to_dict("records"):
             said = f"The estimators disagree on the {row['component']} part: {row['method']} says" in notes
@@ -344,7 +349,7 @@ class _Reader:
     def _targets(self) -> Iterator[str]:
         if "acquisition" not in self.pooled or not np.isfinite(self.pooled["acquisition"]["low"]):
             return
-        notes = self.page.text["cohorts"] + self.page.text["decomposition"]
+        notes = self._notes
         for name, after in (("acquisition", r"makes up "), ("disease", r"; ")):
             row = self.pooled[name]
             told = re.search(rf"{after}(?:{_RANGE}|{_INTERVAL})(, which is not shown)?", notes)
@@ -379,7 +384,7 @@ class _Reader:
             row = counted.get((one["group"], one["reason"]))
             if one["n_rows"] is not None and (row is None or row["n_rows"] != one["n_rows"]):
                 yield f"{one['reason']} is counted otherwise"
-            yield from _when(one["reason"] not in self.page.text["cohorts"], f"{one['reason']} is not on the page")
+            yield from _when(one["reason"] not in self._notes, f"{one['reason']} is not on the page")
 
 
 def _when(found: Any, what: str) -> list[str]:
