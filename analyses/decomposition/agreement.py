@@ -45,12 +45,13 @@ def agreement(base: Split, settings: Settings, crossed: Mapping[str, Array] | No
         In the columns of ``shiftkit.catalogue.AGREEMENT``; p-values adjusted after Holm.
     """
     rows, primary, n = base.rows, base.primary, len(base.rows.people)
-    if primary.design.status != Status.OK:
+    if base.verdict.status not in (Status.OK, Status.RANGE):
         return pd.DataFrame(columns=list(AGREEMENT.columns))
     found, without = primary.replicates, 1 - np.eye(n)
     own = {"systematic": found.systematic, "tumor": found.total - found.systematic}
-    bounds = {"systematic": (primary.lower(), found.upper)}
-    bounds["tumor"] = (found.total - found.upper, found.total - primary.lower())
+    # As they are printed: the stacked estimate may lie outside of U and L0.
+    ends = sorted((primary.lower(), found.upper, found.systematic), key=lambda one: one[0])
+    bounds = {"systematic": (ends[0], ends[-1]), "tumor": (found.total - ends[-1], found.total - ends[0])}
     ranged = base.verdict.status == Status.RANGE
     records: list[dict[str, Any]] = []
     others: dict[str, Array] = {}
@@ -74,7 +75,6 @@ def agreement(base: Split, settings: Settings, crossed: Mapping[str, Array] | No
 
 def _beyond(theirs: Array, low: Array, high: Array) -> Array:
     """By how much replicates lie below the low or above the high bound, by the side of the full sample's."""
-    low, high = np.minimum(low, high), np.maximum(low, high)
     return theirs - low if theirs[0] < low[0] else theirs - high if theirs[0] > high[0] else np.zeros_like(theirs)
 
 
@@ -158,7 +158,7 @@ def _fitted(method: str, rows: Rows, design: Array) -> tuple[Array, float]:
         if method == "gee":
             family = sm.families.Binomial() if rows.logit else sm.families.Gaussian()
             alike = sm.cov_struct.Exchangeable()
-            found = sm.GEE(rows.outcome, design, groups=rows.person, family=family, cov_struct=alike).fit()
+            found: Any = sm.GEE(rows.outcome, design, groups=rows.person, family=family, cov_struct=alike).fit()
             values, correlation, sound = found.params, float(alike.dep_params), bool(found.converged)
         else:
             found = sm.MixedLM(rows.outcome, design, groups=rows.person).fit(reml=True)
@@ -208,16 +208,4 @@ def cross_checked_rows(base: Split, settings: Settings, crossed: Mapping[str, Ar
             for method, replicates in crossed.items()
             for component, column in zip(COMPONENTS, replicates.T, strict=True)
         ]
-    )
-
-
-def disagreements(table: pd.DataFrame) -> tuple[str, ...]:
-    """A sentence for each estimator whose difference from the primary one is shown."""
-    return tuple(
-        f"The estimators disagree on the {row['component']} part: {row['method']} says {abs(row['difference']):.3f} "
-        f"{'more' if row['difference'] > 0 else 'less'} than the primary estimate "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] on the same rows (p = {row['p_adjusted']:.2g}). Quote both.".replace(
-            "-", "−"
-        )
-        for row in table[table["p_adjusted"] <= 0.05].to_dict("records")
     )

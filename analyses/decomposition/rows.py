@@ -251,7 +251,7 @@ def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cohort_of(frame: pd.DataFrame) -> NDArray[np.int64]:
-    return pd.Index(GROUPS).get_indexer(frame["group"]).astype(np.int64)
+    return pd.Index(GROUPS).get_indexer(pd.Index(frame["group"])).astype(np.int64)
 
 
 def _pack(frame: pd.DataFrame, metric: str) -> Rows:

@@ -9,9 +9,10 @@ from makers import simulated
 from makers.decompositions import FAST, pooled
 from scipy import special
 
-from shiftkit.analyses.decomposition.agreement import cross_checked, disagreements
+from shiftkit.analyses.decomposition.agreement import cross_checked
 from shiftkit.analyses.decomposition.result import Settings
 from shiftkit.analyses.decomposition.rows import build_rows
+from shiftkit.analyses.decomposition.sentences import disagreements
 from shiftkit.analyses.decomposition.split import split
 from shiftkit.analyses.decomposition.study import decompose
 from shiftkit.analyses.statistics.inference import Inference
@@ -62,7 +63,7 @@ def test_a_disagreement_is_told_only_where_it_is_shown() -> None:
             "p_adjusted": [0.01, 0.4],
         }
     )
-    (told,) = disagreements(table)
+    (told,) = disagreements(table, 0.95)
     assert "systematic part: exponential says 0.030 less" in told
 
 
