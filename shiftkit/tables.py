@@ -5,7 +5,8 @@ Writing is atomic and repeatable: the same numbers give the same bytes.
 """
 
 import csv
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pandas as pd
 from .errors import DataError, raise_all
 from .files import require_file, write_json, write_text
 from .status import Status
+from .words import has_controls, is_formula, name_problem, readable
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,28 @@ def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
     """
     _require_columns(frame, table, path.name)
     named = [name for name in table.columns if name in frame]
-    ordered = frame[named + [name for name in frame if name not in table.columns]]
+    ordered = harmless(frame[named + [name for name in frame if name not in table.columns]])
     # Ten digits: more than any estimate carries, and without the last bits, in which machines differ.
     write_text(path, ordered.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.10g", lineterminator="\n"))
     write_json(path.with_suffix(".json"), data_dictionary(table))
+
+
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose texts a spreadsheet shows: what it would compute gets an apostrophe in front.
+
+    Examples
+    --------
+    >>> harmless(pd.DataFrame({"site": ["A", "=1+1"], "shift": ["-0.5", "n/a"]})).to_dict("list")
+    {'site': ['A', "'=1+1"], 'shift': ['-0.5', 'n/a']}
+    """
+    texts = {
+        name: frame[name].map(lambda cell: f"'{cell}" if isinstance(cell, str) and is_formula(cell) else cell)
+        for name in frame
+        if not pd.api.types.is_numeric_dtype(frame[name].dtype)
+        and any(isinstance(cell, str) and is_formula(cell) for cell in frame[name].unique())
+    }
+    frame = frame.assign(**texts) if texts else frame
+    return frame.rename(columns=lambda name: f"'{name}" if is_formula(str(name)) else name)
 
 
 def data_dictionary(table: Table) -> dict[str, object]:
@@ -85,30 +105,64 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     return parse_table(read_cells(path), table, path.name)
 
 
+_MOST_BYTES, _MOST_COLUMNS, _MOST_CELLS = 2**26, 1000, 2**23
+"""Of a table. Cells take ten times their bytes in memory, so these come to 1 GiB; a table of scores of 1,000
+participants, 70 bundles and 4 metrics has a third of them."""
+
+
 def read_cells(path: Path) -> pd.DataFrame:
     """The cells of a TSV file as text, without blanks around them and without empty columns at the end.
 
-    A `DataError` where it is no ordinary file, no table, or a line holds more cells than the header names.
+    A `DataError` where it is no ordinary file, no table, too large, a line holds more cells than the header names, or a
+    cell holds control characters.
     """
     require_file(path, "table")
+    if path.stat().st_size > _MOST_BYTES:
+        raise DataError(f"A table has at most {_MOST_BYTES / 2**20:g} MiB; {path} is larger. Split it.")
     try:
         with path.open("rb") as stream:
             encoding = "utf-16" if stream.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         with path.open(encoding=encoding, newline="") as stream:
-            names, *lines = csv.reader(stream, delimiter="\t")
+            lines = _filled_lines(csv.reader(stream, delimiter="\t"))
     except (OSError, UnicodeError, ValueError, csv.Error) as error:
         raise DataError(f"{path} must be a tab-separated table with a header line; it is not: {error}.") from error
-    names = [name.strip() for name in names]
+    names = [name.strip() for name in lines.pop(1, [])]
     while names and not names[-1]:
         names.pop()
     width = len(names)
     # A tab too many at the end of a line is no cell; a cell that no column names is.
-    long = [number for number, line in enumerate(lines, start=2) if any(cell.strip() for cell in line[width:])]
+    long = [number for number, line in lines.items() if any(cell.strip() for cell in line[width:])]
     problems = [f"line {long[0]} holds more cells than the {width} columns that the header names"] if long else []
-    twice = sorted({name for name in names if names.count(name) > 1})
-    raise_all([*problems, *(f"column {name!r} stands twice" for name in twice)], path.name)
-    cells = [[cell.strip() for cell in [*line, *[""] * width][:width]] for line in lines if any(line)]
+    twice = sorted(name for name, n in Counter(names).items() if n > 1)[:_SHOWN]
+    problems += [f"column {name[:_SHOWN_LETTERS]!r} stands twice" for name in twice]
+    cells = [[cell.strip() for cell in [*line, *[""] * width][:width]] for line in lines.values()]
+    strange = [
+        number for number, line in zip((1, *lines), (names, *cells), strict=True) if any(map(has_controls, line))
+    ]
+    if strange:
+        problems.append(f"line {strange[0]} holds control characters; {len(strange)} lines do")
+    raise_all(problems, path.name)
     return pd.DataFrame(cells, columns=names, dtype=object)
+
+
+def _filled_lines(rows: Iterable[list[str]]) -> dict[int, list[str]]:
+    """The first line and all that are not empty, by their numbers; a `ValueError` where there is too much, or none."""
+    lines: dict[int, list[str]] = {}
+    left = _MOST_CELLS
+    for number, row in enumerate(rows, start=1):
+        if number == 1 or any(row):
+            lines[number] = row
+            left -= len(row) + 1
+        if len(row) > _MOST_COLUMNS:
+            raise ValueError(f"line {number} has {len(row)} columns, more than {_MOST_COLUMNS}")
+        if left < 0:
+            raise ValueError(f"it has more than {_MOST_CELLS} cells")
+    if not lines:
+        raise ValueError("it is empty")
+    return lines
+
+
+_SHOWN, _SHOWN_LETTERS = 5, 40
 
 
 def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:
@@ -121,14 +175,25 @@ def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:
             continue
         if column.kind == "number":
             parsed[name], bad = _to_numbers(parsed[name])
-            problems += [f"column {name!r}, line {row + 2}: {text!r} is not a number" for row, text in bad[:3]]
+            problems += [
+                f"column {name!r}, line {row + 2}: {text[:_SHOWN_LETTERS]!r} is not a number" for row, text in bad[:3]
+            ]
         else:
             parsed[name] = _to_text(parsed[name])
+            problems += _bad_texts(name, parsed[name])
     if "status" in table.columns:
         unknown = sorted(set(parsed["status"]) - set(Status))
-        problems += [f"status {word!r} is not one of {', '.join(Status)}" for word in unknown]
+        problems += [f"status {word[:_SHOWN_LETTERS]!r} is not one of {', '.join(Status)}" for word in unknown[:_SHOWN]]
     raise_all(problems, where)
     return parsed
+
+
+def _bad_texts(name: str, column: pd.Series) -> list[str]:
+    """What no text of a published table is, since all of them go into pages and messages: the first of a column."""
+    bad = [(text, problem) for text in column.unique() if (problem := name_problem(text))]
+    if name == "participant_id" and (column == "n/a").any():
+        bad.append(("n/a", "names nobody"))
+    return [f"column {name!r}: {readable(text)[:_SHOWN_LETTERS]!r} {problem}" for text, problem in bad[:1]]
 
 
 def _require_columns(frame: pd.DataFrame, table: Table, where: str) -> None:
@@ -137,9 +202,10 @@ def _require_columns(frame: pd.DataFrame, table: Table, where: str) -> None:
 
 
 def _to_text(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.StringDtype) and not column.hasnans:
-        return column
-    return column.astype(object).where(column.notna(), "n/a").astype(str)
+    texts = column
+    if not isinstance(column.dtype, pd.StringDtype) or column.hasnans:
+        texts = column.astype(object).where(column.notna(), "n/a").astype(str)
+    return texts.where(texts != "", "n/a") if (texts == "").any() else texts  # nothing is how others write n/a
 
 
 def _to_numbers(column: pd.Series) -> tuple[pd.Series, list[tuple[int, str]]]:

@@ -1,15 +1,16 @@
 """How a scan departs from the anatomy: one editable TOML profile a scanner."""
 
 import dataclasses
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..errors import ConfigError
-from ..files import read_text
+from ..errors import ConfigError, raise_all
+from ..files import read_toml
+from ..words import readable
 from .warp import Array, Warp, coarse_points, exponentiate
 
 PROFILES = ("source", "target")
@@ -60,25 +61,47 @@ def load_profile(profile: str | Path) -> Profile:
     Raises
     ------
     ConfigError
-        If the file is missing or its keys are not those of a profile.
+        If the file is missing, its keys are not those of a profile, or a value is not finite or out of bounds.
     """
     path = Path(__file__).parent / "profiles" / f"{profile}.toml" if str(profile) in PROFILES else Path(profile)
     try:
-        content = tomllib.loads(read_text(path, "profile"))
+        content = read_toml(path, "profile")
     except (OSError, ValueError) as error:
         raise ConfigError(f"An acquisition profile is a TOML file; {path} cannot be read: {error}.") from error
     names = {field.name for field in dataclasses.fields(Profile)}
     if set(content) != names:
-        wrong = ", ".join(sorted(set(content) ^ names))
+        wrong = readable(", ".join(sorted(set(content) ^ names)))[:200]
         raise ConfigError(f"{path} must hold exactly the keys {', '.join(sorted(names))}; check {wrong}.")
     blur = content.pop("blur_mm")
     numbers = [*content.values(), *(blur if isinstance(blur, list) and len(blur) == 3 else ["?"])]
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
         raise ConfigError(
-            f"{path} must hold one number a key, and three for blur_mm; got {content | {'blur_mm': blur}}."
+            f"{path} must hold one number a key, and three for blur_mm; got {str(content | {'blur_mm': blur})[:300]}."
         )
+    values = [*content.items(), *(("blur_mm", width) for width in blur)]
+    bounds = {name: _BOUNDS[name] for name, _ in values}
+    strange = {name: value for name, value in values if not bounds[name][0] <= value <= bounds[name][1]}  # NaN too
+    raise_all(
+        [f"{name} must lie in {bounds[name][0]:g}–{bounds[name][1]:g}; got {value}" for name, value in strange.items()],
+        str(path),
+        ConfigError,
+    )
     return Profile(**content, blur_mm=(float(blur[0]), float(blur[1]), float(blur[2])))
 
+
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "noise": (0, 2),
+    "bias": (0, 2),  # above it the field would turn the sign of the image
+    "blur_mm": (0, 20),
+    "peak_angle_deg": (0, 80),  # at 90 the error's tangent is infinite
+    "false_peak": (0, 2),
+    "fa_scale": (0.05, 2),
+    "t1_gamma": (0.1, 10),
+    "distortion_mm": (-30, 30),
+    "offset_mm": (0, 30),
+    "label_style": (-3, 3),
+}
+"""What each setting can be and still make a scan: beyond, nothing of the anatomy is left, or no number."""
 
 _FALSE_BY_RANK = np.array([[0.3], [0.6], [1.0]], dtype=np.float32)
 """False peaks are mostly weak ones."""
