@@ -62,6 +62,8 @@ class Ending:
         What the bundles' pages tell.
     left_out, warnings
         Who took no part though somebody may think so; sentences that belong to every number of the run.
+    shows_places
+        Whether the run keeps where its images are, to show them again; else a report made again has no images.
     """
 
     result: Result
@@ -79,6 +81,7 @@ class Ending:
     )
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
+    shows_places: bool = True
     said: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
@@ -107,7 +110,7 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         bundle_findings=ending.bundle_findings,
     )
     page.save(run.root / "report.html", work=work)
-    store(page, run.root)
+    store(page if ending.shows_places else dataclasses.replace(page, cases=()), run.root)
     estimates = [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates]
     left_out = [dataclasses.asdict(one) for one in ending.left_out]
     run.write_record(verdict=verdict, inputs=dict(ending.digests), estimates=estimates, left_out=left_out)
