@@ -716,7 +716,7 @@ metric = "dice"
 level = 0.95
 n_bootstrap = 2000
 equivalence_margin = 0.02
-bundles = ["AF", "FAT"]
+bundles = ["AF"]
 
 [phantom]
 spacing_mm = 2.0
