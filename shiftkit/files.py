@@ -34,6 +34,7 @@ _SILENCE_S = 2.5  # several beats: a busy machine misses one
 _MINE: set[Path] = set()  # verbs call verbs: what this process holds, it may enter again
 
 _MOST_TEXT_BYTES = 2**26
+_MOST_TOML = 2**22  # its reader takes a second for ten million letters
 # Read once, for reading it means setting it, which other threads would notice.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
@@ -116,8 +117,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_toml(path: Path, what: str = "file") -> dict[str, Any]:
-    """What a TOML file holds; a `ValueError` where it is none or nests deeper than any reader."""
+    """What a TOML file holds; a `ValueError` where it is none, nests too deep for its reader, or is too large."""
     text = read_text(path, what)
+    if len(text) > _MOST_TOML:
+        raise ValueError(f"it has {len(text)} letters, more than {_MOST_TOML}")
     try:
         return tomllib.loads(text)
     except RecursionError:

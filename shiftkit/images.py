@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .files import atomic
 from .types import Volume
+from .words import readable
 
 
-def read_image(path: Path, dtype: Any = np.float32) -> Volume:
+def read_image(path: Path, dtype: Any = np.float32, *, anywhere: bool = False) -> Volume:
     """Read a NIfTI file as it lies, shape (X, Y, Z) or (X, Y, Z, C) in the file's own grid and axis order.
+
+    With ``anywhere`` the world that an affine leads to may be any, as for the checks, which tell what is wrong with it.
 
     Raises
     ------
@@ -39,13 +42,14 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
         raise
     except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
         raise DataError(
-            f"{path} must be a readable NIfTI image; it is damaged or of another kind ({error}). "
+            f"{path} must be a readable NIfTI image; it is damaged or of another kind ({readable(str(error))[:200]}). "
             "Copy it again from its source."
         ) from error
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     volume = Volume(array=array, affine=np.asarray(image.affine, dtype=np.float64))
-    _require_sane_grid(path, volume)
+    if not anywhere:
+        _require_sane_grid(path, volume)
     return volume
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..files import require_file
 from ..types import Volume
+from ..words import readable
 
 _FARTHEST_MM = 5000.0
 _MOST_VOXELS = 2**28
@@ -68,7 +69,11 @@ def header_grid(path: Path) -> tuple[NDArray[np.float64], tuple[int, int, int]] 
     affine = np.asarray(header["voxel_to_rasmm"], dtype=float)
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     sane = (
-        np.isfinite(affine).all() and edges.min() >= 0.05 and edges.max() <= 50 and np.abs(affine).max() <= _FARTHEST_MM
+        np.isfinite(affine).all()
+        and (affine[3] == (0, 0, 0, 1)).all()
+        and edges.min() >= 0.05
+        and edges.max() <= 50
+        and np.abs(affine).max() <= _FARTHEST_MM
     )
     if not sane or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _lacks_affine(header):
         return None
@@ -98,7 +103,7 @@ def _load(path: Path, *, lazy: bool = False) -> Any:
     except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
         raise DataError(
             f"{path} must be a readable tractogram; it is damaged or of another kind "
-            f"({type(error).__name__}: {error}). Copy it again from its source."
+            f"({type(error).__name__}: {readable(str(error))[:200]}). Copy it again from its source."
         ) from error
 
 
