@@ -61,7 +61,7 @@ reference-statistics: $(VENV)/demo.done
 	from shiftkit.segmentation.training.recipes import recall_images; \
 	print(recall_images(Path('shiftkit/models/reference'), load_cohort('healthy')), 'participants')"
 
-# niivue, from the registry npm is set up for, checked against its digest; kept out of git and shipped in the wheel.
+# niivue lies in reports/vendor; after a change of version it is fetched with npm and checked against its digest.
 viewer: $(VENV)/demo.done
 	$(VIEWER)
 

@@ -749,26 +749,28 @@ ENTRIES["shiftkit.toml"] = Entry(
 )  # fmt: skip
 
 
-def _profile() -> bytes:
+def _profile(name: str) -> bytes:
     import shiftkit.phantoms
 
-    return (Path(shiftkit.phantoms.__file__).parent / "profiles" / "target.toml").read_bytes()
+    return (Path(shiftkit.phantoms.__file__).parent / "profiles" / f"{name}.toml").read_bytes()
 
 
 def bad_profile(profile: Any) -> str:
-    """A scanner that none is."""
-    numbers = [*(value for name, value in vars(profile).items() if name != "blur_mm"), *profile.blur_mm]
-    rules = {
-        "a setting is not finite": np.isfinite(numbers).all(),
-        "a setting is absurd": np.abs(numbers).max() <= 1000,
-    }
-    amounts = {name: getattr(profile, name) for name in ("noise", "peak_angle_deg", "false_peak", "offset_mm")}
-    rules |= {f"{name} is negative": value >= 0 for name, value in amounts.items()}
-    return _broken(rules | {"a blur is negative": min(profile.blur_mm) >= 0})
+    """A scanner that none is, or tumors that nobody has."""
+    settings = {**vars(profile), **vars(profile.gliomas)}
+    del settings["gliomas"]
+    numbers = {name: np.atleast_1d(value) for name, value in settings.items()}
+    rules: dict[str, Any] = {"a setting is not finite": all(np.isfinite(one).all() for one in numbers.values())}
+    rules["a setting is absurd"] = all(np.abs(one).max() <= 1000 for one in numbers.values())
+    signed = ("distortion_mm", "label_style")
+    rules |= {f"{name} is negative": one.min() >= 0 for name, one in numbers.items() if name not in signed}
+    ranges = ("volume_range_ml", "mass", "edema_mm")
+    return _broken(rules | {f"{name} is no range": np.diff(numbers[name]).min() >= 0 for name in ranges})
 
 
 ENTRIES["acquisition profile"] = Entry(
-    500, "p.toml", lambda: [_profile()], TOML, lambda at: load_profile(at / "p.toml"), bad_profile
+    500, "p.toml", lambda: [_profile("source"), _profile("moderate")], TOML, lambda at: load_profile(at / "p.toml"),
+    bad_profile,
 )  # fmt: skip
 
 # Checkpoints

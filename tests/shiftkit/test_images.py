@@ -165,3 +165,20 @@ def test_what_is_repaired_in_a_header_is_not_printed(tmp_path: Path, capfd: pyte
     with contextlib.suppress(DataError):
         read_image(tmp_path / "a.nii")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dtype", ["float32", ">f4", "float64", "int16", "uint8", "bool"])
+@pytest.mark.parametrize("name", ["image.nii", "image.nii.gz"])
+def test_files_are_those_of_nibabel(dtype: str, name: str, tmp_path: Path) -> None:
+    """What is written is, unpacked, what nibabel itself writes to the byte, for volumes and for series."""
+    affine = oblique(0.3, (2, 2, 2.5), True)
+    for shape in ((4, 5, 6), (4, 5, 6, 3)):
+        array = (np.random.default_rng(0).standard_normal(shape) * 9).astype(dtype)
+        write_image(Volume(array=array, affine=affine), tmp_path / name)
+        native = np.dtype("uint8") if dtype == "bool" else array.dtype.newbyteorder("=")
+        other = nib.Nifti1Image(array.astype(native), affine)
+        other.header.set_xyzt_units("mm")
+        other.set_sform(affine, code=2)
+        other.set_qform(affine, code=2)
+        content = (tmp_path / name).read_bytes()
+        assert (gzip.decompress(content) if name.endswith(".gz") else content) == other.to_bytes()

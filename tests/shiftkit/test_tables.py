@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 
 from shiftkit.catalogue import SHELLS, TABLES
 from shiftkit.errors import DataError
-from shiftkit.tables import read_cells, read_table, write_table
+from shiftkit.tables import read_cells, read_table, write_sheet, write_table
 
 
 def shells(**changes: object) -> pd.DataFrame:
@@ -105,3 +106,37 @@ def test_names_of_a_table_are_names(tmp_path: Path, word: str) -> None:
     shells(model=word).to_csv(tmp_path / "shells.tsv", sep="\t", index=False)
     with pytest.raises(DataError, match="column 'model'"):
         read_table(tmp_path / "shells.tsv", SHELLS)
+
+
+def test_workbooks_and_parquet_are_bounded_too(tmp_path: Path) -> None:
+    """One cell in the last corner of a sheet, or a file that unpacks to a thousand times its size, takes no memory."""
+    from openpyxl import Workbook
+
+    book = Workbook()
+    book.active["A1"], book.active["XFD1048576"] = "participant_id", 1  # pyright: ignore[reportOptionalSubscript]
+    book.save(tmp_path / "corner.xlsx")
+    with ZipFile(tmp_path / "bomb.xlsx", "w", ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", b" " * 2**28 + b" ")
+    pd.DataFrame({"a": [0] * (2**23 + 1)}).to_parquet(tmp_path / "long.parquet")
+    pd.DataFrame({"a": ["x\x1b[2J"]}).to_parquet(tmp_path / "escape.parquet")
+    for name, words in (
+        ("corner.xlsx", "16384 columns"),
+        ("bomb.xlsx", "unpacks to 256 MiB"),
+        ("long.parquet", "rows, which is too much"),
+        ("escape.parquet", "control characters"),
+    ):
+        with pytest.raises(DataError, match=words):
+            read_cells(tmp_path / name)
+
+
+def test_a_workbook_reads_as_people_see_it(tmp_path: Path) -> None:
+    """Whole numbers without a point, others in full, a break in a cell as a blank, errors of formulas as missing."""
+    frame = pd.DataFrame({"a\nb": [1.0, 0.5, None], "c": ["x\ny", "#N/A", "z"]})
+    frame.to_excel(tmp_path / "t.xlsx", index=False)
+    assert read_cells(tmp_path / "t.xlsx").to_dict("list") == {"a b": ["1", "0.5", ""], "c": ["x y", "nan", "z"]}
+
+
+def test_no_sheet_that_is_written_holds_a_formula(tmp_path: Path) -> None:
+    """What would be computed gets an apostrophe in Excel's own form too."""
+    write_sheet(pd.DataFrame({"participant_id": ["=1+1"], "value": [-0.5]}), tmp_path / "t.xlsx")
+    assert read_cells(tmp_path / "t.xlsx").to_numpy().tolist() == [["'=1+1", "-0.5"]]
