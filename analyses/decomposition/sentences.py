@@ -73,16 +73,33 @@ def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str
     verdict, metric = before.verdict, settings.metric
     if not verdict.total.given:
         return " ".join([f"No interval is given: {verdict.status.sentence}", *_help(before)])
-    opening = _opening(verdict, metric)
+    base = digits_for(verdict, metric)
+    opening = _opening(verdict.total, metric, base)
     if not verdict.systematic.given:
         return " ".join([f"{opening}.", verdict.status.sentence, *_help(before)]) + _few(before)
-    sentence = f"{opening}: {_far(verdict, metric)}, and {_near(verdict, metric)}"
+    sentence = f"{opening}: {_far(verdict.systematic, metric, base)}, and {_near(verdict.tumor, metric, base)}"
     endings = [_repair(str(name), rows, settings) for name, rows in repaired.groupby("model", sort=False)]
     return "; ".join([sentence, *(one for one in endings if one)]) + "." + _few(before)
 
 
-def _opening(verdict: Verdict, metric: str) -> str:
-    total, base, unit = verdict.total, digits_for(verdict, metric), scale_of(metric)[1]
+def verdict_of_bundle(verdict: Verdict, level: tuple[str, str], metric: str) -> str:
+    """The answer for one bundle and hemisphere, in one or two sentences; empty where it has no rows of its own."""
+    parts = verdict.bundles.get(level)
+    if parts is None:
+        return ""
+    if not parts["total"].given:
+        return f"No interval is given: {parts['total'].status.sentence}"
+    base = digits_for(verdict, metric)
+    opening = _opening(parts["total"], metric, base)
+    if "systematic" not in parts:  # no split of the whole, and so none of its bundles
+        return f"{opening}. {verdict.status.sentence}"
+    if not parts["systematic"].given:
+        return f"{opening}. {parts['systematic'].status.sentence}"
+    return f"{opening}: {_far(parts['systematic'], metric, base)}, and {_near(parts['tumor'], metric, base)}."
+
+
+def _opening(total: Part, metric: str, base: int) -> str:
+    unit = scale_of(metric)[1]
     return {
         "shown": f"Patients are worse than controls by {number(total, metric, base)}{unit}",
         "negative": f"Patients are better than controls by {gained(total, metric, base)}",
@@ -90,8 +107,7 @@ def _opening(verdict: Verdict, metric: str) -> str:
     }[total.word]
 
 
-def _far(verdict: Verdict, metric: str) -> str:
-    part, base = verdict.systematic, digits_for(verdict, metric)
+def _far(part: Part, metric: str, base: int) -> str:
     told = number(part, metric, base)
     return {
         "shown": f"{told} is systematic",
@@ -101,8 +117,7 @@ def _far(verdict: Verdict, metric: str) -> str:
     }[part.word]
 
 
-def _near(verdict: Verdict, metric: str) -> str:
-    part, base = verdict.tumor, digits_for(verdict, metric)
+def _near(part: Part, metric: str, base: int) -> str:
     told = number(part, metric, base)
     return {
         "worse_near": f"{told} comes on top near the tumor",
