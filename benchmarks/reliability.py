@@ -196,7 +196,7 @@ def write_cohort(root: Path, seeds: tuple[int, ...], group: str = "glioma", affi
         fa = np.where(ball((20, 22, 18), 17), 0.4 + 0.1 * rng.random(SHAPE), 0)
         save(fa, root / key / "dwi" / f"{key}_param-fa_dwimap.nii.gz", affine, np.float32)
         if group == "glioma":
-            tumor = ball((10 + seed % 3, 14, 12), 3)
+            tumor = ball((10 + seed % 5, 14, 12), 3)  # copies would be a fault of their own
             save(tumor, root / key / "anat" / f"{key}_label-tumor_mask.nii.gz", affine)
         side = "left" if group == "glioma" else "n/a"
         rows.append({"participant_id": key, "group": group, "age": str(40 + number), "tumor_side": side})
@@ -313,6 +313,10 @@ def _six(frame: pd.DataFrame) -> Any:
     return frame["participant_id"].isin([f"sub-g{i:02d}" for i in range(1, 7)])
 
 
+def _first(frame: pd.DataFrame) -> Any:
+    return frame["participant_id"] == "sub-g01"
+
+
 def _patients(frame: pd.DataFrame) -> Any:
     return frame["group"] == "glioma"
 
@@ -338,8 +342,8 @@ on_table("six groups that mean nothing", 3, "group", change=_set(_six, "group", 
 on_table("negative distances", 3, "tumor_distance_mm", change=_set(_six, "tumor_distance_mm", -4.0))
 on_table("infinite distances", 3, "tumor_distance_mm", change=_set(_six, "tumor_distance_mm", np.inf))
 on_table("a missed row with Dice 0.8", 3, "missed", change=_set(_six, "status", "missed"))
-on_table("Dice in percent", 3, "value", change=lambda frame: frame.assign(value=frame["value"] * 100))
-on_table("Dice below 0", 3, "value", change=_set(_six, "value", -0.2))
+on_table("Dice in percent", 3, "percent", change=lambda frame: frame.assign(value=frame["value"] * 100))
+on_table("Dice below 0", 3, "-0.2", change=_set(_six, "value", -0.2))
 on_table("every row missed", 3, "", change=lambda frame: frame.assign(status="missed", value=0.0))
 on_table(
     "hemispheres spelled L and R",
@@ -358,14 +362,14 @@ on_table(
 on_table(
     "distances missing in six patients",
     0,
-    "6 patients",
+    "12 rows of 6 glioma (no distance",
     change=_set(_six, "tumor_distance_mm", np.nan),
     holds=people(18, 24),
 )
 on_table("one control", 0, "", change=lambda f: f[_patients(f) | (f["participant_id"] == "sub-c01")])
 on_table("one patient", 0, "", change=lambda f: f[_controls(f) | (f["participant_id"] == "sub-g01")])
 on_table("no control", 3, "control", change=lambda f: f[_patients(f)])
-on_table("no patient", 3, "patient", change=lambda f: f[_controls(f)])
+on_table("no patient", 3, "glioma", change=lambda f: f[_controls(f)])
 on_table("a column is missing", 3, "hemisphere", change=lambda f: f.drop(columns="hemisphere"))
 on_table("decimal commas", 3, "value", change=lambda f: f.assign(value=f["value"].astype(str).str.replace(".", ",")))
 for spelled, no in (("True", "False"), ("yes", "no"), ("1", "0")):
@@ -376,12 +380,12 @@ for spelled, no in (("True", "False"), ("yes", "no"), ("1", "0")):
         ),
         holds=people(24, 12),
     )  # fmt: skip
-on_table("a formula as an identifier", 3, "participant_id", change=_set(_six, "participant_id", "=1+1"))
-on_table("markup as a bundle", 3, "bundle", change=_set(_six, "bundle", "<img src=x onerror=alert(1)>"))
-on_table("a path as an identifier", 3, "participant_id", change=_set(_six, "participant_id", "sub-../../x"))
+on_table("a formula as an identifier", 3, "participant_id", change=_set(_first, "participant_id", "=1+1"))
+on_table("markup as a bundle", 3, "bundle", change=_set(_first, "bundle", "<img src=x onerror=alert(1)>"))
+on_table("a path as an identifier", 3, "participant_id", change=_set(_first, "participant_id", "sub-../../x"))
 
 
-@fault("score table", "a missing file", 3, "does not exist")
+@fault("score table", "a missing file", 3, "There is no table")
 def _(bench: Bench) -> Words:
     return decompose(str(bench.here / "nothing.tsv"), bench)
 
@@ -414,7 +418,7 @@ def _(bench: Bench) -> Words:
     return decompose(str(bench.here / "empty.tsv"), bench)
 
 
-@fault("score table", "a tab too many in every line", 3, "")
+@fault("score table", "a tab too many in every line", 0, "", people(24, 24))
 def _(bench: Bench) -> Words:
     path = Path(bench.table())
     head, *lines = path.read_text().splitlines()
@@ -719,7 +723,7 @@ for title, change in {
         return bench.checkpoint(change)
 
 
-@fault("model", "weights are NaN", 3, "NaN")
+@fault("model", "weights are NaN", 3, "not finite")
 def _(bench: Bench) -> Words:
     made = bench.here / "model"
     shutil.copytree(bench.model, made)
@@ -913,17 +917,8 @@ def told(kind: str, name: str, words: Words, bench: Bench, outcome: Outcome, wro
     return f"| {kind} | {name} | `{command}` | {outcome.code}: {last} | {'; '.join(wrong) or 'right'} |"
 
 
-def main() -> None:
-    """Plant all, write the table, fail on any deviation."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="")
-    only = parser.parse_args().only
-    lines, deviations = [], 0
-    with tempfile.TemporaryDirectory() as scratch:
-        for line, right in rows(only, Bench(Path(scratch))):
-            print(line, flush=True)
-            lines.append(line)
-            deviations += not right
+def write_lines(lines: list[str], deviations: int) -> None:
+    """The table as far as it is known."""
     head = [
         "# Planted faults",
         "",
@@ -932,8 +927,23 @@ def main() -> None:
         "| kind | fault | command | exit code and last line | |",
         "|---|---|---|---|---|",
     ]
-    if not only:
-        (Path(__file__).parent / "reliability.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
+    Path(__file__).with_name("reliability.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Plant all, write the table, fail on any deviation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="")
+    only = parser.parse_args().only
+    lines: list[str] = []
+    deviations = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for line, right in rows(only, Bench(Path(scratch))):
+            print(line, flush=True)
+            lines.append(line)
+            deviations += not right
+            if not only:
+                write_lines(lines, deviations)
     print(f"{len(lines)} faults, {deviations} deviations.")
     sys.exit(bool(deviations))
 

@@ -204,7 +204,7 @@ class Case:
         return tuple(sorted(self.masks))
 
     def number(self, column: str) -> float:
-        """A numeric column of ``participants.tsv``; NaN where it is missing.
+        """A numeric column of ``participants.tsv``; NaN where it is missing, 89 for ``89+``, as BIDS has high ages.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class Case:
         if text is None:
             return float("nan")
         try:
-            return float(text)
+            return float(text.removesuffix("+"))
         except ValueError:
             raise DataError(f"{column} of {self.participant_id} must be a number or n/a; got {text!r}.") from None
 

@@ -1,6 +1,7 @@
 """Words of tables: those that shiftkit knows, and the spellings whose meaning is certain."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from .errors import DataError
@@ -49,6 +50,23 @@ def understood(column: str, text: str) -> str | None:
 def not_understood(column: str, texts: Iterable[str]) -> tuple[str, ...]:
     """The texts whose meaning is not certain, sorted."""
     return tuple(sorted({text for text in texts if understood(column, text) is None}))
+
+
+def unsafe(text: str, *, name: bool = False) -> str:
+    """Why a text must not go into tables, pages and terminals; empty where it may.
+
+    A ``name`` also becomes part of file names: it holds no path and no markup.
+
+    Examples
+    --------
+    >>> unsafe("=1+1"), unsafe("-3.5"), unsafe("ward 7/8"), unsafe("sub-../x", name=True)
+    ('begins as a formula does', '', '', 'holds a path or markup')
+    """
+    if any(unicodedata.category(sign) in ("Cc", "Cf", "Zl", "Zp") for sign in text):
+        return "holds control characters"
+    if re.match(r"[=@]|[+-]\S", text) and not re.fullmatch(r"[+-][0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?", text):
+        return "begins as a formula does"
+    return "holds a path or markup" if name and (set(text) & set("/\\<>") or ".." in text) and text != "n/a" else ""
 
 
 def same_person(participant_id: str) -> str:

@@ -1,7 +1,7 @@
 """The score table, and what is done to it: ratings taken out, frames taken in."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from ...errors import DataError, raise_all
 from ...status import Status
 from ...style import beside, legend, new_axes
 from ...tables import parse_table, read_cells, write_table
-from ...words import chosen_session, not_understood, same_person, understood, words_of
+from ...words import chosen_session, not_understood, same_person, understood, unsafe, words_of
 from .metrics import METRICS, PENALIZED, PROBABILISTIC
 
 _SETTINGS = ("tolerance_mm", "penalty_mm")
@@ -29,6 +29,8 @@ class ScoreTable:
     frame : DataFrame
         The columns of `shiftkit.catalogue.SCORES`; the optional ones may be absent. A value that is missing has
         its reason in ``status``.
+    failed : mapping of str to str
+        Participants that could not be scored, with the reason.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class ScoreTable:
     """
 
     frame: pd.DataFrame
+    failed: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
 
     def __post_init__(self) -> None:
         parsed = understood_scores(self.frame)
@@ -164,6 +167,7 @@ class ScoreTable:
 
 
 _WORDS = ("group", "hemisphere", "side", "tumor_side", "seen")
+_NAMES = ("participant_id", "session", "bundle")
 _WITH_VALUE = (Status.OK, Status.MISSED)
 _AT_MOST = 3
 
@@ -184,7 +188,7 @@ def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd
     if {"participant_id"} <= set(frame):
         frame = frame.assign(participant_id=frame["participant_id"].astype(str).str.strip())
     parsed = parse_table(frame, SCORES, where)
-    problems: list[str] = []
+    problems = list(_unsafe(parsed))
     for column in (name for name in _WORDS if name in parsed):
         texts = parsed[column].unique()
         meant = {text: understood(column, text) for text in texts}
@@ -199,6 +203,14 @@ def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd
     require_one_setting(parsed)
     raise_all([*problems, *_people(parsed), *_values(parsed)], where)
     return parsed
+
+
+def _unsafe(frame: pd.DataFrame) -> Iterator[str]:
+    """Texts that a spreadsheet, a browser or a terminal would run."""
+    for column in (str(name) for name in frame if frame[name].dtype == object or frame[name].dtype == "str"):
+        for text in frame[column].dropna().unique():
+            if why := unsafe(str(text), name=column in _NAMES):
+                yield f"{column} {str(text)!r} {why}; write another"
 
 
 def _people(frame: pd.DataFrame) -> Iterator[str]:
@@ -313,7 +325,7 @@ def without_bad(scores: ScoreTable, ratings: Path) -> tuple[ScoreTable, int]:
         chosen |= (frame[keys] == [bad[key] for key in keys]).all(axis=1)
     if len(frame) and chosen.all():
         raise DataError(f"{ratings.name} must leave a case to score; it rates every one bad. Look at its ratings.")
-    return ScoreTable(frame=frame[~chosen]), len(frame[chosen].drop_duplicates(KEYS))
+    return replace(scores, frame=frame[~chosen]), len(frame[chosen].drop_duplicates(KEYS))
 
 
 def _read(ratings: Path) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from ...errors import ConfigError, DataError
+from ...files import holds
 from ...types import Case, Cohort, Predictions
 from ...work import Work
 from ..network.checkpoints import Model
@@ -57,9 +58,9 @@ def train(
     """
     settled = recipe.settled(cohort)
     ours = ("state", "models", "configs", "docs", "training.*", "fold-*", "predictions")
-    if out.is_dir() and (others := {*out.iterdir()} - {path for name in ours for path in out.glob(name)}):
+    if others := {*holds(out)} - {path.name for name in ours for path in out.glob(name)}:
         raise ConfigError(
-            f"Training needs a new or empty folder; {out} holds {min(others).name}, which is none of shiftkit's. Give "
+            f"Training needs a new or empty folder; {out} holds {min(others)}, which is none of shiftkit's. Give "
             "another `out`."
         )
     if folds == 1:

@@ -13,7 +13,7 @@ import typer
 from ..errors import DataError, Unfinished
 from ..version import __version__
 from .bars import say
-from .flags import Show, add
+from .flags import Show, add, failures
 
 Given = Mapping[str, Any]
 
@@ -88,7 +88,7 @@ def _with_file(told: str, option: str, *below: str) -> Show:
 def _scored(made: Any, given: Given) -> Iterator[str]:
     yield from (str(made), f"Table: {given['out']}")
     if told := made.unavailable():
-        raise Unfinished(told)
+        raise Unfinished("; ".join((told, *filter(None, [failures(made.failed)]))))
 
 
 SHOWN: Mapping[str, Show] = {

@@ -46,7 +46,8 @@ def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table
         except ShiftkitError as error:
             raise type(error)(in_flags(str(error), options)) from error
         progress.close()
-        _require_all(getattr(made, "failed", None) or {})
+        if told := failures(getattr(made, "failed", None) or {}):
+            raise Unfinished(told)
 
     parameters = [_parameter(one) for one in options.values()]
     if settings_of(function, options):
@@ -142,8 +143,7 @@ def _help(function: Callable[..., Any]) -> str:
     return "\n\n".join(one for one in paragraphs if "`" not in one)
 
 
-def _require_all(failed: Mapping[str, str]) -> None:
-    """End with exit code 4 if participants failed, naming the first three."""
-    if failed:
-        listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
-        raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
+def failures(failed: Mapping[str, str]) -> str:
+    """How many participants failed, and the reasons of the first three; empty where none did."""
+    listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
+    return f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})" if failed else ""

@@ -3,7 +3,7 @@
 import pytest
 
 from shiftkit.errors import DataError
-from shiftkit.words import chosen_session, not_understood, same_person, understood
+from shiftkit.words import chosen_session, not_understood, same_person, understood, unsafe
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,14 @@ def test_one_session_is_chosen_or_the_choice_is_named() -> None:
         chosen_session({"sub-1": ["ses-post", "ses-pre"]}, "first")
     with pytest.raises(DataError, match="'7'"):
         chosen_session(numbers, "7")
+
+
+def test_texts_that_something_would_run_are_told() -> None:
+    """Formulas, control characters and, in names, paths and markup; numbers, dashes and slashes in words may stay."""
+    for text in ("=1+1", "@SUM(A1)", "-1+2", "+cmd|x", "a\x1b[31m", "a\nb", "a\u202eb"):
+        assert unsafe(text), text
+    for text in ("-", "-3.5", "+1e-3", "- after surgery", "ward 7/8", "3T <2015", "n/a", "Prüfer"):
+        assert not unsafe(text), text
+    for text in ("sub-../x", "a/b", "<img src=x>"):
+        assert unsafe(text, name=True), text
+    assert not unsafe("sub-01", name=True) and not unsafe("n/a", name=True)
