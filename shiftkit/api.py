@@ -115,13 +115,16 @@ def phantom(
     *,
     n_healthy: Annotated[int, Option("Controls.", min=0)] = 60,
     n_glioma: Annotated[int, Option("Patients.", min=0)] = 24,
+    n_target_controls: Annotated[
+        int, Option("Healthy people in the patients' scanner.", min=0, flag="--target-controls")
+    ] = 0,
     spacing_mm: Annotated[float, Option("Voxel size in mm.", min=1, max=5, flag="--spacing")] = 2.5,
     seed: Annotated[int, Option("Seed; the same seed gives the same bytes.", min=0)] = 0,
     factorial: Annotated[bool, Option("Also clean, systematic only, tumor only.")] = False,
     fields: Annotated[bool, Option("Also the displacement fields.")] = False,
     dwi: Annotated[bool, Option("Also a diffusion series, for shiftkit prepare.")] = False,
-    source: Annotated[str | Path, Option("Acquisition profile of the controls: a name or a TOML file.")] = "source",
-    target: Annotated[str | Path, Option("Acquisition profile of the patients: a name or a TOML file.")] = "target",
+    source: Annotated[str | Path, Option("Profile of the controls: a name or a TOML file.")] = "source",
+    target: Annotated[str | Path, Option("The patients': mild, moderate, severe or a TOML file.")] = "moderate",
     jobs: Jobs = 0,
     progress: Progress | None = None,
 ) -> "dict[str, Cohort]":

@@ -36,18 +36,8 @@ def cohorts(phantoms: Callable[..., dict[str, sk.Cohort]], tmp_path_factory: pyt
 def inputs(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Patients, controls, and two healthy people scanned like the patients."""
     root = tmp_path_factory.mktemp("more")
-    sk.phantom(root, n_healthy=2, n_glioma=0, spacing_mm=5, seed=8, source="target", jobs=1)
-    target = _renamed(root / "healthy", "target")
-    return {"cohort": cohorts / "glioma", "reference": cohorts / "healthy", "target_controls": target}
-
-
-def _renamed(root: Path, prefix: str) -> Path:
-    """The same cohort under other participant names."""
-    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
-        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
-    table = root / "participants.tsv"
-    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
-    return root
+    sk.phantom(root, n_healthy=0, n_glioma=0, n_target_controls=2, spacing_mm=5, seed=8, jobs=1)
+    return {"cohort": cohorts / "glioma", "reference": cohorts / "healthy", "target_controls": root / "target_controls"}
 
 
 @pytest.fixture(scope="module")
