@@ -148,11 +148,15 @@ class Opening:
         Who and what the answer rests on: patients, controls, bundles, model, metric.
     origin : tuple of str
         Sentences on where the data and the model come from, who was left out and which checks warned.
+    decimals : int
+        Of components in tables, as in the sentences; a number gets more where rounding would hide that its interval
+        excludes 0.
     """
 
     question: str = ""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     origin: tuple[str, ...] = ()
+    decimals: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import resources
 from typing import Any, get_args
@@ -95,7 +95,8 @@ class Pages:
     @cached_property
     def parts(self) -> dict[str, str]:
         """Parts of the report that have a page of their own, or end the first page where there are no others."""
-        more = {"more": "Further analyses"} if self._placed["further"] else {}
+        # A report of one study alone has nothing to put before what it found.
+        more = {"more": "Further analyses"} if self._placed["further"] and self._placed["first"] else {}
         return {**more, "data": "Data and checks", "methods": "Methods and provenance"}
 
     def part_page(self, name: str) -> str:
@@ -169,7 +170,7 @@ class Pages:
         """Findings of the first page with drawings and tables."""
         points = self._points(self.report.cases)
         told = enumerate(self.report.findings)
-        return tuple(finding_view(finding, f"f{place}", self.report.figures, points) for place, finding in told)
+        return tuple(finding_view(finding, f"f{place}", self.report, points) for place, finding in told)
 
     @cached_property
     def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
@@ -177,8 +178,10 @@ class Pages:
         from joblib import delayed
 
         told = {bundle: self.report.bundle_findings.get(bundle, ()) for bundle in self.bundles}
+        # Figures are functions that need not travel to other processes with every task.
+        bare = replace(self.report, findings=(), bundle_findings={}, cases=(), table=None)
         tasks = (
-            delayed(finding_view)(finding, f"f{place}", self.report.figures, self._points(self._about(bundle)))
+            delayed(finding_view)(finding, f"f{place}", bare, self._points(self._about(bundle)))
             for bundle, findings in told.items()
             for place, finding in enumerate(findings)
         )
@@ -198,7 +201,7 @@ class Pages:
                 f"Drop of each component with its interval{f', estimator: {method}' if method else ''}{_counts(frame)}",
                 table[table["method"] == method] if method else table,
             )
-            for method, frame in by_bundle(table).items()
+            for method, frame in by_bundle(table, self.report.opening.decimals).items()
         )
 
     @cached_property

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..results import Finding
 from ..types import Bundle
-from .contents import CasePicture, Convention
+from .contents import CasePicture, Contents, Convention
 from .figures import Drawing, Point, draw, drawn_before, with_points
 from .naming import file_stem, slug, spoken
 from .rendering import Drawn
@@ -45,8 +45,8 @@ class CaseView:
     status: str
 
 
-def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Sequence[Point]) -> FindingView:
-    """Draw a finding, or take the drawings of an earlier report from a folder where it has no figure of its own.
+def finding_view(finding: Finding, prefix: str, report: Contents, points: Sequence[Point]) -> FindingView:
+    """Draw a finding, or take the drawings of an earlier report where it has no figure of its own.
 
     Parameters
     ----------
@@ -54,16 +54,18 @@ def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Seq
         What to show.
     prefix : str
         Makes ids unique on the page.
-    folder : Path or None
-        Where drawings of an earlier report are.
+    report : Contents
+        Whose ``figures`` are drawings of an earlier report, and whose decimals its numbers have.
     points : sequence of Point
         Cases that a click in the drawing opens; only drawings against distance take them.
     """
     key = slug(finding.key)
-    wide, narrow = (_drawing(finding, key, width, f"{prefix}{width[0]}", folder) for width in ("page", "column"))
+    wide, narrow = (
+        _drawing(finding, key, width, f"{prefix}{width[0]}", report.figures) for width in ("page", "column")
+    )
     if finding.place == "distance":
         wide, narrow = (one and with_points(one, points) for one in (wide, narrow))
-    estimates = estimates_frame(finding.estimates) if finding.estimates else None
+    estimates = estimates_frame(finding.estimates, report.opening.decimals) if finding.estimates else None
     return FindingView(
         key=key,
         finding=finding,

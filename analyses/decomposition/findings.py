@@ -380,6 +380,14 @@ def _agreement(result: Decomposition) -> Finding:
     def figure(ax: Any) -> Any:
         return _estimators(_axes(ax), pooled, result)
 
+    other = tuple(
+        Estimate(
+            name=f"{row['component']}, {_ESTIMATORS[row['method']]}",
+            value=row["estimate"], low=row["low"], high=row["high"], level=row["level"], unit=unit_of(result.metric),
+            n=int(row["n_patients"]), status=row["status"],
+        )
+        for row in pooled[pooled["method"].isin(list(_ESTIMATORS))].to_dict("records")
+    )  # fmt: skip
     apart = table[table["p_adjusted"] <= 1 - result.told.level]
     named = ", ".join(f"{row['method']} ({row['component']})" for row in apart.to_dict("records"))
     return Finding(
@@ -389,6 +397,7 @@ def _agreement(result: Decomposition) -> Finding:
         claim=f"These differ from the primary estimate: {named}."
         if named
         else "No other estimator is shown to differ.",
+        estimates=other,
         table=table,
         caveats=("A difference that is not shown may be there: its interval says how large it can be.",),
         method="Paired difference on the same rows with the delete-one-participant jackknife; against a range, the "

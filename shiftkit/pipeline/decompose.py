@@ -173,6 +173,7 @@ def _ending(
 
 def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
     """The question, who and what the answer rests on, and where it comes from."""
+    from ..analyses.decomposition.findings import decimals_of
     from ..analyses.scoring.metrics import METRICS
     from ..reports import Opening
 
@@ -187,7 +188,7 @@ def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
         "model": f"{first['model']} ({first['modality']})",
         "metric": METRICS[result.metric].label,
     }
-    return Opening(question=QUESTION, facts=facts, origin=origin)
+    return Opening(question=QUESTION, facts=facts, origin=origin, decimals=decimals_of(result))
 
 
 def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
