@@ -89,6 +89,7 @@ class Pages:
             here=() if self.sisters else tuple(self.parts),
             tables=self.tables,
             **self._shown(report.cases, "Every case, worst first", report.max_cases, "reports/"),
+            scene=self._scene(report.cases[:1]),
             bundled=self._niivue is not None,
         )
 
@@ -138,6 +139,7 @@ class Pages:
             n_cases=len(cases),
             tables=[rows for table in self.tables if (rows := rows_of(table, bundle)) is not None],
             **self._shown(cases, f"Every case of {spoken(bundle)}, worst first", self.report.max_cases),
+            scene=self._scene(cases[:1], spoken(bundle)),
         )
 
     def participant_page(self, participant: str) -> str:
@@ -148,6 +150,7 @@ class Pages:
             title=f"{participant}: {self.report.title}",
             participant=participant,
             **self._shown(cases, f"Every case of {participant}, worst first", len(cases), detail=True),
+            scene=self._scene(cases),
         )
 
     @cached_property
@@ -225,7 +228,8 @@ class Pages:
         pictures = sorted((len(one.svg or "") + len(one.after or "") for one in drawn), reverse=True)
         # Percent encoding makes pictures about a fifth longer.
         shown = 1.2 * sum(pictures[: self.report.max_cases])
-        return len(self._niivue.base64) + sum(pack.size for pack in packs) + shown + _TEXT_BYTES > LIMIT_BYTES
+        scene = max((image.scene.size for image in self.images if image.scene is not None), default=0)
+        return len(self._niivue.base64) + sum(pack.size for pack in packs) + shown + scene + _TEXT_BYTES > LIMIT_BYTES
 
     @cached_property
     def _rendered(self) -> dict[str, tuple[str, Rendered]]:
@@ -261,6 +265,13 @@ class Pages:
             "viewer": viewer,
         }
 
+    def _scene(self, cases: Sequence[CasePicture], bundle: str = "") -> dict[str, Any] | None:
+        """The surfaces of a participant, of whom the first case is; ``bundle`` alone is shown at first, if named."""
+        found = self._rendered[cases[0].key][1].scene if cases else None
+        if found is None:
+            return None
+        return {"scene": found, "content": Markup(found.content), "who": cases[0].participant_id, "bundle": bundle}
+
     def _static(self, case: CasePicture, folder: str) -> str:
         """Where the static picture of a case stands, seen from a page; on the page itself without other pages."""
         page = f"{folder}{participant_page_name(case.participant_id)}" if self.sisters else ""
@@ -270,8 +281,9 @@ class Pages:
         # A point leads to the viewer or to the participant's page; with neither, it would lead nowhere.
         return points_of(cases) if self._can_view or self.sisters else []
 
-    def _render(self, template: str, *, viewer: Viewer | None, **values: Any) -> str:
+    def _render(self, template: str, *, viewer: Viewer | None, scene: Any = None, **values: Any) -> str:
         script = _resource("report.js") + (_resource("viewer.js") if viewer is not None else "")
+        script += _resource("surfaces.js") if scene is not None else ""
         # Ratings are kept in the browser under this key: pages of one run share them, pages of others do not.
         told = f"{self.report.title}{self.report.verdict}"
         glossary = Glossary()
@@ -290,6 +302,7 @@ class Pages:
                 styles=Markup(_resource("styles.css")),
                 script=Markup(script),
                 viewer=viewer,
+                scene=scene,
                 policy=_policy(script, viewer, self._niivue),
                 run_key=hashlib.sha256(told.encode()).hexdigest()[:12],
                 **values,

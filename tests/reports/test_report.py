@@ -134,7 +134,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         opening=Opening(question=HOSTILE, facts={HOSTILE: HOSTILE}, origin=(HOSTILE,)),
     )
     saved = page.save(tmp_path / "run" / "report.html")
-    assert len(pages(saved)) == 6
+    assert len(pages(saved)) == 5
     for path in (tmp_path / "run").rglob("*.*"):
         text = path.read_bytes().decode("latin-1")
         # Neither references nor data are markup.
