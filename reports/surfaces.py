@@ -101,7 +101,7 @@ def surface(mask: Volume, edge_mm: float = EDGE_MM) -> Surface:
     --------
     >>> ball = np.linalg.norm(np.indices((20, 20, 20)) - 9.5, axis=0) < 6
     >>> found = surface(Volume(array=ball, affine=np.eye(4)), 1.0)
-    >>> abs(np.linalg.norm(found.points - 9.5, axis=1).mean() - 6) < 0.5, len(found.triangles) > 500
+    >>> bool(abs(np.linalg.norm(found.points - 9.5, axis=1).mean() - 6) < 0.5), len(found.triangles) > 500
     (True, True)
     """
     filled = np.argwhere(mask.array > _HALF)
@@ -155,7 +155,7 @@ def _nets(values: NDArray[np.float32], level: float) -> tuple[Points, NDArray[np
 def head_of(image: Volume) -> Volume:
     """What is not background in an image, holes filled."""
     inside = image.array > 0.05 * max(float(image.array.max()), 1e-6)
-    return image.with_array(ndimage.binary_fill_holes(inside))
+    return image.with_array(np.asarray(ndimage.binary_fill_holes(inside)))
 
 
 def scene_of(image: Volume, layers: Mapping[str, Mapping[str, Volume]]) -> Scene | None:
@@ -217,7 +217,7 @@ def turned(view: tuple[float, float]) -> Points:
 
     Examples
     --------
-    >>> turned((0.0, 0.0)).round(1).tolist()  # the participant's right is on the viewer's left
+    >>> (turned((0.0, 0.0)) + 0.0).tolist()  # the participant's right is on the viewer's left
     [[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     """
     around, tilt = view
@@ -249,11 +249,11 @@ def _still(shown: list[Shown], width: int = 720, height: int = 480) -> str:
         flat = np.stack([width + scale * corners[..., 0], height - scale * corners[..., 1]], axis=-1)
         glass = one.kind == "head"
         for place in np.flatnonzero(facing > 0):
-            light = 0.35 + 0.65 * facing[place]
-            ink = COLORS[one.kind] if glass else [round(light * part) for part in COLORS[one.kind]]
-            alpha = round(14 + 110 * (1 - facing[place]) ** 3) if glass else 255
+            light = 0.35 + 0.65 * float(facing[place])
+            red, green, blue = (part if glass else round(light * part) for part in COLORS[one.kind])
+            alpha = round(14 + 110 * (1 - float(facing[place])) ** 3) if glass else 255
             depth = float(corners[place, :, 2].mean()) + (1e6 if glass else 0.0)
-            painted.append((depth, [(float(x), float(y)) for x, y in flat[place]], (*ink[:3], alpha)))
+            painted.append((depth, [(float(x), float(y)) for x, y in flat[place]], (red, green, blue, alpha)))
     for _, corner, ink in sorted(painted, key=lambda one: one[0]):
         draw.polygon(corner, fill=ink)
     buffer = io.BytesIO()

@@ -188,12 +188,21 @@ def number(value: float, name: str = "") -> str:
 
 
 def estimates_frame(estimates: Sequence[Estimate], decimals: int = 3) -> pd.DataFrame:
-    """Estimates for reading: value and interval in one column; columns in which nothing stands are left out."""
+    """Estimates for reading: value and interval in one column; columns in which nothing stands are left out.
+
+    Examples
+    --------
+    >>> list(estimates_frame([Estimate(name="patients with warnings", value=3.0, n=14)]))
+    ['quantity', 'number', 'participants']
+    """
+    some = any(math.isfinite(one.low) for one in estimates)
     frame = pd.DataFrame(
         [
             {
                 "quantity": one.name.replace("_", " "),
-                f"estimate [{one.level:.0%} interval]": _interval(one.value, one.low, one.high, one.unit, decimals),
+                f"estimate [{one.level:.0%} interval]" if some else "number": _interval(
+                    one.value, one.low, one.high, one.unit, decimals
+                ),
                 "unit": one.unit if one.unit != "1" else "",
                 "participants": one.n,
                 "p_value": one.p_value,

@@ -253,6 +253,7 @@ def test_citation_holds_the_numbers_and_references_of_the_run(saved: Path) -> No
     assert "24 patients" in text and "2,000 times" in text and "0.120 [0.100, 0.140] Dice" in text
     entries = (saved.parent / "CITATION.bib").read_text()
     assert "doi = {10.1016/j.media.2025.103766}" in entries and "Medical Image Analysis" in entries
+    assert "year = {2025}" in entries and "url = {https://doi.org/10.1016/j.media.2025.103766}" in entries
     assert entries.count("{") == entries.count("}")
 
 

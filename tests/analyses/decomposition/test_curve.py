@@ -28,6 +28,16 @@ def test_the_stacked_curve_ends_in_the_systematic_part_with_its_interval() -> No
     assert curve["drop"].iloc[0] > last["drop"] and (np.diff(curve["drop"]) <= 1e-12).all()
 
 
+def test_a_notebook_shows_the_first_figure_with_the_sentence() -> None:
+    """The representation holds the claim and the drawing of the parts, and no pyplot figure stays open."""
+    import matplotlib.pyplot as plt
+
+    result = decompose(simulated.scores(12, 12, seed=3), **FAST)
+    text = result._repr_html_()
+    assert text.startswith("<p>") and "<svg" in text and "Loss against controls" in text
+    assert text.index(">systematic<") > text.index("<svg") and plt.get_fignums() == []
+
+
 def test_patients_points_are_means_of_their_own_rows() -> None:
     """Points of the total have the total as their mean; the tumor's are near less far of patients who have both."""
     table = simulated.scores(20, 20, seed=3)
