@@ -115,8 +115,13 @@ def surface(mask: Volume, edge_mm: float = EDGE_MM) -> Surface:
     x, y, z = (np.ceil((high - low) / edge_mm).astype(int) + 1).tolist()
     # As wide as the new voxels: steps of the old grid vanish and thin bundles stay whole.
     sigma = [0.6 * edge_mm / one for one in mask.spacing_mm]
-    smooth = ndimage.gaussian_filter(mask.array.astype(np.float32), sigma, mode="constant")
-    coarse = resample(mask.with_array(smooth), affine, (x, y, z)).array
+    reach = np.ceil(np.multiply(4, sigma)).astype(int) + 1
+    start, stop = np.maximum(first - reach, 0), last + reach + 1
+    near = mask.array[tuple(slice(one, end) for one, end in zip(start, stop, strict=True))].astype(np.float32)
+    moved = mask.affine.copy()
+    moved[:3, 3] = mask.world(start[None])[0]
+    smooth = Volume(array=ndimage.gaussian_filter(near, sigma, mode="constant"), affine=moved)
+    coarse = resample(smooth, affine, (x, y, z)).array
     # What small and thin masks lose by smoothing, the level gives back: as many voxels lie above it as the mask fills.
     n = len(filled) * float(np.abs(np.linalg.det(mask.affine[:3, :3]))) / edge_mm**3
     ranked = np.sort(coarse, axis=None)[::-1]
@@ -170,8 +175,8 @@ def scene_of(image: Volume, layers: Mapping[str, Mapping[str, Volume]]) -> Scene
             if len(found.points):
                 shown.append(Shown(kind=kind, label=label, surface=_shaded(found, own.get("reference"))))
     tumor = next((masks["tumor"] for masks in layers.values() if "tumor" in masks), None)
-    if tumor is not None and len(found := surface(tumor).points):
-        shown.append(Shown(kind="tumor", surface=surface(tumor)))
+    if tumor is not None and len((found := surface(tumor)).points):
+        shown.append(Shown(kind="tumor", surface=found))
     if not shown:
         return None
     shown.append(Shown(kind="head", surface=surface(head_of(image), HEAD_EDGE_MM)))
@@ -238,24 +243,27 @@ def _still(shown: list[Shown], width: int = 720, height: int = 480) -> str:
     middle = (every.min(axis=0) + every.max(axis=0)) / 2
     seen = (every - middle) @ axes.T
     scale = 0.94 * min(width / np.abs(seen[:, 0]).max(), height / np.abs(seen[:, 1]).max())
-    painted: list[tuple[float, list[tuple[float, float]], tuple[int, int, int, int]]] = []
+    depths: list[NDArray[np.float64]] = []
+    corners: list[NDArray[np.float64]] = []
+    inks: list[NDArray[np.int64]] = []
     for one in shown:
         if one.kind in ("prediction", "after"):
             continue
-        at = (one.surface.points - middle) @ axes.T
-        corners = at[one.surface.triangles]
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        at = ((one.surface.points - middle) @ axes.T)[one.surface.triangles]
+        normal = np.cross(at[:, 1] - at[:, 0], at[:, 2] - at[:, 0])
         facing = normal[:, 2] / np.maximum(np.linalg.norm(normal, axis=1), 1e-9)
-        flat = np.stack([width + scale * corners[..., 0], height - scale * corners[..., 1]], axis=-1)
+        at, facing = at[facing > 0], facing[facing > 0]
         glass = one.kind == "head"
-        for place in np.flatnonzero(facing > 0):
-            light = 0.35 + 0.65 * float(facing[place])
-            red, green, blue = (part if glass else round(light * part) for part in COLORS[one.kind])
-            alpha = round(14 + 110 * (1 - float(facing[place])) ** 3) if glass else 255
-            depth = float(corners[place, :, 2].mean()) + (1e6 if glass else 0.0)
-            painted.append((depth, [(float(x), float(y)) for x, y in flat[place]], (red, green, blue, alpha)))
-    for _, corner, ink in sorted(painted, key=lambda one: one[0]):
-        draw.polygon(corner, fill=ink)
+        light = np.ones_like(facing) if glass else 0.35 + 0.65 * facing
+        alpha = 14 + 110 * (1 - facing) ** 3 if glass else np.full_like(facing, 255.0)
+        inks.append(np.column_stack([light[:, None] * np.array(COLORS[one.kind]), alpha]).round().astype(np.int64))
+        # The glass lies over all.
+        depths.append(at[..., 2].mean(axis=1) + (1e6 if glass else 0.0))
+        corners.append(np.stack([width + scale * at[..., 0], height - scale * at[..., 1]], axis=-1).reshape(-1, 6))
+    order = np.argsort(np.concatenate(depths), kind="stable")
+    drawn = zip(np.concatenate(corners)[order].tolist(), np.concatenate(inks)[order].tolist(), strict=True)
+    for corner, ink in drawn:
+        draw.polygon(corner, fill=tuple(ink))
     buffer = io.BytesIO()
     paper.resize((width, height)).quantize(96).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
