@@ -97,6 +97,7 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
     scaled = np.vectorize(scale, otypes=[float])
     models = list(dict.fromkeys(table["model"]))
     height = 0.92 / len(models)
+    numbers: list[tuple[list[float], float, str, str]] = []
     for position, model in enumerate(models):
         rows = table[table["model"] == model].set_index("component")
         seen, color = look(position), look(position).color
@@ -121,11 +122,18 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
             if np.isfinite(row["estimate"]):
                 label = spoken_model(model, models[0]) if place == 0 and len(models) > 1 else None
                 ax.plot([scale(row["estimate"])], [line], marker=seen.marker, color=color, linewidth=0, label=label)
-            told = {"xytext": (0, 4), "textcoords": "offset points", "color": color}
-            where = scale(float(np.nan_to_num(row["low"])))
-            ax.annotate(_told(row, result), (where, line), fontsize=7 if len(models) < 3 else 6, **told)
+            ends = [scale(float(np.nan_to_num(row[name]))) for name in ("low", "high")]
+            numbers.append((ends, line, _told(row, result), color))
     name_rows(ax, [_ROW_NAMES[part] for part in _PARTS])
     ax.set_ylim(len(_PARTS) - 0.5, -0.5)
+    ax.locator_params(axis="x", nbins=5)
+    middle = sum(ax.get_xlim()) / 2
+    for ends, line, text, color in numbers:
+        # Inward from the interval's outer end, and ranges, which are long, in the middle: else they leave the figure.
+        side = "center" if text.startswith("between") else "right" if sum(ends) / 2 > middle else "left"
+        where = {"center": middle, "right": ends[1], "left": ends[0]}[side]
+        size = {"fontsize": 7 if len(models) < 3 else 6, "color": color, "ha": side}
+        ax.annotate(text, (where, line), (0, 4), textcoords="offset points", **size)
     ax.set_xlabel(f"{_loss(result)}\nlines: {result.told.level:.0%} intervals; dots: patients")
     legend_above(ax, columns=2)
     return ax
