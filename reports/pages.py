@@ -87,9 +87,9 @@ class Pages:
             **self._told,
             title=report.title,
             here=() if self.sisters else tuple(self.parts),
-            tables=self.tables,
+            tables=[self._leading(one) for one in self.tables],
             **self._shown(report.cases, "Every case, worst first", report.max_cases, "reports/"),
-            scene=self._scene(report.cases[:1]),
+            scene=self._scene(report.cases[:1], folder="reports/"),
             bundled=self._niivue is not None,
         )
 
@@ -265,12 +265,24 @@ class Pages:
             "viewer": viewer,
         }
 
-    def _scene(self, cases: Sequence[CasePicture], bundle: str = "") -> dict[str, Any] | None:
+    def _leading(self, table: TableView) -> TableView:
+        """The table with each bundle leading to its page, where there are pages."""
+        titles = [header.title for header in table.headers]
+        if not self.sisters or not {"bundle", "hemisphere"} <= set(titles):
+            return table
+        place, side = titles.index("bundle"), titles.index("hemisphere")
+        pages = {(one.name, one.hemisphere): Link(href=f"reports/{page_name(one)}") for one in self.bundles}
+        links = tuple(pages.get((row[place].text, row[side].text)) for row in table.rows)
+        return replace(table, links=links, linked=place)
+
+    def _scene(self, cases: Sequence[CasePicture], bundle: str = "", folder: str = "") -> dict[str, Any] | None:
         """The surfaces of a participant, of whom the first case is; ``bundle`` alone is shown at first, if named."""
         found = self._rendered[cases[0].key][1].scene if cases else None
         if found is None:
             return None
-        return {"scene": found, "content": Markup(found.content), "who": cases[0].participant_id, "bundle": bundle}
+        pages = {spoken(one): f"{folder}{page_name(one)}" for one in self.bundles} if self.sisters else {}
+        who = cases[0].participant_id
+        return {"scene": found, "content": Markup(found.content), "who": who, "bundle": bundle, "pages": pages}
 
     def _static(self, case: CasePicture, folder: str) -> str:
         """Where the static picture of a case stands, seen from a page; on the page itself without other pages."""

@@ -192,7 +192,14 @@
       event.preventDefault();
       enlarge(event.deltaY < 0 ? 1.1 : 1 / 1.1);
     }, { passive: false });
-    tools.addEventListener("input", draw);
+    const leads = tools.querySelector("[data-leads]");
+    const lead = () => {
+      const { page } = chooser.selectedOptions[0].dataset;
+      leads.hidden = !page;
+      if (page) leads.href = page;
+    };
+    lead();
+    tools.addEventListener("input", () => (lead(), draw()));
     tools.querySelector("[data-reset]").addEventListener("click", reset);
     section.querySelector(".still").style.display = "none";
     for (const shown of [canvas, tools, section.querySelector(".ends")]) shown.hidden = false;

@@ -48,15 +48,15 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """Where a row leads: the viewer's case, and where its static picture stands."""
+    """Where a row leads: a page, or a place on one; ``case`` is the viewer's, if it opens one."""
 
-    case: str
     href: str
+    case: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableView:
-    """A table for a template: rows hold one `Cell` a header, and lead to their links where there are any.
+    """A table for a template: rows hold one `Cell` a header, one of which (``linked``) leads to the row's link, if any.
 
     ``key`` is its anchor and file name, of letters, digits and hyphens; ``statuses`` are the status words that occur
     other than ``ok``, with their sentences; ``tsv`` is the whole table in tab-separated text, numbers not rounded.
@@ -68,7 +68,8 @@ class TableView:
     rows: tuple[tuple[Cell, ...], ...]
     statuses: tuple[tuple[str, str], ...]
     tsv: str
-    links: tuple[Link, ...] = ()
+    links: tuple[Link | None, ...] = ()
+    linked: int = 0
 
 
 def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | None = None) -> TableView:

@@ -53,15 +53,17 @@ def case(folder: Path, participant: str, bundle: Bundle, dice: float, orientatio
         "prediction": ball(image, (side * 28, (1 - dice) * 30, 10), 18),
         "tumor": ball(image, (side * 32, -30, 20), 16),
     }
+    # The bundles of a participant share an image.
+    names = dict.fromkeys(parts, name) | {"image": f"{abs(hash(participant)):x}"}
     for part, volume in parts.items():
-        write_image(volume, folder / f"{name}-{part}.nii.gz")
+        write_image(volume, folder / f"{names[part]}-{part}.nii.gz")
     return CasePicture(
         participant_id=participant,
         bundle=bundle,
         score=dice,
         distance_mm=10 * dice,
         model="reference",
-        **{part: folder / f"{name}-{part}.nii.gz" for part in parts},
+        **{part: folder / f"{names[part]}-{part}.nii.gz" for part in parts},
     )
 
 

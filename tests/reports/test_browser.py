@@ -332,6 +332,19 @@ def test_surfaces_are_drawn_turned_hidden_and_reset(opened: Any, saved: Path) ->
     assert opened.complaints == []
 
 
+def test_a_bundle_leads_to_its_page_from_table_and_brain(opened: Any) -> None:
+    """A bundle's name in the table, and the bundle chosen in 3-D, lead to its page, where it stands alone."""
+    opened.locator("#table-anchored a", has_text="AF").first.click()
+    assert opened.url.endswith("reports/bundle-AFleft.html")
+    alone = blue(scene(opened)).sum()
+    opened.go_back()
+    every = blue(scene(opened)).sum()
+    assert 0 < alone < every
+    opened.locator("#scene select").select_option("PYT right")
+    opened.locator("#scene [data-leads]").click()
+    assert opened.url.endswith("reports/bundle-PYTright.html")
+
+
 def test_without_webgl_a_still_picture_stands_and_says_so(browser: Any, saved: Path) -> None:
     """Where the canvas gives no WebGL, the still picture is shown, is no blank, and the page says why."""
     context = browser.new_context(offline=True)
