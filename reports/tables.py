@@ -121,12 +121,14 @@ def _wide(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
     names = [*names, "bundle", "hemisphere"]
     present = list(dict.fromkeys(frame["component"]))
     components = [c for c in _SHOWN if c in present] or present
+    titles = {c: _estimand(frame[frame["component"] == c], c) for c in components}
     rows: list[dict[str, Any]] = []
     for group, part in frame.groupby(names, sort=False):
-        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(components, "–")}
+        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(titles.values(), "–")}
         for one in part.drop_duplicates("component").to_dict("records"):
             if one["component"] in components:
-                row[one["component"]] = _interval(one["estimate"], one["low"], one["high"], decimals=decimals)
+                interval = _interval(one["estimate"], one["low"], one["high"], decimals=decimals)
+                row[titles[one["component"]]] = interval
         row |= {count: part[count].max() for count in _COUNTS if count in part}
         words = part.get("status", ())
         # Of several words, the first that says that something is missing.
@@ -136,6 +138,13 @@ def _wide(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
     same = [name for name in _COUNTS if name in wide and wide[name].nunique() == 1]
     wide.attrs.update({name: wide[name].iloc[0] for name in same})
     return wide.drop(columns=same)
+
+
+def _estimand(rows: pd.DataFrame, component: str) -> str:
+    """A component's name; where an estimator estimates something else under it, what that is."""
+    words = set(rows["estimand"].dropna()) if "estimand" in rows else set[str]()
+    other = [word for word in words if word not in ("same", "n/a")]
+    return f"{component}: {other[0]}" if len(other) == 1 else component
 
 
 def _interval(value: float, low: float, high: float, unit: str = "", decimals: int = 3) -> str:

@@ -17,6 +17,8 @@ FEWEST = 5
 FEWEST_TO_SPLIT = 10
 """Patients below which only the total is given."""
 CUTS_MM = (40.0, 30.0, 20.0)
+FEWEST_FAR, SHARE_FAR = 10, 0.4
+"""Patients, and share of them, that must have a row beyond the far cut."""
 LAMBDA_MAX_MM = 25.0
 BESIDE_MM = (10.0, 60.0)
 """Other longest decay lengths, whose bounds are shown beside the primary one's."""
@@ -145,7 +147,7 @@ def far_cut(distance_mm: Array) -> float:
         Infinite where a patient lacks the level.
     """
     known = np.where(np.isfinite(distance_mm), distance_mm, -1.0)
-    enough = max(10, 0.4 * len(known))
+    enough = max(FEWEST_FAR, SHARE_FAR * len(known))
     return next((cut for cut in CUTS_MM if (known > cut).any(axis=1).sum() >= enough), float("nan"))
 
 

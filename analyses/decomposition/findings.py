@@ -12,7 +12,7 @@ from ...style import RULE, band, beside, intervals, legend_above, look, name_row
 from ...words import spoken_model
 from ..scoring.metrics import METRICS, Metric
 from .result import Decomposition, unit_of
-from .sentences import number, recovered_percent, scale_of
+from .sentences import agreed, digits_for, largest_drop, number, other_choices, reach_of, repaired_claim, scale_of
 from .verdict import Part
 
 _PARTS = ("total", "systematic", "tumor")
@@ -151,12 +151,7 @@ def _told(row: pd.Series, result: Decomposition) -> str:
         return "not given"
     names = ("low", "high", "bound_low", "bound_high", "word")
     part = Part(value=row["estimate"], status=Status(row["status"]), **{name: row[name] for name in names})
-    return number(part, result.metric, decimals_of(result))
-
-
-def decimals_of(result: Decomposition) -> int:
-    """Decimals of every number of the split."""
-    return 1 if not METRICS[result.metric].bounded else 2 if abs(result.told.total.value) >= 0.1 else 3
+    return number(part, result.metric, digits_for(result.told, result.metric))
 
 
 def _center(rows: pd.DataFrame) -> Any:
@@ -174,14 +169,6 @@ def _by_bundle(result: Decomposition) -> Finding:
     table = result.table[(result.table["bundle"] != "all") & result.table["component"].isin(_PARTS)]
     first = table["model"].iloc[0] if len(table) else ""
     source = table[table["model"] == first].reset_index(drop=True)
-    worst = source[source["component"] == "total"].sort_values("estimate", ascending=False)
-    claim = "No bundle has enough participants for a split of its own."
-    if len(worst) and np.isfinite(worst["estimate"].iloc[0]):
-        top = worst.iloc[0]
-        claim = (
-            f"The largest drop is in {top['bundle']} {top['hemisphere']}: {top['estimate']:.2f} "
-            f"[{top['low']:.2f}, {top['high']:.2f}] {_unit(result)}."
-        )
 
     def figure(ax: Any) -> Any:
         return _dots(_axes(ax), source, f"Drop in patients ({_unit(result)})")
@@ -190,7 +177,7 @@ def _by_bundle(result: Decomposition) -> Finding:
         key="bundles",
         place="lead",
         title="Bundle by bundle",
-        claim=claim,
+        claim=largest_drop(result.told, result.metric),
         table=table.reset_index(drop=True),
         caveats=("Intervals of single bundles hold for all of them at once.",),
         method="Each bundle's part of the pooled estimate; weighted by shares of the patients' rows they add up to it.",
@@ -221,13 +208,6 @@ def _distance(result: Decomposition) -> Finding:
     decay, reach = (
         next(one for one in result.estimates if one.name == name) for name in ("decay_length", "tumor_reach")
     )
-    claim = "No decay length is given: worse performance near the tumor was not shown."
-    if np.isfinite(decay.value):
-        length = "≤ 2 mm" if decay.value <= 2.0 + 1e-9 else _mm(decay)
-        claim = (
-            f"The tumor's effect decays with distance; its decay length is {length}, and beyond {_mm(reach)} "
-            f"it is smaller than {result.margin:g} {_unit(result)}."
-        )
     patients = result.scores[result.scores["group"] == "glioma"]
 
     def figure(ax: Any) -> Any:
@@ -237,7 +217,7 @@ def _distance(result: Decomposition) -> Finding:
         key="distance",
         place="distance",
         title="By distance to the tumor",
-        claim=claim,
+        claim=reach_of(result.told, decay, reach, unit_of(result.metric)),
         estimates=(decay, reach),
         table=result.curve,
         method="Curve: the primary estimate's average over 30 shapes of decay, levels weighted as in the pooled parts; "
@@ -247,10 +227,6 @@ def _distance(result: Decomposition) -> Finding:
         alt="Each patient's bundles by distance to the tumor, the patients' mean with its interval, and the controls' "
         "mean.",
     )
-
-
-def _mm(estimate: Estimate) -> str:
-    return f"{estimate.value:.1f} mm [{estimate.low:.1f}, {estimate.high:.1f}]"
 
 
 def _curves(ax: Any, result: Decomposition, patients: pd.DataFrame) -> Any:
@@ -302,14 +278,6 @@ def _recovery(result: Decomposition) -> Finding:
     table = result.recovery
     rows = table[table["component"].isin(_PARTS)]
     given = rows[np.isfinite(rows["recovered"])]
-    claim = "No recovered fraction is given: there may be nothing to recover, or only a range of it is known."
-    if len(given):
-        names = {"total": "the total drop", "systematic": "the systematic part", "tumor": "the tumor's part"}
-        told = [
-            f"{recovered_percent(row)} of {names[row['component']]} ({row['strategy']}{_NOT_SHOWN[row['word']]})"
-            for row in given.to_dict("records")
-        ]
-        claim = f"Fine-tuning recovers {', '.join(told)}."
 
     def figure(ax: Any) -> Any:
         return _recovered(_axes(ax), given)
@@ -318,7 +286,7 @@ def _recovery(result: Decomposition) -> Finding:
         key="recovery",
         place="first",
         title=title,
-        claim=claim,
+        claim=repaired_claim(table, result.metric),
         table=table,
         caveats=(
             "Before and after use the same controls, scored by the source model; what fine-tuning loses on controls is "
@@ -330,9 +298,6 @@ def _recovery(result: Decomposition) -> Finding:
         alt="Recovered share of the total drop and of its systematic and tumor part, with intervals; 0 % is no repair, "
         "100 % a full one.",
     )
-
-
-_NOT_SHOWN = {"repaired": "", "worsened": "", "not_shown": ", not shown"}
 
 
 def _recovered(ax: Any, given: pd.DataFrame) -> Any:
@@ -362,17 +327,16 @@ def _sensitivity(result: Decomposition) -> Finding:
         shown = rows.assign(bundle=rows["analysis"], hemisphere="")
         return _dots(_axes(ax), shown[~shown["analysis"].str.startswith("placebo")], f"Part ({_unit(result)})")
 
-    far = table[(table["component"] == "systematic") & np.isfinite(table["estimate"])]["estimate"]
-    claim = "No other choice gave an estimate."
-    if len(far):
-        low, high = (f"{value:.3f}".replace("-", "−") for value in (far.min(), far.max()))
-        claim = f"Under other choices the systematic part lies between {low} and {high} {_unit(result)}."
     return Finding(
         key="sensitivity",
         place="lead",
         title="What would have changed the answer",
-        claim=claim,
+        claim=other_choices(table, result.told, result.metric),
         table=table,
+        caveats=(
+            "Where the column 'estimand' says something other than 'same', another quantity is estimated: it need not "
+            "agree with the primary one.",
+        ),
         method="The primary estimate with one choice changed at a time.",
         figure=figure,
         alt="Systematic and tumor part under each other choice, with intervals.",
@@ -396,15 +360,11 @@ def _agreement(result: Decomposition) -> Finding:
         )
         for row in pooled[pooled["method"].isin(list(_ESTIMATORS))].to_dict("records")
     )  # fmt: skip
-    apart = table[table["p_adjusted"] <= 1 - result.told.level]
-    named = ", ".join(f"{row['method']} ({row['component']})" for row in apart.to_dict("records"))
     return Finding(
         key="agreement",
         place="lead",
         title="Do other estimators agree?",
-        claim=f"These differ from the primary estimate: {named}."
-        if named
-        else "No other estimator is shown to differ.",
+        claim=agreed(table, result.told.level),
         estimates=other,
         table=table,
         caveats=("A difference that is not shown may be there: its interval says how large it can be.",),

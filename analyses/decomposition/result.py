@@ -148,6 +148,7 @@ def row_of(rows: Rows, settings: Settings, component: str, part: Part, **labels:
         "n_controls": rows.n_controls,
         "exploratory": "yes" if n_patients < EXPLORATORY_BELOW else "no",
         "status": str(part.status),
+        "estimand": "same",
         **labels,
     }
 

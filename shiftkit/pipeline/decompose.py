@@ -70,7 +70,7 @@ def decompose_table(
         return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
     run.open()
     result = split(before, after, design)
-    ending = _ending(result, frame, design, digests, (_FROM_TABLE,))
+    ending = ending_of(result, frame, design, digests, (_FROM_TABLE,))
     return end(run, replace(ending, left_out=(*counted("table", gone), *ending.left_out)), work)
 
 
@@ -113,7 +113,7 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     result = split(_primary(before, design), own, design)
     model = source["patients"].model, source["patients"].modality
     shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
-    ending = _ending(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
+    ending = ending_of(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
     failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
     known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
     tuned = after[0]["patients"] if after else None
@@ -129,7 +129,7 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     )
 
 
-def _ending(
+def ending_of(
     result: "Decomposition",
     frame: pd.DataFrame,
     design: Design,
@@ -141,7 +141,9 @@ def _ending(
     """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
     from ..analyses.scoring.findings import bundle_findings
 
-    parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
+    parts = [result.table]
+    if shell is not None:
+        parts.append(shell.decomposition(str(result.metric)).assign(estimand="Dice implied by voxels' error rates"))
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     return Ending(
@@ -168,12 +170,13 @@ def _ending(
             if row["reason"] != "entered"
         ),
         bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
+        record={"split": result.told.record()},
     )
 
 
 def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
     """The question, who and what the answer rests on, and where it comes from."""
-    from ..analyses.decomposition.findings import decimals_of
+    from ..analyses.decomposition.sentences import digits_for
     from ..analyses.scoring.metrics import METRICS
     from ..reports import Opening
 
@@ -188,7 +191,7 @@ def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
         "model": f"{first['model']} ({first['modality']})",
         "metric": METRICS[result.metric].label,
     }
-    return Opening(question=QUESTION, facts=facts, origin=origin, decimals=decimals_of(result))
+    return Opening(question=QUESTION, facts=facts, origin=origin, decimals=digits_for(result.told, result.metric))
 
 
 def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:

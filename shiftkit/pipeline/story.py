@@ -64,6 +64,8 @@ class Ending:
         The question, and what the answer rests on.
     left_out, warnings
         Who took no part though somebody may think so; sentences that belong to every number of the run.
+    record
+        What ``run.json`` keeps besides.
     """
 
     result: Result
@@ -84,6 +86,7 @@ class Ending:
     warnings: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
 
 def end(run: Run, ending: Ending, work: Work) -> Outcome:
@@ -113,9 +116,10 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
     )
     page.save(run.root / "report.html", work=work)
     store(page, run.root)
-    estimates = [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates]
+    estimates = _plain([dataclasses.asdict(estimate) for estimate in result.estimates])
     left_out = [dataclasses.asdict(one) for one in ending.left_out]
-    run.write_record(verdict=verdict, inputs=dict(ending.digests), estimates=estimates, left_out=left_out)
+    kept = {"estimates": estimates, "left_out": left_out, **_plain(ending.record)}
+    run.write_record(verdict=verdict, inputs=dict(ending.digests), **kept)
     return Outcome(
         table=result.table,
         claim=verdict,
@@ -196,8 +200,10 @@ def _picture(
     )
 
 
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
+def _plain(content: Any) -> Any:
     """NaN is no JSON: what is not given becomes null."""
-    return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in record.items()
-    }
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]  # pyright: ignore[reportUnknownVariableType]
+    return None if isinstance(content, float) and not np.isfinite(content) else content
