@@ -51,6 +51,20 @@ def not_understood(column: str, texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({text for text in texts if understood(column, text) is None}))
 
 
+def spoken_model(model: str, source: str = "") -> str:
+    """What a model is called beside others: before fine-tuning is the ``source``, after it the others by strategy.
+
+    Examples
+    --------
+    >>> spoken_model("reference", "reference"), spoken_model("reference+decoder", "reference"), spoken_model("mine")
+    ('before fine-tuning', 'after fine-tuning (decoder)', 'mine')
+    """
+    _, sign, strategy = model.partition("+")
+    if sign:
+        return f"after fine-tuning ({strategy})"
+    return "before fine-tuning" if model == source else f"after fine-tuning ({model})" if source else model
+
+
 def same_person(participant_id: str) -> str:
     """What two spellings of one participant's id share: without prefix, case, blanks and leading zeros of numbers.
 

@@ -53,8 +53,8 @@ INSIDE = {
     "reports": (
         {"naming"},
         {"contents"},
-        {"planes", "figures", "tables", "volumes", "niivue"},
-        {"cases", "cite"},
+        {"planes", "figures", "glossary", "surfaces", "tables", "volumes", "niivue"},
+        {"cite"},
         {"rendering"},
         {"views"},
         {"viewing"},

@@ -11,6 +11,7 @@ from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, RECOVERY, SCORES, SEC
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
+from ..names import is_of_phantom, is_phantom
 from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from ..analyses.decomposition.reading import Reading
     from ..analyses.decomposition.result import Decomposition
     from ..analyses.decomposition.shells.findings import ShellResult
+    from ..reports import Opening
 
+QUESTION = "How much of the loss in patients is systematic, and how much is the tumor's?"
 TITLE = "Domain shift of white-matter bundle segmentation"
 _FROM_TABLE = (
     "The scores came as a table: whether the model had seen the controls could not be checked, and the shell "
@@ -67,7 +70,7 @@ def decompose_table(
         return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
     run.open()
     result = split(before, after, design)
-    ending = _ending(result, frame, design, digests, (_FROM_TABLE,))
+    ending = ending_of(result, frame, design, digests, (_FROM_TABLE,))
     return end(run, replace(ending, left_out=(*counted("table", gone), *ending.left_out)), work)
 
 
@@ -110,12 +113,13 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     result = split(_primary(before, design), own, design)
     model = source["patients"].model, source["patients"].modality
     shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
-    ending = _ending(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
+    ending = ending_of(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
     failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
     known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
     tuned = after[0]["patients"] if after else None
     return replace(
         ending,
+        opening=_opening(result, _origin(inputs, checks)),
         findings=(*ending.findings, *further_findings(occasion, scored), *checks),
         failed=failed,
         cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
@@ -125,7 +129,7 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     )
 
 
-def _ending(
+def ending_of(
     result: "Decomposition",
     frame: pd.DataFrame,
     design: Design,
@@ -137,12 +141,15 @@ def _ending(
     """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
     from ..analyses.scoring.findings import bundle_findings
 
-    parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
+    parts = [result.table]
+    if shell is not None:
+        parts.append(shell.decomposition(str(result.metric)).assign(estimand="Dice implied by voxels' error rates"))
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     return Ending(
         result=result,
         title=TITLE,
+        opening=_opening(result, ()),
         tables=(
             (frame, SCORES),
             (components, DECOMPOSITION),
@@ -163,7 +170,41 @@ def _ending(
             if row["reason"] != "entered"
         ),
         bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
+        record={"split": result.told.record()},
     )
+
+
+def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
+    """The question, who and what the answer rests on, and where it comes from."""
+    from ..analyses.decomposition.sentences import digits_for
+    from ..analyses.scoring.metrics import METRICS
+    from ..reports import Opening
+
+    first = result.table.iloc[0]
+    levels = result.scores[["bundle", "hemisphere"]].drop_duplicates()
+    n_bundles = levels["bundle"].nunique()
+    sides = f" ({len(levels)} with hemispheres)" if len(levels) > n_bundles else ""
+    facts = {
+        "patients": str(first["n_patients"]),
+        "controls": str(first["n_controls"]),
+        "bundles": f"{n_bundles}{sides}",
+        "model": f"{first['model']} ({first['modality']})",
+        "metric": METRICS[result.metric].label,
+    }
+    return Opening(question=QUESTION, facts=facts, origin=origin, decimals=digits_for(result.told, result.metric))
+
+
+def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
+    """Whether data are drawn, whether the model was made for them, and which checks warned."""
+    drawn, model = is_phantom(inputs.patients), inputs.model.name
+    told = ["The data are shiftkit's digital phantom: drawn images, no patients."] if drawn else []
+    if is_of_phantom(inputs.model.digest):
+        # Without the phantom's data the run has a warning of its own.
+        told += [f"Model {model} was made for such data."] if drawn else []
+    else:
+        told.append(f"Whether model {model} was made for images like these is not known.")
+    told += [f"{one.title}: {one.claim}" for one in checks if any(e.value > 0 for e in one.estimates[:2])]
+    return tuple(told)
 
 
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
