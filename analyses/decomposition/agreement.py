@@ -33,7 +33,7 @@ def agreement(base: Split, settings: Settings) -> pd.DataFrame:
         In the columns of ``shiftkit.catalogue.AGREEMENT``; p-values adjusted after Holm.
     """
     rows, primary, n = base.rows, base.primary, len(base.rows.people)
-    if primary.design.status != Status.OK:
+    if base.verdict.status not in (Status.OK, Status.RANGE):
         return pd.DataFrame(columns=list(AGREEMENT.columns))
     found, without = primary.replicates, 1 - np.eye(n)
     own = {"systematic": found.systematic, "tumor": found.total - found.systematic}

@@ -141,9 +141,7 @@ def ending_of(
     """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
     from ..analyses.scoring.findings import bundle_findings
 
-    parts = [result.table]
-    if shell is not None:
-        parts.append(shell.decomposition(str(result.metric)).assign(estimand="Dice implied by voxels' error rates"))
+    parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     return Ending(

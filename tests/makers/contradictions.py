@@ -158,9 +158,9 @@ class _Reader:
         wide = row["bound_high"] - row["bound_low"] > self.margin
         yield from _when((row["status"] == "range") != wide, f"status {row['status']}")
         yield from _when(wide == np.isfinite(row["estimate"]), "a point of a range")
-        held = ("bound_low", "bound_high") if wide else ("estimate",)
-        for one in held:
-            yield from _when(not row["low"] - 1e-9 <= row[one] <= row["high"] + 1e-9, f"{one} outside its interval")
+        # A range of the tumor's part may begin below its interval, whose lower end is that of the stacked estimate.
+        inside = wide or row["low"] - 1e-9 <= row["estimate"] <= row["high"] + 1e-9
+        yield from _when(not inside, "outside its interval")
         small = max(-row["low"], row["high"]) < self.margin and self._drop > 2 * self.margin
         own = row["model"] == self.pooled["total"]["model"] and row["bundle"] == "all"
         if own and row["component"] == "systematic":
@@ -169,6 +169,12 @@ class _Reader:
             yield from _when(row["high"] - row["low"] > 4 * self.margin, "negligible, and wide")
         few = row["n_patients"] < 20
         yield from _when((row["exploratory"] == "yes") != few, f"exploratory {row['exploratory']}")
+
+    @property
+    def _notes(self) -> str:
+        """What is said of the run, wherever on its pages: notes, what stays unknown, cohorts, the main finding."""
+        places = ("notes", "unknown", "origin", "cohorts", "decomposition")
+        return "".join(self.page.text.get(place, "") for place in places)
 
     @property
     def _drop(self) -> float:
@@ -296,7 +302,7 @@ class _Reader:
                 abs(row["difference"] - expected) > 1e-7, f"{name}: {row['difference']:.4g} for {expected:.4g}"
             )
         apart = frame[frame["p_adjusted"] <= self.alpha]
-        text, notes = self.page.text["agreement"], self.page.text.get("notes", "") + self.page.text.get("unknown", "")
+        text, notes = self.page.text["agreement"], self._notes
         yield from _when(bool(len(apart)) != ("These differ from the primary estimate" in text), "the claim")
         for row in frame.to_dict("records"):
             said = f"The estimators disagree on the {row['component']} part: {row['method']} says" in notes
@@ -346,7 +352,7 @@ class _Reader:
     def _targets(self) -> Iterator[str]:
         if "acquisition" not in self.pooled or not np.isfinite(self.pooled["acquisition"]["low"]):
             return
-        notes = self.page.text.get("notes", "") + self.page.text.get("unknown", "")
+        notes = self._notes
         for name, after in (("acquisition", r"makes up "), ("disease", r"; ")):
             row = self.pooled[name]
             told = re.search(rf"{after}(?:{_RANGE}|{_INTERVAL})(, which is not shown)?", notes)
@@ -381,7 +387,7 @@ class _Reader:
             row = counted.get((one["group"], one["reason"]))
             if one["n_rows"] is not None and (row is None or row["n_rows"] != one["n_rows"]):
                 yield f"{one['reason']} is counted otherwise"
-            yield from _when(one["reason"] not in self.page.text["origin"], f"{one['reason']} is not on the page")
+            yield from _when(one["reason"] not in self._notes, f"{one['reason']} is not on the page")
 
 
 def _when(found: Any, what: str) -> list[str]:
