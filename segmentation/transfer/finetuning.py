@@ -164,10 +164,6 @@ class Finetuning:
         """Refuse what cannot be made, before anything is written; see `finetune` for the errors."""
         if self.strategy.statistics:
             normalizations(self.start.network)
-        if self.splits and self.out.is_dir() and any(self.out.iterdir()) and not resume:
-            raise ConfigError(
-                f"Fine-tuning needs an empty folder; {self.out} holds files already. Give `resume` or `out`."
-            )
         require_own(self.out, resume)
 
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
