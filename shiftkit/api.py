@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, overload
 from .errors import ConfigError
 from .files import one_at_a_time
 from .options import Input, Option, checked, passed_on, settings_of
+from .words import nearest, understood, words_of
 from .work import Progress, Work
 
 if TYPE_CHECKING:
@@ -548,6 +549,15 @@ def features(
     )
 
 
+def _metric(name: str) -> str:
+    """The metric that a name certainly means, such as ``DICE`` or ``DSC``; else a `ConfigError` with the nearest."""
+    word = understood("metric", name)
+    if word is None or word == "n/a":
+        known = words_of("metric")
+        raise ConfigError(f"`metric` is one of {', '.join(known)}; got {name!r}{nearest(name, known) or '.'}")
+    return word
+
+
 @overload
 def decompose(
     scores: "ScoreTable | pd.DataFrame | str | Path", *, out: None = None, **options: Any
@@ -632,6 +642,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     Decomposition or Outcome
         The second with ``out``; its ``result`` is the first. See `shiftkit.analyses.decomposition.study.decompose`.
     """
+    metric = _metric(metric)
     settings = settings_of(decompose, locals())  # before any local name is made that an option could share
     from .analyses.statistics.inference import Inference
     from .pipeline.decompose import decompose_cohort, decompose_table, decompose_tables

@@ -72,7 +72,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     bare = {one.casefold(): one for one in known}
     found = [bare[one] for one in get_close_matches(word.casefold(), bare, n=2, cutoff=0.6)]
-    return f"; did you mean {' or '.join(sorted(found))}?" if found else ""
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def not_understood(column: str, texts: Iterable[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ Given = Mapping[str, Any]
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",

@@ -15,6 +15,7 @@ from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest, table_digest
 from ..types import Predictions
+from ..words import nearest
 from ..work import Work
 from .inputs import Design, Inputs
 from .scores import predict_cohorts, read_cohorts
@@ -113,6 +114,9 @@ def decompose_cohort(
     `shiftkit.pipeline.finetune.finetune_cohort`.
     """
     _require_finetuned(finetuned)
+    there = {"bundle": {one.name for part in inputs.cohorts.values() for one in part.bundles}}
+    there["hemisphere"] = {str(one.hemisphere) for part in inputs.cohorts.values() for one in part.bundles}
+    _require_there(design, there)  # before anything is computed
     digests = _digests(inputs, finetuned)
     _require_replayed(design.replay, digests)
     if design.dry_run:
@@ -216,14 +220,22 @@ def _finetuned(folder: Path) -> dict[str, Predictions]:
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     """The bundles and hemispheres that were asked for; a name that matches nothing is an error."""
-    for column, wanted in (("bundle", design.bundles), ("hemisphere", design.hemispheres)):
-        unknown = sorted(set(wanted) - set(frame[column]))
-        if unknown:
-            there = ", ".join(sorted(set(frame[column])))
-            raise DataError(f"`{column}s` must name what was scored: {there}; got {', '.join(unknown)}.")
-        if wanted:
-            frame = frame[frame[column].isin(wanted)]
+    wanted = {"bundle": design.bundles, "hemisphere": design.hemispheres}
+    _require_there(design, {column: set(frame[column]) for column in wanted})
+    for column, names in wanted.items():
+        if names:
+            frame = frame[frame[column].isin(names)]
     return frame.reset_index(drop=True)
+
+
+def _require_there(design: Design, there: Mapping[str, set[str]]) -> None:
+    """Refuse a bundle or hemisphere that nothing has, with those that there are and the nearest name."""
+    for column, wanted in (("bundle", design.bundles), ("hemisphere", design.hemispheres)):
+        unknown = sorted(set(wanted) - there[column])
+        if unknown:
+            known = ", ".join(sorted(there[column]))
+            near = nearest(unknown[0], there[column])
+            raise DataError(f"`{column}s` must name what is scored: {known}; got {', '.join(unknown)}{near or '.'}")
 
 
 def _by_model(frame: pd.DataFrame, source: str | None, name: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:

@@ -275,6 +275,16 @@ def test_a_spreadsheet_of_scores_is_enough(tmp_path: Path, capsys: pytest.Captur
         pd.testing.assert_frame_equal(made, expected.table, check_dtype=False, rtol=1e-8)
 
 
+def test_a_misspelled_metric_or_bundle_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The nearest name is told; other case is understood, and nothing is written."""
+    long_table(n_patients=2, n_controls=2).to_csv(tmp_path / "s.csv", index=False)
+    words = ["decompose", "--scores", str(tmp_path / "s.csv"), "--out", str(tmp_path / "run")]
+    assert main([*words, "--metric", "dicee"]) == 2 and "did you mean dice or cldice?" in last_line(capsys)
+    assert main([*words, "--bundles", "AFT"]) == 3 and "did you mean AF or FAT?" in last_line(capsys)
+    assert main([*words, "--metric", "DICE", "--dry-run"]) == 0
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_template_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says what each column is for; a filled one is never written over, and another ending is refused."""
     place = str(tmp_path / "mine.csv")
