@@ -123,6 +123,7 @@ def read_sheet(path: Path) -> tuple[pd.DataFrame, str]:
         Where it is no ordinary file, no table, or a line holds more cells than the header names.
     """
     require_file(path, "table")
+    magic = b""
     try:
         with path.open("rb") as stream:
             magic = stream.read(8)

@@ -120,7 +120,7 @@ def understand(
     if "" in table:
         table = table.drop(columns="")
         notes.add("Left aside", "a column without a name")
-    table_names = tuple(table)
+    table_names = _columns(table)
     names, scored, scales = _named_columns(table, dict(columns or {}), notes)
     for ours in [one for one in names if one in table and names[one] != one]:
         table = table.drop(columns=ours)  # such as a column value, where `columns` says that another one is meant
@@ -133,7 +133,7 @@ def understand(
         there |= {"tumor_distance_mm"}  # which controls do not have
     elif len(found) > 1 and "tumor_distance_mm" not in _made_of(found):
         there -= {"tumor_distance_mm"}  # one number a participant cannot be the distance to each of several bundles
-    _require(where, there, tuple(table_names))
+    _require(where, there, table_names)
     long = _by_metric(table, scored) if scored else table
     table = _stacked(table, found) if wide else _with_sides(long, notes)
     table, shares = _with_numbers(table, scales, notes)
@@ -163,7 +163,9 @@ def understand(
 def _summary(table: pd.DataFrame, where: str, form: str, wide: bool) -> str:
     """How much was read, and of whom."""
     people = (
-        table.drop_duplicates("participant_id")["group"].astype(str).map(lambda one: understood("group", one) or one)
+        table.drop_duplicates("participant_id")["group"]
+        .astype(str)
+        .map(lambda one: understood("group", str(one)) or one)
     )
     groups = ", ".join(f"{n} {group}" for group, n in people.value_counts().items())
     n_bundles = len(table[["bundle", "hemisphere"]].drop_duplicates())
@@ -173,6 +175,10 @@ def _summary(table: pd.DataFrame, where: str, form: str, wide: bool) -> str:
         f"{where}{shaped} gives {len(table)} scores ({', '.join(dict.fromkeys(table['metric'].astype(str)))}) of "
         f"{groups} in {n_bundles} bundle{'s' * (n_bundles != 1)}."
     )
+
+
+def _columns(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name in table]
 
 
 def _plain(name: str) -> tuple[str, str]:
@@ -192,7 +198,7 @@ def _named_columns(
 ) -> tuple[dict[str, str], dict[str, str], dict[str, float]]:
     """What columns are called here, by the name in `SCORES`; columns of one metric each; and factors of units."""
     names = _chosen(table, given)
-    free = [name for name in table if name not in names.values()]
+    free = [name for name in _columns(table) if name not in names.values()]
     # What has the name itself is meant, whatever else may be.
     names |= {name: name for name in SCORES.columns if name in free and name not in names}
     if "side" in names and "hemisphere" not in names and _is_hemisphere(table[names["side"]]):
@@ -205,7 +211,7 @@ def _named_columns(
     known = {alias: ours for ours, others in _ALIASES.items() for alias in (_plain(ours)[0], *others.split())}
     problems: list[str] = []
     may: dict[str, list[str]] = {}
-    for theirs in (one for one in table if one not in names.values()):
+    for theirs in (one for one in _columns(table) if one not in names.values()):
         plain, unit = _plain(theirs)
         ours = known.get(plain)
         if ours is not None and ours not in names and unit in _UNITS_OF.get(ours, ("", "%", "percent")):
@@ -223,7 +229,7 @@ def _named_columns(
         words = {understood("group", str(text)) for text in table[names["cohort"]].unique()}
         if None not in words:
             names["group"] = names.pop("cohort")
-    free = [one for one in table if one not in names.values()]
+    free = [one for one in _columns(table) if one not in names.values()]
     scored = {metric: one for one in free if (metric := understood("metric", _plain(one)[0])) in METRICS}
     if "value" in names:
         scored = {}
@@ -252,7 +258,7 @@ def _chosen(table: pd.DataFrame, given: Mapping[str, str]) -> dict[str, str]:
     """The columns that were named, by the name in `SCORES`."""
     aliases = {alias: ours for ours, others in _ALIASES.items() for alias in (ours, _plain(ours)[0], *others.split())}
     aliases |= {name: name for name in SCORES.columns}
-    there = {name.casefold(): name for name in table}
+    there = {name.casefold(): name for name in _columns(table)}
     names: dict[str, str] = {}
     problems: list[str] = []
     for key, theirs in given.items():
@@ -262,7 +268,9 @@ def _chosen(table: pd.DataFrame, given: Mapping[str, str]) -> dict[str, str]:
                 f"{key!r} is no column of a score table{nearest(key, (*WHY, *_ALIASES))} ({', '.join(_ALIASES)})"
             )
         elif theirs not in table and theirs.casefold() not in there:
-            problems.append(f"{theirs!r} is no column here{nearest(theirs, there.values())} ({', '.join(table)})")
+            problems.append(
+                f"{theirs!r} is no column here{nearest(theirs, there.values())} ({', '.join(there.values())})"
+            )
         else:
             names[ours] = theirs if theirs in table else there[theirs.casefold()]
     if problems:
@@ -360,7 +368,11 @@ class _Column:
 
 def _wide(table: pd.DataFrame, notes: _Notes) -> dict[Bundle, list[_Column]]:
     """The columns of each bundle in a table with a column a bundle, in the order in which they stand."""
-    parsed = [one for one in map(_of_bundle, (name for name in table if name not in SCORES.columns)) if one is not None]
+    parsed = [
+        one
+        for one in map(_of_bundle, (name for name in _columns(table) if name not in SCORES.columns))
+        if one is not None
+    ]
     far = {one[0].bundle for one in parsed if one[0].metric is None}
     found: dict[Bundle, list[_Column]] = {}
     for one, certain in parsed:
@@ -459,13 +471,13 @@ def _with_sides(table: pd.DataFrame, notes: _Notes) -> pd.DataFrame:
         notes.add("Taken for granted", "hemisphere from the bundle's name" if sided else "hemisphere none")
         hemisphere = meant
     else:
-        words = own.map(lambda text: understood("hemisphere", text) or text)
+        words = own.map(lambda text: understood("hemisphere", str(text)) or text)
         wrong = (meant != "none") & ~words.isin(["n/a", "none"]) & (words != meant)
         if wrong.any():
-            first = wrong.idxmax()
+            first = int(wrong.to_numpy().argmax())
             raise DataError(
-                f"A bundle's name and its hemisphere must agree; {texts[first]!r} stands beside {own[first]!r} in line "
-                f"{int(first) + 2}. Correct one of them."  # pyright: ignore[reportArgumentType]
+                f"A bundle's name and its hemisphere must agree; {texts.iloc[first]!r} stands beside {own.iloc[first]!r} "
+                f"in line {first + 2}. Correct one of them."
             )
         hemisphere = meant.where(meant != "none", words)
     for text, one in named.items():
@@ -532,10 +544,10 @@ def _filled(table: pd.DataFrame, notes: _Notes) -> pd.DataFrame:
         counted = f"{int(empty.sum())} without a value are {Status.UNAVAILABLE}, the others {Status.OK}"
         notes.add("Taken for granted", f"status ({counted})" if empty.any() else f"status {Status.OK}")
     if "unit" not in filled:
-        filled["unit"] = filled["metric"].map(lambda name: METRICS[name].unit if name in METRICS else "n/a")
+        filled["unit"] = filled["metric"].map(lambda name: METRICS[str(name)].unit if name in METRICS else "n/a")
     if "side" not in filled:
         sides, hemispheres = (
-            filled[name].fillna("").astype(str).map(lambda text, of=name: understood(of, text) or "n/a")
+            filled[name].fillna("").astype(str).map(lambda text, of=name: understood(of, str(text)) or "n/a")
             if name in filled
             else pd.Series("n/a", index=filled.index)
             for name in ("tumor_side", "hemisphere")
