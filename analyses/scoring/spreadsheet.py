@@ -476,7 +476,8 @@ def _with_sides(table: pd.DataFrame, notes: _Notes) -> pd.DataFrame:
         if wrong.any():
             first = int(wrong.to_numpy().argmax())
             raise DataError(
-                f"A bundle's name and its hemisphere must agree; {texts.iloc[first]!r} stands beside {own.iloc[first]!r} "
+                f"A bundle's name and its hemisphere must agree; "
+                f"{texts.iloc[first]!r} stands beside {own.iloc[first]!r} "
                 f"in line {first + 2}. Correct one of them."
             )
         hemisphere = meant.where(meant != "none", words)
