@@ -2,20 +2,36 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 from .errors import DataError
 
 _SPELLINGS: Mapping[str, Mapping[str, str]] = {
     # column: its words, each with other spellings, without case, blanks, hyphens and underscores
     "group": {
-        "control": "controls healthy healthycontrol healthycontrols hc normal",
-        "glioma": "gliomas patient patients gliomapatient gliomapatients",
+        "control": "controls healthy healthycontrol healthycontrols healthyvolunteer healthyvolunteers hc ctrl normal",
+        "glioma": "gliomas patient patients gliomapatient gliomapatients glioblastoma gbm hgg lgg",
         "target_control": "targetcontrol targetcontrols",
     },
     "hemisphere": {"left": "l lh", "right": "r rh", "none": "midline"},
     "side": {"ipsi": "ipsilateral", "contra": "contralateral", "bilateral": "both"},
     "tumor_side": {"left": "l lh", "right": "r rh", "bilateral": "both"},
     "seen": {"yes": "true 1 1.0 y", "no": "false 0 0.0 n"},
+    "metric": {
+        "dice": "dsc dicescore dicecoefficient dicesimilaritycoefficient",
+        "sensitivity": "recall truepositiverate",
+        "precision": "positivepredictivevalue ppv",
+        "volume_overlap": "",
+        "volume_overreach": "",
+        "volume_similarity": "volumetricsimilarity",
+        "hd95": "95hd hausdorff95 hausdorffdistance95 95hausdorffdistance",
+        "assd": "averagesymmetricsurfacedistance",
+        "nsd": "normalizedsurfacedice normalisedsurfacedice surfacedice",
+        "cldice": "centerlinedice centrelinedice",
+        "adjacency": "bundleadjacency",
+        "brier": "brierscore",
+        "calibration_error": "ece expectedcalibrationerror",
+    },
     "split": {"train": "training", "val": "validation", "test": "testing"},
 }
 _KNOWN = {
@@ -44,6 +60,19 @@ def understood(column: str, text: str) -> str | None:
     bare = text.strip().casefold()
     found = _KNOWN[column].get("".join(sign for sign in bare if sign not in " _-"))
     return found or ("n/a" if bare in MISSING else None)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Which of the known words was likely meant, as the end of a sentence; empty where none is near.
+
+    Examples
+    --------
+    >>> nearest("AFT", ["AF", "FAT", "PYT"]), nearest("dicee", ["dice", "hd95"]), nearest("x", ["dice"])
+    ('; did you mean AF or FAT?', '; did you mean dice?', '')
+    """
+    bare = {one.casefold(): one for one in known}
+    found = [bare[one] for one in get_close_matches(word.casefold(), bare, n=2, cutoff=0.6)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def not_understood(column: str, texts: Iterable[str]) -> tuple[str, ...]:
