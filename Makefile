@@ -55,7 +55,7 @@ reference-model: $(VENV)/demo.done
 	$(BIN)/shiftkit train --cohort healthy --modality peaks --out build/reference
 	$(BIN)/python -c "import shutil; shutil.copytree('build/reference', 'shiftkit/models/reference', dirs_exist_ok=True)"
 
-# niivue, from the registry npm is set up for, checked against its digest; kept out of git and shipped in the wheel.
+# niivue lies in reports/vendor; after a change of version it is fetched with npm and checked against its digest.
 viewer: $(VENV)/demo.done
 	$(VIEWER)
 

@@ -180,7 +180,8 @@ def _record(run: Path) -> dict[str, Any]:
 
 
 def _settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> pd.DataFrame:
-    skipped = ("verdict", "estimates", "started", "finished")  # outcomes and clocks are no settings
+    # Outcomes and clocks are no settings.
+    skipped = ("verdict", "split", "estimates", "left_out", "started", "finished")
     one, other = (dict(_flat({k: v for k, v in record.items() if k not in skipped})) for record in (first, second))
     names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
     rows = [(name, one.get(name, "n/a"), other.get(name, "n/a")) for name in names]

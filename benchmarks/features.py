@@ -364,9 +364,9 @@ def detected(key: str) -> Part:
 _PEOPLE, _SPACING_MM, _PHANTOM_SEED = 20, 2.5, 11
 _CONDITIONS = {
     "clean": ("neither shift", "source", False),
-    "systematic": ("systematic shift", "target", False),
+    "systematic": ("systematic shift", "moderate", False),
     "tumor": ("tumors", "source", True),
-    "both": ("both", "target", True),
+    "both": ("both", "moderate", True),
 }
 
 

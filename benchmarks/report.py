@@ -1,13 +1,15 @@
-"""How long a report takes to build, how much memory, and how large its pages are.
+"""How long a report takes to build, how much memory, how large its pages are, and when a browser has painted the first.
 
 Run as ``python benchmarks/report.py``; writes ``benchmarks/report.md``. Patients are those of the built-in glioma
 cohort (2.5 mm), each taken several times under another name; predictions are their reference masks moved by one voxel.
-What is timed is `Report.save`: reading the images, every picture, volume, drawing and page.
+What is timed is `Report.save`: reading the images, every picture, volume, surface, drawing and page. Then Chromium
+opens the first page from disk, where it and playwright are installed.
 """
 
 import argparse
 import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,7 +32,7 @@ from shiftkit.work import Work
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--patients", nargs="+", type=int, default=[50, 100])
+    parser.add_argument("--patients", nargs="+", type=int, default=[20, 100])
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     lines = [
@@ -40,8 +42,8 @@ def main() -> None:
         f"bundles a patient, 2.5 mm. Load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
         "",
         "| patients | cases | s | CPU s | peak memory of the largest process (GiB) | largest page (MB) | volumes | "
-        "whole folder (MB) |",
-        "|---|---|---|---|---|---|---|---|",
+        "whole folder (MB) | first page: MB | elements | first paint (s) | complete (s) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     cohort = find_cohort("glioma").where(group="glioma")
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,9 +127,37 @@ def measure(page: Report, n: int, folder: Path, jobs: int) -> str:
     largest = max(path.stat().st_size for path in folder.rglob("*.html")) / 1e6
     whole = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     where = "beside the pages" if (folder / "reports" / "volumes").is_dir() else "embedded"
+    own = (folder / "report.html").stat().st_size / 1e6
     return (
-        f"| {n} | {len(page.cases)} | {seconds:.0f} | {busy:.0f} | {peak:.2f} | {largest:.1f} | {where} | {whole:.0f} |"
+        f"| {n} | {len(page.cases)} | {seconds:.0f} | {busy:.0f} | {peak:.2f} | {largest:.1f} | {where} | {whole:.0f} "
+        f"| {own:.1f} | {painted(folder / 'report.html')} |"
     )
+
+
+def painted(path: Path) -> str:
+    """Elements of a page, and seconds until something of it and until all of it was there: medians of five visits."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return "n/a | n/a | n/a"
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        return "n/a | n/a | n/a"
+    asked = """() => [document.querySelectorAll('*').length,
+      performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000,
+      performance.getEntriesByType('navigation')[0].loadEventEnd / 1000]"""
+    seen: list[list[float]] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for _ in range(5):
+            page = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}).new_page()
+            page.goto(path.as_uri())
+            page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+            seen.append(page.evaluate(asked))
+            page.context.close()
+        browser.close()
+    elements, first, whole = np.median(np.array(seen), axis=0)
+    return f"{elements:.0f} | {first:.2f} | {whole:.2f}"
 
 
 if __name__ == "__main__":

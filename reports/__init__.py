@@ -2,7 +2,7 @@
 
 from .archive import restore, store
 from .cite import citation_bibtex, citation_markdown
-from .contents import CasePicture, CohortSummary
+from .contents import CasePicture, CohortSummary, Opening
 from .figures import draw
 from .planes import three_planes
 from .report import Report, report
@@ -10,6 +10,7 @@ from .report import Report, report
 __all__ = [
     "CasePicture",
     "CohortSummary",
+    "Opening",
     "Report",
     "citation_bibtex",
     "citation_markdown",

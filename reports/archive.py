@@ -24,7 +24,7 @@ from .report import Report
 # Raised only when an older file would be misread.
 _FORM = 2
 # Where findings stood that were kept before they said so themselves.
-_PLACES = {"decomposition": "lead", "recovery": "lead", "bundles": "lead", "distance": "distance"}
+_PLACES = {"decomposition": "first", "recovery": "first", "bundles": "lead", "distance": "distance"}
 
 
 def store(report: Report, folder: Path) -> None:

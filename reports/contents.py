@@ -14,7 +14,7 @@ from .naming import slug
 
 Convention = Literal["radiological", "neurological"]
 PLACES: tuple[Place, ...] = get_args(Place)
-"""Where findings stand, in the order of the first page."""
+"""Where findings stand, in order."""
 
 LIMITATIONS = (
     "Not for clinical use. This report describes how a segmentation method behaves in a group of participants; "
@@ -137,6 +137,29 @@ class CasePicture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What stands around the answer on the first screen.
+
+    Parameters
+    ----------
+    question : str
+        What the report answers; without it the title stands alone.
+    facts : mapping of str to str
+        Who and what the answer rests on: patients, controls, bundles, model, metric.
+    origin : tuple of str
+        Sentences on where the data and the model come from, who was left out and which checks warned.
+    decimals : int
+        Of components in tables, as in the sentences; a number gets more where rounding would hide that its interval
+        excludes 0.
+    """
+
+    question: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    origin: tuple[str, ...] = ()
+    decimals: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
     """All that a report says.
 
@@ -144,6 +167,8 @@ class Contents:
     ----------
     title, verdict : str
         What the report is about, and its answer in one sentence with numbers.
+    opening : Opening
+        The question, and what the answer rests on.
     findings : tuple of Finding
         In the order of the story; `Finding.place` says where on the page.
     cases : tuple of CasePicture
@@ -167,6 +192,7 @@ class Contents:
     title: str
     verdict: str
     findings: tuple[Finding, ...]
+    opening: Opening = Opening()
     cases: tuple[CasePicture, ...] = ()
     cohorts: tuple[CohortSummary, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -174,7 +200,7 @@ class Contents:
     notes: tuple[str, ...] = ()
     limitations: tuple[str, ...] = LIMITATIONS
     convention: Convention = "radiological"
-    max_cases: int = 12
+    max_cases: int = 8
     bundle_findings: Mapping[Bundle, tuple[Finding, ...]] = field(default_factory=dict[Bundle, tuple[Finding, ...]])
     figures: Path | None = None
 

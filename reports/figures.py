@@ -20,14 +20,15 @@ _STRIP = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>|<style
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """One figure at one width: a complete SVG file on white, and the same for the inside of a page.
+    """One figure at one width: a complete SVG file on white, the same for the inside of a page, and as PDF.
 
-    The latter is transparent, in the page's text color, its ids made unique. ``place`` leads from data to the drawing's
+    The second is transparent, in the page's text color, its ids made unique. ``place`` leads from data to the drawing's
     own units, where both axes are linear: ``x * place[0] + place[1]`` and ``y * place[2] + place[3]``; else zeros.
     """
 
     standalone: str
     inline: str
+    pdf: bytes = b""
     place: Place = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -48,11 +49,11 @@ def draw(finding: Finding, width: str, prefix: str) -> Drawing:
     ``ax.figure.set_figheight``. ``prefix`` (letters, digits, hyphens) makes the ids unique on the page.
     """
     try:
-        svg, place = _svg(finding, width, dollars=True)
+        svg, pdf, place = _svg(finding, width, dollars=True)
     except ValueError:
         # A lone dollar sign in a name is not mathematics; draw it as it stands.
-        svg, place = _svg(finding, width, dollars=False)
-    return Drawing(standalone=_on_white(svg, place), inline=inline(svg, prefix), place=place)
+        svg, pdf, place = _svg(finding, width, dollars=False)
+    return Drawing(standalone=_on_white(svg, place), inline=inline(svg, prefix), pdf=pdf, place=place)
 
 
 def drawn_before(standalone: str, prefix: str) -> Drawing:
@@ -97,8 +98,9 @@ def inline(svg: str, prefix: str) -> str:
     return bare.replace(INK, "currentColor").replace("#000000", "currentColor")
 
 
-def _svg(finding: Finding, width: str, dollars: bool) -> tuple[str, Place]:
+def _svg(finding: Finding, width: str, dollars: bool) -> tuple[str, bytes, Place]:
     import matplotlib as mpl
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -112,7 +114,12 @@ def _svg(finding: Finding, width: str, dollars: bool) -> tuple[str, Place]:
         buffer = io.StringIO()
         # To save would go through the figure twice, first without ink, for a layout that drawing settles anyway.
         canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
-        return buffer.getvalue(), _place(figure, axes)
+        place = _place(figure, axes)
+        figure.set_layout_engine("none")
+        figure.set_facecolor("white")
+        printed = io.BytesIO()
+        FigureCanvasPdf(figure).print_pdf(printed, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        return buffer.getvalue(), printed.getvalue(), place
 
 
 def _place(figure: Any, axes: Any) -> Place:

@@ -1,7 +1,8 @@
-"""The 3D viewer's code: niivue, fetched once when the package is built, checked against its digest, kept out of git.
+"""The viewer's code: niivue, which lies in ``vendor/`` beside its licence and comes with the package.
 
-``python -m shiftkit.reports.niivue`` (``make viewer``) fetches it with npm, from whatever registry npm is set up for.
-Reports never fetch anything; without niivue they show static pictures.
+``python -m shiftkit.reports.niivue`` (``make viewer``) fetches it again with npm where it is not there, such as after a
+change of version, and checks it against its digest. Reports never fetch anything; without niivue they show static
+pictures.
 """
 
 import base64

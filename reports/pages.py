@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import resources
 from typing import Any, get_args
@@ -19,6 +19,7 @@ from ..work import Work, in_parallel
 from .cite import citation_bibtex, citation_markdown, methods_of, references_of
 from .contents import PLACES, CasePicture, Contents
 from .figures import Point
+from .glossary import Glossary
 from .naming import file_stem, page_name, participant_page_name, slug, spoken, volumes_name
 from .niivue import Niivue, bundled, script_hash
 from .rendering import Rendered, by_image, render
@@ -26,7 +27,7 @@ from .tables import Link, TableView, by_bundle, number, view
 from .viewing import Viewer, side_files, viewer_of
 from .views import FindingView, case_view, cases_table, finding_view, points_of, provenance_list, rows_of
 
-LIMIT_BYTES = 15_000_000
+LIMIT_BYTES = 8_000_000
 """What a page may take; reports with larger ones keep volumes and viewer in side files."""
 
 # What text and drawings of a page, besides volumes and pictures, stay under.
@@ -55,9 +56,11 @@ class Pages:
     def _niivue(self) -> Niivue | None:
         return bundled()
 
-    def files(self) -> Iterator[tuple[str, str]]:
-        """Every file's path relative to the report's folder, with its text."""
+    def files(self) -> Iterator[tuple[str, str | bytes]]:
+        """Every file's path relative to the report's folder, with its content."""
         yield self.stem, self.main()
+        for name in self.parts:
+            yield f"reports/{name}.html", self.part_page(name)
         for bundle in self.bundles:
             yield f"reports/{page_name(bundle)}", self.bundle_page(bundle)
         for participant in self.participants:
@@ -66,6 +69,10 @@ class Pages:
             for width, drawing in (("page", one.wide), ("column", one.narrow)):
                 if drawing is not None:
                     yield f"figures/{file_stem(one.key, width)}.svg", drawing.standalone
+                if drawing is not None and drawing.pdf:
+                    yield f"figures/{file_stem(one.key, width)}.pdf", drawing.pdf
+            if one.wide is not None and one.table is not None:
+                yield f"figures/{one.key}.tsv", one.table.tsv
         yield "CITATION.md", citation_markdown(self.report)
         yield "CITATION.bib", citation_bibtex(self.report)
         if self.linked and self._niivue is not None and self._can_view:
@@ -75,22 +82,51 @@ class Pages:
     def main(self) -> str:
         """The first page."""
         report = self.report
-        placed = {place: [one for one in self.findings if one.finding.place == place] for place in PLACES}
         return self._render(
             "report.html",
-            **placed,
+            **self._told,
             title=report.title,
-            tables=self.tables,
+            here=() if self.sisters else tuple(self.parts),
+            tables=[self._leading(one) for one in self.tables],
             **self._shown(report.cases, "Every case, worst first", report.max_cases, "reports/"),
+            scene=self._scene(report.cases[:1], folder="reports/"),
             bundled=self._niivue is not None,
-            methods=methods_of(report.findings),
-            references=references_of(report),
-            citation=citation_markdown(report),
-            bibliography=citation_bibtex(report),
-            provenance=provenance_list(report.provenance),
-            # A note that a finding already gives as a caveat need not be read twice.
-            notes=[note for note in report.notes if all(note not in one.caveats for one in report.findings)],
         )
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Parts of the report that have a page of their own, or end the first page where there are no others."""
+        # A report of one study alone has nothing to put before what it found.
+        more = {"more": "Further analyses"} if self._placed["further"] and self._placed["first"] else {}
+        return {**more, "data": "Data and checks", "methods": "Methods and provenance"}
+
+    def part_page(self, name: str) -> str:
+        """The page of one of the `parts`."""
+        title = self.parts[name]
+        return self._render(
+            "part.html", viewer=None, **self._told, title=f"{title}: {self.report.title}", name=name, heading=title
+        )
+
+    @cached_property
+    def _placed(self) -> dict[str, list[FindingView]]:
+        return {place: [one for one in self.findings if one.finding.place == place] for place in PLACES}
+
+    @cached_property
+    def _told(self) -> dict[str, Any]:
+        """What the first page and those of its parts are made from."""
+        report, placed = self.report, self._placed
+        return {
+            **{name: found for name, found in placed.items() if name != "data"},
+            "placed_data": placed["data"],
+            "parts_of_report": self.parts,
+            "methods": methods_of(report.findings),
+            "references": references_of(report),
+            "citation": citation_markdown(report),
+            "bibliography": citation_bibtex(report),
+            "provenance": provenance_list(report.provenance),
+            # A note that a finding already gives as a caveat need not be read twice.
+            "notes": [note for note in report.notes if all(note not in one.caveats for one in report.findings)],
+        }
 
     def bundle_page(self, bundle: Bundle) -> str:
         """The page of one bundle in one hemisphere."""
@@ -103,6 +139,7 @@ class Pages:
             n_cases=len(cases),
             tables=[rows for table in self.tables if (rows := rows_of(table, bundle)) is not None],
             **self._shown(cases, f"Every case of {spoken(bundle)}, worst first", self.report.max_cases),
+            scene=self._scene(cases[:1], spoken(bundle)),
         )
 
     def participant_page(self, participant: str) -> str:
@@ -113,6 +150,7 @@ class Pages:
             title=f"{participant}: {self.report.title}",
             participant=participant,
             **self._shown(cases, f"Every case of {participant}, worst first", len(cases), detail=True),
+            scene=self._scene(cases),
         )
 
     @cached_property
@@ -135,7 +173,7 @@ class Pages:
         """Findings of the first page with drawings and tables."""
         points = self._points(self.report.cases)
         told = enumerate(self.report.findings)
-        return tuple(finding_view(finding, f"f{place}", self.report.figures, points) for place, finding in told)
+        return tuple(finding_view(finding, f"f{place}", self.report, points) for place, finding in told)
 
     @cached_property
     def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
@@ -143,8 +181,10 @@ class Pages:
         from joblib import delayed
 
         told = {bundle: self.report.bundle_findings.get(bundle, ()) for bundle in self.bundles}
+        # Figures are functions that need not travel to other processes with every task.
+        bare = replace(self.report, findings=(), bundle_findings={}, cases=(), table=None)
         tasks = (
-            delayed(finding_view)(finding, f"f{place}", self.report.figures, self._points(self._about(bundle)))
+            delayed(finding_view)(finding, f"f{place}", bare, self._points(self._about(bundle)))
             for bundle, findings in told.items()
             for place, finding in enumerate(findings)
         )
@@ -164,7 +204,7 @@ class Pages:
                 f"Drop of each component with its interval{f', estimator: {method}' if method else ''}{_counts(frame)}",
                 table[table["method"] == method] if method else table,
             )
-            for method, frame in by_bundle(table).items()
+            for method, frame in by_bundle(table, self.report.opening.decimals).items()
         )
 
     @cached_property
@@ -188,7 +228,8 @@ class Pages:
         pictures = sorted((len(one.svg or "") + len(one.after or "") for one in drawn), reverse=True)
         # Percent encoding makes pictures about a fifth longer.
         shown = 1.2 * sum(pictures[: self.report.max_cases])
-        return len(self._niivue.base64) + sum(pack.size for pack in packs) + shown + _TEXT_BYTES > LIMIT_BYTES
+        scene = max((image.scene.size for image in self.images if image.scene is not None), default=0)
+        return len(self._niivue.base64) + sum(pack.size for pack in packs) + shown + scene + _TEXT_BYTES > LIMIT_BYTES
 
     @cached_property
     def _rendered(self) -> dict[str, tuple[str, Rendered]]:
@@ -224,6 +265,25 @@ class Pages:
             "viewer": viewer,
         }
 
+    def _leading(self, table: TableView) -> TableView:
+        """The table with each bundle leading to its page, where there are pages."""
+        titles = [header.title for header in table.headers]
+        if not self.sisters or not {"bundle", "hemisphere"} <= set(titles):
+            return table
+        place, side = titles.index("bundle"), titles.index("hemisphere")
+        pages = {(one.name, one.hemisphere): Link(href=f"reports/{page_name(one)}") for one in self.bundles}
+        links = tuple(pages.get((row[place].text, row[side].text)) for row in table.rows)
+        return replace(table, links=links, linked=place)
+
+    def _scene(self, cases: Sequence[CasePicture], bundle: str = "", folder: str = "") -> dict[str, Any] | None:
+        """The surfaces of a participant, of whom the first case is; ``bundle`` alone is shown at first, if named."""
+        found = self._rendered[cases[0].key][1].scene if cases else None
+        if found is None:
+            return None
+        pages = {spoken(one): f"{folder}{page_name(one)}" for one in self.bundles} if self.sisters else {}
+        who = cases[0].participant_id
+        return {"scene": found, "content": Markup(found.content), "who": who, "bundle": bundle, "pages": pages}
+
     def _static(self, case: CasePicture, folder: str) -> str:
         """Where the static picture of a case stands, seen from a page; on the page itself without other pages."""
         page = f"{folder}{participant_page_name(case.participant_id)}" if self.sisters else ""
@@ -233,14 +293,18 @@ class Pages:
         # A point leads to the viewer or to the participant's page; with neither, it would lead nowhere.
         return points_of(cases) if self._can_view or self.sisters else []
 
-    def _render(self, template: str, *, viewer: Viewer | None, **values: Any) -> str:
+    def _render(self, template: str, *, viewer: Viewer | None, scene: Any = None, **values: Any) -> str:
         script = _resource("report.js") + (_resource("viewer.js") if viewer is not None else "")
+        script += _resource("surfaces.js") if scene is not None else ""
         # Ratings are kept in the browser under this key: pages of one run share them, pages of others do not.
         told = f"{self.report.title}{self.report.verdict}"
+        glossary = Glossary()
         return (
             _environment()
             .get_template(template)
             .render(
+                explained=glossary.explained,
+                glossary=glossary,
                 report=self.report,
                 bundles=self.bundles,
                 participants=self.participants,
@@ -250,6 +314,7 @@ class Pages:
                 styles=Markup(_resource("styles.css")),
                 script=Markup(script),
                 viewer=viewer,
+                scene=scene,
                 policy=_policy(script, viewer, self._niivue),
                 run_key=hashlib.sha256(told.encode()).hexdigest()[:12],
                 **values,

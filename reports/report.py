@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..files import write_text
+from ..files import atomic, write_text
 from ..results import Finding
 from ..types import Bundle
 from ..work import Work
-from .contents import LIMITATIONS, PLACES, CasePicture, CohortSummary, Contents, Convention
+from .contents import PLACES, CasePicture, CohortSummary, Contents, Convention, Opening
 from .pages import Pages
 
 
@@ -33,19 +33,24 @@ class Report(Contents):
         ----------
         path : str or Path
             The first page, such as ``report.html``. Beside it go the bundles' and participants' pages in
-            ``reports/``, the figures in ``figures/``, ``CITATION.md`` and ``CITATION.bib``. Links are relative.
+            ``reports/``, the figures in ``figures/`` (SVG, PDF, and their data as TSV), ``CITATION.md`` and
+            ``CITATION.bib``. Links are relative.
         linked : bool, optional
             Whether the viewer and its volumes lie in files beside the pages, in ``reports/volumes/``. By default
-            they are embedded unless a page would grow beyond 15 MB.
+            they are embedded unless a page would grow beyond 8 MB.
         work : Work
             Processes that work on the images of cases, and whom they tell.
         """
         path = Path(path)
         pages = Pages(self, sisters=True, stem=path.name, asked=linked, work=work)
         if pages.linked and linked is None:
-            work.report(0, 1, "Report: the viewer's volumes would make a page larger than 15 MB: they lie beside it")
-        for name, text in pages.files():
-            write_text(path.parent / name, text)
+            work.report(0, 1, "Report: the viewer's volumes would make a page larger than 8 MB: they lie beside it")
+        for name, content in pages.files():
+            if isinstance(content, str):
+                write_text(path.parent / name, content)
+            else:
+                with atomic(path.parent / name) as part:
+                    part.write_bytes(content)
         return path
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -69,15 +74,14 @@ def report(
     provenance: Mapping[str, Any] | None = None,
     table: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
-    limitations: Sequence[str] = (),
+    opening: Opening = Opening(),
     convention: Convention = "radiological",
-    max_cases: int = 12,
     bundle_findings: Mapping[Bundle, Sequence[Finding]] | None = None,
 ) -> Report:
     """Put findings together into a report; for what it says see `shiftkit.reports.contents.Contents`.
 
     Findings may come in any number: their `Finding.place` orders them, and within a place they stay in the order given.
-    Cases may come in any order and are shown worst first; limitations join those every report has, `LIMITATIONS`.
+    Cases may come in any order and are shown worst first.
     In a notebook the report shows itself; ``.save(path)`` writes it.
 
     Examples
@@ -96,8 +100,7 @@ def report(
         provenance=dict(provenance or {}),
         table=table,
         notes=tuple(notes),
-        limitations=(*LIMITATIONS, *limitations),
+        opening=opening,
         convention=convention,
-        max_cases=max_cases,
         bundle_findings={bundle: tuple(found) for bundle, found in (bundle_findings or {}).items()},
     )

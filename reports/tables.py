@@ -10,6 +10,7 @@ import pandas as pd
 from ..catalogue import TABLES
 from ..results import Estimate
 from ..status import Status
+from ..words import spoken_model
 
 _SHOWN = ("total", "systematic", "tumor")
 _COUNTS = ("n_patients", "n_controls")
@@ -47,15 +48,15 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """Where a row leads: the viewer's case, and where its static picture stands."""
+    """Where a row leads: a page, or a place on one; ``case`` is the viewer's, if it opens one."""
 
-    case: str
     href: str
+    case: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableView:
-    """A table for a template: rows hold one `Cell` a header, and lead to their links where there are any.
+    """A table for a template: rows hold one `Cell` a header, one of which (``linked``) leads to the row's link, if any.
 
     ``key`` is its anchor and file name, of letters, digits and hyphens; ``statuses`` are the status words that occur
     other than ``ok``, with their sentences; ``tsv`` is the whole table in tab-separated text, numbers not rounded.
@@ -67,7 +68,8 @@ class TableView:
     rows: tuple[tuple[Cell, ...], ...]
     statuses: tuple[tuple[str, str], ...]
     tsv: str
-    links: tuple[Link, ...] = ()
+    links: tuple[Link | None, ...] = ()
+    linked: int = 0
 
 
 def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | None = None) -> TableView:
@@ -99,7 +101,7 @@ def sentence(word: str) -> str:
     return _SENTENCES.get(word, word) if word != Status.OK else ""
 
 
-def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_bundle(frame: pd.DataFrame, decimals: int = 3) -> dict[str, pd.DataFrame]:
     """Bring the long table of components into one row a bundle and hemisphere, one table an estimator.
 
     A frame without the columns of `shiftkit.catalogue.DECOMPOSITION` comes back as it is. The primary estimator,
@@ -109,22 +111,24 @@ def by_bundle(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if not {"bundle", "hemisphere", "component", "estimate", "low", "high"} <= set(frame):
         return {"": frame}
     if "method" not in frame:
-        return {"": _wide(frame)}
+        return {"": _wide(frame, decimals)}
     methods = sorted(dict.fromkeys(frame["method"]), key=lambda method: method != "anchored")
-    return {str(method): _wide(frame[frame["method"] == method]) for method in methods}
+    return {str(method): _wide(frame[frame["method"] == method], decimals) for method in methods}
 
 
-def _wide(frame: pd.DataFrame) -> pd.DataFrame:
+def _wide(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
     names = [name for name in ("metric", "model", "modality") if name in frame and frame[name].nunique() > 1]
     names = [*names, "bundle", "hemisphere"]
     present = list(dict.fromkeys(frame["component"]))
     components = [c for c in _SHOWN if c in present] or present
+    titles = {c: _estimand(frame[frame["component"] == c], c) for c in components}
     rows: list[dict[str, Any]] = []
     for group, part in frame.groupby(names, sort=False):
-        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(components, "–")}
+        row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(titles.values(), "–")}
         for one in part.drop_duplicates("component").to_dict("records"):
             if one["component"] in components:
-                row[one["component"]] = _interval(one["estimate"], one["low"], one["high"])
+                interval = _interval(one["estimate"], one["low"], one["high"], decimals=decimals)
+                row[titles[one["component"]]] = interval
         row |= {count: part[count].max() for count in _COUNTS if count in part}
         words = part.get("status", ())
         # Of several words, the first that says that something is missing.
@@ -136,16 +140,37 @@ def _wide(frame: pd.DataFrame) -> pd.DataFrame:
     return wide.drop(columns=same)
 
 
-def _interval(value: float, low: float, high: float, unit: str = "") -> str:
-    """Estimate and limits, all of them to the same decimals."""
+def _estimand(rows: pd.DataFrame, component: str) -> str:
+    """A component's name; where an estimator estimates something else under it, what that is."""
+    words = set(rows["estimand"].dropna()) if "estimand" in rows else set[str]()
+    other = [word for word in words if word not in ("same", "n/a")]
+    return f"{component}: {other[0]}" if len(other) == 1 else component
+
+
+def _interval(value: float, low: float, high: float, unit: str = "", decimals: int = 3) -> str:
+    """Estimate and limits, all of them to the same decimals.
+
+    Examples
+    --------
+    >>> _interval(0.126, 0.096, 0.157, decimals=2), _interval(0.011, 0.004, 0.02, decimals=2)
+    ('0.13 [0.10, 0.16]', '0.011 [0.004, 0.020]')
+    """
+    if low * high > 0:
+        while decimals < 6 and round(min(abs(low), abs(high)), decimals) == 0:
+            decimals += 1
+
+    def exact(one: float) -> str:
+        return f"{one:z.{decimals}f}".replace("-", "−") if math.isfinite(one) else number(one)
+
     if not math.isfinite(value):
         # Where only a range is known, its interval stands without a point.
-        return f"range [{number(low, '_exact')}, {number(high, '_exact')}]" if math.isfinite(low) else "not given"
+        return f"range [{exact(low)}, {exact(high)}]" if math.isfinite(low) else "not given"
     if not math.isfinite(low):
         return number(value, "n" if float(value).is_integer() else "")
     # Three decimals of numbers above ten would be false precision.
-    name = "_mm" if unit == "mm" or max(abs(value), abs(low), abs(high)) >= 10 else "_exact"
-    return f"{number(value, name)} [{number(low, name)}, {number(high, name)}]"
+    if unit == "mm" or max(abs(value), abs(low), abs(high)) >= 10:
+        return f"{number(value, '_mm')} [{number(low, '_mm')}, {number(high, '_mm')}]"
+    return f"{exact(value)} [{exact(low)}, {exact(high)}]"
 
 
 def number(value: float, name: str = "") -> str:
@@ -172,13 +197,22 @@ def number(value: float, name: str = "") -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def estimates_frame(estimates: Sequence[Estimate]) -> pd.DataFrame:
-    """Estimates for reading: value and interval in one column; columns in which nothing stands are left out."""
+def estimates_frame(estimates: Sequence[Estimate], decimals: int = 3) -> pd.DataFrame:
+    """Estimates for reading: value and interval in one column; columns in which nothing stands are left out.
+
+    Examples
+    --------
+    >>> list(estimates_frame([Estimate(name="patients with warnings", value=3.0, n=14)]))
+    ['quantity', 'number', 'participants']
+    """
+    some = any(math.isfinite(one.low) for one in estimates)
     frame = pd.DataFrame(
         [
             {
                 "quantity": one.name.replace("_", " "),
-                f"estimate [{one.level:.0%} interval]": _interval(one.value, one.low, one.high, one.unit),
+                f"estimate [{one.level:.0%} interval]" if some else "number": _interval(
+                    one.value, one.low, one.high, one.unit, decimals
+                ),
                 "unit": one.unit if one.unit != "1" else "",
                 "participants": one.n,
                 "p_value": one.p_value,
@@ -197,7 +231,7 @@ def _cell(value: Any, name: str) -> Cell:
     value = value.item() if hasattr(value, "item") else value  # numpy's scalars are no numbers of Python
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text=number(value, name), sort="" if math.isnan(value) else repr(float(value)), numeric=True)
-    text = "–" if value is None or value is pd.NA else str(value)
+    text = "–" if value is None or value is pd.NA else spoken_model(str(value)) if name == "model" else str(value)
     try:
         # "0.12 [0.10, 0.14]" sorts by its estimate.
         return Cell(text=text, sort=repr(float(text.split(" [")[0].replace("−", "-"))), numeric=True)

@@ -10,19 +10,24 @@ import pandas as pd
 
 from ..results import Finding
 from ..types import Bundle
-from .contents import CasePicture, Convention
+from .contents import CasePicture, Contents, Convention
 from .figures import Drawing, Point, draw, drawn_before, with_points
 from .naming import file_stem, slug, spoken
 from .rendering import Drawn
 from .tables import Link, TableView, estimates_frame, sentence, view
 
+_MENU = {"bundles": "Bundles", "sensitivity": "Other choices", "agreement": "Other estimators"}
+# Longer data stand in their file alone: a page of thousands of cells is read by nobody.
+_MOST_ROWS = 40
+
 
 @dataclass(frozen=True, kw_only=True)
 class FindingView:
-    """A finding with its drawings and tables made."""
+    """A finding with its drawings and tables made, and what a menu calls it."""
 
     key: str
     finding: Finding
+    menu: str
     wide: Drawing | None
     narrow: Drawing | None
     estimates: TableView | None
@@ -40,8 +45,8 @@ class CaseView:
     status: str
 
 
-def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Sequence[Point]) -> FindingView:
-    """Draw a finding, or take the drawings of an earlier report from a folder where it has no figure of its own.
+def finding_view(finding: Finding, prefix: str, report: Contents, points: Sequence[Point]) -> FindingView:
+    """Draw a finding, or take the drawings of an earlier report where it has no figure of its own.
 
     Parameters
     ----------
@@ -49,24 +54,32 @@ def finding_view(finding: Finding, prefix: str, folder: Path | None, points: Seq
         What to show.
     prefix : str
         Makes ids unique on the page.
-    folder : Path or None
-        Where drawings of an earlier report are.
+    report : Contents
+        Whose ``figures`` are drawings of an earlier report, and whose decimals its numbers have.
     points : sequence of Point
         Cases that a click in the drawing opens; only drawings against distance take them.
     """
     key = slug(finding.key)
-    wide, narrow = (_drawing(finding, key, width, f"{prefix}{width[0]}", folder) for width in ("page", "column"))
+    wide, narrow = (
+        _drawing(finding, key, width, f"{prefix}{width[0]}", report.figures) for width in ("page", "column")
+    )
     if finding.place == "distance":
         wide, narrow = (one and with_points(one, points) for one in (wide, narrow))
-    estimates = estimates_frame(finding.estimates) if finding.estimates else None
+    estimates = estimates_frame(finding.estimates, report.opening.decimals) if finding.estimates else None
     return FindingView(
         key=key,
         finding=finding,
+        menu=_MENU.get(finding.key, finding.title),
         wide=wide,
         narrow=narrow,
         estimates=view(estimates, f"{key}-estimates", f"Estimates: {finding.title}") if estimates is not None else None,
-        table=view(finding.table, f"{key}-data", f"Data: {finding.title}") if finding.table is not None else None,
+        table=_data(finding.table, key, finding.title) if finding.table is not None else None,
     )
+
+
+def _data(table: pd.DataFrame, key: str, title: str) -> TableView:
+    first = f", the first {_MOST_ROWS} of {len(table)} rows" if len(table) > _MOST_ROWS else ""
+    return view(table.head(_MOST_ROWS), f"{key}-data", f"Data: {title}{first}", table)
 
 
 def _drawing(finding: Finding, key: str, width: str, prefix: str, folder: Path | None) -> Drawing | None:

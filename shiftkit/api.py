@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, overload
 from .errors import ConfigError
 from .files import one_at_a_time
 from .options import Input, Option, checked, passed_on, settings_of
+from .words import nearest, understood, words_of
 from .work import Progress, Work
 
 if TYPE_CHECKING:
@@ -76,11 +77,17 @@ def load_model(model: "str | Path | Model") -> "Model":
     return load(find_model(model)) if isinstance(model, str | Path) else model
 
 
-def load_scores(path: str | Path) -> "ScoreTable":
-    """Read a score table that `score` or another tool wrote; see ``shiftkit.catalogue.SCORES``."""
+def load_scores(
+    scores: "str | Path | pd.DataFrame | ScoreTable", columns: Mapping[str, str] | None = None
+) -> "ScoreTable":
+    """Read a table of scores that `score` or anybody wrote: text, .xlsx, Parquet, or a frame.
+
+    ``columns`` says what columns are called in it, where that cannot be guessed; ``told`` of the result is what was
+    understood. See `shiftkit.analyses.scoring.spreadsheet.understand`.
+    """
     from .analyses.scoring.table import ScoreTable
 
-    return ScoreTable.load(Path(path))
+    return ScoreTable.read(Path(scores) if isinstance(scores, str) else scores, columns)
 
 
 @checked
@@ -115,13 +122,16 @@ def phantom(
     *,
     n_healthy: Annotated[int, Option("Controls.", min=0)] = 60,
     n_glioma: Annotated[int, Option("Patients.", min=0)] = 24,
+    n_target_controls: Annotated[
+        int, Option("Healthy people in the patients' scanner.", min=0, flag="--target-controls")
+    ] = 0,
     spacing_mm: Annotated[float, Option("Voxel size in mm.", min=1, max=5, flag="--spacing")] = 2.5,
     seed: Annotated[int, Option("Seed; the same seed gives the same bytes.", min=0)] = 0,
     factorial: Annotated[bool, Option("Also clean, systematic only, tumor only.")] = False,
     fields: Annotated[bool, Option("Also the displacement fields.")] = False,
     dwi: Annotated[bool, Option("Also a diffusion series, for shiftkit prepare.")] = False,
-    source: Annotated[str | Path, Option("Acquisition profile of the controls: a name or a TOML file.")] = "source",
-    target: Annotated[str | Path, Option("Acquisition profile of the patients: a name or a TOML file.")] = "target",
+    source: Annotated[str | Path, Option("Profile of the controls: a name or a TOML file.")] = "source",
+    target: Annotated[str | Path, Option("The patients': mild, moderate, severe or a TOML file.")] = "moderate",
     jobs: Jobs = 0,
     progress: Progress | None = None,
 ) -> "dict[str, Cohort]":
@@ -550,6 +560,15 @@ def features(
     )
 
 
+def _metric(name: str) -> str:
+    """The metric that a name certainly means, such as ``DICE`` or ``DSC``; else a `ConfigError` with the nearest."""
+    word = understood("metric", name)
+    if word is None or word == "n/a":
+        known = words_of("metric")
+        raise ConfigError(f"`metric` is one of {', '.join(known)}; got {name!r}{nearest(name, known) or '.'}")
+    return word
+
+
 @overload
 def decompose(
     scores: "ScoreTable | pd.DataFrame | str | Path", *, out: None = None, **options: Any
@@ -559,7 +578,10 @@ def decompose(scores: str | Path | None = None, *, out: str | Path, **options: A
 @checked
 @one_at_a_time
 def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform`
-    scores: Annotated["ScoreTable | pd.DataFrame | str | Path | None", Input("Score table instead of images.")] = None,
+    scores: Annotated[
+        "ScoreTable | pd.DataFrame | str | Path | None",
+        Input("Table of scores instead of images: text with tabs, commas or semicolons, .xlsx or Parquet."),
+    ] = None,
     *,
     out: Annotated["str | Path | None", Input("Folder to write to; it must be new or empty.", required=True)] = None,
     model: Annotated["str | Path | None", Input("Checkpoint folder or name; with --scores, the source's.")] = None,
@@ -573,6 +595,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     finetuned: Annotated[
         "Sequence[str | Path] | Mapping[str, ScoreTable | pd.DataFrame]", Input("Folder made by finetune.", many=True)
     ] = (),
+    columns: Annotated[
+        Mapping[str, str] | None,
+        Option("What columns of the table are called, as participant=ID,value=Dice; usual names are guessed."),
+    ] = None,
     metric: Annotated[str, Option("Primary metric.")] = "dice",
     bundles: Annotated[Sequence[str], Option("Keep only these.")] = (),
     hemispheres: Hemispheres = (),
@@ -599,6 +625,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     resume: Resume = False,
     dry_run: Annotated[bool, Input("Say what would be done, and stop.")] = False,
     replay: str | Path | None = None,
+    announce: Say | None = None,
     progress: Progress | None = None,
 ) -> "Decomposition | Outcome":
     """The main job: every stage that is missing, then the decomposition and the report.
@@ -608,7 +635,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     Parameters
     ----------
     scores : ScoreTable, DataFrame or path, optional
-        Scores of patients, and of controls unless ``reference`` holds them; instead of ``model`` and ``cohort``.
+        Scores of patients, and of controls unless ``reference`` holds them; instead of ``model`` and ``cohort``. Any
+        table that `load_scores` reads.
     out : path, optional
         Folder of the run; needed for everything that starts from images.
     reference : str, Path, Cohort, ScoreTable or DataFrame, optional
@@ -617,15 +645,18 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
     replay : path, optional
         ``run.json`` of an earlier run; other inputs than it had are refused.
+    announce : callable, optional
+        Told what was understood of a table, before anything is computed; the result's notes say it too.
 
     Returns
     -------
     Decomposition or Outcome
         The second with ``out``; its ``result`` is the first. See `shiftkit.analyses.decomposition.study.decompose`.
     """
+    metric = _metric(metric)
     settings = settings_of(decompose, locals())  # before any local name is made that an option could share
     from .analyses.statistics.inference import Inference
-    from .pipeline.decompose import decompose_cohort, decompose_table, split
+    from .pipeline.decompose import decompose_cohort, decompose_table, decompose_tables
     from .pipeline.inputs import Design, gather
     from .pipeline.studies import require_known
     from .runs import Run
@@ -640,23 +671,40 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     if out is None:
         if scores is None or model is not None or cohort is not None or include:
             raise ConfigError("Without `out` only `scores` are decomposed; to work on images give `out`, a folder.")
-        table = load_scores(scores) if isinstance(scores, str | Path) else scores
-        if session is not None:
-            from .analyses.scoring.table import as_frame, one_session
-
-            table, _ = one_session(as_frame(table, several_sessions=True), session)
-        return split(table, finetuned if isinstance(finetuned, Mapping) else {}, design, reference)
+        tables = [load_scores(one, columns) for one in (scores, reference) if one is not None]  # pyright: ignore
+        tuned = (
+            {name: load_scores(one, columns) for name, one in finetuned.items()}
+            if isinstance(finetuned, Mapping)
+            else {}
+        )
+        return decompose_tables(tables, tuned, design, say=announce or str)
     run = Run(root=Path(out), verb="decompose", settings=settings, resume=resume)
     work = Work(jobs=jobs, progress=progress)
     if scores is not None:
-        if not isinstance(scores, str | Path):
-            raise ConfigError("With `out`, `scores` is the path of a table, whose digest the run keeps.")
-        return decompose_table(run, Path(scores), design, source=None if model is None else str(model), work=work)
+        source = None if model is None else str(model)
+        return decompose_table(
+            run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work
+        )
     require_known(design.include)
     if model is None or cohort is None:
         raise ConfigError("A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other.")
     inputs = gather(model, cohort, reference, target_controls, filters=filters, session=session, work=work)  # pyright: ignore
     return decompose_cohort(run, inputs, design, finetuned=[Path(one) for one in finetuned], work=work)
+
+
+@checked
+def template(
+    out: Annotated["str | Path", Input("File to write: .csv, .tsv or .xlsx.", metavar="[OUT]")] = "scores-template.csv",
+    *,
+    bundles: Annotated[Sequence[str], Option("Bundles, with a side or without, such as AF_left.")] = (),
+    wide: Annotated[bool, Option("A column a bundle, in place of a row a bundle.")] = False,
+) -> Path:
+    """Write an example of a score table to fill in, for decompose --scores."""
+    from .analyses.scoring.spreadsheet import template as example
+    from .tables import write_sheet
+
+    write_sheet(example(bundles, wide=wide), Path(out))
+    return Path(out)
 
 
 @checked
@@ -734,11 +782,9 @@ def cite(
 def _rows_of(run: "str | Path", hemispheres: Sequence[str] = ("left", "right")) -> "Rows":
     """The source model's rows of a run or a score table."""
     from .analyses.decomposition.rows import build_rows
-    from .catalogue import SCORES
-    from .tables import read_table
 
     place = Path(run)
-    scores = read_table(place / "tables" / "scores.tsv" if place.is_dir() else place, SCORES)
+    scores = load_scores(place / "tables" / "scores.tsv" if place.is_dir() else place).frame
     kept = scores[scores["hemisphere"].isin([*hemispheres, "none"])]
     if kept.empty:
         raise ConfigError(
@@ -860,7 +906,7 @@ def export_model(
 
 VERBS: Mapping[str, Callable[..., Any]] = {
     **{one.__name__: one for one in (demo, decompose, phantom, prepare, train, finetune, predict, score)},
-    **{one.__name__: one for one in (check, deform, features, report, compare, cite, plan, validate)},
+    **{one.__name__: one for one in (check, deform, features, template, report, compare, cite, plan, validate)},
     "import": import_cohort,
     "model info": model_card,
     "model verify": verify_model,

@@ -73,6 +73,7 @@ decomposition: The drop in performance of patients and its parts; positive means
     word: worse_near, better_near or not_shown of the tumor's part; shown, negative, negligible or not_shown of others;
         n/a of estimators beside the primary one.
     exploratory: yes with fewer than 20 patients.
+    estimand?: same, or of which other quantity the row is an estimate.
 
 agreement: How far other estimators are from the primary one, on the same rows.
     model modality metric
@@ -238,6 +239,7 @@ sections: Errors in sections along each bundle.
 sensitivity: The decomposition under other reasonable choices.
     model modality metric
     analysis: What was changed.
+    estimand: same, or what is estimated in place of the primary estimate's quantity.
     method: anchored, or permutation.
     component: Component.
     estimate [1]: Point estimate.

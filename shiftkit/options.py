@@ -186,6 +186,8 @@ def _fits(value: Any, kind: Any) -> bool:
         parts = get_args(kind)  # one of a sequence, each of a tuple; all of them alike
         several = isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
         return several and (len(parts) == 1 or len(value) == len(parts))
+    if get_origin(kind) is Mapping:
+        return isinstance(value, Mapping) and all(_fits(one, get_args(kind)[1]) for one in value.values())
     if kind is Path:
         return isinstance(value, str | Path)
     # NumPy's numbers are numbers too; but True, an int to Python, is no number of folds.
@@ -199,4 +201,6 @@ def _words(kind: Any) -> str:
     if get_origin(kind) in (tuple, Sequence):
         parts = get_args(kind)
         return f"a list{f' of {len(parts)}' * (len(parts) > 1)}, each item {_words(parts[0])}"
+    if get_origin(kind) is Mapping:
+        return f"pairs of a name and {_words(get_args(kind)[1])}"
     return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}[kind]

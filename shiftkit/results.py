@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError
+from .style import styled
 
-Place = Literal["lead", "distance", "further"]
+Place = Literal["first", "lead", "distance", "further", "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +82,10 @@ class Finding:
         Takes matplotlib axes (or None) and returns the axes drawn on.
     alt : str
         What the figure shows, for readers who do not see it.
-    place : {"lead", "distance", "further"}
-        Where a report shows it: before the table of bundles, between that and the cases (and then cases can be opened
-        from its figure, which has distance along x and the score along y), or after the cases.
+    place : {"first", "lead", "distance", "further", "data"}
+        Where a report shows it: on the first screen (the first such finding with its figure, others with their claims);
+        below it; on the first screen too, and then cases can be opened from its figure, which has distance along x and
+        the score along y; among further analyses; among what is said of the data.
     """
 
     key: str
@@ -155,7 +157,25 @@ class Result:
     def _repr_html_(self) -> str:
         from html import escape
 
-        return f"<p>{escape(self.claim)}</p>" + self.table.to_html(index=False, max_rows=12, na_rep="n/a")
+        drawn = next((_svg(one) for one in self.findings if one.figure is not None), "")
+        return f"<p>{escape(self.claim)}</p>{drawn}" + self.table.to_html(index=False, max_rows=12, na_rep="n/a")
+
+
+def _svg(finding: Finding) -> str:
+    """A finding's figure for a notebook."""
+    import io
+
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with styled():
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained", facecolor="white")
+        canvas = FigureCanvasSVG(figure)
+        finding.plot(figure.add_subplot())
+        buffer = io.StringIO()
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
 
 
 def in_percent(one: Estimate) -> str:

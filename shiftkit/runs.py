@@ -184,6 +184,13 @@ def package_versions() -> dict[str, str]:
     return found
 
 
+def table_digest(frame: pd.DataFrame) -> str:
+    """One SHA-256 over a table that came from no file."""
+    import hashlib
+
+    return hashlib.sha256(frame.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+
+
 def cohort_digest(cohort: Cohort) -> str:
     """One SHA-256 over every file of a cohort's cases and their attributes, whatever the folder is called."""
     import hashlib

@@ -22,7 +22,7 @@ LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 RULE = {"color": "0.4", "linewidth": 0.8}
 """Lines that only mark a value, such as zero."""
 
-COLUMN_MM = {"column": 90.0, "page": 190.0}
+COLUMN_MM = {"column": 85.0, "page": 180.0}
 """Widths of a journal's single column and of its full page."""
 
 

@@ -3,20 +3,36 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 from .errors import DataError
 
 _SPELLINGS: Mapping[str, Mapping[str, str]] = {
     # column: its words, each with other spellings, without case, blanks, hyphens and underscores
     "group": {
-        "control": "controls healthy healthycontrol healthycontrols hc normal",
-        "glioma": "gliomas patient patients gliomapatient gliomapatients",
+        "control": "controls healthy healthycontrol healthycontrols healthyvolunteer healthyvolunteers hc ctrl normal",
+        "glioma": "gliomas patient patients gliomapatient gliomapatients glioblastoma gbm hgg lgg",
         "target_control": "targetcontrol targetcontrols",
     },
     "hemisphere": {"left": "l lh", "right": "r rh", "none": "midline"},
     "side": {"ipsi": "ipsilateral", "contra": "contralateral", "bilateral": "both"},
     "tumor_side": {"left": "l lh", "right": "r rh", "bilateral": "both"},
     "seen": {"yes": "true 1 1.0 y", "no": "false 0 0.0 n"},
+    "metric": {
+        "dice": "dsc dicescore dicecoefficient dicesimilaritycoefficient",
+        "sensitivity": "recall truepositiverate",
+        "precision": "positivepredictivevalue ppv",
+        "volume_overlap": "",
+        "volume_overreach": "",
+        "volume_similarity": "volumetricsimilarity",
+        "hd95": "95hd hausdorff95 hausdorffdistance95 95hausdorffdistance",
+        "assd": "averagesymmetricsurfacedistance",
+        "nsd": "normalizedsurfacedice normalisedsurfacedice surfacedice",
+        "cldice": "centerlinedice centrelinedice",
+        "adjacency": "bundleadjacency",
+        "brier": "brierscore",
+        "calibration_error": "ece expectedcalibrationerror",
+    },
     "split": {"train": "training", "val": "validation", "test": "testing"},
 }
 _KNOWN = {
@@ -47,6 +63,19 @@ def understood(column: str, text: str) -> str | None:
     return found or ("n/a" if bare in MISSING else None)
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Which of the known words was likely meant, as the end of a sentence; empty where none is near.
+
+    Examples
+    --------
+    >>> nearest("AFT", ["AF", "FAT", "PYT"]), nearest("dicee", ["dice", "hd95"]), nearest("x", ["dice"])
+    ('; did you mean AF or FAT?', '; did you mean dice?', '')
+    """
+    bare = {one.casefold(): one for one in known}
+    found = [bare[one] for one in get_close_matches(word.casefold(), bare, n=2, cutoff=0.6)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
 def not_understood(column: str, texts: Iterable[str]) -> tuple[str, ...]:
     """The texts whose meaning is not certain, sorted."""
     return tuple(sorted({text for text in texts if understood(column, text) is None}))
@@ -67,6 +96,20 @@ def unsafe(text: str, *, name: bool = False) -> str:
     if re.match(r"[=@]|[+-]\S", text) and not re.fullmatch(r"[+-][0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?", text):
         return "begins as a formula does"
     return "holds a path or markup" if name and (set(text) & set("/\\<>") or ".." in text) and text != "n/a" else ""
+
+
+def spoken_model(model: str, source: str = "") -> str:
+    """What a model is called beside others: before fine-tuning is the ``source``, after it the others by strategy.
+
+    Examples
+    --------
+    >>> spoken_model("reference", "reference"), spoken_model("reference+decoder", "reference"), spoken_model("mine")
+    ('before fine-tuning', 'after fine-tuning (decoder)', 'mine')
+    """
+    _, sign, strategy = model.partition("+")
+    if sign:
+        return f"after fine-tuning ({strategy})"
+    return "before fine-tuning" if model == source else f"after fine-tuning ({model})" if source else model
 
 
 def same_person(participant_id: str) -> str:

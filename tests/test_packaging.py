@@ -2,8 +2,10 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,6 +14,7 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+import yaml
 
 import shiftkit
 
@@ -50,8 +53,8 @@ INSIDE = {
     "reports": (
         {"naming"},
         {"contents"},
-        {"planes", "figures", "tables", "volumes", "niivue"},
-        {"cases", "cite"},
+        {"planes", "figures", "glossary", "surfaces", "tables", "volumes", "niivue"},
+        {"cite"},
         {"rendering"},
         {"views"},
         {"viewing"},
@@ -215,3 +218,27 @@ def test_no_machine_path_or_registry_host_is_written_down() -> None:
     text = {name: path.read_text(encoding="utf-8") for name, path in MODULES.items()}
     found = [f"{name}: {word}" for name in text for word in bad if word in text[name]]
     assert found == []
+
+
+def test_a_checkout_without_links_is_not_built(tmp_path: Path) -> None:
+    """Where links came as text files, as Git writes them on some systems, the build ends with the cure."""
+    setup = ROOT / "setup.py"
+    if not setup.is_file():
+        pytest.skip("the tests run beside an installed package, not in a checkout")
+    shutil.copy(setup, tmp_path)
+    (tmp_path / "shiftkit").mkdir()
+    for room in ROOMS:
+        (tmp_path / "shiftkit" / room).write_text(f"../{room}")
+    told = subprocess.run([sys.executable, "setup.py", "--name"], cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode != 0 and "symlinks" in told.stderr
+
+
+def test_the_citation_names_this_version_and_its_study() -> None:
+    """CITATION.cff has the package's version, licence and keywords, and the study's DOI as the reports have it."""
+    if not (ROOT / "CITATION.cff").is_file():
+        pytest.skip("the tests run beside an installed package, not in a checkout")
+    known = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert known["version"] == shiftkit.__version__
+    assert known["license"] == project["license"] and known["keywords"] == project["keywords"]
+    assert known["references"][0]["doi"] in (PACKAGE / "reports" / "cite.py").read_text(encoding="utf-8")

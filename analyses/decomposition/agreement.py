@@ -33,12 +33,13 @@ def agreement(base: Split, settings: Settings) -> pd.DataFrame:
         In the columns of ``shiftkit.catalogue.AGREEMENT``; p-values adjusted after Holm.
     """
     rows, primary, n = base.rows, base.primary, len(base.rows.people)
-    if primary.design.status != Status.OK:
+    if base.verdict.status not in (Status.OK, Status.RANGE):
         return pd.DataFrame(columns=list(AGREEMENT.columns))
     found, without = primary.replicates, 1 - np.eye(n)
     own = {"systematic": found.systematic, "tumor": found.total - found.systematic}
-    bounds = {"systematic": (primary.lower(), found.upper)}
-    bounds["tumor"] = (found.total - found.upper, found.total - primary.lower())
+    # As they are printed: the stacked estimate may lie outside of U and L0.
+    ends = sorted((primary.lower(), found.upper, found.systematic), key=lambda one: one[0])
+    bounds = {"systematic": (ends[0], ends[-1]), "tumor": (found.total - ends[-1], found.total - ends[0])}
     ranged = base.verdict.status == Status.RANGE
     records: list[dict[str, Any]] = []
     for method, shape in (("exponential", exponential(settings.grid_mm)), ("spline", flat_tailed())):
@@ -60,7 +61,6 @@ def agreement(base: Split, settings: Settings) -> pd.DataFrame:
 
 def _beyond(theirs: Array, low: Array, high: Array) -> Array:
     """By how much replicates lie below the low or above the high bound, by the side of the full sample's."""
-    low, high = np.minimum(low, high), np.maximum(low, high)
     return theirs - low if theirs[0] < low[0] else theirs - high if theirs[0] > high[0] else np.zeros_like(theirs)
 
 
@@ -89,15 +89,3 @@ def _record(
         part = plain(moment, settings.inference.level)
     labels = {"method": method, "rows": which, "difference": part.value}
     return row_of(base.rows, settings, component, part) | labels
-
-
-def disagreements(table: pd.DataFrame) -> tuple[str, ...]:
-    """A sentence for each estimator whose difference from the primary one is shown."""
-    return tuple(
-        f"The estimators disagree on the {row['component']} part: {row['method']} says {abs(row['difference']):.3f} "
-        f"{'more' if row['difference'] > 0 else 'less'} than the primary estimate "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] on the same rows (p = {row['p_adjusted']:.2g}). Quote both.".replace(
-            "-", "−"
-        )
-        for row in table[table["p_adjusted"] <= 0.05].to_dict("records")
-    )

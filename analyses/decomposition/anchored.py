@@ -17,6 +17,8 @@ FEWEST = 5
 FEWEST_TO_SPLIT = 10
 """Patients below which only the total is given."""
 CUTS_MM = (40.0, 30.0, 20.0)
+FEWEST_FAR, SHARE_FAR = 10, 0.4
+"""Patients, and share of them, that must have a row beyond the far cut."""
 LAMBDA_MAX_MM = 25.0
 BESIDE_MM = (10.0, 60.0)
 """Other longest decay lengths, whose bounds are shown beside the primary one's."""
@@ -145,7 +147,7 @@ def far_cut(distance_mm: Array) -> float:
         Infinite where a patient lacks the level.
     """
     known = np.where(np.isfinite(distance_mm), distance_mm, -1.0)
-    enough = max(10, 0.4 * len(known))
+    enough = max(FEWEST_FAR, SHARE_FAR * len(known))
     return next((cut for cut in CUTS_MM if (known > cut).any(axis=1).sum() >= enough), float("nan"))
 
 
@@ -257,7 +259,8 @@ def replicate(design: Design, outcome: Array, weights: Array | None = None) -> R
     found = (nothing, nothing, nothing, by_level, by_level)
     if design.status == Status.OK:
         upper_k, outermost = _binned(design, sums)
-        stacked_k = _stacked(design, sums)
+        stack = _stack(design, sums)
+        stacked_k = np.einsum("bks,bs->bk", stack.levels, stack.mass)
         found = (
             (sums.share * stacked_k).sum(axis=1),
             (sums.share * upper_k).sum(axis=1),
@@ -388,8 +391,17 @@ def _binned(design: Design, sums: _Sums) -> tuple[Array, Array]:
     return np.einsum("bkl,bl->bk", inverse, level - np.einsum("bkq,bq->bk", cross, slopes)), slopes[:, -1]
 
 
-def _stacked(design: Design, sums: _Sums) -> Array:
-    """Systematic part of each level, averaged over shapes by how well they fit, shape (B, K)."""
+@dataclass(frozen=True, kw_only=True)
+class _Stack:
+    """Fits of each shape alone: levels (B, K, 30), slopes (B, 30), and how much each fit counts (B, 30)."""
+
+    levels: Array
+    slope: Array
+    mass: Array
+
+
+def _stack(design: Design, sums: _Sums) -> _Stack:
+    """One fit a shape, weighted by how well it fits."""
     there = design.there[: design.n_patients].astype(float)
     counts, cross = sums.of_table(there), sums.of_table(design.shapes)
     own = sums.of_table((design.shapes**2).sum(axis=1))
@@ -412,8 +424,31 @@ def _stacked(design: Design, sums: _Sums) -> Array:
     freedom = np.maximum(counts.sum(axis=1, keepdims=True) - (counts > 0).sum(axis=1, keepdims=True) - 1, 1)
     variance = np.maximum(best / freedom, 1e-15)
     mass = np.exp(-(rss - best) / (2 * variance * _DESIGN_EFFECT))
-    mass /= mass.sum(axis=1, keepdims=True)
-    return np.einsum("bks,bs->bk", d_k, mass)
+    return _Stack(levels=d_k, slope=slope, mass=mass / mass.sum(axis=1, keepdims=True))
+
+
+def stacked_curve(design: Design, outcome: Array, distance_mm: Array) -> Array:
+    """The stacked drop at each distance in each replicate, levels weighted as in the pooled parts.
+
+    Far away it is the stacked systematic part.
+
+    Parameters
+    ----------
+    design : Design
+        With status ``ok``.
+    outcome : ndarray, shape (people, K)
+        Y; see `outcome_table`.
+    distance_mm : ndarray, shape (D,)
+        Edge-to-edge distances from the tumor.
+
+    Returns
+    -------
+    ndarray, shape (1 + people, D)
+    """
+    sums = _Sums.of(design, np.where(design.there, outcome, 0.0), design.weights())
+    found = _stack(design, sums)
+    far = np.einsum("bk,bks,bs->b", sums.share, found.levels, found.mass)
+    return far[:, None] + (found.slope * found.mass) @ stacked_columns(distance_mm).T
 
 
 @dataclass(frozen=True, kw_only=True)

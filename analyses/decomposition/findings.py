@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 
 from ...results import Estimate, Finding
+from ...status import Status
+from ...style import RULE, band, beside, intervals, legend_above, look, name_rows
+from ...words import spoken_model
 from ..scoring.metrics import METRICS, Metric
 from .result import Decomposition, unit_of
-from .sentences import recovered_percent
+from .sentences import agreed, digits_for, largest_drop, number, other_choices, reach_of, repaired_claim, scale_of
+from .verdict import Part
 
 _PARTS = ("total", "systematic", "tumor")
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -26,9 +30,7 @@ _REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766"
 
 def findings(result: Decomposition) -> tuple[Finding, ...]:
     """Findings in the order in which a reader asks."""
-    made = [_components(result), _by_bundle(result), _distance(result)]
-    if len(result.recovery):
-        made.insert(1, _recovery(result))
+    made = [_components(result), _recovery(result), _by_bundle(result), _distance(result)]
     if len(result.sensitivity):
         made.append(_sensitivity(result))
     if len(result.agreement):
@@ -54,49 +56,102 @@ def _components(result: Decomposition) -> Finding:
     main = pooled[pooled["method"] == "anchored"]
 
     def figure(ax: Any) -> Any:
-        return _bars(_axes(ax), main, f"Drop in patients ({_unit(result)})")
+        return _parts(_axes(ax), result, main)
 
+    own = result.participants.rename(columns={"value": "estimate"})
     return Finding(
         key="decomposition",
-        place="lead",
+        place="first",
         title="How the drop splits",
         claim=result.claim,
         estimates=result.estimates,
-        table=pooled.reset_index(drop=True),
+        table=pd.concat([main.assign(participant_id="all"), own], ignore_index=True)[list(_FIGURE_COLUMNS)],
         caveats=result.notes,
         method=_METHOD,
         references=_REFERENCES,
         figure=figure,
-        alt="Bars of total, systematic and tumor part of the drop with intervals, before and after fine-tuning.",
+        alt="Total, systematic and tumor part of the loss, each as an interval with the patients as points below it: "
+        "a patient's mean loss, the loss of bundles beyond the far cut, and the loss within 10 mm less that far away. "
+        "The tumor part is spread over all bundles, so that points of bundles near the tumor lie beyond it.",
     )
 
 
-def _bars(ax: Any, table: pd.DataFrame, label: str) -> Any:
+_FIGURE_COLUMNS = [
+    "model",
+    "component",
+    "participant_id",
+    "estimate",
+    "low",
+    "high",
+    "bound_low",
+    "bound_high",
+    "word",
+    "status",
+]
+_ROW_NAMES = {"total": "total", "systematic": "systematic\n(far away)", "tumor": "tumor\n(on top, near)"}
+
+
+def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
+    """Each part a row a model: its number, its interval, and below it the patients."""
+    scale, _ = scale_of(result.metric)
+    scaled = np.vectorize(scale, otypes=[float])
     models = list(dict.fromkeys(table["model"]))
-    width = 0.8 / len(models)
+    height = 0.92 / len(models)
+    numbers: list[tuple[list[float], float, str, str]] = []
     for position, model in enumerate(models):
-        rows = table[table["model"] == model].set_index("component").reindex(list(_PARTS))
-        x = np.arange(len(_PARTS)) + (position - (len(models) - 1) / 2) * width
-        value, error = _center(rows), _reach(rows)
-        # A range stands where it lies, not on the axis.
-        only_bounds = rows["estimate"].isna().to_numpy()
-        bottom = np.where(only_bounds, rows["bound_low"].fillna(0.0), 0.0)
-        ax.bar(
-            x,
-            np.where(only_bounds, rows["bound_high"].fillna(0.0), value) - bottom,
-            width * 0.9,
-            bottom,
-            label=model,
-            color=_COLORS[position % len(_COLORS)],
-            hatch=("", "//", "..", "xx")[position % 4],
-            edgecolor="white",
-        )
-        ax.errorbar(x, value, yerr=error, fmt="none", ecolor="0.2", capsize=3)
-    ax.axhline(0, color="0.3", linewidth=0.8)
-    ax.set_xticks(range(len(_PARTS)), ["total", "systematic", "tumor"])
-    ax.set_ylabel(label)
-    ax.legend(frameon=False)
+        rows = table[table["model"] == model].set_index("component")
+        seen, color = look(position), look(position).color
+        for place, part in enumerate(_PARTS):
+            if part not in rows.index:
+                continue
+            middle = place + beside(position, len(models), height)
+            own = result.participants
+            points = own.loc[(own["model"] == model) & (own["component"] == part), "value"].to_numpy(dtype=float)
+            # Steps of the golden ratio spread neighbors evenly and alike in every drawing.
+            down = middle + height * (0.08 + 0.36 * (np.arange(len(points)) * 0.618034 % 1))
+            order = np.argsort(points, kind="stable")
+            ax.scatter(scaled(points[order]), down, s=7, color=color, alpha=0.5, linewidths=0)
+            bar = {"color": color, "linestyle": "-", "solid_capstyle": "butt"}
+            row, line = rows.loc[part], middle - 0.1 * height
+            if row["status"] == Status.RANGE:
+                bounds = scaled(row[["bound_low", "bound_high"]].to_numpy(dtype=float))
+                ax.plot(bounds, [line, line], **bar, linewidth=5, alpha=0.45)
+            if np.isfinite(row["low"]):
+                ends = scaled(row[["low", "high"]].to_numpy(dtype=float))
+                ax.plot(ends, [line, line], **bar, linewidth=1.6)
+            if np.isfinite(row["estimate"]):
+                label = spoken_model(model, models[0]) if place == 0 and len(models) > 1 else None
+                ax.plot([scale(row["estimate"])], [line], marker=seen.marker, color=color, linewidth=0, label=label)
+            ends = [scale(float(np.nan_to_num(row[name]))) for name in ("low", "high")]
+            numbers.append((ends, line, _told(row, result), color))
+    name_rows(ax, [_ROW_NAMES[part] for part in _PARTS])
+    ax.set_ylim(len(_PARTS) - 0.5, -0.5)
+    ax.locator_params(axis="x", nbins=5)
+    middle = sum(ax.get_xlim()) / 2
+    for ends, line, text, color in numbers:
+        # Inward from the interval's outer end, and ranges, which are long, in the middle: else they leave the figure.
+        side = "center" if text.startswith("between") else "right" if sum(ends) / 2 > middle else "left"
+        where = {"center": middle, "right": ends[1], "left": ends[0]}[side]
+        size = {"fontsize": 7 if len(models) < 3 else 6, "color": color, "ha": side}
+        ax.annotate(text, (where, line), (0, 4), textcoords="offset points", **size)
+    ax.set_xlabel(f"{_loss(result)}\nlines: {result.told.level:.0%} intervals; dots: patients")
+    legend_above(ax, columns=2)
     return ax
+
+
+def _loss(result: Decomposition) -> str:
+    """What the axis of a part is called."""
+    metric = METRICS[result.metric]
+    return f"Loss against controls ({metric.title if metric.bounded else f'% larger {metric.title}'})"
+
+
+def _told(row: pd.Series, result: Decomposition) -> str:
+    """The number as every sentence gives it, or the status."""
+    if not np.isfinite(row["low"]):
+        return "not given"
+    names = ("low", "high", "bound_low", "bound_high", "word")
+    part = Part(value=row["estimate"], status=Status(row["status"]), **{name: row[name] for name in names})
+    return number(part, result.metric, digits_for(result.told, result.metric))
 
 
 def _center(rows: pd.DataFrame) -> Any:
@@ -114,14 +169,6 @@ def _by_bundle(result: Decomposition) -> Finding:
     table = result.table[(result.table["bundle"] != "all") & result.table["component"].isin(_PARTS)]
     first = table["model"].iloc[0] if len(table) else ""
     source = table[table["model"] == first].reset_index(drop=True)
-    worst = source[source["component"] == "total"].sort_values("estimate", ascending=False)
-    claim = "No bundle has enough participants for a split of its own."
-    if len(worst) and np.isfinite(worst["estimate"].iloc[0]):
-        top = worst.iloc[0]
-        claim = (
-            f"The largest drop is in {top['bundle']} {top['hemisphere']}: {top['estimate']:.2f} "
-            f"[{top['low']:.2f}, {top['high']:.2f}] {_unit(result)}."
-        )
 
     def figure(ax: Any) -> Any:
         return _dots(_axes(ax), source, f"Drop in patients ({_unit(result)})")
@@ -130,7 +177,7 @@ def _by_bundle(result: Decomposition) -> Finding:
         key="bundles",
         place="lead",
         title="Bundle by bundle",
-        claim=claim,
+        claim=largest_drop(result.told, result.metric),
         table=table.reset_index(drop=True),
         caveats=("Intervals of single bundles hold for all of them at once.",),
         method="Each bundle's part of the pooled estimate; weighted by shares of the patients' rows they add up to it.",
@@ -161,13 +208,6 @@ def _distance(result: Decomposition) -> Finding:
     decay, reach = (
         next(one for one in result.estimates if one.name == name) for name in ("decay_length", "tumor_reach")
     )
-    claim = "No decay length is given: worse performance near the tumor was not shown."
-    if np.isfinite(decay.value):
-        length = "≤ 2 mm" if decay.value <= 2.0 + 1e-9 else _mm(decay)
-        claim = (
-            f"The tumor's effect decays with distance; its decay length is {length}, and beyond {_mm(reach)} "
-            f"it is smaller than {result.margin:g} {_unit(result)}."
-        )
     patients = result.scores[result.scores["group"] == "glioma"]
 
     def figure(ax: Any) -> Any:
@@ -176,57 +216,51 @@ def _distance(result: Decomposition) -> Finding:
     return Finding(
         key="distance",
         place="distance",
-        title="Performance against distance to the tumor",
-        claim=claim,
+        title="By distance to the tumor",
+        claim=reach_of(result.told, decay, reach, unit_of(result.metric)),
         estimates=(decay, reach),
         table=result.curve,
-        method="Dark band: pointwise interval. Light band: simultaneous interval of the whole curve. Dash-dotted: a "
-        "spline in place of the exponential, free in shape and flat beyond 40 mm.",
+        method="Curve: the primary estimate's average over 30 shapes of decay, levels weighted as in the pooled parts; "
+        "band: its delete-one-participant jackknife interval at each distance. Decay length and reach come from an "
+        "exponential fitted beside it; they describe, and decide nothing.",
         figure=figure,
-        alt="Each patient's bundles by distance to the tumor, with the fitted drop and its bands.",
+        alt="Each patient's bundles by distance to the tumor, the patients' mean with its interval, and the controls' "
+        "mean.",
     )
-
-
-def _mm(estimate: Estimate) -> str:
-    return f"{estimate.value:.1f} mm [{estimate.low:.1f}, {estimate.high:.1f}]"
 
 
 def _curves(ax: Any, result: Decomposition, patients: pd.DataFrame) -> Any:
     metric = METRICS[result.metric]
     healthy = result.scores.loc[result.scores["group"] == "control", "value"].to_numpy(dtype=float)
-    for position, model in enumerate(dict.fromkeys(patients["model"])):
-        color, style = _COLORS[position % len(_COLORS)], ("-", "--", ":", "-.")[position % 4]
+    models = list(dict.fromkeys(patients["model"]))
+    for position, model in enumerate(models):
+        seen = look(position)
         points = patients[patients["model"] == model]
         ax.scatter(
             points["tumor_distance_mm"],
             points["value"],
             s=7,
             alpha=0.45,
-            color=color,
+            color=seen.color,
             linewidths=0,
-            marker="osD^"[position % 4],
+            marker=seen.marker,
         )
-        own = result.curve[result.curve["model"] == model]
-        curve, free = own[own["shape"] == "exponential"], own[own["shape"] == "spline"]
-        if len(curve):
+        own = result.curve[(result.curve["model"] == model) & (result.curve["shape"] == "stacked")]
+        if len(own):
             x, y = (
-                curve["distance_mm"].to_numpy(dtype=float),
-                {name: _worse(healthy, curve[name], metric) for name in _BAND},
+                own["distance_mm"].to_numpy(dtype=float),
+                {name: _worse(healthy, own[name], metric) for name in ("drop", "low", "high")},
             )
-            ax.fill_between(x, y["high_all"], y["low_all"], color=color, alpha=0.12)
-            ax.fill_between(x, y["high"], y["low"], color=color, alpha=0.25)
-            ax.plot(x, y["drop"], style, color=color, label=model)
-            ax.plot(free["distance_mm"], _worse(healthy, free["drop"], metric), "-.", color=color, linewidth=0.8)
+            name = "patients' mean" if len(models) == 1 else spoken_model(model, models[0])
+            band(ax, x, y["high"], y["low"], seen.color, alpha=0.25)
+            ax.plot(x, y["drop"], seen.line, color=seen.color, label=name)
     mean = "controls' mean" if metric.bounded else "controls' geometric mean"
-    ax.axhline(_worse(healthy, 0.0, metric), color="0.3", linewidth=0.8, linestyle=":", label=mean)
+    ax.axhline(_worse(healthy, 0.0, metric), **{**RULE, "linestyle": ":"}, label=mean)
     ax.set_xlabel("Distance from tumor to bundle (mm)")
     ax.set_ylabel(metric.label)
     ax.set_xlim(left=-1)
-    ax.legend(frameon=False)
+    legend_above(ax)
     return ax
-
-
-_BAND = ("drop", "low", "high", "low_all", "high_all")
 
 
 def _worse(healthy: Any, drop: Any, metric: Metric) -> Any:
@@ -237,26 +271,22 @@ def _worse(healthy: Any, drop: Any, metric: Metric) -> Any:
 
 
 def _recovery(result: Decomposition) -> Finding:
+    title = "What fine-tuning repairs"
+    if not len(result.recovery):
+        untold = "No fine-tuned model was given, so nothing is known of what fine-tuning repairs."
+        return Finding(key="recovery", place="first", title=title, claim=untold)
     table = result.recovery
     rows = table[table["component"].isin(_PARTS)]
     given = rows[np.isfinite(rows["recovered"])]
-    claim = "No recovered fraction is given: there may be nothing to recover, or only a range of it is known."
-    if len(given):
-        names = {"total": "the total drop", "systematic": "the systematic part", "tumor": "the tumor's part"}
-        told = [
-            f"{recovered_percent(row)} of {names[row['component']]} ({row['strategy']}{_NOT_SHOWN[row['word']]})"
-            for row in given.to_dict("records")
-        ]
-        claim = f"Fine-tuning recovers {', '.join(told)}."
 
     def figure(ax: Any) -> Any:
         return _recovered(_axes(ax), given)
 
     return Finding(
         key="recovery",
-        place="lead",
-        title="What fine-tuning repairs",
-        claim=claim,
+        place="first",
+        title=title,
+        claim=repaired_claim(table, result.metric),
         table=table,
         caveats=(
             "Before and after use the same controls, scored by the source model; what fine-tuning loses on controls is "
@@ -270,25 +300,22 @@ def _recovery(result: Decomposition) -> Finding:
     )
 
 
-_NOT_SHOWN = {"repaired": "", "worsened": "", "not_shown": ", not shown"}
-
-
 def _recovered(ax: Any, given: pd.DataFrame) -> Any:
     models = list(dict.fromkeys(given["model"]))
     for position, model in enumerate(models):
         rows = given[given["model"] == model]
-        y = np.array([_PARTS.index(part) for part in rows["component"]]) + (position - (len(models) - 1) / 2) * 0.2
+        y = np.array([_PARTS.index(part) for part in rows["component"]]) + beside(position, len(models), 0.2)
         share, low, high = (100 * rows[name].to_numpy(dtype=float) for name in ("recovered", "low", "high"))
-        reach = np.nan_to_num(np.abs(np.stack([share - low, high - share])))
-        look = {"color": _COLORS[position % len(_COLORS)], "fmt": "osD^"[position % 4]}
-        ax.errorbar(share, y, xerr=reach, capsize=3, markersize=5, label=model, **look)
+        seen = look(position)
+        label = spoken_model(str(model))
+        intervals(ax, y, share, low, high, lying=True, color=seen.color, fmt=seen.marker, label=label)
     for edge in (0, 100):
         ax.axvline(edge, color="0.3", linewidth=0.8, linestyle="-" if edge == 0 else ":")
     ax.set_yticks(range(len(_PARTS)), _PARTS)
     ax.set_ylim(len(_PARTS) - 0.5, -0.5)
     ax.set_xlabel("Recovered by fine-tuning (%)")
     if len(models) > 1:
-        ax.legend(frameon=False)
+        legend_above(ax)
     return ax
 
 
@@ -300,16 +327,16 @@ def _sensitivity(result: Decomposition) -> Finding:
         shown = rows.assign(bundle=rows["analysis"], hemisphere="")
         return _dots(_axes(ax), shown[~shown["analysis"].str.startswith("placebo")], f"Part ({_unit(result)})")
 
-    far = table[(table["component"] == "systematic") & np.isfinite(table["estimate"])]["estimate"]
-    claim = "No other choice gave an estimate."
-    if len(far):
-        low, high = (f"{value:.3f}".replace("-", "−") for value in (far.min(), far.max()))
-        claim = f"Under other choices the systematic part lies between {low} and {high} {_unit(result)}."
     return Finding(
         key="sensitivity",
+        place="lead",
         title="What would have changed the answer",
-        claim=claim,
+        claim=other_choices(table, result.told, result.metric),
         table=table,
+        caveats=(
+            "Where the column 'estimand' says something other than 'same', another quantity is estimated: it need not "
+            "agree with the primary one.",
+        ),
         method="The primary estimate with one choice changed at a time.",
         figure=figure,
         alt="Systematic and tumor part under each other choice, with intervals.",
@@ -318,20 +345,61 @@ def _sensitivity(result: Decomposition) -> Finding:
 
 def _agreement(result: Decomposition) -> Finding:
     table = result.agreement
-    apart = table[table["p_adjusted"] <= 1 - result.told.level]
-    named = ", ".join(f"{row['method']} ({row['component']})" for row in apart.to_dict("records"))
+    parts = result.table["component"].isin(_PARTS[1:])
+    pooled = result.table[(result.table["bundle"] == "all") & parts]
+    pooled = pooled[(pooled["model"] == pooled["model"].iloc[0]) & np.isfinite(pooled["low"])]
+
+    def figure(ax: Any) -> Any:
+        return _estimators(_axes(ax), pooled, result)
+
+    other = tuple(
+        Estimate(
+            name=f"{row['component']}, {_ESTIMATORS[row['method']]}",
+            value=row["estimate"], low=row["low"], high=row["high"], level=row["level"], unit=unit_of(result.metric),
+            n=int(row["n_patients"]), status=row["status"],
+        )
+        for row in pooled[pooled["method"].isin(list(_ESTIMATORS))].to_dict("records")
+    )  # fmt: skip
     return Finding(
         key="agreement",
+        place="lead",
         title="Do other estimators agree?",
-        claim=f"These differ from the primary estimate: {named}."
-        if named
-        else "No other estimator is shown to differ.",
+        claim=agreed(table, result.told.level),
+        estimates=other,
         table=table,
         caveats=("A difference that is not shown may be there: its interval says how large it can be.",),
         method="Paired difference on the same rows with the delete-one-participant jackknife; against a range, the "
         "distance to its nearer bound; p-values adjusted after Holm. The hemispheric estimator is compared on "
         "ipsilesional bundles.",
+        figure=figure,
+        alt="Systematic and tumor part by each estimator, with intervals, the primary one above.",
     )
+
+
+_ESTIMATORS = {
+    "anchored": "primary",
+    "exponential": "exponential decay",
+    "spline": "decay of any shape",
+    "hemispheric": "tumor's side against the other",
+}
+
+
+def _estimators(ax: Any, table: pd.DataFrame, result: Decomposition) -> Any:
+    """Every estimator a row, with its systematic and tumor part."""
+    scaled = np.vectorize(scale_of(result.metric)[0], otypes=[float])
+    methods = [method for method in _ESTIMATORS if (table["method"] == method).any()]
+    for place, part in enumerate(_PARTS[1:]):
+        rows = table[table["component"] == part]
+        rows = rows[rows["method"].isin(methods)]
+        y = np.array([methods.index(method) for method in rows["method"]]) + beside(place, 2, 0.25)
+        # A range has no point: its middle only carries the whiskers.
+        value, low, high = (scaled(one) for one in (_center(rows), rows["low"].to_numpy(), rows["high"].to_numpy()))
+        fmt = look(place).marker
+        intervals(ax, y, value, low, high, lying=True, color=look(place).color, fmt=fmt, label=part)
+    name_rows(ax, [textwrap.fill(_ESTIMATORS[method], 20) for method in methods])
+    ax.set_xlabel(_loss(result))
+    legend_above(ax)
+    return ax
 
 
 def _entered(result: Decomposition) -> Finding:
@@ -340,6 +408,7 @@ def _entered(result: Decomposition) -> Finding:
     lost = int(table.loc[~inside, "n_rows"].sum())
     return Finding(
         key="entered",
+        place="data",
         title="Who entered",
         claim=f"{int(table.loc[inside, 'n_rows'].sum())} rows entered, {lost} did not; the table says why.",
         table=table,

@@ -7,6 +7,12 @@ from .rows import Rows
 
 Array = NDArray[np.float64]
 COMPONENTS = ("total", "systematic", "tumor")
+ESTIMANDS = {
+    "total": "drop of ipsilesional bundles",
+    "systematic": "drop of contralesional bundles",
+    "tumor": "ipsilesional less contralesional drop",
+}
+"""What these are here: not the components of all of the patients' bundles."""
 
 
 def hemispheric(rows: Rows, weights: Array) -> tuple[Array, Array, int]:

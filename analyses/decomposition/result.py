@@ -89,6 +89,8 @@ class Decomposition(Result):
         How many rows and participants entered, and how many did not, by reason; ``shiftkit.catalogue.ENTERED``.
     curve : DataFrame
         Drop against distance with pointwise and simultaneous band, one block a model.
+    participants : DataFrame
+        Each patient's own parts, for figures; see `shiftkit.analyses.decomposition.curve.participants_of`.
     status : str
         Of the source model's split.
     notes : tuple of str
@@ -105,6 +107,7 @@ class Decomposition(Result):
     agreement: pd.DataFrame
     entered: pd.DataFrame
     curve: pd.DataFrame
+    participants: pd.DataFrame
     status: str
     notes: tuple[str, ...]
     metric: str
@@ -145,6 +148,7 @@ def row_of(rows: Rows, settings: Settings, component: str, part: Part, **labels:
         "n_controls": rows.n_controls,
         "exploratory": "yes" if n_patients < EXPLORATORY_BELOW else "no",
         "status": str(part.status),
+        "estimand": "same",
         **labels,
     }
 

@@ -24,6 +24,10 @@ _DISTANCES = {
     "distance to the tumor core": "tumor_core_distance_mm",
 }
 
+_APART = "infiltrated bundles left out (another estimand)"
+_FOUND = "missed bundles left out (another estimand)"
+_INSTEAD = {_APART: "drop in bundles that the tumor does not touch", _FOUND: "drop in bundles that were not missed"}
+
 
 def sensitivity(base: Split, settings: Settings, *, full: bool) -> pd.DataFrame:
     """Repeat the primary split with one choice changed at a time.
@@ -47,20 +51,22 @@ def sensitivity(base: Split, settings: Settings, *, full: bool) -> pd.DataFrame:
     if base.primary.design.status == Status.OK and base.verdict.status != Status.CONSTANT:
         for length in BESIDE_MM:
             told = base.primary.verdict(settings.margin, level, length)
-            records += _both(f"effect reaches with at most {length:g} mm", base.rows, told, settings)
+            instead = f"bounds that allow an effect to reach as an exponential of at most {length:g} mm"
+            records += _both(f"effect reaches with at most {length:g} mm", base.rows, told, settings, instead)
         records += _leave_one_out(base, settings)
     if full and base.verdict.status not in (Status.TOO_FEW, Status.CONSTANT):
         for name, rows in {**_other_rows(base.rows), **_sites_left_out(base.rows)}.items():
-            records += _both(name, rows, anchored(rows, base.columns).verdict(settings.margin, level), settings)
+            told = anchored(rows, base.columns).verdict(settings.margin, level)
+            records += _both(name, rows, told, settings, _INSTEAD.get(name, "same"))
         records.append(_permuted(base.rows, base.columns, settings))
         records += _mirrored(base.rows, settings) + _in_controls(base.rows, settings)
     return pd.DataFrame(records, columns=list(SENSITIVITY.columns))
 
 
-def _both(name: str, rows: Rows, told: Verdict, settings: Settings) -> list[dict[str, Any]]:
+def _both(name: str, rows: Rows, told: Verdict, settings: Settings, estimand: str = "same") -> list[dict[str, Any]]:
     n = len(set(rows.person[rows.patient]))
     return [
-        row_of(rows, settings, component, part, analysis=name, method="anchored", n_patients=n)
+        row_of(rows, settings, component, part, analysis=name, estimand=estimand, method="anchored", n_patients=n)
         for component, part in (("systematic", told.systematic), ("tumor", told.tumor))
     ]
 
@@ -75,10 +81,10 @@ def _other_rows(rows: Rows) -> dict[str, Rows]:
             changed[name] = replace(rows, distance_mm=np.where(rows.patient, values, np.inf))
     apart = ~rows.patient | (rows.distance_mm > 0)
     if not apart.all():
-        changed["infiltrated bundles left out (another estimand)"] = rows.take(apart)
+        changed[_APART] = rows.take(apart)
     missed = (rows.frame["status"] == Status.MISSED).to_numpy()
     if max(missed[rows.patient].mean(), missed[rows.control].mean()) > MANY_MISSED:
-        changed["missed bundles left out (another estimand)"] = rows.take(~missed)
+        changed[_FOUND] = rows.take(~missed)
     # Nobody may be left without rows: the others keep their place.
     return {name: one.without(np.bincount(one.person, minlength=len(one.people)) == 0) for name, one in changed.items()}
 
@@ -106,6 +112,7 @@ def _leave_one_out(base: Split, settings: Settings) -> list[dict[str, Any]]:
             name,
             Part(value=values[0], low=values[1 : 1 + n].min(), high=values[1 : 1 + n].max()),
             analysis="one patient left out (range)",
+            estimand="same",
             method="anchored",
         )
         for name, values in parts.items()
@@ -120,7 +127,8 @@ def _permuted(
     p_value = tumor_test(rows, inside, settings.grid_mm, inference.n_permutations, inference.generator(purpose))
     found = regress(rows, inside, np.zeros((0, len(rows.people))), exponential(settings.grid_mm))
     part = Part(value=found.component("tumor")[0], p_value=p_value)
-    return row_of(rows, settings, "tumor", part, analysis=name, method="permutation")
+    instead = "whether performance depends on distance" if purpose == 2 else "none: no effect is expected"
+    return row_of(rows, settings, "tumor", part, analysis=name, estimand=instead, method="permutation")
 
 
 def _mirrored(rows: Rows, settings: Settings) -> list[dict[str, Any]]:

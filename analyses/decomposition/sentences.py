@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...results import Estimate
 from ...status import Status
 from ..scoring.metrics import METRICS
 from ..statistics.inference import EXPLORATORY_BELOW
+from .anchored import CUTS_MM, FEWEST, FEWEST_FAR, FEWEST_TO_SPLIT, SHARE_FAR
 from .result import Settings, Split, unit_of
 from .rows import lost_near_the_tumor
 from .verdict import Part, Verdict
@@ -38,55 +40,75 @@ def digits_of(part: Part, metric: str, base: int) -> int:
     return digits
 
 
-def number(part: Part, metric: str, base: int) -> str:
-    """A part with its interval, or the range that it lies in."""
+def number(part: Part, metric: str, base: int, *, turned: bool = False) -> str:
+    """A part with its interval, or the range that it lies in; ``turned`` tells a loss below 0 as a gain."""
     scale, _ = scale_of(metric)
     digits = digits_of(part, metric, base)
 
     def told(value: float) -> str:
-        return f"{scale(value):z.{digits}f}".replace("-", "−")
+        return f"{-scale(value) if turned else scale(value):z.{digits}f}".replace("-", "−")
 
-    interval = f"[{told(part.low)}, {told(part.high)}]"
+    def pair(low: float, high: float) -> tuple[str, str]:
+        return (told(high), told(low)) if turned else (told(low), told(high))
+
+    interval = "[{}, {}]".format(*pair(part.low, part.high))
     if part.status == Status.RANGE:
-        return f"between {told(part.bound_low)} and {told(part.bound_high)} {interval}"
+        return "between {} and {} {}".format(*pair(part.bound_low, part.bound_high), interval)
     return f"{told(part.value)} {interval}"
+
+
+def gained(part: Part, metric: str, base: int) -> str:
+    """A part below 0 as what patients are better by, with its unit."""
+    _, unit = scale_of(metric)
+    return number(part, metric, base, turned=True) + unit.replace("larger", "smaller")
+
+
+def digits_for(verdict: Verdict, metric: str) -> int:
+    """Decimals of a result: two of shares, three where the drop is small; one of percent."""
+    return 1 if not METRICS[metric].bounded else 2 if abs(verdict.total.value) >= 0.1 else 3
 
 
 def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str:
     """The answer in one to four sentences, with every number's interval."""
     verdict, metric = before.verdict, settings.metric
-    _, unit = scale_of(metric)
-    if not np.isfinite(verdict.total.low):
-        return f"No interval is given: {verdict.status.sentence}"
-    base = 1 if not METRICS[metric].bounded else 2 if abs(verdict.total.value) >= 0.1 else 3
-    drop = number(verdict.total, metric, base)
-    if verdict.total.word == "not_shown":
-        opening = f"Patients are not shown to differ from controls: {drop}{unit}"
-    else:
-        opening = f"Patients are {'worse' if verdict.total.value > 0 else 'better'} than controls by {drop}{unit}"
-    if not np.isfinite(verdict.systematic.low):
+    if not verdict.total.given:
+        return " ".join([f"No interval is given: {verdict.status.sentence}", *_help(before)])
+    opening = _opening(verdict, metric)
+    if not verdict.systematic.given:
         return " ".join([f"{opening}.", verdict.status.sentence, *_help(before)]) + _few(before)
-    far, near = (number(part, metric, base) for part in (verdict.systematic, verdict.tumor))
-    sentence = f"{opening}: {_far(verdict, far)}, and {_near(verdict, near)}"
-    endings = [_repair(str(name), rows) for name, rows in repaired.groupby("model", sort=False)]
+    sentence = f"{opening}: {_far(verdict, metric)}, and {_near(verdict, metric)}"
+    endings = [_repair(str(name), rows, settings) for name, rows in repaired.groupby("model", sort=False)]
     return "; ".join([sentence, *(one for one in endings if one)]) + "." + _few(before)
 
 
-def _far(verdict: Verdict, told: str) -> str:
+def _opening(verdict: Verdict, metric: str) -> str:
+    total, base, unit = verdict.total, digits_for(verdict, metric), scale_of(metric)[1]
+    return {
+        "shown": f"Patients are worse than controls by {number(total, metric, base)}{unit}",
+        "negative": f"Patients are better than controls by {gained(total, metric, base)}",
+        "not_shown": f"Patients are not shown to differ from controls: {number(total, metric, base)}{unit}",
+    }[total.word]
+
+
+def _far(verdict: Verdict, metric: str) -> str:
+    part, base = verdict.systematic, digits_for(verdict, metric)
+    told = number(part, metric, base)
     return {
         "shown": f"{told} is systematic",
-        "negative": f"far from the tumor they are better, {told}",
+        "negative": f"far from the tumor they are better, by {gained(part, metric, base)}",
         "negligible": f"the systematic part is negligible, {told}",
         "not_shown": f"a systematic part is not shown, {told}",
-    }[verdict.systematic.word]
+    }[part.word]
 
 
-def _near(verdict: Verdict, told: str) -> str:
+def _near(verdict: Verdict, metric: str) -> str:
+    part, base = verdict.tumor, digits_for(verdict, metric)
+    told = number(part, metric, base)
     return {
         "worse_near": f"{told} comes on top near the tumor",
-        "better_near": f"near the tumor they are better by that much of it, {told}",
+        "better_near": f"near the tumor they are better than far from it, by {gained(part, metric, base)}",
         "not_shown": f"an effect of the tumor's proximity is not shown, {told}",
-    }[verdict.tumor.word]
+    }[part.word]
 
 
 def _few(before: Split) -> str:
@@ -94,44 +116,161 @@ def _few(before: Split) -> str:
 
 
 def _help(before: Split) -> list[str]:
-    """What would help most, where the far field was not measured."""
-    if before.verdict.status != Status.FAR_FIELD_UNMEASURED:
-        return []
+    """What would help most, where there is no split."""
     rows = before.rows
-    far = len(set(rows.person[rows.patient & (rows.distance_mm > 20)]))
-    more = next(m for m in range(10_000) if far + m >= max(10, 0.4 * (rows.n_patients + m)))
-    return [f"{more} more patient{'s' if more > 1 else ''} with a bundle beyond 20 mm would give one."]
+    far = len(set(rows.person[rows.patient & (rows.distance_mm > CUTS_MM[-1])]))
+    return [one for one in [wanted(before.verdict.status, rows.n_patients, rows.n_controls, far)] if one]
 
 
-def _repair(name: str, rows: pd.DataFrame) -> str:
-    strategy = name.rsplit("+", 1)[-1]
-    words = [
-        f"{recovered_percent(row)} of {what}"
-        for component, what in (("systematic", "the systematic part"), ("tumor", "the tumor's"))
-        for row in rows[(rows["component"] == component) & np.isfinite(rows["recovered"])].to_dict("records")
-        if row["word"] != "not_shown"
-    ]
-    hidden = [
-        what
-        for component, what in (("systematic", "the systematic part"), ("tumor", "the tumor's"))
-        if (rows[rows["component"] == component]["word"] == "not_shown").any()
-    ]
-    told = [f"removes {' and '.join(words)}"] if words else []
+def wanted(status: Status, n_patients: int, n_controls: int, n_far: int) -> str:
+    """Who is missing for a split, by the rules of the design alone; nothing where nobody is.
+
+    Parameters
+    ----------
+    status : Status
+        Why there is none.
+    n_patients, n_controls : int
+        Participants.
+    n_far : int
+        Patients with a bundle beyond 20 mm, the nearest far cut.
+
+    Examples
+    --------
+    >>> wanted(Status.FAR_FIELD_UNMEASURED, 16, 20, 5)
+    '5 more patients with a bundle beyond 20 mm would give one.'
+    >>> wanted(Status.TOO_FEW_FOR_SPLIT, 4, 3, 4)
+    '6 more patients with a bundle beyond 20 mm and 2 more controls would give one.'
+    """
+    more = next(m for m in range(10_000) if n_far + m >= max(FEWEST_FAR, SHARE_FAR * (n_patients + m)))
+    more = max(more, FEWEST_TO_SPLIT - n_patients)
+    controls = max(FEWEST - n_controls, 0)
+    if status == Status.NEAR_FIELD_UNMEASURED:
+        return "Patients with a bundle near their tumor would give one."
+    if status not in (Status.FAR_FIELD_UNMEASURED, Status.TOO_FEW_FOR_SPLIT, Status.TOO_FEW):
+        return ""
+    who = [f"{more} more patient{'s' * (more > 1)} with a bundle beyond {CUTS_MM[-1]:g} mm"] if more > 0 else []
+    who += [f"{controls} more control{'s' * (controls > 1)}"] if controls else []
+    return f"{' and '.join(who)} would give one." if who else ""
+
+
+_WHAT = {"total": "the total drop", "systematic": "the systematic part", "tumor": "the tumor's part"}
+_DONE = {"repaired": "removes", "worsened": "adds"}
+
+
+def _repair(name: str, rows: pd.DataFrame, settings: Settings) -> str:
+    told = repairs(rows[rows["component"] != "total"], settings.metric)
+    return f"fine-tuning ({name.rsplit('+', 1)[-1]}) {told}" if told else ""
+
+
+def repairs(rows: pd.DataFrame, metric: str) -> str:
+    """What one fine-tuned model does to the components, from its rows of the recovery table; nothing where unknown."""
+    told: list[str] = []
+    for word, verb in _DONE.items():
+        found = rows[(rows["word"] == word) & rows["component"].isin(list(_WHAT))]
+        amounts = [f"{_amount(row, metric)} {_WHAT[row['component']]}" for row in found.to_dict("records")]
+        told += [f"{verb} {' and '.join(amounts)}"] if amounts else []
+    hidden = [_WHAT[one] for one in rows.loc[rows["word"] == "not_shown", "component"] if one in _WHAT]
     told += [f"is not shown to change {' or '.join(hidden)}"] if hidden else []
-    return f"fine-tuning ({strategy}) {' and '.join(told)}" if told else ""
+    return " and ".join(told)
 
 
-def recovered_percent(row: Mapping[Any, Any]) -> str:
-    """A recovered fraction with its interval, in percent."""
-    share, low, high = (f"{100 * row[name]:.0f}".replace("-", "−") for name in ("recovered", "low", "high"))
-    return f"{share} % [{low}, {high}]"
+def _amount(row: Mapping[Any, Any], metric: str) -> str:
+    """A share of a part in percent; of a range, what it changes by."""
+    adds = row["word"] == "worsened"
+    if np.isfinite(row["recovered"]):
+        ends = [100 * row[name] for name in ("recovered", "low", "high")]
+        value, low, high = (-ends[0], -ends[2], -ends[1]) if adds else ends
+        digits = 0 if round(min(abs(low), abs(high))) else 1
+        told = "{} % [{}, {}]".format(*(f"{one:z.{digits}f}" for one in (value, low, high))).replace("-", "−")
+        return f"another {told} to" if adds else f"{told} of"
+    ends = [row[name] for name in ("difference", "difference_low", "difference_high")]
+    value, low, high = (-ends[0], -ends[2], -ends[1]) if adds else ends
+    told = number(Part(value=value, low=low, high=high, word="shown"), metric, 3) + scale_of(metric)[1]
+    return f"{told} {'to' if adds else 'of'}"
+
+
+def repaired_claim(recovery: pd.DataFrame, metric: str) -> str:
+    """What each fine-tuned model does, from the recovery table."""
+    told = [
+        f"Fine-tuning ({str(name).rsplit('+', 1)[-1]}) {said}."
+        for name, rows in recovery.groupby("model", sort=False)
+        if (said := repairs(rows, metric))
+    ]
+    return " ".join(told) or "What fine-tuning repairs is not given: no split is known before or after it."
+
+
+def largest_drop(verdict: Verdict, metric: str) -> str:
+    """The bundle with the largest drop, and whether it is shown."""
+    totals = {level: parts["total"] for level, parts in verdict.bundles.items() if parts["total"].given}
+    if not totals:
+        return "No bundle has enough participants for a number of its own."
+    (bundle, hemisphere), part = max(totals.items(), key=lambda one: one[1].value)
+    told = f"{' '.join(one for one in (bundle, hemisphere) if one)}: {number(part, metric, 2)}{scale_of(metric)[1]}."
+    if part.word == "shown":
+        return f"The largest drop is in {told}"
+    return f"No bundle alone is shown to be worse in patients; the largest estimate is in {told}"
+
+
+def reach_of(verdict: Verdict, decay: Estimate, reach: Estimate, unit: str) -> str:
+    """How far the tumor's effect goes, or why no length is given."""
+    if np.isfinite(decay.value):
+        length = "≤ 2 mm" if decay.value <= 2.0 + 1e-9 else _mm(decay)
+        return (
+            f"The tumor's effect decays with distance; its decay length is {length}, and beyond {_mm(reach)} it is "
+            f"smaller than {verdict.margin:g} {unit}."
+        )
+    why = {
+        "n/a": verdict.status.sentence,
+        "not_shown": "worse performance near the tumor was not shown.",
+        "better_near": "bundles near the tumor do better than those far from it.",
+        "worse_near": "the effect near the tumor is no exponential that could be fitted.",
+    }[verdict.tumor.word]
+    return f"No decay length is given: {why}"
+
+
+def _mm(estimate: Estimate) -> str:
+    return f"{estimate.value:.1f} mm [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def other_choices(table: pd.DataFrame, verdict: Verdict, metric: str) -> str:
+    """Between which values the systematic part lies where the same is estimated under another choice."""
+    same = table[(table["component"] == "systematic") & (table["estimand"] == "same")]
+    far = same["estimate"].dropna()
+    ranges = int(same["estimate"].isna().sum())
+    told = f" {ranges} of {len(same)} choices give a range." if ranges and len(far) else ""
+    if len(far):
+        scale, unit = scale_of(metric)
+        low, high = (f"{scale(one):z.3f}".replace("-", "−") for one in (far.min(), far.max()))
+        return f"Under other choices the systematic part lies between {low} and {high}{unit}.{told}"
+    if ranges:
+        return "Other choices give a range too."
+    return verdict.status.sentence if not verdict.systematic.given else "No other choice was tried."
+
+
+def agreed(agreement: pd.DataFrame, level: float) -> str:
+    """Which estimators are shown to differ from the primary one."""
+    apart = agreement[agreement["p_adjusted"] <= 1 - level]
+    named = ", ".join(f"{row['method']} ({row['component']})" for row in apart.to_dict("records"))
+    return f"These differ from the primary estimate: {named}." if named else "No other estimator is shown to differ."
+
+
+def disagreements(agreement: pd.DataFrame, level: float) -> tuple[str, ...]:
+    """A sentence for each estimator whose difference from the primary one is shown."""
+    return tuple(
+        f"The estimators disagree on the {row['component']} part: {row['method']} says {abs(row['difference']):.3f} "
+        f"{'more' if row['difference'] > 0 else 'less'} than the primary estimate "
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] on the same rows (p = {row['p_adjusted']:.2g}). Quote both.".replace(
+            "-", "−"
+        )
+        for row in agreement[agreement["p_adjusted"] <= 1 - level].to_dict("records")
+    )
 
 
 def notes_of(before: Split, frame: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
     """What a reader must know: the status, what the bounds assume, what the systematic part mixes, what is lost."""
     verdict = before.verdict
     notes = [] if verdict.status == Status.OK else [verdict.status.sentence]
-    if np.isfinite(verdict.systematic.low):
+    if verdict.systematic.given:
         told = number(replace_range(verdict.systematic), settings.metric, 3)
         notes.append(
             f"What the tumor does beyond {before.primary.design.far_mm:g} mm is not measured. If it fades at least as "
@@ -161,24 +300,23 @@ def replace_range(part: Part) -> Part:
 
 def _mixture(before: Split, settings: Settings) -> str:
     """What the systematic part stands for: a mixture, unless controls were scanned like the patients."""
-    n = before.rows.n_target_controls
-    parts = {one.name: one for one in before.estimates}
-    if "acquisition" not in parts or np.isnan(parts["acquisition"].low):
+    n, parts, metric = before.rows.n_target_controls, before.verdict.parts, settings.metric
+    if "acquisition" not in parts or not parts["acquisition"].given:
         few = f" {n} controls scanned like the patients are too few to tell them apart." if n else ""
         return (
             "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "
             f"controls were scanned like the patients.{few}"
         )
+    unit = scale_of(metric)[1]
     told = {
-        name: f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]".replace("-", "−")
-        if np.isfinite(one.value)
-        else f"a range [{one.low:.3f}, {one.high:.3f}]".replace("-", "−")
-        if np.isfinite(one.low)
-        else "a number that is withheld"
-        for name, one in parts.items()
+        name: number(parts[name], metric, 3) + _NO_WORD[parts[name].word] if parts[name].given else "a withheld number"
+        for name in ("systematic", "acquisition", "disease")
     }
     return (
-        f"{n} controls were scanned like the patients: of the systematic part, {told['systematic']}, the acquisition "
-        f"(scanner, protocol, pre-processing) makes up {told['acquisition']}; {told['disease']} is left for diffuse "
-        "disease, age and whatever else sets patients apart."
+        f"{n} controls were scanned like the patients: of the systematic part, {told['systematic']}{unit}, the "
+        f"acquisition (scanner, protocol, pre-processing) makes up {told['acquisition']}; {told['disease']} is left "
+        "for diffuse disease, age and whatever else sets patients apart."
     )
+
+
+_NO_WORD = {"shown": "", "negative": "", "negligible": ", which is negligible", "not_shown": ", which is not shown"}

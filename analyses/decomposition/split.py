@@ -1,5 +1,6 @@
 """The split of one model's drop: the primary estimate pooled and bundle by bundle, and other estimators beside it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ...results import Estimate
 from ...status import Status
 from .anchored import Anchored, Design, anchored
 from .hemispheric import COMPONENTS as HEMISPHERIC
-from .hemispheric import hemispheric
+from .hemispheric import ESTIMANDS, hemispheric
 from .regression import COMPONENTS, Regression, exponential, flat_tailed, regress
 from .result import Settings, Split, drawn, row_of, unit_of
 from .rows import TARGET_CONTROL, Rows, on_rows
@@ -41,9 +42,9 @@ def split(rows: Rows, columns: Array, weights: Array, settings: Settings, design
     _require_spread(rows)
     primary = anchored(rows, columns, design)
     verdict = primary.verdict(settings.margin, settings.inference.level)
-    pooled = _pooled(primary, verdict)
-    table = [row_of(rows, settings, name, part, method="anchored") for name, part in pooled.items()]
-    table += _by_bundle(rows, primary, settings)
+    verdict = replace(verdict, beside=_beside(primary, verdict), bundles=_by_bundle(rows, primary, settings))
+    table = [row_of(rows, settings, name, part, method="anchored") for name, part in verdict.parts.items()]
+    table += _bundle_rows(rows, primary, verdict, settings)
     regression = spline = None
     if verdict.status not in _NOTHING:
         inside = on_rows(rows, columns)
@@ -53,7 +54,9 @@ def split(rows: Rows, columns: Array, weights: Array, settings: Settings, design
         values, draws, n = hemispheric(rows, weights)
         for name, value, column in zip(HEMISPHERIC, values, draws.T, strict=True):
             part = drawn(value, column, settings, min(n, rows.n_controls)) if n else Part(status=Status.UNAVAILABLE)
-            table.append(row_of(rows, settings, name, part, method="hemispheric", n_patients=n))
+            table.append(
+                row_of(rows, settings, name, part, method="hemispheric", n_patients=n, estimand=ESTIMANDS[name])
+            )
     return Split(
         rows=rows,
         columns=columns,
@@ -63,42 +66,42 @@ def split(rows: Rows, columns: Array, weights: Array, settings: Settings, design
         spline=spline,
         weights=weights,
         table=pd.DataFrame(table),
-        estimates=tuple(_estimate(name, part, rows, settings) for name, part in pooled.items()),
+        estimates=tuple(_estimate(name, part, rows, settings) for name, part in verdict.parts.items()),
     )
 
 
-def _pooled(primary: Anchored, verdict: Verdict) -> dict[str, Part]:
-    pooled = {"total": verdict.total, "systematic": verdict.systematic, "tumor": verdict.tumor}
+def _beside(primary: Anchored, verdict: Verdict) -> dict[str, Part]:
+    """The total without covariates, and with target controls what they tell of the systematic part."""
     raw = primary.moment(primary.replicates.raw)
     given = verdict.status not in _NOTHING
-    pooled["raw"] = plain(raw, verdict.level) if given else Part(value=raw.value, status=verdict.status)
+    parts = {"raw": plain(raw, verdict.level) if given else Part(value=raw.value, status=verdict.status)}
     if TARGET_CONTROL in primary.design.cohort:
         withheld = Part(status=verdict.status)
-        pooled["acquisition"], pooled["disease"] = primary.disease(verdict) if given else (withheld, withheld)
-    return pooled
+        parts["acquisition"], parts["disease"] = primary.disease(verdict) if given else (withheld, withheld)
+    return parts
 
 
-def _by_bundle(rows: Rows, primary: Anchored, settings: Settings) -> list[dict[str, Any]]:
+def _by_bundle(rows: Rows, primary: Anchored, settings: Settings) -> dict[tuple[str, str], dict[str, Part]]:
     if primary.design.status == Status.TOO_FEW:
-        return []
+        return {}
     parts = primary.by_level(settings.margin, settings.inference.level, settings.inference.generator(1))
-    counts = primary.design.there[: rows.n_patients].sum(axis=0)
-    healthy = primary.design.there[rows.n_patients : rows.n_patients + rows.n_controls].sum(axis=0)
-    return [
-        row_of(
-            rows,
-            settings,
-            name,
-            part,
-            method="anchored",
-            bundle=bundle,
-            hemisphere=hemisphere,
-            n_patients=int(counts[k]),
-            n_controls=int(healthy[k]),
-        )
-        for k, (bundle, hemisphere) in enumerate(rows.levels)
+    return {
+        level: {name: found[k] for name, found in parts.items()}
+        for k, level in enumerate(rows.levels)
         if primary.design.told[k]
-        for name, part in ((name, found[k]) for name, found in parts.items())
+    }
+
+
+def _bundle_rows(rows: Rows, primary: Anchored, verdict: Verdict, settings: Settings) -> list[dict[str, Any]]:
+    there, n, m = primary.design.there, rows.n_patients, rows.n_controls
+    counts = {
+        level: {"n_patients": int(there[:n, k].sum()), "n_controls": int(there[n : n + m, k].sum())}
+        for k, level in enumerate(rows.levels)
+    }
+    return [
+        row_of(rows, settings, name, part, method="anchored", bundle=level[0], hemisphere=level[1], **counts[level])
+        for level, parts in verdict.bundles.items()
+        for name, part in parts.items()
     ]
 
 

@@ -11,15 +11,15 @@ from ...catalogue import DECOMPOSITION
 from ...errors import ConfigError, DataError
 from ..scoring.table import as_frame
 from ..statistics.inference import Inference
-from .agreement import agreement, disagreements
+from .agreement import agreement
 from .covariates import adjusted_for
-from .curve import curve_of, lengths_of
+from .curve import curve_of, lengths_of, participants_of
 from .findings import findings
 from .recovery import recovery
 from .result import Decomposition, Settings
 from .rows import build_rows, entered, metric_of
 from .sensitivity import sensitivity as other_choices
-from .sentences import notes_of, verdict_of
+from .sentences import disagreements, notes_of, verdict_of
 from .split import split
 
 SHARE_MARGIN, LOG_MARGIN = 0.02, float(np.log(1.1))
@@ -102,10 +102,11 @@ def decompose(
         agreement=agreed,
         entered=entered(frame, rows, metric),
         curve=pd.concat([curve_of(part, settings) for part in parts], ignore_index=True),
+        participants=pd.concat([participants_of(part) for part in parts], ignore_index=True),
         estimates=(*before.estimates, *lengths_of(before, settings)),
         claim=verdict_of(before, repaired, settings),
         status=str(before.verdict.status),
-        notes=(*notes_of(before, frame, settings), *disagreements(agreed)),
+        notes=(*notes_of(before, frame, settings), *disagreements(agreed, inference.level)),
         metric=metric,
         margin=margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),

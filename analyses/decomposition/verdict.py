@@ -1,6 +1,7 @@
 """What may be said of a split: intervals, words, p-values and status of its parts, all from one object."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,11 @@ class Part:
     word: str = "n/a"
     status: Status = Status.OK
 
+    @property
+    def given(self) -> bool:
+        """Whether there is an interval; without one there is no word, and nothing to be said."""
+        return bool(np.isfinite(self.low))
+
 
 def word(low: float, high: float, shown: str = "shown", negative: str = "negative") -> str:
     """What an interval shows.
@@ -244,6 +250,10 @@ class Verdict:
         The components; parts without a number where the status says so.
     margin, level : float
         Effect that counts as none, set beforehand; coverage of the intervals.
+    beside : mapping of str to Part
+        ``raw``, and with target controls ``acquisition`` and ``disease``.
+    bundles : mapping of (str, str) to mapping of str to Part
+        Of each bundle and hemisphere with rows of its own: its components, with intervals that hold for all at once.
     """
 
     status: Status
@@ -252,11 +262,25 @@ class Verdict:
     tumor: Part
     margin: float
     level: float
+    beside: Mapping[str, Part] = field(default_factory=dict[str, Part])
+    bundles: Mapping[tuple[str, str], Mapping[str, Part]] = field(
+        default_factory=dict[tuple[str, str], Mapping[str, Part]]
+    )
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Every pooled component by its name."""
+        return {"total": self.total, "systematic": self.systematic, "tumor": self.tumor, **self.beside}
 
     @property
     def margin_decides(self) -> bool:
         """Whether the drop is large enough for a part of the margin's size to be negligible."""
         return self.total.value > 2 * self.margin
+
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` keeps of it: status, margin, level, and the pooled components."""
+        parts = {name: {**asdict(part), "status": str(part.status)} for name, part in self.parts.items()}
+        return {"status": str(self.status), "margin": self.margin, "level": self.level, "components": parts}
 
 
 def judge(
@@ -292,7 +316,7 @@ def judge(
         # U is no upper bound where the tumor's effect is negative: the pair far from the tumor, without bounds.
         ends, far = systematic.upper.interval, plain(systematic.upper, level)
     low, high = ends(0.90)
-    if far.word == "not_shown" and -margin < low and high < margin and 2 * margin <= total.value:
+    if far.word == "not_shown" and -margin < low and high < margin and 2 * margin < total.value:
         far = replace(far, word="negligible")
     whole = plain(total, level)
     return Verdict(status=far.status, total=whole, systematic=far, tumor=near, margin=margin, level=level)

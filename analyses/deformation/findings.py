@@ -133,9 +133,10 @@ _REFERENCES = (
 _SURFACE = "A mask shows displacement across its surface only: V-Norm is a lower bound of how far tissue was moved."
 _CAVEATS = (
     _SURFACE,
-    "V-Norm against a template holds individual anatomy too, which outweighs most tumors' push: it says whether a "
-    "bundle is unusual, not how far a tumor moved it. For that, use `shiftkit deform --baseline` with an earlier "
-    "scan of the same people.",
+    "V-Norm against a template predicts nothing of how far a tumor moved a bundle (in phantoms its rank correlation "
+    "with the true displacement is 0.11; against the participant's own baseline it is 0.99): it holds individual "
+    "anatomy, which outweighs most tumors' push. It describes, and is no evidence for the tumor's part of a drop. Use "
+    "`shiftkit deform --baseline` with an earlier scan of the same people.",
     "The tumors' mean push is one number for all patients, rests on how a push spreads and rather falls short (by a "
     "quarter in phantoms): an earlier scan needs no such assumption.",
     "What a tumor destroyed cannot be told from what it pushed away where no tumor mask says so.",

@@ -12,9 +12,10 @@ from ...catalogue import SCORES
 from ...errors import DataError, raise_all
 from ...status import Status
 from ...style import beside, legend, new_axes
-from ...tables import parse_table, read_cells, write_table
+from ...tables import cells_of, parse_table, read_cells, read_sheet, write_table
 from ...words import chosen_session, not_understood, same_person, understood, unsafe, words_of
 from .metrics import METRICS, PENALIZED, PROBABILISTIC
+from .spreadsheet import understand
 
 _SETTINGS = ("tolerance_mm", "penalty_mm")
 _BUNDLE_OF_A_CASE = ("participant_id", "session", "cohort", "model", "modality", "bundle", "hemisphere")
@@ -31,6 +32,8 @@ class ScoreTable:
         its reason in ``status``.
     failed : mapping of str to str
         Participants that could not be scored, with the reason.
+    told : tuple of str
+        What was understood of a table that somebody else wrote; see `read`.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class ScoreTable:
 
     frame: pd.DataFrame
     failed: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    told: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         parsed = understood_scores(self.frame)
@@ -59,9 +63,34 @@ class ScoreTable:
         object.__setattr__(self, "frame", parsed[named + others].reset_index(drop=True))
 
     @classmethod
+    def read(cls, scores: "Path | pd.DataFrame | ScoreTable", columns: Mapping[str, str] | None = None) -> Self:
+        """Read a table as people have them: a file that `shiftkit.tables.read_sheet` reads, or a frame.
+
+        What its columns and words mean finds `shiftkit.analyses.scoring.spreadsheet.understand`, which says what
+        ``columns`` are and what is refused; ``told`` is what it understood. A score table is handed back as it is.
+
+        Examples
+        --------
+        >>> rows = {"ID": ["P1", "C1"], "Group": ["Patient", "HC"], "Tract": "AF_L", "DSC": [70, 81]}
+        >>> print(ScoreTable.read(pd.DataFrame({**rows, "Distance": [9, None]})))
+        Scores of 2 participants (1 control, 1 glioma): dice over 1 bundle
+        counts: ok 2
+        dice, glioma: mean 0.700 over 1 of 1
+        dice, control: mean 0.810 over 1 of 1
+        """
+        if isinstance(scores, cls):
+            return scores
+        if isinstance(scores, pd.DataFrame):
+            where, (cells, form) = "The score table", (cells_of(scores), "")
+        else:
+            where, (cells, form) = Path(scores).name, read_sheet(Path(scores))  # pyright: ignore[reportArgumentType]
+        sheet = understand(cells, where, form, columns)
+        return cls(frame=understood_scores(sheet.frame, where), told=sheet.told)
+
+    @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a table that `save` or another program wrote; a `DataError` names all its problems at once."""
-        return cls(frame=understood_scores(read_cells(Path(path)), Path(path).name))
+        """Read the table of a file; see `read`. A `DataError` names all its problems at once."""
+        return cls.read(Path(path))
 
     @classmethod
     def concatenate(cls, *tables: "ScoreTable") -> Self:

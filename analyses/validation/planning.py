@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...results import Finding, Result
+from ...status import Status
 from ...style import intervals, name_rows, new_axes
 from ...work import Work
-from ..decomposition.anchored import anchored
+from ..decomposition.anchored import CUTS_MM, FEWEST_TO_SPLIT, anchored
 from ..decomposition.rows import CONTROL, PATIENT, Rows, build_rows
+from ..decomposition.sentences import wanted
 from .simulation import SPREADS, Scenario, simulate
 
 Array = NDArray[np.float64]
@@ -268,7 +270,10 @@ def _claim(table: pd.DataFrame, layout: Layout) -> str:
         opening = f"With one hemisphere only, both parts are named in {first['power_both']:.0%} of such studies. "
     size = f"{first['n_patients']:.0f} patients and {first['n_controls']:.0f} controls"
     if not np.isfinite(first["width_systematic"]):
-        told = f"{size} give a total and no split."
+        told = (
+            f"{size} give a total and no split. {_wanted(layout, int(first['n_patients']), int(first['n_controls']))}"
+        )
+        told = told.strip()
     else:
         told = (
             f"{size}: the systematic part's interval is typically {first['width_systematic']:.3f} Dice wide and "
@@ -279,6 +284,13 @@ def _claim(table: pd.DataFrame, layout: Layout) -> str:
     # Judged by naming both parts, and by the width where that ties.
     best = others.sort_values(["power_both", "width_systematic"], ascending=[False, True]).iloc[0]
     return f"{opening}{told} What helps most is {best['variant']}: both named in {best['power_both']:.0%}."
+
+
+def _wanted(layout: Layout, n_patients: int, n_controls: int) -> str:
+    """Who is missing, as a run that gives no split says it; patients are far as often as in the layout."""
+    far = round(n_patients * float((np.nan_to_num(layout.distance_mm) > CUTS_MM[-1]).any(axis=1).mean()))
+    status = Status.TOO_FEW_FOR_SPLIT if n_patients < FEWEST_TO_SPLIT else Status.FAR_FIELD_UNMEASURED
+    return wanted(status, n_patients, n_controls, far)
 
 
 def _draw(table: pd.DataFrame, ax: Any = None) -> Any:

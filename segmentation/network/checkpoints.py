@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -173,16 +174,22 @@ def load_model(path: Path) -> Model:
     return model
 
 
-_OWN = ("configs", "docs", "models", "state", "predictions", "controls", "tables")
+_OWN = ("configs", "docs", "models", "state", "training.*", "predictions", "controls", "tables", "fold-*")
 
 
 def require_own(out: Path, resume: bool) -> None:
     """Refuse, with a `ConfigError`, to train in a folder that holds something other than a training to resume."""
     names = holds(out)
     if names and not resume:
-        raise ConfigError(f"A training needs a new or empty folder; {out} holds files already. Give `resume` or `out`.")
-    if names and not any(name in _OWN or name.startswith("fold-") for name in names):
-        raise ConfigError(f"`resume` continues a training; {out} holds files that none wrote. Give another `out`.")
+        raise ConfigError(
+            f"A training needs a new or empty folder; {out} holds {names[0]}. Give another `out`, or `resume` if that "
+            "is a training to continue or to keep."
+        )
+    for name in names:
+        if not any(fnmatch(name, own) for own in _OWN):
+            raise ConfigError(
+                f"`resume` continues a training; {out} holds {name}, which none wrote. Give another `out`."
+            )
     sweep(out)
 
 

@@ -147,13 +147,9 @@ def train_by(
     See `source.train` for the errors.
     """
     cases = [*training, *validation]
-    if is_whole(out):
-        if resume:
-            return _finished(recipe, out, cases)
-        raise ConfigError(f"{out} holds a checkpoint already; give another `out`, or `resume` to keep it.")
-    if (out / "state" / "log.json").is_file() and not resume:
-        raise ConfigError(f"{out} holds an unfinished training; give `resume` to continue it, or another `out`.")
     require_own(out, resume)
+    if is_whole(out):
+        return _finished(recipe, out, cases)
     bundles = tuple(Bundle.parse(label) for label in recipe.bundles)
     samples = load_samples(
         cases, recipe.modality, bundles, recipe.spacing_mm, recipe.box, memory_gib=recipe.memory_gib, work=work

@@ -3,11 +3,10 @@
 import dataclasses
 from pathlib import Path
 
-from ...errors import ConfigError, DataError
-from ...files import holds
+from ...errors import DataError
 from ...types import Case, Cohort, Predictions
 from ...work import Work
-from ..network.checkpoints import Model
+from ..network.checkpoints import Model, require_own
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
 from .folds import fold_members, split_fold
 from .recipes import Recipe, train_by
@@ -57,12 +56,7 @@ def train(
         If there is nobody to train on, or a modality or bundle is missing.
     """
     settled = recipe.settled(cohort)
-    ours = ("state", "models", "configs", "docs", "training.*", "fold-*", "predictions")
-    if others := {*holds(out)} - {path.name for name in ours for path in out.glob(name)}:
-        raise ConfigError(
-            f"Training needs a new or empty folder; {out} holds {min(others)}, which is none of shiftkit's. Give "
-            "another `out`."
-        )
+    require_own(out, resume)
     if folds == 1:
         return train_by(settled, cohort, *_splits(cohort), out=out, resume=resume, stage="Training", work=work)
     return _train_folds(settled, cohort, folds, out, resume, work)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ...errors import ConfigError, DataError, ModelMismatchError
-from ...files import holds, write_text
+from ...files import write_text
 from ...types import Bundle, Case, Cohort, Predictions
 from ...work import Work
 from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
@@ -164,10 +164,6 @@ class Finetuning:
         """Refuse what cannot be made, before anything is written; see `finetune` for the errors."""
         if self.strategy.statistics:
             normalizations(self.start.network)
-        if self.splits and holds(self.out) and not resume:
-            raise ConfigError(
-                f"Fine-tuning needs an empty folder; {self.out} holds files already. Give `resume` or `out`."
-            )
         require_own(self.out, resume)
 
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:

@@ -157,6 +157,7 @@ class CheckReport:
         return (
             Finding(
                 key=f"check-{role}" if role else "check",
+                place="data",
                 title=f"Checks of the images: {role.replace('_', ' ') or self.cohort}",
                 claim=self._counts(),
                 estimates=tuple(

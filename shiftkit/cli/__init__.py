@@ -115,7 +115,7 @@ def _run(words: list[str], quiet: bool) -> int:
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         return _end(code, "Not done; the lines above say why.")
-    if not {"--help", "--version"} & set(words):
+    if not {"-h", "--help", "--version"} & set(words):
         print("Done.", file=sys.stderr)
     return 0
 

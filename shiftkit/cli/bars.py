@@ -81,6 +81,13 @@ def say(*lines: str) -> None:
         print(line, flush=True)
 
 
+def remark(*lines: str) -> None:
+    """Print lines on stderr, after the progress bar is gone."""
+    progress.close()
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
 def _words(seconds: float) -> str:
     """Two figures at most: a unit lasts until the next one says it better, at one and a half."""
     if seconds < 90:

@@ -20,6 +20,7 @@ Given = Mapping[str, Any]
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
@@ -91,8 +92,17 @@ def _scored(made: Any, given: Given) -> Iterator[str]:
         raise Unfinished("; ".join((told, *filter(None, [failures(made.failed)]))))
 
 
+def _template(made: Any, _: Given) -> Iterator[str]:
+    from ..analyses.scoring.spreadsheet import WHY
+
+    yield f"Template: {made}"
+    yield from (f"  {name}: {why}." for name, why in WHY.items())
+    yield f"Replace the example rows, then: shiftkit decompose --scores {made} --out run"
+
+
 SHOWN: Mapping[str, Show] = {
     "demo": _outcome,
+    "template": _template,
     "decompose": _outcome,
     "phantom": lambda made, _: map(str, made.values()),
     "import": _itself,

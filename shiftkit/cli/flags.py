@@ -12,7 +12,7 @@ from ..api import VERBS
 from ..config import resolve
 from ..errors import ShiftkitError, Unfinished
 from ..options import Declared, options_of, settings_of
-from .bars import progress, say
+from .bars import progress, remark, say
 
 Show = Callable[[Any, Mapping[str, Any]], Iterable[str]]
 """What a verb prints, from what its function returned and the values given to it."""
@@ -32,11 +32,12 @@ def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table
     takes = inspect.signature(function).parameters
 
     def run(config: Path | None = None, json: bool = False, **words: Any) -> None:
-        given = {name: _value(options[name], word) for name, word in words.items()}
+        given = {name: as_value(options[name], word) for name, word in words.items()}
         values = resolve(table or verb, VERBS, given, config)
         # Settings that are another verb's, for the table was: demo hands them on to decompose.
         further = {name: values.pop(name) for name in [*values] if name not in options}
-        called: dict[str, Any] = {"settings": further, "progress": progress, "announce": say}
+        # With --json, stdout is for the result alone.
+        called: dict[str, Any] = {"settings": further, "progress": progress, "announce": remark if json else say}
         if config is not None and config.suffix == ".json":
             called["replay"] = config
         try:
@@ -100,23 +101,33 @@ def _keyword(name: str, kind: Any, shown: Any, default: Any) -> inspect.Paramete
 
 def _raw(one: Declared) -> Any:
     """What a value is before it is understood."""
-    if one.option.many or get_origin(one.kind) is Sequence:
+    if one.option.many or get_origin(one.kind) in (Sequence, Mapping):
         return list[str]
     return one.kind if one.kind in (bool, int, float) else str
 
 
-def _value(one: Declared, word: Any) -> Any:
+def as_value(one: Declared, word: Any) -> Any:
     """Both ``--bundles AF --bundles FAT`` and ``--bundles AF,FAT`` are understood; None is what was not given."""
     if word is None or word == []:
         return None
     if one.option.many:
         return tuple(word)
+    if get_origin(one.kind) is Mapping:
+        return _pairs(word, one)
     if get_origin(one.kind) is Sequence:
         parts = " ".join(word).replace(",", " ").split()
         return tuple(parts) if get_args(one.kind) == (str,) else _integers(parts, one)
     if get_origin(one.kind) is tuple:
         return _box(word, one)
     return word
+
+
+def _pairs(words: Sequence[str], one: Declared) -> dict[str, str]:
+    """``{"value": "Dice"}`` from ``value=Dice``; a name may hold blanks, and commas where no pair follows them."""
+    pairs = [pair for word in words for pair in re.split(r",(?=[^,=]*=)", word)]
+    if wrong := [pair for pair in pairs if not all(part.strip() for part in pair.partition("=")[::2])]:
+        raise typer.BadParameter(f"{one.spoken} takes pairs, such as participant=ID,value=Dice; got {wrong[0]!r}.")
+    return {name.strip(): told.strip() for name, _, told in (pair.partition("=") for pair in pairs)}
 
 
 def _integers(parts: Sequence[str], one: Declared) -> tuple[int, ...]:

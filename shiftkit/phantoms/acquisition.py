@@ -1,23 +1,31 @@
 """How a scan departs from the anatomy: one editable TOML profile a scanner."""
 
 import dataclasses
+import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import ConfigError
 from ..files import read_text
+from .people import TYPICAL_AGE, aside
+from .tumors import Gliomas, outward
 from .warp import Array, Warp, coarse_points, exponentiate
 
-PROFILES = ("source", "target")
+PROFILES = ("source", "mild", "moderate", "severe")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Profile:
-    """The settings of one scanner and protocol; see the comments in ``profiles/source.toml``."""
+    """One scanner, protocol and group of people; see the comments in ``profiles/source.toml``.
+
+    What has a default may be left out of a file.
+    """
 
     noise: float
     bias: float
@@ -29,10 +37,28 @@ class Profile:
     distortion_mm: float
     offset_mm: float
     label_style: float
+    peak_scale: float = 1.0
+    merged_deg: float = 30.7
+    rotation_deg: float = 0.0
+    variation: float = 0.0
+    aging: float = 0.0
+    gliomas: Gliomas = dataclasses.field(default_factory=Gliomas)
 
     def to_dict(self) -> dict[str, object]:
         """The settings, ready for JSON."""
-        return {**dataclasses.asdict(self), "blur_mm": list(self.blur_mm)}
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def draw_scan(self, rng: np.random.Generator) -> "Profile":
+        """The profile as one scan has it: some people lie still, others do not.
+
+        What motion and the day change is multiplied by one factor of mean 1 and standard deviation `variation`;
+        nothing is taken from the generator itself.
+        """
+        if not self.variation:
+            return self
+        worse = float(aside(rng).gamma(self.variation**-2, self.variation**2))
+        changed = ("noise", "peak_angle_deg", "false_peak", "distortion_mm")
+        return dataclasses.replace(self, **{name: getattr(self, name) * worse for name in changed})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +81,7 @@ class Pose:
 
 
 def load_profile(profile: str | Path) -> Profile:
-    """Read a profile: ``"source"``, ``"target"`` or the path of a TOML file with the same keys.
+    """Read a profile: ``"source"``, ``"mild"``, ``"moderate"``, ``"severe"`` or the path of a TOML file.
 
     Raises
     ------
@@ -67,27 +93,35 @@ def load_profile(profile: str | Path) -> Profile:
         content = tomllib.loads(read_text(path, "profile"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"An acquisition profile is a TOML file; {path} cannot be read: {error}.") from error
-    names = {field.name for field in dataclasses.fields(Profile)}
-    if set(content) != names:
-        wrong = ", ".join(sorted(set(content) ^ names))
-        raise ConfigError(f"{path} must hold exactly the keys {', '.join(sorted(names))}; check {wrong}.")
-    blur = content.pop("blur_mm")
-    numbers = [*content.values(), *(blur if isinstance(blur, list) and len(blur) == 3 else ["?"])]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
-        raise ConfigError(
-            f"{path} must hold one number a key, and three for blur_mm; got {content | {'blur_mm': blur}}."
-        )
-    return Profile(**content, blur_mm=(float(blur[0]), float(blur[1]), float(blur[2])))
+    gliomas = content.pop("gliomas", {})
+    if not isinstance(gliomas, dict):
+        raise ConfigError(f"{path} must hold `gliomas` as a table, [gliomas]; got {gliomas!r}.")
+    return Profile(**_checked(content, Profile, path), gliomas=Gliomas(**_checked(gliomas, Gliomas, path)))
 
 
-_FALSE_BY_RANK = np.array([[0.3], [0.6], [1.0]], dtype=np.float32)
-"""False peaks are mostly weak ones."""
+def _checked(content: dict[str, Any], kind: type[Profile | Gliomas], path: Path) -> dict[str, Any]:
+    """The settings of a file, lists as tuples, once their names and types are right."""
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name != "gliomas"}
+    needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    wrong = sorted((needed - set(content)) | (set(content) - set(fields)))
+    if wrong:
+        raise ConfigError(f"{path} must hold the keys {', '.join(sorted(fields))}; check {', '.join(wrong)}.")
+    lengths = {"blur_mm": 3, "volume_range_ml": 2, "mass": 2, "edema_mm": 2}
+    for name, value in content.items():
+        values = value if name in lengths and isinstance(value, list) else [value]
+        numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+        if not numbers or len(values) != lengths.get(name, 1):
+            raise ConfigError(
+                f"{path} must hold one number a key, three for blur_mm, two for a range; got {name} = {value!r}."
+            )
+    return {name: tuple(map(float, value)) if name in lengths else float(value) for name, value in content.items()}
 
 
-def draw_pose(profile: Profile, rng: np.random.Generator) -> Pose:
-    """Displacement of the whole scan: misalignment to the common space, and distortion near air.
+def draw_pose(profile: Profile, rng: np.random.Generator, age: float = TYPICAL_AGE) -> Pose:
+    """Displacement of the whole scan: misalignment to the common space, distortion near air, and age.
 
-    Echo-planar images are stretched along the phase-encoding axis (y) above the sinuses and ear canals.
+    Echo-planar images are stretched along the phase-encoding axis (y) above the sinuses and ear canals. With age the
+    lateral ventricles widen (Scahill RI et al., Arch Neurol 60:989 (2003), doi 10.1001/archneur.60.7.989).
     """
     offset = rng.normal(0, profile.offset_mm, 3)
     strength = profile.distortion_mm * rng.uniform(0.6, 1.4)
@@ -98,7 +132,19 @@ def draw_pose(profile: Profile, rng: np.random.Generator) -> Pose:
     )
     velocity = np.broadcast_to(offset, points.shape).copy()
     velocity[..., 1] += strength * along_y
+    if profile.rotation_deg:
+        angles = np.deg2rad(aside(rng).normal(0, profile.rotation_deg, 3))
+        velocity += np.cross(angles, points - np.array([0.0, -20.0, 10.0]))
+    if profile.aging:
+        velocity += profile.aging * (age - TYPICAL_AGE) * _aging()
     return Pose(warp=exponentiate(velocity), offset_mm=tuple(offset.tolist()), distortion_mm=float(strength))
+
+
+def _aging() -> Array:
+    """Velocity a year: each lateral ventricle, of some 10 ml, gains 0.25 ml, and tissue makes room around it."""
+    half_mm3 = 125.0 / (4 * np.pi)  # a source at either end of a ventricle
+    sources = [outward(np.array([x, y, z]), 8.0, half_mm3) for x in (-14.0, 14.0) for y, z in ((10, 14), (-28, 16))]
+    return np.sum(sources, axis=0)
 
 
 def measure_scalar(
@@ -106,18 +152,25 @@ def measure_scalar(
 ) -> Array:
     """Blur, bias field and Rician noise on an image with values of about 0–1."""
     sigma = [width / spacing_mm for width in profile.blur_mm]
-    blurred = ndimage.gaussian_filter(image, sigma)
-    scale = np.abs(blurred[brain]).mean() + 1e-6
+    blurred = (ndimage.gaussian_filter(image, sigma) if any(sigma) else image)[brain]
+    deviation = profile.noise * (np.abs(blurred).mean() + 1e-6)
     # The magnitude of a complex signal: noise adds up where there is none, so its floor is above zero.
-    real = blurred + rng.normal(0, profile.noise * scale, image.shape)
-    imaginary = rng.normal(0, profile.noise * scale, image.shape)
-    return np.hypot(real, imaginary) * brain
+    real = blurred + deviation * rng.standard_normal(image.shape)[brain]
+    imaginary = deviation * rng.standard_normal(image.shape)[brain]
+    measured = np.zeros(image.shape, dtype=np.float32)
+    measured[brain] = np.hypot(real, imaginary)
+    return measured
 
 
 def bias_field(shape: tuple[int, int, int], profile: Profile, spacing_mm: float, rng: np.random.Generator) -> Array:
     """A smooth multiplicative receive field around 1."""
     coarse = rng.standard_normal([max(3, int(n * spacing_mm / 60)) for n in shape])
-    smooth = np.asarray(ndimage.zoom(coarse, np.array(shape) / coarse.shape, order=3, mode="nearest", grid_mode=True))
+    # Zooming is linear: one small matrix an axis does what a spline over the whole grid does.
+    axes = [
+        np.asarray(ndimage.zoom(np.eye(k), (n / k, 1), order=3, mode="nearest", grid_mode=True))
+        for n, k in zip(shape, coarse.shape, strict=True)
+    ]
+    smooth = np.einsum("abc,xa,yb,zc->xyz", coarse, *axes, optimize=True)
     smooth = (smooth - smooth.mean()) / (np.ptp(smooth) + 1e-6)
     return 1 + profile.bias * smooth
 
@@ -140,25 +193,43 @@ def measure_peaks(
         The scanner, the voxel size in mm, and where the errors come from.
     """
     error = rng.standard_normal(peaks.shape, np.float32)
-    false_everywhere = rng.standard_normal(peaks.shape, np.float32)
+    false = rng.standard_normal(peaks.shape, np.float32)
     sigma = [width / spacing_mm for width in profile.blur_mm]
-    box = _box(inside, [int(4 * width + 0.5) for width in sigma])
-    seen: Array = peaks[box]
-    error, false = error[box], false_everywhere[box]
-    lead = np.abs(seen).argmax(axis=-1)
-    sign = np.sign(np.take_along_axis(seen, lead[..., None], axis=-1))
-    seen = seen * np.where(sign == 0, np.float32(1), sign)
-    amplitude = np.linalg.norm(seen, axis=-1, keepdims=True)
-    scale = np.tan(np.deg2rad(profile.peak_angle_deg)) / np.sqrt(2)
-    # Weak seen are less certain than strong ones.
-    seen = seen + scale * error * np.sqrt(np.maximum(amplitude, 0) * 0.6)
-    seen = seen + profile.false_peak * false * _FALSE_BY_RANK
+    # Only what lies in the brain is measured, and a blur looks a little beyond.
+    where = _box(inside, [int(4 * width + 0.5) for width in sigma]) if any(sigma) else inside
+    seen = np.ascontiguousarray(peaks[where])  # or reshaping makes a copy, and what is done to it is lost
+    angle = np.tan(np.deg2rad(profile.peak_angle_deg)) / np.sqrt(2)
+    _disturb(
+        seen.reshape(-1, 3, 3),
+        error[where].reshape(-1, 3, 3),
+        false[where].reshape(-1, 3, 3),
+        angle,
+        profile.false_peak,
+    )
     if any(sigma):
         for p, c in np.ndindex(3, 3):
             seen[..., p, c] = ndimage.gaussian_filter(seen[..., p, c], sigma)
-    measured = false_everywhere * np.float32(0)  # zeros with the sign of the noise: what full-size arithmetic gives
-    measured[box] = seen * inside[box][..., None, None]
+        seen *= inside[where][..., None, None]
+    measured = np.zeros_like(peaks)
+    measured[where] = seen * np.float32(profile.peak_scale)
     return measured
+
+
+@numba.njit(cache=True)
+def _disturb(peaks, error, false, angle, false_peak):  # pyright: ignore
+    """Common signs, angular errors and false peaks, in place; weak peaks are less certain than strong ones."""
+    for v in range(peaks.shape[0]):
+        for p in range(3):
+            x, y, z = peaks[v, p]
+            lead = x if abs(x) >= max(abs(y), abs(z)) else y if abs(y) >= abs(z) else z
+            sign = np.float32(-1.0) if lead < 0 else np.float32(1.0)
+            amplitude = np.sqrt(np.sqrt(x * x + y * y + z * z) * np.float32(0.6))
+            rank = np.float32(0.3) if p == 0 else np.float32(0.6) if p == 1 else np.float32(1.0)
+            for c in range(3):
+                wrong = np.float32(false_peak) * false[v, p, c] * rank  # false peaks are mostly weak ones
+                peaks[v, p, c] = (
+                    peaks[v, p, c] * sign + angle * error[v, p, c] * np.float64(amplitude) + np.float64(wrong)
+                )
 
 
 def _box(inside: NDArray[np.bool_], margin: list[int]) -> tuple[slice, ...]:

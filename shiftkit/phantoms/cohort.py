@@ -13,18 +13,21 @@ from ..files import sweep
 from ..types import Cohort
 from ..work import Work
 from .acquisition import Profile, load_profile
-from .people import draw_person, generator
+from .people import PATIENTS_AGE, TYPICAL_AGE, Replay, draw_person, generator
 from .record import Files
 from .render import render, tumor_distances
 
-# Cohort: which scanner, and whether the tumor is rendered. All but the first hold the same patients.
+# Cohort: which scanner, and whether the tumor is rendered. Those of gliomas hold the same patients.
 _COHORTS = {
     "healthy": ("source", False),
     "glioma": ("target", True),
     "glioma_clean": ("source", False),
     "glioma_systematic": ("target", False),
     "glioma_tumor": ("source", True),
+    "target_controls": ("target", False),
 }
+
+_GROUPS = {"source": "control", "target": "target_control"}  # of people without a tumor, by scanner
 
 
 def phantom(
@@ -32,11 +35,12 @@ def phantom(
     *,
     n_healthy: int = 60,
     n_glioma: int = 24,
+    n_target_controls: int = 0,
     spacing_mm: float = 2.5,
     seed: int = 0,
     factorial: bool = False,
     source: str | Path = "source",
-    target: str | Path = "target",
+    target: str | Path = "moderate",
     fields: bool = False,
     dwi: bool = False,
     work: Work = Work(),
@@ -47,8 +51,8 @@ def phantom(
     ----------
     out : Path
         Folder that gets one folder a cohort.
-    n_healthy, n_glioma : int
-        Controls and patients; 0 leaves the cohort out.
+    n_healthy, n_glioma, n_target_controls : int
+        Controls, patients, and healthy people of the patients' age in the patients' scanner; 0 leaves a cohort out.
     spacing_mm : float
         Voxel size, 1–5 mm.
     seed : int
@@ -58,7 +62,7 @@ def phantom(
         Also write ``glioma_clean``, ``glioma_systematic`` and ``glioma_tumor``: the same patients without
         shift and with each shift alone.
     source, target : str or Path
-        Acquisition profiles of controls and patients: ``"source"``, ``"target"`` or a TOML file.
+        Profiles of controls and patients: ``"source"``, ``"mild"``, ``"moderate"``, ``"severe"`` or a TOML file.
     fields : bool
         Also write each participant's displacement to the template, and a patient's mass effect.
     dwi : bool
@@ -82,14 +86,15 @@ def phantom(
     >>> len(made["healthy"].bundles)
     10
     """
-    if n_healthy < 0 or n_glioma < 0 or n_healthy + n_glioma == 0 or not 1 <= spacing_mm <= 5:
+    counts = dict.fromkeys(_COHORTS, n_glioma) | {"healthy": n_healthy, "target_controls": n_target_controls}
+    if min(counts.values()) < 0 or not any(counts.values()) or not 1 <= spacing_mm <= 5:
         raise ConfigError(
-            "A phantom needs at least one participant and a spacing of 1–5 mm; "
-            f"got {n_healthy} controls, {n_glioma} patients, {spacing_mm} mm."
+            "A phantom needs at least one participant and a spacing of 1–5 mm; got "
+            f"{n_healthy} controls, {n_glioma} patients, {n_target_controls} target controls, {spacing_mm} mm."
         )
     profiles = {"source": load_profile(source), "target": load_profile(target)}
-    counts = {name: n_healthy if name == "healthy" else n_glioma for name in _COHORTS}
-    names = [name for name in (_COHORTS if factorial else ("healthy", "glioma")) if counts[name]]
+    always = ("healthy", "glioma", "target_controls")
+    names = [name for name in (_COHORTS if factorial else always) if counts[name]]
     plan = {name: [f"sub-{name[0]}{i:03d}" for i in range(1, counts[name] + 1)] for name in names}
     people = sorted({one for members in plan.values() for one in members})
     order = _Order(out=out, spacing_mm=spacing_mm, seed=seed, profiles=profiles, fields=fields, dwi=dwi)
@@ -121,11 +126,16 @@ def _write_participant(order: _Order, task: tuple[str, Sequence[str]]) -> dict[s
     settings = {name: _settings(order, _COHORTS[name][0]) for name in names}
     todo = [name for name in names if not files[name].complete(settings[name], order.fields, order.dwi)]
     if todo:
-        person = draw_person(order.seed, participant_id, "healthy" not in names)
+        patient = not {"healthy", "target_controls"} & set(names)
+        age = TYPICAL_AGE if "healthy" in names else PATIENTS_AGE
+        person = draw_person(order.seed, participant_id, patient, order.profiles["target"].gliomas, age)
         distances = tumor_distances(person, order.spacing_mm)
+        tapes: dict[str, Replay] = {}
         for name in todo:
             scanner, with_tumor = _COHORTS[name]
             noise = generator(order.seed, participant_id, f"scan {scanner}")
+            if not order.dwi:  # whose numbers would fill the memory
+                noise = tapes.setdefault(scanner, Replay(noise)).rewound()
             made = render(person, order.profiles[scanner], noise, order.spacing_mm, with_tumor, order.dwi)
             files[name].write(person, made, with_tumor, order.fields)
             files[name].write_truth(person, made, with_tumor, distances, scanner, settings[name])
@@ -139,7 +149,7 @@ def _settings(order: _Order, scanner: str) -> dict[str, object]:
 def _row(truth: dict[str, object]) -> dict[str, object]:
     return {
         "participant_id": truth["participant_id"],
-        "group": "control" if truth["tumor_side"] == "n/a" else "glioma",
+        "group": "glioma" if truth["tumor_side"] != "n/a" else _GROUPS[str(truth["profile"])],
         "age": truth["age"],
         "sex": truth["sex"],
         "site": "B" if truth["profile"] == "target" else "A",

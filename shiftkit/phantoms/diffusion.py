@@ -72,7 +72,7 @@ def measure_diffusion(
     peaks : ndarray, shape (V, 3, 3)
         True peaks of the brain's voxels in world axes, length = volume fraction.
     seen : dict of str to ndarray, shape (V,)
-        Tissue shares ``gm`` and ``wm``, and ``depth`` into the tumor.
+        Tissue shares ``gm`` and ``wm``, and ``edema``.
     brain : ndarray of bool, shape (X, Y, Z)
         With V true voxels.
     profile, affine, rng
@@ -83,7 +83,7 @@ def measure_diffusion(
     unit = peaks / np.maximum(fraction, 1e-6)[..., None]
     fraction = fraction / np.maximum(fraction.sum(axis=1, keepdims=True), 1.0)
     rest = 1 - fraction.sum(axis=1)
-    edema = np.clip((1.35 - seen["depth"]) / 0.5, 0, 1)
+    edema = seen["edema"]
     fluid = np.clip(1 - seen["gm"] - seen["wm"], 0, 1) * (1 - edema)
     sigma = [width / float(affine[0, 0]) for width in profile.blur_mm]
     series = np.zeros((*brain.shape, len(bvals)), dtype=np.float32)

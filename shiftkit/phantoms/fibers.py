@@ -1,5 +1,6 @@
 """Streamlines to what a diffusion measurement sees: densities, directions, up to three peaks a voxel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba
@@ -27,6 +28,7 @@ class Population:
         Unit mean tangent in world axes; zero where there are no fibers.
     generosity : ndarray, shape (X, Y, Z) of the box, or None
         Of the rater who draws the reference mask there, in doublings of density; None for one who knows the truth.
+        A rater draws fibers that lead from end to end; where others run too it is lower.
     """
 
     box: tuple[slice, slice, slice]
@@ -49,6 +51,7 @@ def rasterize(
     shape: tuple[int, int, int],
     blur_mm: float = 1.6,
     generosity: Array | None = None,
+    whole: NDArray[np.bool_] | None = None,
 ) -> Population:
     """Turn a family of streamlines into a population.
 
@@ -64,17 +67,21 @@ def rasterize(
         Standard deviation of the smoothing that fills gaps between streamlines.
     generosity : ndarray, shape (S, N), optional
         Of the rater at each point; see `Population`.
+    whole : ndarray of bool, shape (S,), optional
+        Streamlines that the rater draws, those that lead from end to end; all by default.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # A point stands for the piece of streamline around it: densities do not depend on how far points lie apart.
     tangent = np.gradient(streamlines_mm, axis=1)
-    length = np.linalg.norm(tangent, axis=2)
+    length = np.sqrt(np.einsum("snc,snc->sn", tangent, tangent))
     index = (streamlines_mm - affine[:3, 3]) / np.diag(affine)[:3]
     sigma = blur_mm / spacing
     box = _box(index[alive], np.ceil(_TRUNCATE * sigma).astype(int) + 1, shape)
     low, high = (np.array([getattr(one, end) for one in box]) for end in ("start", "stop"))
-    carried = [tangent, length[..., None], *([] if generosity is None else [(generosity * length)[..., None]])]
-    deposits = np.concatenate(carried, axis=-1)
+    carried = [] if generosity is None else [(generosity * length)[..., None]]
+    if whole is not None:
+        carried.append((whole[:, None] * length)[..., None])
+    deposits = np.concatenate([tangent, length[..., None], *carried], axis=-1)
     sums = np.zeros((*(high - low), deposits.shape[-1]), dtype=np.float32)
     flat = index.reshape(-1, 3)
     _deposit(sums, flat, deposits.reshape(len(flat), deposits.shape[-1]), alive.ravel(), low, np.array(shape))
@@ -88,6 +95,8 @@ def rasterize(
     leaning = None
     if generosity is not None:
         leaning = np.asarray(smooth[4] / np.maximum(density, 1e-6), dtype=np.float32)
+        if whole is not None:
+            leaning += np.log2(np.clip(smooth[5] / np.maximum(density, 1e-6), 2.0**-20, 1))
     return Population(
         box=box,
         density=np.asarray(density / np.float32(scale), dtype=np.float32),
@@ -129,33 +138,79 @@ def _deposit(sums, index, deposits, alive, low, shape):  # pyright: ignore
                         sums[i + a, j + b, k + c, d] += w * deposits[p, d]
 
 
-def strongest(fractions: NDArray[np.float32], directions: NDArray[np.float32], count: int = 3) -> NDArray[np.float32]:
-    """Merge near-parallel populations and keep the strongest.
+def true_peaks(
+    populations: Sequence[Population],
+    filler: NDArray[np.float32],
+    wm: NDArray[np.float32],
+    room: Array,
+    brain: NDArray[np.bool_],
+    merged_deg: float = 30.7,
+) -> NDArray[np.float32]:
+    """The three strongest directions of each brain voxel, shape (V, 3, 3), their length the volume fraction.
 
-    Parameters
-    ----------
-    fractions : ndarray, shape (K, V)
-        Volume fraction of each population in each voxel.
-    directions : ndarray, shape (K, V, 3)
-        Unit directions.
-    count : int
-        Peaks to keep.
-
-    Returns
-    -------
-    ndarray, shape (V, count, 3)
-        Peaks, their length the merged fraction, strongest first.
+    ``filler``, shape (V, 3), are directions of white matter that no family fills, ``wm``, shape (V,), is white matter,
+    ``room``, shape (V, 2), what share of it a tumor leaves to families and to the rest, and ``brain``, shape (X, Y, Z),
+    has V true voxels.
     """
-    rest = fractions.copy()
-    peaks = np.zeros((fractions.shape[1], count, 3), dtype=np.float32)
-    voxels = np.arange(fractions.shape[1])
-    for peak in range(count):
-        best = rest.argmax(axis=0)
-        lead = directions[best, voxels]
-        cosine = np.einsum("kvc,vc->kv", directions, lead)
-        # What a measurement cannot tell apart (about 30 degrees) is one peak.
-        near = (np.abs(cosine) > 0.86) * rest
-        merged = np.einsum("kv,kvc->vc", near * np.sign(cosine), directions)
-        peaks[:, peak] = merged
-        rest = rest - near
+    place = np.full(brain.shape, -1)
+    place[brain] = np.arange(len(filler))
+    density = np.zeros((len(filler), len(populations)), dtype=np.float32)
+    directions = np.zeros((len(filler), len(populations) + 1, 3), dtype=np.float32)
+    for i, population in enumerate(populations):
+        here = place[population.box]
+        inside = (here >= 0) & (population.density > 0.02)
+        density[here[inside], i] = population.density[inside]
+        directions[here[inside], i] = population.direction[inside]
+    directions[:, -1] = filler
+    merged = np.float32(round(np.cos(np.deg2rad(merged_deg)), 3))
+    return strongest(_fractions(density, wm, room), directions, merged)
+
+
+@numba.njit(cache=True)
+def _fractions(density, wm, room):  # pyright: ignore
+    """Volume fraction of each family, saturating in density, no more than there is room; the rest comes last.
+
+    White matter that no modeled family fills has a direction too, a weaker one.
+    """
+    count = density.shape[1]
+    fractions = np.zeros((density.shape[0], count + 1), dtype=np.float32)
+    for v in range(density.shape[0]):
+        total = np.float32(0.0)
+        for k in range(count):
+            if density[v, k] > 0:
+                fractions[v, k] = density[v, k] / (density[v, k] + np.float32(0.35))
+                total += fractions[v, k]
+        here = min(max(wm[v] * np.float32(1.15), np.float32(0)), np.float32(1)) * room[v, 0]
+        factor = here / max(np.float64(total), here + 1e-6) if total > 0 else 0.0
+        filled = 0.0
+        for k in range(count):
+            if density[v, k] > 0:
+                filled += fractions[v, k] * factor
+                fractions[v, k] = fractions[v, k] * factor
+        fractions[v, count] = min(max(wm[v] * room[v, 1] - filled, 0.0), 1.0) * 0.6
+    return fractions
+
+
+@numba.njit(cache=True)
+def strongest(rest, directions, cosine_of_merged):  # pyright: ignore
+    """Merge near-parallel populations and keep the three strongest: peaks, shape (V, 3, 3), strongest first.
+
+    ``rest``, shape (V, K), volume fractions of populations, is used up; ``directions``, shape (V, K, 3), are unit
+    vectors; those whose cosine is larger cannot be told apart by a measurement.
+    """
+    peaks = np.zeros((rest.shape[0], 3, 3), dtype=np.float32)
+    for v in range(rest.shape[0]):
+        for peak in range(3):
+            best = rest[v].argmax()
+            if rest[v, best] <= 0:
+                break
+            x, y, z = directions[v, best]
+            for k in range(rest.shape[1]):
+                if rest[v, k] <= 0:
+                    continue
+                cosine = directions[v, k, 0] * x + directions[v, k, 1] * y + directions[v, k, 2] * z
+                if abs(cosine) > cosine_of_merged:
+                    for c in range(3):
+                        peaks[v, peak, c] += rest[v, k] * np.sign(cosine) * directions[v, k, c]
+                    rest[v, k] = 0
     return peaks

@@ -1,9 +1,9 @@
 """Participants: every random number of one person, drawn once, whatever is rendered from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,15 @@ from scipy import ndimage
 from ..types import Bundle
 from .raters import draw_generosity
 from .template import SPACING_MM, Course, bundle_courses, grow, grow_bundle, other_courses, template
-from .tumors import Tumor, draw_tumor
+from .tumors import Gliomas, Tumor, draw_tumor
 from .warp import Array, Warp, coarse_points, exponentiate, interpolate, sample, smooth_noise
 
 _STREAMLINES = 250
+TYPICAL_AGE, PATIENTS_AGE = 36, 48
+"""Mean age in years of controls, at which a scan shows everybody unless its profile has `aging`, and of patients."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Person:
     """One participant's anatomy.
 
@@ -58,6 +60,16 @@ class Person:
     t1_contrast: float
     drawn: dict[str, Any]
 
+    @cached_property
+    def own_bundles(self) -> dict[Bundle, Array]:
+        """``bundles`` as they lie in the participant, without tumor."""
+        return {bundle: self.warp.to_participant(one) for bundle, one in self.bundles.items()}
+
+    @cached_property
+    def own_others(self) -> list[Array]:
+        """``others`` as they lie in the participant, without tumor."""
+        return [self.warp.to_participant(one) for one in self.others]
+
 
 def generator(seed: int, participant_id: str, purpose: str) -> np.random.Generator:
     """The generator of one participant and purpose: independent of who else is drawn, and in what order."""
@@ -65,14 +77,42 @@ def generator(seed: int, participant_id: str, purpose: str) -> np.random.Generat
     return np.random.default_rng(np.random.SeedSequence(words))
 
 
-def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
+def aside(rng: np.random.Generator) -> np.random.Generator:
+    """A generator of its own, which takes no number from the one it comes from."""
+    return np.random.default_rng(cast(np.random.SeedSequence, rng.spawn(1)[0].bit_generator.seed_seq))
+
+
+class Replay:
+    """A generator whose numbers can be had again: two scans of a participant by one scanner share pose and noise."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng, self._drawn, self._next = rng, list[Any](), 0
+
+    def rewound(self) -> np.random.Generator:
+        """The same object, at its start."""
+        self._next = 0
+        return cast(np.random.Generator, self)
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def draw(*args: Any, **options: Any) -> Any:
+            if self._next == len(self._drawn):
+                self._drawn.append(getattr(self._rng, method)(*args, **options))
+            self._next += 1
+            return self._drawn[self._next - 1]
+
+        return draw
+
+
+def draw_person(
+    seed: int, participant_id: str, patient: bool, gliomas: Gliomas = Gliomas(), mean_age: float | None = None
+) -> Person:
     """Draw one participant's anatomy from the seed and the identifier alone."""
     rng = generator(seed, participant_id, "anatomy")
     # A wide and a fine variation in mm, with their reach in mm; exponentiated, neither can fold the brain.
     velocity = 2.3 * smooth_noise(rng, 22.0) + 0.8 * smooth_noise(rng, 11.0)
     size = rng.normal(0, 0.02, 3)
     velocity = velocity + coarse_points() * size
-    age = int(np.clip(rng.normal(48 if patient else 36, 12), 18, 80))
+    age = int(np.clip(rng.normal(mean_age or (PATIENTS_AGE if patient else TYPICAL_AGE), 12), 18, 80))
     grown = {bundle: _grow(courses, rng) for bundle, courses in bundle_courses().items()}
     others: list[Array] = []
     spreads: list[float] = []
@@ -90,7 +130,7 @@ def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
         bundles=bundles,
         generosity=generosity,
         others=others,
-        tumor=_draw_tumor(generator(seed, participant_id, "tumor"), warp) if patient else None,
+        tumor=_draw_tumor(generator(seed, participant_id, "tumor"), warp, gliomas) if patient else None,
         t1_contrast=float(rng.normal(1, 0.08)),
         drawn={
             "size_log": size.tolist(),
@@ -103,10 +143,10 @@ def draw_person(seed: int, participant_id: str, patient: bool) -> Person:
     )
 
 
-def _draw_tumor(rng: np.random.Generator, warp: Warp) -> Tumor:
+def _draw_tumor(rng: np.random.Generator, warp: Warp, gliomas: Gliomas) -> Tumor:
     """A tumor that fits this participant's brain."""
     own = sample(brain_distance()[..., None], warp.to_template(coarse_points()))[..., 0]
-    return draw_tumor(rng, own, lambda points_mm: in_brain(points_mm, warp))
+    return draw_tumor(rng, own, lambda points_mm: in_brain(points_mm, warp), gliomas)
 
 
 def in_brain(points_mm: Array, warp: Warp) -> NDArray[np.bool_]:

@@ -137,6 +137,8 @@ class Files:
             content |= {
                 "tumor_side": tumor.side,
                 "tumor_site": tumor.site,
+                "tumor_family": tumor.family,
+                "tumor_edema_mm": tumor.edema_mm,
                 "tumor_center_mm": tumor.center_mm.tolist(),
                 "tumor_radius_mm": tumor.radius_mm,
                 "tumor_core_share": tumor.core_share,

@@ -1,6 +1,7 @@
 """From a person and a scanner to images: tissue, fibers, tumor, measurement."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +10,13 @@ from scipy import ndimage
 from ..types import Bundle, Volume
 from .acquisition import Pose, Profile, bias_field, draw_pose, measure_peaks, measure_scalar
 from .diffusion import Diffusion, measure_diffusion
-from .fibers import Population, rasterize, strongest
-from .people import Person, in_brain
+from .fibers import Population, rasterize, true_peaks
+from .people import TYPICAL_AGE, Person, in_brain
 from .template import SPACING_MM, template
 from .warp import Array, interpolate
 
+_FADING_A_YEAR = 0.003
+"""Share of a peak's length that a year of age takes."""
 _THRESHOLD = 0.18
 """Density, relative to the bundle's dense core, above which a voxel belongs to the reference mask."""
 
@@ -82,15 +85,16 @@ def render(
     """
     affine, shape = grid(spacing_mm)
     tumor = person.tumor if with_tumor else None
-    pose = draw_pose(profile, rng)
-    points = world(affine, shape)
+    profile = profile.draw_scan(rng)
+    pose = draw_pose(profile, rng, person.age)
+    points = _voxels(spacing_mm)
     depth = tumor.depth(points) if tumor else np.full(shape, np.inf)
     core = tumor.core_share if tumor else 0.0
     tissue = _tissue(to_template(points, person, pose, with_tumor))
     brain = _brain(tissue)
     populations = [
         *(bundle_population(bundle, person, pose, affine, shape, with_tumor) for bundle in person.bundles),
-        *(_population(streamlines, None, person, pose, affine, shape, with_tumor) for streamlines in person.others),
+        *(_population(streamlines, None, person, pose, affine, shape, with_tumor) for streamlines in person.own_others),
     ]
     threshold = _THRESHOLD * 2.0**-profile.label_style
     masks = {
@@ -98,10 +102,18 @@ def render(
         for i, bundle in enumerate(person.bundles)
     }
     seen: dict[str, Array] = {name: image[brain] for name, image in tissue.items()} | {"depth": depth[brain]}
-    peaks = _true_peaks(populations, seen, _filler(tissue["wm"], spacing_mm)[brain], brain, core)
+    seen["edema"] = tumor.edema(seen["depth"], seen["wm"]) if tumor else np.zeros(len(seen["wm"]))
+    # Fibers end in the core and thin out through the infiltrated rim, which reaches 1.35 radii.
+    room = np.stack([np.clip((seen["depth"] - core) / (1.35 - core), 0, 1), np.clip(seen["depth"], 0, 1)], axis=-1)
+    filler = _filler(tissue["wm"], spacing_mm)[brain]
+    peaks = true_peaks(populations, filler, seen["wm"], room, brain, profile.merged_deg)
+    if tumor:
+        peaks *= (1 - tumor.fading * seen["edema"]).astype(np.float32)[:, None, None]
+    if profile.aging:
+        peaks *= np.float32(1 - _FADING_A_YEAR * profile.aging * (person.age - TYPICAL_AGE))
     images = _images(person, seen, brain, peaks, profile, spacing_mm, rng)
     series = measure_diffusion(peaks, seen, brain, profile, affine, rng) if with_diffusion else None
-    lesion = tumor_masks(person, affine, shape)
+    lesion = _lesion(person, spacing_mm)
     return Rendering(
         images={name: Volume(array=array.astype(np.float32), affine=affine) for name, array in images.items()},
         masks=masks,
@@ -119,10 +131,25 @@ def to_template(points: Array, person: Person, pose: Pose, with_tumor: bool) -> 
     return person.warp.to_template(pose.warp.to_template(points))
 
 
-def world(affine: NDArray[np.float64], shape: tuple[int, int, int]) -> Array:
+def world(affine: NDArray[np.float64], shape: tuple[int, ...]) -> Array:
     """World coordinates of a grid's voxels, shape (X, Y, Z, 3) in mm."""
-    index = np.stack(np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij"), axis=-1)
-    return index * np.diag(affine)[:3] + affine[:3, 3]
+    return np.stack(
+        np.meshgrid(
+            *(i * np.arange(n) + o for i, n, o in zip(np.diag(affine), shape, affine[:3, 3], strict=False)),
+            indexing="ij",
+        ),
+        axis=-1,
+    )
+
+
+@lru_cache(maxsize=1)
+def _voxels(spacing_mm: float) -> Array:
+    return world(*grid(spacing_mm))
+
+
+@lru_cache(maxsize=2)  # the participant at hand: the same in each of their scans
+def _lesion(person: Person, spacing_mm: float) -> dict[str, Volume]:
+    return tumor_masks(person, *grid(spacing_mm))
 
 
 def tumor_masks(person: Person, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> dict[str, Volume]:
@@ -146,9 +173,9 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
     if person.tumor is None:
         return {}
     affine, shape = grid(spacing_mm)
-    outside = ~tumor_masks(person, affine, shape)["tumor"].array
+    outside = ~_lesion(person, spacing_mm)["tumor"].array
     distance = np.asarray(ndimage.distance_transform_edt(outside, sampling=spacing_mm))
-    alive = person.tumor.depth(world(affine, shape)) > person.tumor.core_share
+    alive = person.tumor.depth(_voxels(spacing_mm)) > person.tumor.core_share
     distances: dict[str, float] = {}
     for bundle in person.bundles:
         population = bundle_population(bundle, person, None, affine, shape, with_tumor=True)
@@ -159,10 +186,13 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
 
 
 def _tissue(points: Array) -> dict[str, NDArray[np.float32]]:
-    volumes = template()
-    stacked = np.stack([volume.array for volume in volumes.values()], axis=-1)
-    values = interpolate(stacked, points, volumes["t1w"].affine[:3, 3], SPACING_MM, zero_outside=True)
-    return {name: np.ascontiguousarray(values[..., i]) for i, name in enumerate(volumes)}
+    values = interpolate(_stacked(), points, template()["t1w"].affine[:3, 3], SPACING_MM, zero_outside=True)
+    return {name: np.ascontiguousarray(values[..., i]) for i, name in enumerate(template())}
+
+
+@lru_cache(maxsize=1)
+def _stacked() -> NDArray[np.float32]:
+    return np.stack([volume.array for volume in template().values()], axis=-1)
 
 
 def _brain(tissue: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
@@ -179,7 +209,7 @@ def bundle_population(
     with_tumor: bool,
 ) -> Population:
     """One bundle's fibers on a grid, with the rater who draws them; without a pose as they lie in the participant."""
-    streamlines, generosity = person.bundles[bundle], person.generosity[bundle]
+    streamlines, generosity = person.own_bundles[bundle], person.generosity[bundle]
     return _population(streamlines, generosity, person, pose, affine, shape, with_tumor)
 
 
@@ -192,42 +222,13 @@ def _population(
     shape: tuple[int, int, int],
     with_tumor: bool,
 ) -> Population:
-    points = person.warp.to_participant(streamlines)
-    points = pose.warp.to_participant(points) if pose else points
-    alive = np.ones(points.shape[:2], dtype=bool)
+    points = pose.warp.to_participant(streamlines) if pose else streamlines
+    alive, whole = np.ones(points.shape[:2], dtype=bool), None
     if with_tumor and person.tumor is not None:
         points = person.tumor.push.to_participant(points)
         alive = person.tumor.depth(points) > person.tumor.core_share
-    return rasterize(points, alive, affine, shape, generosity=generosity)
-
-
-def _true_peaks(
-    populations: list[Population], seen: dict[str, Array], filler: Array, brain: NDArray[np.bool_], core: float
-) -> NDArray[np.float32]:
-    """The three strongest directions of each brain voxel, shape (V, 3, 3), their length the volume fraction."""
-    place = np.full(brain.shape, -1)
-    place[brain] = np.arange(len(filler))
-    density = np.zeros((len(populations), len(filler)), dtype=np.float32)
-    directions = np.zeros((len(populations) + 1, len(filler), 3), dtype=np.float32)
-    for i, population in enumerate(populations):
-        here = place[population.box]
-        inside = here >= 0
-        density[i, here[inside]] = population.density[inside]
-        directions[i, here[inside]] = population.direction[inside]
-    directions[-1] = filler
-    fractions = _fractions(density, seen["wm"], seen["depth"], core)
-    # White matter that no modeled family fills has a direction too, a weaker one.
-    left = np.clip(seen["wm"] * np.clip(seen["depth"], 0, 1) - fractions.sum(axis=0), 0, 1) * 0.6
-    return strongest(np.concatenate([fractions, left[None]]).astype(np.float32), directions)
-
-
-def _fractions(density: NDArray[np.float32], wm: Array, depth: Array, core: float) -> Array:
-    """Volume fraction of each population: saturating in density, no more than the white matter there is."""
-    fractions = density / (density + 0.35) * (density > 0.02)
-    # Fibers end in the core and thin out through the infiltrated rim, which reaches 1.35 radii.
-    room = np.clip(wm * 1.15, 0.0, 1.0) * np.clip((depth - core) / (1.35 - core), 0.0, 1.0)
-    total = fractions.sum(axis=0)
-    return fractions * (room / np.maximum(total, room + 1e-6)) * (total > 0)
+        whole = np.asarray(alive.all(axis=1)) if person.tumor.severed and not alive.all() else None
+    return rasterize(points, alive, affine, shape, generosity=generosity, whole=whole)
 
 
 def _images(
@@ -240,13 +241,13 @@ def _images(
     rng: np.random.Generator,
 ) -> dict[str, Array]:
     length = np.linalg.norm(peaks, axis=-1)
-    depth = seen["depth"]
-    edema = np.clip((1.35 - depth) / 0.5, 0, 1)
+    edema = seen["edema"]
     fa = (
         np.clip(0.12 + 0.75 * length[..., 0] - 0.25 * length[..., 1], 0.03, 0.95) * (1 - 0.4 * edema) * profile.fa_scale
     )
     ap = np.clip(0.05 + (length**2).sum(-1) ** 0.5 * 0.8, 0, 1) * (1 - 0.3 * edema)
-    t1 = _with_tumor(seen["t1w"] ** (profile.t1_gamma * person.t1_contrast), depth)
+    t1 = _with_tumor(seen["t1w"] ** (profile.t1_gamma * person.t1_contrast), seen["depth"])
+    t1 *= 1 - 0.2 * edema  # water lengthens T1: edema is a little darker
     t1 = t1 * bias_field(brain.shape, profile, spacing_mm, rng)[brain]
     measured: dict[str, Array] = {}
     for name, values in (("t1w", t1), ("fa", fa), ("ap", ap)):

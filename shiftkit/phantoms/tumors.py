@@ -18,6 +18,31 @@ _SITES = (
 )
 
 
+# Growth pattern: share of gliomas, places in their ranges of mass and of edema (0-1), core over whole radius,
+# elongation, roughness. Expansive ones push, infiltrating ones leave fibers running in them, necrotic ones swell.
+_FAMILIES = {
+    "expansive": (0.35, (0.6, 1.0), (0.0, 0.4), (0.65, 0.85), (1.0, 1.25), 0.10),
+    "infiltrating": (0.35, (0.0, 0.5), (0.1, 0.6), (0.35, 0.6), (1.2, 1.8), 0.25),
+    "necrotic": (0.30, (0.3, 0.9), (0.4, 1.0), (0.55, 0.8), (1.0, 1.5), 0.18),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gliomas:
+    """The tumors of a group of patients, those of ``profiles/moderate.toml`` by default.
+
+    Median volume, standard deviation of its logarithm, and ranges; the rest as in `Tumor`.
+    """
+
+    volume_ml: float = 55.0
+    volume_log_sd: float = 0.7
+    volume_range_ml: tuple[float, float] = (10.0, 120.0)
+    mass: tuple[float, float] = (0.3, 1.0)
+    edema_mm: tuple[float, float] = (0.0, 25.0)
+    fading: float = 0.6
+    severed: float = 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tumor:
     """One participant's tumor.
@@ -32,12 +57,20 @@ class Tumor:
         Mean radius.
     core_share : float
         Radius of the core over that of the whole.
-    site, side : str
-        Lobe and hemisphere.
+    site, side, family : str
+        Lobe, hemisphere and growth pattern.
+    axes : ndarray, shape (3, 3)
+        From an offset in mm to one in the ball that the tumor would be without elongation; determinant 1.
     roughness : ndarray, shape (X, Y, Z, 1)
         Relative modulation of the radius on the coarse grid.
     mass : float
         Volume of the tissue that is pushed aside over the tumor's own; the rest is infiltrated.
+    edema_mm : float
+        How far edema reaches beyond the infiltrated rim.
+    fading : float
+        Share of a peak's length that edema takes at its worst.
+    severed : bool
+        Whether fibers that the core cuts are missing from reference masks all along.
     push : Warp
         Mass effect, from the participant without to the participant with the tumor.
     """
@@ -48,19 +81,33 @@ class Tumor:
     core_share: float
     site: str
     side: str
+    family: str
+    axes: Array
     roughness: Array
     mass: float
+    edema_mm: float
+    fading: float
+    severed: bool
     push: Warp
 
     def depth(self, points_mm: Array) -> Array:
         """Distance from the center over the local radius: under 1 is inside the tumor."""
-        distance = np.linalg.norm(points_mm - self.center_mm, axis=-1)
+        distance = np.linalg.norm((points_mm - self.center_mm) @ self.axes.T, axis=-1)
         rough = sample(self.roughness, points_mm)[..., 0]
         return distance / (self.radius_mm * (1 + rough))
 
+    def edema(self, depth: Array, wm: Array) -> Array:
+        """Share of edema, 0-1, at depths in tissue of some share of white matter, along which it spreads."""
+        reach = 0.35 + self.edema_mm / self.radius_mm
+        share = np.clip((1 + reach - depth) / (reach + 0.15), 0, 1)
+        return np.where(depth < 1.35, share, share * np.clip(wm, 0, 1))
+
 
 def draw_tumor(
-    rng: np.random.Generator, brain_distance: Array, in_brain: Callable[[Array], NDArray[np.bool_]]
+    rng: np.random.Generator,
+    brain_distance: Array,
+    in_brain: Callable[[Array], NDArray[np.bool_]],
+    gliomas: Gliomas = Gliomas(),
 ) -> Tumor:
     """Draw a tumor.
 
@@ -72,36 +119,48 @@ def draw_tumor(
         Distance in mm to the outside of the participant's brain on the coarse grid: the push stops at the skull.
     in_brain : callable
         Whether points, shape (..., 3) in mm, of the participant without the tumor lie in the brain.
+    gliomas : Gliomas
+        What tumors the group has.
     """
     site, _, *box = _SITES[rng.choice(len(_SITES), p=[share for _, share, *_ in _SITES])]
     side = str(rng.choice(["left", "right"]))
     center = np.array([rng.uniform(*limits) for limits in box])
     center[0] *= -1 if side == "left" else 1
-    volume_ml = float(np.clip(np.exp(rng.normal(np.log(35), 0.8)), *_VOLUME_ML))
+    size = np.exp(rng.normal(np.log(gliomas.volume_ml), gliomas.volume_log_sd))
+    volume_ml = float(np.clip(size, *gliomas.volume_range_ml))
     radius = _radius(volume_ml)
-    core_share = float(rng.uniform(0.5, 0.75))
-    roughness = np.clip(0.18 * smooth_noise(rng, 9.0)[..., :1], -0.4, 0.4)
-    mass = float(rng.uniform(0.25, 0.6))
+    family = str(rng.choice(list(_FAMILIES), p=[share for share, *_ in _FAMILIES.values()]))
+    _, masses, edemas, cores, elongations, rough = _FAMILIES[family]
+    mass = float(np.interp(rng.uniform(*masses), (0, 1), gliomas.mass))
     center = _inwards(center, radius, brain_distance)
     tumor = Tumor(
         center_mm=center,
         volume_ml=volume_ml,
         radius_mm=radius,
-        core_share=core_share,
+        core_share=float(rng.uniform(*cores)),
         site=site,
         side=side,
-        roughness=roughness,
+        family=family,
+        axes=_axes(rng, float(rng.uniform(*elongations))),
+        roughness=np.clip(rough * smooth_noise(rng, 9.0)[..., :1], -0.4, 0.4),
         mass=mass,
+        edema_mm=float(np.interp(rng.uniform(*edemas), (0, 1), gliomas.edema_mm)),
+        fading=gliomas.fading,
+        severed=bool(gliomas.severed),
         push=_push(center, radius, mass, brain_distance),
     )
     return _fill(tumor, brain_distance, in_brain)
 
 
+def _axes(rng: np.random.Generator, elongation: float) -> Array:
+    """Longer by a factor along one axis; along x it is not, where the falx would be crossed."""
+    along = rng.standard_normal(3) * (0.3, 1, 1)
+    along /= np.linalg.norm(along)
+    return elongation ** (1 / 3) * (np.eye(3) - (1 - 1 / elongation) * np.outer(along, along))
+
+
 _SOURCE = 0.75
 """Share of the radius within which tissue is new."""
-
-_VOLUME_ML = (6.0, 140.0)
-"""Within 5–150 ml, so that what coarse voxels show stays there too."""
 
 
 def _radius(volume_ml: float) -> float:
@@ -125,7 +184,7 @@ def _fill(tumor: Tumor, brain_distance: Array, in_brain: Callable[[Array], NDArr
     """Scale the radius until the part inside the brain has the drawn volume: skull takes nothing away from it."""
     step = 2.0 if tumor.volume_ml < 40 else 3.0
     for _ in range(6):
-        axis = np.arange(-1.7 * tumor.radius_mm, 1.7 * tumor.radius_mm + step, step)
+        axis = np.arange(-2 * tumor.radius_mm, 2 * tumor.radius_mm + step, step)
         points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1) + tumor.center_mm
         points = points[tumor.depth(points) < 1]
         seen_ml = max(float(in_brain(tumor.push.to_template(points)).sum()), 1.0) * step**3 / 1000
@@ -147,10 +206,12 @@ def _push(center: Array, radius: float, mass: float, brain_distance: Array) -> W
     ----------
     Hogea C, Davatzikos C, Biros G. J Math Biol 56:793 (2008), doi 10.1007/s00285-007-0139-x.
     """
+    velocity = outward(center, _SOURCE * radius, mass * radius**3 / 3)
+    return exponentiate(velocity * np.clip(brain_distance / 12.0, 0, 1)[..., None])
+
+
+def outward(center: Array, radius: float, strength: float) -> Array:
+    """Velocity away from a ball: with the distance inside, strength/distance² outside, smooth where they meet."""
     offset = coarse_points() - center
-    distance = np.linalg.norm(offset, axis=-1)
-    # Proportional to the distance inside, to 1/distance² outside, smooth where they meet.
-    speed = mass * radius**3 / 3 * distance / np.sqrt(distance**6 + (_SOURCE * radius) ** 6)
-    speed *= np.clip(brain_distance / 12.0, 0, 1)
-    direction = offset / np.maximum(distance, 1e-6)[..., None]
-    return exponentiate(direction * speed[..., None])
+    distance = np.linalg.norm(offset, axis=-1)[..., None]
+    return strength * offset / np.sqrt(distance**6 + radius**6)

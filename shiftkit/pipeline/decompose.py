@@ -1,6 +1,6 @@
 """The main job on a cohort: predict, score, decompose, report; or the last two on a table of scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,12 @@ from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, RECOVERY, SCORES, SEC
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
+from ..names import is_of_phantom, is_phantom
 from ..options import passed_on
 from ..results import Finding
-from ..runs import Outcome, Run, cohort_digest
+from ..runs import Outcome, Run, cohort_digest, table_digest
 from ..types import Predictions
+from ..words import nearest
 from ..work import Work
 from .inputs import Design, Inputs
 from .scores import predict_cohorts, read_cohorts
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
     from ..analyses.decomposition.reading import Reading
     from ..analyses.decomposition.result import Decomposition
     from ..analyses.decomposition.shells.findings import ShellResult
+    from ..analyses.scoring.table import ScoreTable
+    from ..reports import Opening
 
+Say = Callable[[str], object]
+QUESTION = "How much of the loss in patients is systematic, and how much is the tumor's?"
 TITLE = "Domain shift of white-matter bundle segmentation"
 _FROM_TABLE = (
     "The scores came as a table: whether the model had seen the controls could not be checked, and the shell "
@@ -43,32 +49,63 @@ def split(before: Any, after: Mapping[str, Any], design: Design, reference: Any 
     return decompose(before, reference=reference, finetuned=after, **passed_on(decompose, vars(design)))
 
 
+def decompose_tables(
+    tables: "Sequence[ScoreTable]", finetuned: "Mapping[str, ScoreTable]", design: Design, *, say: Say = str
+) -> "Decomposition":
+    """Decompose score tables of one model, and those by each fine-tuned one; nothing is written."""
+    from ..analyses.scoring.table import as_frame, one_session
+
+    told = _told([*tables, *finetuned.values()], say)
+    frames = [one_session(as_frame(one, several_sessions=True), design.session)[0] for one in tables]
+    result = split(_keep(pd.concat(frames, ignore_index=True), design), finetuned, design)
+    return replace(result, notes=(*told, *result.notes))
+
+
 def decompose_table(
-    run: Run, scores: Path, design: Design, *, source: str | None = None, work: Work = Work()
+    run: Run,
+    scores: "ScoreTable",
+    design: Design,
+    *,
+    source: str | None = None,
+    origin: Any = None,
+    say: Say = str,
+    work: Work = Work(),
 ) -> Outcome:
     """Decompose a score table of patients and controls into a run that is not open yet.
 
-    ``source`` names the source model where the table holds several: the others count as fine-tuned. A study that needs
-    images is refused with a `ConfigError`.
+    ``source`` names the source model where the table holds several: the others count as fine-tuned. ``origin`` is the
+    file it was read from, or else the digest is that of the table. A study that needs images is refused with a
+    `ConfigError`.
     """
-    from ..analyses.scoring.table import ScoreTable, as_frame, one_session
+    from ..analyses.scoring.table import as_frame, one_session
 
     if design.include:
         raise ConfigError(
             f"`include` with {' '.join(design.include)} needs images; `scores` gives numbers only. Give `model` and "
             "`cohort` instead of `scores`, or leave `include` out."
         )
-    frame, gone = one_session(ScoreTable.load(scores).to_frame(), design.session)
+    told = _told([scores], say)
+    frame, gone = one_session(scores.to_frame(), design.session)
     frame = _keep(as_frame(frame), design)
-    digests = {"scores": file_digest(scores)}
+    is_file = isinstance(origin, str | Path)
+    name = Path(origin).name if is_file else "the table"
+    digests = {"scores": file_digest(Path(origin)) if is_file else table_digest(scores.frame)}
     _require_replayed(design.replay, digests)
-    before, after = _by_model(frame, source, scores)
+    before, after = _by_model(frame, source, name)
     if design.dry_run:
-        return _planned(run, f"Would decompose the {len(frame)} rows of {scores.name}.")
+        return _planned(run, f"Would decompose the {len(frame)} rows of {name}.")
     run.open()
     result = split(before, after, design)
-    ending = _ending(result, frame, design, digests, (_FROM_TABLE,))
+    ending = ending_of(result, frame, design, digests, (_FROM_TABLE, *told))
     return end(run, replace(ending, left_out=(*counted("table", gone), *ending.left_out)), work)
+
+
+def _told(tables: "Sequence[ScoreTable]", say: Say) -> tuple[str, ...]:
+    """What was understood of tables that others wrote, said once."""
+    told = tuple(dict.fromkeys(line for table in tables for line in table.told))
+    for line in told:
+        say(line)
+    return told
 
 
 def decompose_cohort(
@@ -80,6 +117,9 @@ def decompose_cohort(
     `shiftkit.pipeline.finetune.finetune_cohort`.
     """
     _require_finetuned(finetuned)
+    there = {"bundle": {one.name for part in inputs.cohorts.values() for one in part.bundles}}
+    there["hemisphere"] = {str(one.hemisphere) for part in inputs.cohorts.values() for one in part.bundles}
+    _require_there(design, there)  # before anything is computed
     digests = _digests(inputs, finetuned)
     _require_replayed(design.replay, digests)
     if design.dry_run:
@@ -110,12 +150,13 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     result = split(_primary(before, design), own, design)
     model = source["patients"].model, source["patients"].modality
     shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
-    ending = _ending(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
+    ending = ending_of(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
     failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
     known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
     tuned = after[0]["patients"] if after else None
     return replace(
         ending,
+        opening=_opening(result, _origin(inputs, checks)),
         findings=(*ending.findings, *further_findings(occasion, scored), *checks),
         failed=failed,
         cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
@@ -125,7 +166,7 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     )
 
 
-def _ending(
+def ending_of(
     result: "Decomposition",
     frame: pd.DataFrame,
     design: Design,
@@ -143,6 +184,7 @@ def _ending(
     return Ending(
         result=result,
         title=TITLE,
+        opening=_opening(result, ()),
         tables=(
             (frame, SCORES),
             (components, DECOMPOSITION),
@@ -163,7 +205,41 @@ def _ending(
             if row["reason"] != "entered"
         ),
         bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
+        record={"split": result.told.record()},
     )
+
+
+def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
+    """The question, who and what the answer rests on, and where it comes from."""
+    from ..analyses.decomposition.sentences import digits_for
+    from ..analyses.scoring.metrics import METRICS
+    from ..reports import Opening
+
+    first = result.table.iloc[0]
+    levels = result.scores[["bundle", "hemisphere"]].drop_duplicates()
+    n_bundles = levels["bundle"].nunique()
+    sides = f" ({len(levels)} with hemispheres)" if len(levels) > n_bundles else ""
+    facts = {
+        "patients": str(first["n_patients"]),
+        "controls": str(first["n_controls"]),
+        "bundles": f"{n_bundles}{sides}",
+        "model": f"{first['model']} ({first['modality']})",
+        "metric": METRICS[result.metric].label,
+    }
+    return Opening(question=QUESTION, facts=facts, origin=origin, decimals=digits_for(result.told, result.metric))
+
+
+def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
+    """Whether data are drawn, whether the model was made for them, and which checks warned."""
+    drawn, model = is_phantom(inputs.patients), inputs.model.name
+    told = ["The data are shiftkit's digital phantom: drawn images, no patients."] if drawn else []
+    if is_of_phantom(inputs.model.digest):
+        # Without the phantom's data the run has a warning of its own.
+        told += [f"Model {model} was made for such data."] if drawn else []
+    else:
+        told.append(f"Whether model {model} was made for images like these is not known.")
+    told += [f"{one.title}: {one.claim}" for one in checks if any(e.value > 0 for e in one.estimates[:2])]
+    return tuple(told)
 
 
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
@@ -183,24 +259,32 @@ def _finetuned(folder: Path) -> dict[str, Predictions]:
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     """The bundles and hemispheres that were asked for; a name that matches nothing is an error."""
-    for column, wanted in (("bundle", design.bundles), ("hemisphere", design.hemispheres)):
-        unknown = sorted(set(wanted) - set(frame[column]))
-        if unknown:
-            there = ", ".join(sorted(set(frame[column])))
-            raise DataError(f"`{column}s` must name what was scored: {there}; got {', '.join(unknown)}.")
-        if wanted:
-            frame = frame[frame[column].isin(wanted)]
+    wanted = {"bundle": design.bundles, "hemisphere": design.hemispheres}
+    _require_there(design, {column: set(frame[column]) for column in wanted})
+    for column, names in wanted.items():
+        if names:
+            frame = frame[frame[column].isin(names)]
     return frame.reset_index(drop=True)
 
 
-def _by_model(frame: pd.DataFrame, source: str | None, path: Path) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+def _require_there(design: Design, there: Mapping[str, set[str]]) -> None:
+    """Refuse a bundle or hemisphere that nothing has, with those that there are and the nearest name."""
+    for column, wanted in (("bundle", design.bundles), ("hemisphere", design.hemispheres)):
+        unknown = sorted(set(wanted) - there[column])
+        if unknown:
+            known = ", ".join(sorted(there[column]))
+            near = nearest(unknown[0], there[column])
+            raise DataError(f"`{column}s` must name what is scored: {known}; got {', '.join(unknown)}{near or '.'}")
+
+
+def _by_model(frame: pd.DataFrame, source: str | None, name: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """The source model's rows of a table, and those of each other model, which counts as fine-tuned."""
     parts = {str(name): part for name, part in frame.groupby("model", sort=False)}
     if source is None and len(parts) == 1:
         return frame, {}
     if source is None or source not in parts:
         raise ConfigError(
-            f"{path.name} holds scores of {', '.join(parts)}; `model` must name the source model among them"
+            f"{name} holds scores of {', '.join(parts)}; `model` must name the source model among them"
             + (f", it is {source}." if source is not None else ". The others count as fine-tuned.")
         )
     own = parts.pop(source)

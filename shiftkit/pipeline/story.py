@@ -18,7 +18,7 @@ from ..types import Bundle, Cohort, Predictions
 from ..work import Work
 
 if TYPE_CHECKING:
-    from ..reports import CasePicture, Report
+    from ..reports import CasePicture, Opening, Report
 
 Reasons = Mapping[str, str]
 """Participants left out, each with the reason."""
@@ -61,8 +61,12 @@ class Ending:
         Who took part, by role, and who of them was left out.
     bundle_findings
         What the bundles' pages tell.
+    opening
+        The question, and what the answer rests on.
     left_out, warnings
         Who took no part though somebody may think so; sentences that belong to every number of the run.
+    record
+        What ``run.json`` keeps besides.
     """
 
     result: Result
@@ -78,20 +82,23 @@ class Ending:
     bundle_findings: Mapping[Bundle, Sequence[Finding]] = dataclasses.field(
         default_factory=dict[Bundle, Sequence[Finding]]
     )
+    opening: "Opening | None" = None
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
 
 def end(run: Run, ending: Ending, work: Work) -> Outcome:
     """Write everything that a run leaves behind; its record comes last, and says that the run is complete."""
-    from ..reports import CohortSummary, report, store
+    from ..reports import CohortSummary, Opening, report, store
 
     result = ending.result
     verdict = " ".join((result.claim, *ending.warnings))
     told = (f"Left out: {'; '.join(map(str, ending.left_out))}.",) if ending.left_out else ()
     findings = (*result.findings, *ending.findings)
+    opening = ending.opening or Opening()
     for frame, table in ending.tables:
         run.write_table(frame, table)
     run.write_failures(ending.failed)
@@ -104,14 +111,16 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         cohorts=[CohortSummary.of(cohort, role, reasons) for role, (cohort, reasons) in ending.cohorts.items()],
         provenance=run.record(inputs=dict(ending.digests)),
         table=ending.components,
-        notes=(*ending.warnings, *ending.notes, *told),
+        notes=(*ending.warnings, *ending.notes),
+        opening=dataclasses.replace(opening, origin=(*opening.origin, *told)),
         bundle_findings=ending.bundle_findings,
     )
     page.save(run.root / "report.html", work=work)
     store(page, run.root)
-    estimates = [_plain(dataclasses.asdict(estimate)) for estimate in result.estimates]
+    estimates = _plain([dataclasses.asdict(estimate) for estimate in result.estimates])
     left_out = [dataclasses.asdict(one) for one in ending.left_out]
-    run.write_record(verdict=verdict, inputs=dict(ending.digests), estimates=estimates, left_out=left_out)
+    kept = {"estimates": estimates, "left_out": left_out, **_plain(ending.record)}
+    run.write_record(verdict=verdict, inputs=dict(ending.digests), **kept)
     return Outcome(
         table=result.table,
         claim=verdict,
@@ -194,8 +203,10 @@ def _picture(
     )
 
 
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
+def _plain(content: Any) -> Any:
     """NaN is no JSON: what is not given becomes null."""
-    return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in record.items()
-    }
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]  # pyright: ignore[reportUnknownVariableType]
+    return None if isinstance(content, float) and not np.isfinite(content) else content

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from makers.spreadsheets import long_table, renamed
 
+import shiftkit as sk
 from shiftkit.catalogue import SCORES, SECTIONS, TABLES
 from shiftkit.cli import main
 from shiftkit.cohorts.folder import image_path, mask_path, write_participants
@@ -244,3 +246,51 @@ def test_a_corrupt_file_ends_with_3_and_leaves_nothing(
         assert "AF_left.nii.gz" in told.err + told.out or damaged.name in told.err + told.out
         assert "Traceback" not in told.err + told.out
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_spreadsheet_of_scores_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With other names and an empty cell: what was understood is said first and reported, and JSON stays JSON."""
+    base = long_table()
+    sheet = renamed(base).rename(columns={"Subject": "Kürzel"})
+    sheet.loc[0, "DSC"] = np.nan
+    sheet.to_csv(tmp_path / "mine.csv", index=False, sep=";", decimal=",")
+    words = ["decompose", "--scores", str(tmp_path / "mine.csv"), "--bootstrap", "100", "--permutations", "99"]
+    words += ["--no-sensitivity", "--jobs", "1", "--out"]
+    assert main([*words, str(tmp_path / "a")]) == 3
+    assert "'participant_id' is missing" in (told := last_line(capsys)) and "--columns, as participant=ID" in told
+    assert not (tmp_path / "a").exists()
+    assert main([*words, str(tmp_path / "a"), "--columns", "participant=Kürzel"]) == 0
+    told = capsys.readouterr().out
+    assert "separated by semicolons" in told and "1 without a value are unavailable" in told
+    assert "glioma from 'Patient'" in told and told.index("glioma from") < told.index("Patients are worse")
+    assert "glioma from" in (tmp_path / "a" / "report.html").read_text()
+    assert main([*words, str(tmp_path / "b"), "--columns", "participant=Kürzel,value=DSC", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["verdict"].startswith("Patients are worse") and "decimal commas" in said.err
+    base.loc[0, "value"] = np.nan
+    expected = sk.decompose(base, n_bootstrap=100, n_permutations=99, sensitivity=False)
+    for run in ("a", "b"):
+        made = read_table(tmp_path / run / "tables" / "decomposition.tsv", TABLES["decomposition"])
+        pd.testing.assert_frame_equal(made, expected.table, check_dtype=False, rtol=1e-8)
+
+
+def test_a_misspelled_metric_or_bundle_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The nearest name is told; other case is understood, and nothing is written."""
+    long_table(n_patients=2, n_controls=2).to_csv(tmp_path / "s.csv", index=False)
+    words = ["decompose", "--scores", str(tmp_path / "s.csv"), "--out", str(tmp_path / "run")]
+    assert main([*words, "--metric", "dicee"]) == 2 and "did you mean dice or cldice?" in last_line(capsys)
+    assert main([*words, "--bundles", "AFT"]) == 3 and "did you mean AF or FAT?" in last_line(capsys)
+    assert main([*words, "--metric", "DICE", "--dry-run"]) == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_template_is_written_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what each column is for; a filled one is never written over, and another ending is refused."""
+    place = str(tmp_path / "mine.csv")
+    assert main(["template", place, "--bundles", "AF_left,CC"]) == 0
+    assert "tumor_distance_mm: mm from the tumor" in capsys.readouterr().out
+    written = (tmp_path / "mine.csv").read_bytes()
+    assert main(["template", place]) == 2 and (tmp_path / "mine.csv").read_bytes() == written
+    assert main(["template", str(tmp_path / "mine.docx")]) == 2
+    assert "ends in .csv, .tsv or .xlsx" in last_line(capsys)

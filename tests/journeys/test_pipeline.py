@@ -36,18 +36,8 @@ def cohorts(phantoms: Callable[..., dict[str, sk.Cohort]], tmp_path_factory: pyt
 def inputs(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Patients, controls, and two healthy people scanned like the patients."""
     root = tmp_path_factory.mktemp("more")
-    sk.phantom(root, n_healthy=2, n_glioma=0, spacing_mm=5, seed=8, source="target", jobs=1)
-    target = _renamed(root / "healthy", "target")
-    return {"cohort": cohorts / "glioma", "reference": cohorts / "healthy", "target_controls": target}
-
-
-def _renamed(root: Path, prefix: str) -> Path:
-    """The same cohort under other participant names."""
-    for path in sorted(root.rglob("*sub-*"), key=lambda path: -len(path.parts)):
-        path.rename(path.with_name(path.name.replace("sub-", f"sub-{prefix}")))
-    table = root / "participants.tsv"
-    table.write_text(table.read_text().replace("sub-", f"sub-{prefix}"))
-    return root
+    sk.phantom(root, n_healthy=0, n_glioma=0, n_target_controls=2, spacing_mm=5, seed=8, jobs=1)
+    return {"cohort": cohorts / "glioma", "reference": cohorts / "healthy", "target_controls": root / "target_controls"}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +83,16 @@ def test_the_report_says_what_the_checks_of_the_images_found(run: Path) -> None:
     told = {one["key"]: one["claim"] for one in json.loads((run / "report.json").read_text())["findings"]}
     assert "6 participants look sound; 0 with errors" in told["check-patients"]
     assert "6 participants look sound; 0 with errors" in told["check-controls"]
+
+
+def test_the_first_page_says_where_data_and_model_come_from(run: Path) -> None:
+    """That data are drawn, that the model was made for them, and who the answer rests on stand on the first screen."""
+    opening = json.loads((run / "report.json").read_text())["opening"]
+    assert any("digital phantom" in sentence for sentence in opening["origin"])
+    assert "Model reference was made for such data." in opening["origin"]
+    assert opening["facts"]["patients"] == "6" and opening["facts"]["bundles"] == "1 (2 with hemispheres)"
+    page = (run / "report.html").read_text()
+    assert page.index("was made for such data") < page.index('class="screen"') and opening["question"][:20] in page
 
 
 def test_the_record_names_versions_digests_and_the_verdict_but_no_place(run: Path, cohorts: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,8 @@ def opened(browser: Any, saved: Path) -> Iterator[Any]:
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.complaints = []
-    page.on("console", lambda message: page.complaints.append(message.text))
+    # Chromium without a graphics card tells how it copies pixels; that is no word of the page's.
+    page.on("console", lambda one: page.complaints.append(one.text) if "GL Driver Message" not in one.text else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("request", lambda request: page.complaints.append(request.url) if request.url[:4] == "http" else None)
     page.goto(saved.as_uri())
@@ -118,8 +120,8 @@ def test_one_drawing_is_shown_at_a_time(opened: Any) -> None:
     """The narrow drawing replaces the wide one on a phone."""
     for width, shown in ((1280, "wide"), (390, "narrow")):
         opened.set_viewport_size({"width": width, "height": 844})
-        assert opened.locator(f"#distance .drawing.{shown}").is_visible()
-        assert opened.locator("#distance .drawing:visible").count() == 1
+        assert opened.locator(f"#recovery-numbers .drawing.{shown}").is_visible()
+        assert opened.locator("#recovery-numbers .drawing:visible").count() == 1
 
 
 def test_dark_mode_is_dark_with_light_ink(browser: Any, saved: Path) -> None:
@@ -162,14 +164,58 @@ def test_ratings_are_kept_and_exported(opened: Any, saved: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Any, saved: Path, scheme: str) -> None:
-    """An automatic check of accessibility finds no fault in either color scheme, everything unfolded."""
+def test_the_first_screen_holds_the_answer(opened: Any) -> None:
+    """At 1280 px answer, figures, repair and limits end above 900 px; on a phone the menu follows the title."""
+    below = "document.querySelector('{}').getBoundingClientRect().{}"
+    assert opened.evaluate(below.format(".screen", "bottom")) <= 900
+    for shown in ("h1", ".verdict", ".facts", "#decomposition svg", "#distance svg", "#recovery p", "#unknown li"):
+        assert opened.locator(shown).first.is_visible()
+    opened.set_viewport_size({"width": 390, "height": 844})
+    title, menu, answer = (opened.evaluate(below.format(one, "top")) for one in ("h1", "nav", ".verdict"))
+    assert title < menu < answer
+
+
+def test_the_first_page_prints_on_few_sheets(opened: Any) -> None:
+    """The printed first page takes eight sheets at most, and the first sheet holds the answer with its figures."""
+    opened.emulate_media(media="print")
+    # A4 less the margins, at 96 dots an inch.
+    opened.set_viewport_size({"width": 688, "height": 1000})
+    assert opened.evaluate("document.querySelector('.screen').getBoundingClientRect().bottom") <= 1000
+    printed = opened.pdf(format="A4", prefer_css_page_size=True)
+    assert 2 <= len(re.findall(rb"/Type /Page\b(?!s)", printed)) <= 8
+
+
+def test_a_page_is_small(saved: Path, opened: Any) -> None:
+    """The first page of four patients stays under 5,000 elements and, its viewer aside, 2 MB."""
+    assert opened.evaluate("document.querySelectorAll('*').length") < 5000
+    opened.evaluate("document.querySelectorAll('script[type]').forEach((one) => one.remove())")
+    assert len(opened.content()) < 2e6
+
+
+def test_terms_are_explained_on_focus_and_in_print(opened: Any) -> None:
+    """A term shows its explanation to hand and keyboard, and the list at the page's end holds the same."""
+    term = opened.locator(".verdict .term", has_text="Dice")
+    shown = "getComputedStyle(document.querySelector('.verdict .term'), '::after').content"
+    assert "shared volume" not in opened.evaluate(shown)
+    term.focus()
+    assert "shared volume" in opened.evaluate(shown)
+    opened.emulate_media(media="print")
+    listed = opened.locator(f"#{term.get_attribute('aria-describedby')}")
+    assert listed.is_visible() and "shared volume" in listed.text_content()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark", "print"])
+def test_axe_finds_nothing(browser: Any, saved: Path, scheme: str, width: int) -> None:
+    """An automatic check of accessibility finds no fault in color schemes, widths and print, everything unfolded."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     # The checker is itself a script that the page's policy would refuse.
-    context = browser.new_context(offline=True, color_scheme=scheme, bypass_csp=True)
+    look: dict[str, Any] = {} if scheme == "print" else {"color_scheme": scheme}
+    context = browser.new_context(offline=True, bypass_csp=True, viewport={"width": width, "height": 900}, **look)
     page = context.new_page()
-    for path in [saved, *sorted((saved.parent / "reports").glob("*.html"))[:2]]:
+    page.emulate_media(media="print" if scheme == "print" else "screen")
+    pages = sorted((saved.parent / "reports").glob("*.html"))
+    for path in [saved, pages[0], *(one for one in pages if one.stem in ("data", "methods", "more")), pages[-1]]:
         page.goto(path.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
         faults = axe.Axe().run(page).response["violations"]
@@ -207,7 +253,7 @@ def test_viewer_draws_the_case_that_was_clicked(
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(path.as_uri())
-    page.locator("#distance .drawing.wide circle[data-case=case-sub-01-AFleft-reference]").click()
+    page.locator("#distance .drawing circle[data-case=case-sub-01-AFleft-reference]").click()
     left = shown(page)
     assert len(np.unique(left.reshape(-1, 3), axis=0)) > 50
     assert page.locator("#viewer-title").text_content() == "sub-01, AF left"
@@ -217,10 +263,10 @@ def test_viewer_draws_the_case_that_was_clicked(
     # Radiological: the left bundle is drawn right of the right one in the axial and the coronal plane.
     half = left.shape[1] // 2
     assert np.argwhere(bluish(left)[:, :half])[:, 1].mean() > np.argwhere(bluish(right)[:, :half])[:, 1].mean() + 20
-    page.get_by_label("reference", exact=True).uncheck()
+    page.locator("#viewer").get_by_label("reference", exact=True).uncheck()
     page.wait_for_timeout(300)
     assert bluish(shown(page)).sum() < 0.1 * bluish(right).sum()
-    assert page.locator("canvas").count() == 1 and problems == []
+    assert page.locator("#viewer canvas").count() == 1 and problems == []
     context.close()
 
 
@@ -244,6 +290,73 @@ def test_without_webgl_a_row_leads_to_the_static_picture(browser: Any, saved: Pa
     page.wait_for_timeout(200)
     assert page.locator("dialog[open]").count() == 0
     assert page.evaluate("document.querySelector(decodeURIComponent(location.hash) + ' img.planes') !== null")
+    context.close()
+
+
+def scene(page: Any) -> np.ndarray:
+    """The pixels of the surfaces once they are drawn."""
+    page.locator("#scene").scroll_into_view_if_needed()
+    page.wait_for_selector("#scene[data-state=ready]", timeout=30_000)
+    picture = page.locator("#scene canvas").screenshot()
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+def blue(pixels: np.ndarray) -> np.ndarray:
+    return (pixels[..., 2] > pixels[..., 0] + 50) & (pixels[..., 2] > 90)
+
+
+def yellow(pixels: np.ndarray) -> np.ndarray:
+    return (pixels[..., 0] > 100) & (pixels[..., 0] > pixels[..., 2] + 60) & (pixels[..., 1] > 90)
+
+
+def test_surfaces_are_drawn_turned_hidden_and_reset(opened: Any, saved: Path) -> None:
+    """The canvas shows the bundles' and the tumor's surfaces; keys turn and reset them, a box hides them; offline."""
+    opened.goto((saved.parent / "reports" / "participant-sub-04.html").as_uri())
+    first = scene(opened)
+    assert blue(first).mean() > 0.005 and yellow(first).mean() > 0.002
+    canvas = opened.locator("#scene canvas")
+    canvas.focus()
+    for _ in range(8):
+        opened.keyboard.press("ArrowRight")
+    turned = scene(opened)
+    assert (np.abs(turned - first).max(axis=-1) > 30).mean() > 0.01
+    opened.keyboard.press("+")
+    assert blue(scene(opened)).sum() > 1.1 * blue(turned).sum()
+    opened.keyboard.press("0")
+    assert np.abs(scene(opened) - first).max() <= 2
+    opened.locator("#scene [data-kind=tumor]").uncheck()
+    assert yellow(scene(opened)).sum() == 0
+    opened.locator("#scene [data-kind=tumor]").check()
+    opened.locator("#scene [data-reset]").click()
+    assert np.abs(scene(opened) - first).max() <= 2
+    assert opened.complaints == []
+
+
+def test_a_bundle_leads_to_its_page_from_table_and_brain(opened: Any) -> None:
+    """A bundle's name in the table, and the bundle chosen in 3-D, lead to its page, where it stands alone."""
+    opened.locator("#table-anchored a", has_text="AF").first.click()
+    assert opened.url.endswith("reports/bundle-AFleft.html")
+    alone = blue(scene(opened)).sum()
+    opened.go_back()
+    every = blue(scene(opened)).sum()
+    assert 0 < alone < every
+    opened.locator("#scene select").select_option("PYT right")
+    opened.locator("#scene [data-leads]").click()
+    assert opened.url.endswith("reports/bundle-PYTright.html")
+
+
+def test_without_webgl_a_still_picture_stands_and_says_so(browser: Any, saved: Path) -> None:
+    """Where the canvas gives no WebGL, the still picture is shown, is no blank, and the page says why."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page.goto((saved.parent / "reports" / "participant-sub-04.html").as_uri())
+    page.locator("#scene").scroll_into_view_if_needed()
+    page.get_by_text("this browser has no WebGL").wait_for()
+    still = page.locator("#scene .still")
+    assert still.is_visible() and not page.locator("#scene canvas").is_visible()
+    pixels = np.asarray(Image.open(io.BytesIO(still.screenshot())).convert("RGB")).astype(int)
+    assert blue(pixels).mean() > 0.005 and yellow(pixels).mean() > 0.002
     context.close()
 
 

@@ -2,11 +2,12 @@ import base64
 import gzip
 import io
 import tarfile
+from importlib import resources
 
 import pytest
 
 from shiftkit.errors import DataError
-from shiftkit.reports.niivue import unpack
+from shiftkit.reports.niivue import VERSION, bundled, unpack
 
 
 def tarball(name: str) -> bytes:
@@ -36,3 +37,11 @@ def test_the_pinned_tarball_gives_its_script() -> None:
         else:
             with pytest.raises(DataError, match="must hold"):
                 unpack(content, integrity)
+
+
+def test_the_viewer_is_in_the_package() -> None:
+    """A plain install has niivue's script of the pinned version, and its licence beside it."""
+    found = bundled()
+    assert found is not None and VERSION in found.source
+    vendor = resources.files("shiftkit.reports") / "vendor"
+    assert "Redistribution and use in source and binary forms" in (vendor / "LICENSE-niivue.txt").read_text()

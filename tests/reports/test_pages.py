@@ -30,4 +30,4 @@ def test_large_reports_keep_volumes_beside_the_pages(tmp_path: Path, monkeypatch
     told: list[str] = []
     page.save(tmp_path / "run" / "report.html", work=Work(jobs=1, progress=lambda done, total, text: told.append(text)))
     assert (tmp_path / "run" / "reports" / "volumes" / "image-001.js").is_file()
-    assert any("15 MB" in text for text in told)
+    assert any("8 MB" in text for text in told)

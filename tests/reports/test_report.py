@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from makers.reports import HOSTILE, components, decomposition, distance, example, sensitivity
 
-from shiftkit.reports import CasePicture, citation_bibtex, draw, report
+from shiftkit.reports import CasePicture, Opening, citation_bibtex, draw, report
 from shiftkit.reports.tables import by_bundle, view
 from shiftkit.results import Finding
 from shiftkit.types import Bundle
 from shiftkit.work import Work
 
+FIGURE_FILES = (".svg", "-column.svg", ".pdf", "-column.pdf", ".tsv")
 BUNDLES = ("AF", "FAT", "IFOF", "ILF", "PYT")
 
 
@@ -44,24 +45,40 @@ def pages(saved: Path) -> list[Path]:
 
 
 def test_save_writes_page_bundle_pages_and_figures(saved: Path) -> None:
-    """One page, one page a bundle and hemisphere, one a participant, each figure in two widths, and the citations."""
+    """First page, pages of a bundle, a participant and a part, each figure in two widths with its data, citations."""
     written = {path.relative_to(saved.parent).as_posix() for path in saved.parent.rglob("*.*")}
     assert written == {
         "report.html",
         *(f"reports/bundle-{name}{side}.html" for name in BUNDLES for side in ("left", "right")),
         *(f"reports/participant-sub-0{i}.html" for i in range(1, 5)),
+        *(f"reports/{name}.html" for name in ("more", "data", "methods")),
         "CITATION.md",
         "CITATION.bib",
-        *(f"figures/{name}{width}.svg" for name in ("decomposition", "distance") for width in ("", "-column")),
+        *(f"figures/{name}{end}" for name in ("decomposition", "distance", "recovery") for end in FIGURE_FILES),
     }
 
 
 def test_story_is_told_in_order(saved: Path) -> None:
-    """Verdict, decomposition, table, distance, cases, sensitivity, cohorts, methods, provenance, limitations."""
+    """Answer, figures, repair, limits, then numbers, table, cases; the rest on pages of its own, or below if alone."""
     ids = Seen(saved.read_text()).every("id")
-    order = ["verdict", "decomposition", "components", "distance", "cases", "sensitivity", "cohorts", "methods"]
-    places = [ids.index(name) for name in [*order, "provenance", "limitations"]]
+    first = [
+        "verdict",
+        "decomposition",
+        "distance",
+        "recovery",
+        "unknown",
+        "decomposition-numbers",
+        "components",
+        "cases",
+    ]
+    places = [ids.index(name) for name in [*first, "limitations"]]
     assert places == sorted(places)
+    apart = {"more": ["sensitivity"], "data": ["origin", "cohorts"], "methods": ["methods", "provenance"]}
+    for name, sections in apart.items():
+        own = Seen((saved.parent / "reports" / f"{name}.html").read_text()).every("id")
+        assert set(sections) <= set(own) and not set(sections) & set(ids)
+    whole = Seen(example(saved.parent.parent / "images", n=1).html).every("id")
+    assert {name for sections in apart.values() for name in sections} <= set(whole)
 
 
 def test_pages_load_nothing(saved: Path) -> None:
@@ -114,12 +131,14 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         table=table,
         provenance={HOSTILE: {HOSTILE: HOSTILE}},
         notes=(HOSTILE,),
+        opening=Opening(question=HOSTILE, facts={HOSTILE: HOSTILE}, origin=(HOSTILE,)),
     )
     saved = page.save(tmp_path / "run" / "report.html")
-    assert len(pages(saved)) == 3
+    assert len(pages(saved)) == 5
     for path in (tmp_path / "run").rglob("*.*"):
-        text = path.read_text()
-        assert "<script>document" not in text or path.suffix == ".bib"
+        text = path.read_bytes().decode("latin-1")
+        # Neither references nor data are markup.
+        assert "<script>document" not in text or path.suffix in (".bib", ".tsv")
         if path.suffix == ".html":
             tags = Seen(text).tags
             running = [a for tag, a in tags if tag == "script" and a.get("type", "module") == "module"]
@@ -179,10 +198,13 @@ def test_figures_have_alternative_text_data_and_downloads(saved: Path) -> None:
 
 
 def test_figure_widths_are_those_of_a_journal() -> None:
-    """A column is 90 mm wide and a page 190 mm."""
-    for width, points in (("column", 255.1), ("page", 538.6)):
-        declared = re.search(r'width="([\d.]+)pt"', draw(decomposition(), width, "f").standalone)
+    """A column is 85 mm wide and a page 180 mm, as SVG and as PDF."""
+    for width, points in (("column", 240.9), ("page", 510.2)):
+        drawn = draw(decomposition(), width, "f")
+        declared = re.search(r'width="([\d.]+)pt"', drawn.standalone)
         assert declared is not None and float(declared[1]) == pytest.approx(points, abs=0.2)
+        box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", drawn.pdf)
+        assert box is not None and float(box[1]) == pytest.approx(points, abs=0.2)
 
 
 def test_figures_leave_global_settings_alone() -> None:
@@ -231,6 +253,7 @@ def test_citation_holds_the_numbers_and_references_of_the_run(saved: Path) -> No
     assert "24 patients" in text and "2,000 times" in text and "0.120 [0.100, 0.140] Dice" in text
     entries = (saved.parent / "CITATION.bib").read_text()
     assert "doi = {10.1016/j.media.2025.103766}" in entries and "Medical Image Analysis" in entries
+    assert "year = {2025}" in entries and "url = {https://doi.org/10.1016/j.media.2025.103766}" in entries
     assert entries.count("{") == entries.count("}")
 
 

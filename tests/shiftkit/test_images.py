@@ -144,3 +144,20 @@ def test_labels_survive_an_inexact_scale_factor() -> None:
     assert whole_labels(np.array([0, 1.00392, 2.9999998]), Path("l.nii.gz")).tolist() == [0, 1, 3]
     with pytest.raises(DataError, match=r"such as 2\.5"):
         whole_labels(np.array([0, 2.5]), Path("l.nii.gz"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", ">f4", "float64", "int16", "uint8", "bool"])
+@pytest.mark.parametrize("name", ["image.nii", "image.nii.gz"])
+def test_files_are_those_of_nibabel(dtype: str, name: str, tmp_path: Path) -> None:
+    """What is written is, unpacked, what nibabel itself writes to the byte, for volumes and for series."""
+    affine = oblique(0.3, (2, 2, 2.5), True)
+    for shape in ((4, 5, 6), (4, 5, 6, 3)):
+        array = (np.random.default_rng(0).standard_normal(shape) * 9).astype(dtype)
+        write_image(Volume(array=array, affine=affine), tmp_path / name)
+        native = np.dtype("uint8") if dtype == "bool" else array.dtype.newbyteorder("=")
+        other = nib.Nifti1Image(array.astype(native), affine)
+        other.header.set_xyzt_units("mm")
+        other.set_sform(affine, code=2)
+        other.set_qform(affine, code=2)
+        content = (tmp_path / name).read_bytes()
+        assert (gzip.decompress(content) if name.endswith(".gz") else content) == other.to_bytes()

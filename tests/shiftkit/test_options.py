@@ -14,7 +14,7 @@ import shiftkit as sk
 from shiftkit.api import VERBS
 from shiftkit.cli import main
 from shiftkit.cli.commands import app
-from shiftkit.cli.flags import in_flags
+from shiftkit.cli.flags import as_value, in_flags
 from shiftkit.config import read_file
 from shiftkit.errors import ConfigError
 from shiftkit.options import Input, options_of, settings_of
@@ -147,6 +147,20 @@ def test_options_in_backticks_become_flags_of_the_verb_and_nothing_else_does() -
     )
     assert message == "--bootstrap and `metrics`, not `shiftkit.toml` or `nonsense`."
     assert in_flags("Give `run`.", options_of(VERBS["cite"])) == "Give [RUN]."
+
+
+def test_pairs_are_read_alike_from_flags_and_the_file(tmp_path: Path) -> None:
+    """A name may hold blanks, and a comma where no pair follows; what is no pair is a usage error."""
+    columns = options_of(VERBS["decompose"])["columns"]
+    words = ["participant=ID,value=Dice, AF", "group=my group"]
+    expected = {"participant": "ID", "value": "Dice, AF", "group": "my group"}
+    assert as_value(columns, words) == expected
+    (tmp_path / "c.toml").write_text(
+        '[decompose.columns]\nparticipant = "ID"\nvalue = "Dice, AF"\ngroup = "my group"\n'
+    )
+    assert read_file(tmp_path / "c.toml", VERBS)["decompose"]["columns"] == expected
+    assert main(["decompose", "--scores", "x", "--out", "y", "--columns", "ID"]) == 2
+    assert columns.problem({"value": 3}) == "must be pairs of a name and text; got {'value': 3}"
 
 
 def test_inputs_are_no_settings() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from shiftkit.analyses.scoring.metrics import METRICS
 from shiftkit.errors import DataError
-from shiftkit.words import chosen_session, not_understood, same_person, understood, unsafe
+from shiftkit.words import chosen_session, not_understood, same_person, understood, unsafe, words_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,12 @@ def test_certain_spellings_are_understood(column: str, text: str, word: str | No
     """Case, blanks and common abbreviations do not matter; any other word has no meaning."""
     assert understood(column, text) == word
     assert not_understood(column, [text]) == (() if word else (text,))
+
+
+def test_metrics_have_the_names_of_the_list() -> None:
+    """Every metric is known here under its own name, and `DSC` is Dice."""
+    assert words_of("metric") == tuple(METRICS)
+    assert understood("metric", "DSC") == "dice" and understood("metric", "HD-95") == "hd95"
 
 
 def test_an_id_without_its_zeros_or_prefix_is_the_same_person() -> None:

@@ -165,6 +165,7 @@ class _Table:
     def components(self, point: Draws, draws: Draws, withheld: bool) -> pd.DataFrame:
         """One row a group of bundles, metric and component."""
         common = {"stratum": "all", "hemisphere": "all", "method": "shell", "level": self.level, "word": "n/a"}
+        common["estimand"] = "Dice implied by voxels' error rates"
         common |= dict.fromkeys(("p_value", "p_adjusted", "bound_low", "bound_high"), np.nan)
         rows: list[dict[str, Any]] = []
         for g, m, c in np.ndindex(len(self.labels), len(METRICS), len(COMPONENTS)):

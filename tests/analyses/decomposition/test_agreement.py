@@ -6,7 +6,7 @@ import pytest
 from makers import simulated
 from makers.decompositions import FAST, pooled
 
-from shiftkit.analyses.decomposition.agreement import disagreements
+from shiftkit.analyses.decomposition.sentences import disagreements
 from shiftkit.analyses.decomposition.study import decompose
 
 
@@ -55,5 +55,5 @@ def test_a_disagreement_is_told_only_where_it_is_shown() -> None:
             "p_adjusted": [0.01, 0.4],
         }
     )
-    (told,) = disagreements(table)
+    (told,) = disagreements(table, 0.95)
     assert "systematic part: exponential says 0.030 less" in told

@@ -2,100 +2,64 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from makers import simulated
-from makers.decompositions import FAST
+from makers.contradictions import contradictions_of
+from makers.decompositions import DESIGN, any_cohort, write_run
 
-from shiftkit.analyses.decomposition.result import Decomposition
 from shiftkit.analyses.decomposition.sentences import number
-from shiftkit.analyses.decomposition.study import decompose
 from shiftkit.analyses.decomposition.verdict import Part
 from shiftkit.status import Status
 
-SAID = {
-    ("systematic", "shown"): "is systematic",
-    ("systematic", "negative"): "far from the tumor they are better",
-    ("systematic", "negligible"): "the systematic part is negligible",
-    ("systematic", "not_shown"): "a systematic part is not shown",
-    ("tumor", "worse_near"): "comes on top near the tumor",
-    ("tumor", "better_near"): "near the tumor they are better",
-    ("tumor", "not_shown"): "an effect of the tumor's proximity is not shown",
-}
 
-
-def contradictions(table: pd.DataFrame, sentence: str, margin: float) -> list[str]:
-    """Everything in a table of components and its sentence that does not go together; reads nothing else."""
-    found: list[str] = []
-    primary = table[table["method"] == "anchored"]
-    for row in primary.to_dict("records"):
-        what = f"{row['bundle']} {row['component']}"
-        if not np.isfinite(row["low"]):
-            found += [f"{what}: a word without an interval"] * (row["word"] != "n/a")
-            found += [f"{what}: ok without a number"] * (row["status"] == "ok")
-            continue
-        p = row["p_value"] if row["bundle"] == "all" else row["p_adjusted"]
-        derived = "above" if row["low"] > 0 else "below" if row["high"] < 0 else "neither"
-        meant = {"shown": "above", "worse_near": "above", "negative": "below", "better_near": "below"}
-        found += [f"{what}: word {row['word']}"] * (meant.get(row["word"], "neither") != derived)
-        found += [f"{what}: p {p}"] * ((p <= 0.05) != (derived != "neither"))
-        wide = row["bound_high"] - row["bound_low"] > margin
-        found += [f"{what}: status {row['status']}"] * ((row["status"] == "range") != wide)
-        found += [f"{what}: a point of a range"] * bool(wide and np.isfinite(row["estimate"]))
-        found += [f"{what}: negligible"] * (row["word"] == "negligible" and row["high"] - row["low"] > 4 * margin)
-    for row in primary[primary["bundle"] == "all"].to_dict("records"):
-        for (component, word), phrase in SAID.items():
-            if row["component"] == component and np.isfinite(row["low"]):
-                found += [f"{component}: {phrase}"] * ((row["word"] == word) != (phrase in sentence))
-    by_level = (
-        primary[primary["bundle"] != "all"].set_index(["bundle", "hemisphere", "component"])["estimate"].unstack()
-    )
-    if {"systematic", "tumor"} <= set(by_level):
-        given = by_level.dropna()
-        gap = (given["total"] - given["systematic"] - given["tumor"]).abs()
-        found += ["bundles do not add up"] * bool((gap > 1e-9).any())
+def spoiled(folder: Path, **changes: Any) -> list[str]:
+    """What the reader finds after the pooled tumor row was changed by hand."""
+    path = folder / "tables" / "decomposition.tsv"
+    text = path.read_text()
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    first = table.index[(table["component"] == "tumor") & (table["bundle"] == "all") & (table["method"] == "anchored")]
+    for column, value in changes.items():
+        table.loc[first[0], column] = value
+    table.to_csv(path, sep="\t", index=False)
+    found = contradictions_of(folder)
+    path.write_text(text)
     return found
 
 
-def cohort(seed: int) -> Decomposition:
-    rng = np.random.default_rng(seed)
-    frame = simulated.scores(
-        int(rng.integers(6, 40)),
-        int(rng.integers(5, 40)),
-        systematic=float(rng.choice([-0.3, 0.0, 0.4])),
-        tumor=float(rng.choice([-0.8, 0.0, 0.8, 2.0])),
-        decay_mm=float(rng.choice([5.0, 20.0, 60.0])),
-        between=float(rng.choice([0.05, 0.3])),
-        seed=seed,
-    )
-    if seed % 5 == 0:
-        frame["tumor_distance_mm"] = frame["tumor_distance_mm"].clip(upper=18.0)
-    return decompose(frame, **FAST)
-
-
-def test_no_result_contradicts_itself() -> None:
-    """Over cohorts of every kind, words, intervals, p-values, statuses, sums and the sentence say the same."""
+@pytest.mark.slow
+def test_no_run_contradicts_itself(tmp_path: Path) -> None:
+    """Over 60 cohorts of every kind, table, record and page say the same, read by one who has only these."""
     words: Counter[str] = Counter()
-    for seed in range(40):
-        result = cohort(seed)
-        assert contradictions(result.table, result.claim, result.margin) == [], seed
+    for seed in range(60):
+        result = write_run(tmp_path / str(seed), *any_cohort(seed))
+        assert contradictions_of(tmp_path / str(seed)) == [], seed
         words.update(result.table.loc[result.table["method"] == "anchored", "word"])
         words.update([result.status])
-    assert {"shown", "not_shown", "worse_near", "far_field_unmeasured", "range", "ok"} <= set(words)
+    assert {"shown", "not_shown", "worse_near", "better_near", "far_field_unmeasured", "range", "ok"} <= set(words)
 
 
-def test_the_checker_sees_contradictions() -> None:
-    """A word, a p, a status or a phrase that is changed by hand is found."""
-    result = next(one for one in map(cohort, range(40)) if one.status == "ok")
-    first = result.table.index[(result.table["component"] == "tumor") & (result.table["bundle"] == "all")][0]
-    for column, wrong in (("word", "better_near"), ("p_value", 0.5), ("status", "range"), ("low", np.nan)):
-        spoiled = result.table.copy()
-        spoiled.loc[first, column] = wrong if spoiled.loc[first, column] != wrong else "not_shown"
-        assert contradictions(spoiled, result.claim, result.margin) != []
-    assert contradictions(result.table, result.claim.replace("is systematic", ""), result.margin) != []
+def test_the_reader_sees_contradictions(tmp_path: Path) -> None:
+    """A word, a p, a status, an interval, a sentence or a claim that is changed by hand is found."""
+    write_run(tmp_path, simulated.scores(24, 20, seed=3), {}, DESIGN)
+    assert contradictions_of(tmp_path) == []
+    for column, value in (("word", "better_near"), ("p_value", "0.5"), ("status", "range"), ("low", "-0.1")):
+        assert spoiled(tmp_path, **{column: value}), column
+    page, record = tmp_path / "report.html", tmp_path / "run.json"
+    for path, old, new in (
+        (record, "is systematic", "is not systematic at all"),
+        (page, "The largest drop is in", "No drop is in"),
+        (page, "its decay length is", "its length is"),
+    ):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        assert contradictions_of(tmp_path) != [], old
+        path.write_text(text)
 
 
 @pytest.mark.parametrize(

@@ -128,11 +128,11 @@ def test_unfinished_or_finished_folders_are_not_overwritten(controls: Cohort, tm
     recipe = replace(RECIPE, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         train(controls, out=tmp_path / "m", work=interrupted("Training", 6), recipe=recipe)
-    with pytest.raises(ConfigError, match="unfinished training"):
+    with pytest.raises(ConfigError, match="holds state"):
         train(controls, out=tmp_path / "m", recipe=recipe)
     shutil.copytree(tmp_path / "m" / "state", tmp_path / "state")
     train(controls, out=tmp_path / "m", resume=True, recipe=recipe)
-    with pytest.raises(ConfigError, match="checkpoint already"):
+    with pytest.raises(ConfigError, match="holds configs"):
         train(controls, out=tmp_path / "m", recipe=recipe)
     shutil.copytree(tmp_path / "state", tmp_path / "m" / "state")  # killed between the last two steps
     assert train(controls, out=tmp_path / "m", resume=True, recipe=recipe).name == "m"

@@ -126,7 +126,7 @@ def other_qform(root: Path) -> None:
 
 def scatter(array: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(2)
-    return ((array > 0) & (rng.random(array.shape) < 0.08)).astype(array.dtype)
+    return ((array > 0) & (rng.random(array.shape) < 0.12)).astype(array.dtype)
 
 
 def engulf(root: Path) -> None:

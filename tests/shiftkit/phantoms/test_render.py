@@ -139,8 +139,8 @@ def test_up_to_three_peaks_strongest_first(controls: list[Rendering]) -> None:
 def test_strongest_merges_what_a_scan_cannot_tell_apart() -> None:
     """Populations 20 degrees apart become one peak with their common volume; 60 degrees apart stay two."""
     angles = np.deg2rad([0, 20, 80])
-    directions = np.stack([np.cos(angles), np.sin(angles), np.zeros(3)], axis=1)[:, None].astype(np.float32)
-    peaks = fibers.strongest(np.array([[0.4], [0.3], [0.2]], dtype=np.float32), directions)
+    directions = np.stack([np.cos(angles), np.sin(angles), np.zeros(3)], axis=1)[None].astype(np.float32)
+    peaks = fibers.strongest(np.array([[0.4, 0.3, 0.2]], dtype=np.float32), directions, np.float32(0.86))
     length = np.linalg.norm(peaks[0], axis=-1)
     assert length[0] == pytest.approx(0.7, abs=0.02)
     assert length[1] == pytest.approx(0.2, abs=1e-6)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -142,3 +144,69 @@ def test_tumor_darkens_and_blurs(rendered: list[tuple[Rendering, Rendering]]) ->
     core, rim = having.core.array, having.tumor.array & ~having.core.array
     for place, share in ((core, 0.6), (rim, 0.95)):
         assert having.images["fa"].array[place].mean() < share * without.images["fa"].array[place].mean()
+
+
+def test_growth_patterns_differ() -> None:
+    """All three occur; expansive tumors push more than infiltrating ones, and necrotic ones have the most edema."""
+    far = np.full(coarse_points().shape[:3], 100.0)
+    tumors = [draw_tumor(np.random.default_rng(seed), far, everywhere) for seed in range(40)]
+    by = {family: [one for one in tumors if one.family == family] for family in {one.family for one in tumors}}
+    assert set(by) == {"expansive", "infiltrating", "necrotic"}
+    mass, edema = (
+        {family: np.mean([getattr(one, name) for one in some]) for family, some in by.items()}
+        for name in ("mass", "edema_mm")
+    )
+    assert mass["expansive"] > mass["infiltrating"] + 0.15
+    assert edema["necrotic"] > max(edema["expansive"], edema["infiltrating"])
+    assert all(np.linalg.det(one.axes) == pytest.approx(1) for one in tumors)
+
+
+def test_edema_spreads_along_white_matter_and_ends(free: Tumor) -> None:
+    """It falls with depth to zero at its reach, and beyond the infiltrated rim it keeps to white matter."""
+    swollen = replace(free, edema_mm=20.0)
+    depth = np.linspace(0, 1.35 + 20.0 / free.radius_mm, 50)
+    white = swollen.edema(depth, np.ones(50))
+    assert (np.diff(white) <= 1e-12).all() and white[0] == 1 and white[-1] == pytest.approx(0, abs=1e-9)
+    gray = swollen.edema(depth, np.zeros(50))
+    assert (gray[depth > 1.36] == 0).all() and (gray[depth < 1.3] == white[depth < 1.3]).all()
+
+
+def test_edema_weakens_peaks(patients: list[Person]) -> None:
+    """With edema that takes 60 percent, peaks around the tumor are shorter than with edema that takes none."""
+    one = patients[0]
+    assert one.tumor is not None
+    made = [
+        render(
+            replace(one, tumor=replace(one.tumor, edema_mm=20.0, fading=fading)),
+            load_profile("source"),
+            np.random.default_rng(0),
+            4.0,
+        )
+        for fading in (0.0, 0.6)
+    ]
+    depth = one.tumor.depth(world(*grid(4.0)))
+    around = (depth > 1.1) & (depth < 1.3) & (made[0].images["t1w"].array > 0)
+    strong, weak = (np.linalg.norm(m.images["peaks"].array[..., :3], axis=-1)[around].mean() for m in made)
+    assert weak < 0.8 * strong
+
+
+def test_masks_lack_cut_fibers_all_along(patients: list[Person]) -> None:
+    """A rater who draws what leads from end to end draws less, also far from the core; images do not change."""
+    far = 0
+    for one in patients[:4]:
+        assert one.tumor is not None
+        made = [
+            render(
+                replace(one, tumor=replace(one.tumor, severed=severed)),
+                load_profile("source"),
+                np.random.default_rng(0),
+                4.0,
+            )
+            for severed in (False, True)
+        ]
+        depth = one.tumor.depth(world(*grid(4.0)))
+        for bundle, mask in made[0].masks.items():
+            assert not (made[1].masks[bundle].array & ~mask.array).any()
+            far += int((mask.array & ~made[1].masks[bundle].array & (depth > 2)).sum())
+        assert (made[0].images["peaks"].array == made[1].images["peaks"].array).all()
+    assert far > 0

@@ -1,0 +1,66 @@
+"""Figures of a decomposition say what its sentences say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from makers import simulated
+from makers.decompositions import FAST
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from shiftkit.analyses.decomposition.findings import findings
+from shiftkit.analyses.decomposition.study import decompose
+from shiftkit.style import styled
+
+
+def near_only(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(tumor_distance_mm=table["tumor_distance_mm"].clip(upper=15))
+
+
+DESIGNS = {
+    "ok": simulated.scores(20, 20, seed=2),
+    "range": simulated.scores(14, 14, decay_mm=40, tumor=3, seed=1),
+    "far_field_unmeasured": near_only(simulated.scores(15, 15, seed=1)),
+    "too_few": simulated.scores(4, 6, seed=1),
+}
+
+
+@pytest.mark.parametrize("status", DESIGNS)
+def test_numbers_in_the_first_figure_are_those_of_the_sentence_and_lie_within_it(status: str) -> None:
+    """Every number beside an interval stands so in the claim, to the digit, or is said not to be given; none is cut."""
+    result = decompose(DESIGNS[status], **FAST)
+    assert result.status == status
+    first = findings(result)[0]
+    with styled():
+        figure = Figure(figsize=(3.35, 2.85), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        ax = first.plot(figure.add_subplot())
+        canvas.draw()
+        boxes = [text.get_window_extent() for text in ax.texts]
+    said = [text.get_text() for text in ax.texts]
+    assert len(said) == 3 and all(one in result.claim or one == "not given" for one in said)
+    assert said.count("not given") == {"ok": 0, "range": 0, "far_field_unmeasured": 2, "too_few": 3}[status]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    points = result.participants["component"].value_counts()
+    drawn = sum(len(one.get_offsets()) for one in ax.collections)
+    assert drawn == points.sum() and points["total"] == int(result.estimates[0].n)
+
+
+def test_before_and_after_fine_tuning_are_named_so() -> None:
+    """The legend tells models by what was done, not by their names in tables."""
+    before = simulated.scores(20, 20, seed=2, model="source")
+    after = simulated.scores(20, 20, seed=2, systematic=0.1, model="source+decoder")
+    result = decompose(before, finetuned={"source+decoder": after}, **FAST)
+    for key in ("decomposition", "distance"):
+        finding = next(one for one in findings(result) if one.key == key)
+        ax = finding.plot(Figure().add_subplot())
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert {"before fine-tuning", "after fine-tuning (decoder)"} <= set(names) and "source" not in " ".join(names)
+
+
+def test_other_estimators_stand_beside_the_primary_one() -> None:
+    """The agreement holds each estimator's systematic and tumor part with its interval, the primary one first."""
+    result = decompose(DESIGNS["ok"], **FAST)
+    found = next(one for one in findings(result) if one.key == "agreement")
+    assert [one.name for one in found.estimates[:2]] == ["systematic, primary", "tumor, primary"]
+    assert len(found.estimates) == 8 and np.isfinite([one.low for one in found.estimates]).all()
