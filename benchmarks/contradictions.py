@@ -12,10 +12,7 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-sys.path[:0] = [
-    str(Path(__file__).parents[1]),
-    str(Path(__file__).parents[1] / "tests"),
-]  # the reader and the cohorts that the tests use
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the reader and the cohorts that the tests use
 from makers.contradictions import contradictions_of
 from makers.decompositions import any_cohort, write_run
 

@@ -615,6 +615,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         ),
     ] = None,
     sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
+    cross_check: Annotated[bool, Option("Also fit a GEE and a mixed model (statsmodels), to compare.")] = False,
     include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
     allow: Annotated[Sequence[str], Option("Data check whose errors do not stop.")] = (),
     device: Device = "auto",
@@ -681,6 +682,11 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     run = Run(root=Path(out), verb="decompose", settings=settings, resume=resume)
     work = Work(jobs=jobs, progress=progress)
     if scores is not None:
+        if include:  # before the table is read, which may be at fault too
+            raise ConfigError(
+                f"`include` with {' '.join(include)} needs images; `scores` gives numbers only. Give `model` and "
+                "`cohort` instead of `scores`, or leave `include` out."
+            )
         source = None if model is None else str(model)
         return decompose_table(
             run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work

@@ -584,6 +584,13 @@ def _as_shares(table: pd.DataFrame, percent: bool, assumed: bool, notes: _Notes)
                     f"{values.max():g} are no Dice, also not in percent. Add a column metric, or name "
                     "the column of scores after it."
                 )
+            unclear = rows.loc[rows["value"].between(0, 1, inclusive="right")]
+            if len(unclear) and not percent:
+                raise DataError(
+                    f"Scores of {name} reach {values.max():g}, as percent do, but {len(unclear)} lie between 0 and 1 "
+                    f"and may be shares: {unclear['value'].iloc[0]:g} of {unclear['participant_id'].iloc[0]}, for one. "
+                    "Write one unit; if all are percent, say so in a column unit (%)."
+                )
             table.loc[rows.index, "value"] = rows["value"] / 100
             notes.add("Numbers read", f"{name} from percent ({values.min():g} to {values.max():g})")
     return table

@@ -74,16 +74,10 @@ def decompose_table(
     """Decompose a score table of patients and controls into a run that is not open yet.
 
     ``source`` names the source model where the table holds several: the others count as fine-tuned. ``origin`` is the
-    file it was read from, or else the digest is that of the table. A study that needs images is refused with a
-    `ConfigError`.
+    file it was read from, or else the digest is that of the table.
     """
     from ..analyses.scoring.table import as_frame, one_session
 
-    if design.include:
-        raise ConfigError(
-            f"`include` with {' '.join(design.include)} needs images; `scores` gives numbers only. Give `model` and "
-            "`cohort` instead of `scores`, or leave `include` out."
-        )
     told = _told([scores], say)
     frame, gone = one_session(scores.to_frame(), design.session)
     frame = _keep(as_frame(frame), design)

@@ -53,6 +53,7 @@ class Design:
     hemispheres: tuple[str, ...]
     covariates: tuple[str, ...]
     sensitivity: bool
+    cross_check: bool
     include: tuple[str, ...]
     allow: tuple[str, ...]
     device: str

@@ -59,6 +59,16 @@ def test_what_was_understood_is_said(
     assert any(told in line for line in understand(change(base)).told)
 
 
+def test_a_share_among_percent_is_not_guessed_at(base: pd.DataFrame) -> None:
+    """One score below 1 in a column of percent may be either: refused by name, and read once the table says which."""
+    mixed = base.assign(value=base["value"] * 100)
+    mixed.loc[3, "value"] = 0.8
+    with pytest.raises(DataError, match=r"1 lie between 0 and 1.*0\.8 of"):
+        understand(mixed)
+    read = ScoreTable.read(mixed.assign(unit="%")).frame
+    assert read["value"].min() == pytest.approx(0.008)
+
+
 def test_a_table_in_our_own_words_needs_no_words() -> None:
     """Of a table that `score` wrote there is nothing to say."""
     own = ScoreTable.read(long_table(n_patients=2, n_controls=2)).frame
