@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from ... import __version__
 from ...errors import ConfigError, DataError
 from ...files import atomic, holds, sweep, write_text
 from ...images import image_digest
 from ...types import Bundle, Case
-from ...version import __version__
 from .networks import Architecture, build_network, require_fit
 
 _WEIGHTS = Path("models") / "model.safetensors"
