@@ -13,7 +13,7 @@ from ...errors import DataError, raise_all
 from ...status import Status
 from ...style import beside, legend, new_axes
 from ...tables import cells_of, parse_table, read_cells, read_sheet, write_table
-from ...words import chosen_session, not_understood, same_person, understood, unsafe, words_of
+from ...words import chosen_session, not_understood, same_person, understood, words_of
 from .metrics import METRICS, PENALIZED, PROBABILISTIC
 from .spreadsheet import understand
 
@@ -196,7 +196,6 @@ class ScoreTable:
 
 
 _WORDS = ("group", "hemisphere", "side", "tumor_side", "seen")
-_NAMES = ("participant_id", "session", "bundle")
 _WITH_VALUE = (Status.OK, Status.MISSED)
 _AT_MOST = 3
 
@@ -217,7 +216,7 @@ def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd
     if {"participant_id"} <= set(frame):
         frame = frame.assign(participant_id=frame["participant_id"].astype(str).str.strip())
     parsed = parse_table(frame, SCORES, where)
-    problems = list(_unsafe(parsed))
+    problems: list[str] = []
     for column in (name for name in _WORDS if name in parsed):
         texts = parsed[column].unique()
         meant = {text: understood(column, text) for text in texts}
@@ -232,14 +231,6 @@ def understood_scores(frame: pd.DataFrame, where: str = "The score table") -> pd
     require_one_setting(parsed)
     raise_all([*problems, *_people(parsed), *_values(parsed)], where)
     return parsed
-
-
-def _unsafe(frame: pd.DataFrame) -> Iterator[str]:
-    """Texts that a spreadsheet, a browser or a terminal would run."""
-    for column in (str(name) for name in frame if frame[name].dtype == object or frame[name].dtype == "str"):
-        for text in frame[column].dropna().unique():
-            if why := unsafe(str(text), name=column in _NAMES):
-                yield f"{column} {str(text)!r} {why}; write another"
 
 
 def _people(frame: pd.DataFrame) -> Iterator[str]:

@@ -4,7 +4,7 @@ import pytest
 
 from shiftkit.analyses.scoring.metrics import METRICS
 from shiftkit.errors import DataError
-from shiftkit.words import chosen_session, not_understood, same_person, understood, unsafe, words_of
+from shiftkit.words import chosen_session, name_problem, not_understood, readable, same_person, understood, words_of
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,34 @@ def test_one_session_is_chosen_or_the_choice_is_named() -> None:
         chosen_session(numbers, "7")
 
 
-def test_texts_that_something_would_run_are_told() -> None:
-    """Formulas, control characters and, in names, paths and markup; numbers, dashes and slashes in words may stay."""
-    for text in ("=1+1", "@SUM(A1)", "-1+2", "+cmd|x", "a\x1b[31m", "a\nb", "a\u202eb"):
-        assert unsafe(text), text
-    for text in ("-", "-3.5", "+1e-3", "- after surgery", "ward 7/8", "3T <2015", "n/a", "Prüfer"):
-        assert not unsafe(text), text
-    for text in ("sub-../x", "a/b", "<img src=x>"):
-        assert unsafe(text, name=True), text
-    assert not unsafe("sub-01", name=True) and not unsafe("n/a", name=True)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sub-01", None),
+        ("n/a", None),
+        ("nnU-Net/3d_fullres", None),
+        ("-0.5", None),
+        ("=1+1", "formula"),
+        ("@SUM(A1)", "formula"),
+        ("-2+3|cmd", "formula"),
+        ("sub-../../x", "folder"),
+        ("/etc/passwd", "folder"),
+        ("<img src=x>", "markup"),
+        ("two\nlines", "control"),
+        ("red\x1b[31m", "control"),
+        ("turned\u202e", "control"),
+        ("unseen\u200b", "control"),
+        ("\ud800", "control"),
+        ("", "empty"),
+        ("x" * 201, "201"),
+    ],
+)
+def test_names_that_would_do_something_are_told_from_names(text: str, words: str | None) -> None:
+    """Formulas, markup, paths, control characters and what cannot be seen are no names; numbers and slashes may be."""
+    problem = name_problem(text)
+    assert (problem is None) if words is None else (problem is not None and words in problem)
+
+
+def test_nothing_of_a_text_moves_the_cursor() -> None:
+    """What reaches a terminal keeps its lines and loses its escapes."""
+    assert readable("a\tb\nc\x1b[2J\x07\r\ud800") == "a\tb\nc\ufffd[2J\ufffd\ufffd\ufffd"
