@@ -13,17 +13,21 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import psutil
 
+import shiftkit.pipeline.decompose  # what every verb loads, here once
+import shiftkit.reports
+import shiftkit.segmentation.training.source  # noqa: F401
+from shiftkit.cli import entry
 from shiftkit.cohorts.folder import load_cohort
 from shiftkit.files import PART, lock_path
 from shiftkit.images import read_image, write_image
@@ -32,7 +36,7 @@ TABLE = Path(__file__).with_name("kills.md")
 SIGNALS = (*[signal.SIGKILL] * 8, signal.SIGTERM, signal.SIGINT)
 FAST = ["--bootstrap", "100", "--permutations", "99"]
 _CLOCK = re.compile(rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
-_MOST_S = 600
+_MOST_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def stages(work: Path) -> dict[str, Stage]:
     made["predictions"] = ["predict", *model, *cpu, "--out", str(work / "predictions")]
     for name, words in made.items():
         if not (work / name).is_dir():
-            assert _call(words).wait() == 0, name
+            assert Command(words).wait() == 0, name
     if not (work / "brats").is_dir():
         _write_brats(load_cohort(Path(glioma)), work / "brats")
     masks = ["--predictions", str(work / "predictions"), "--cohort", glioma, "-q", *two]
@@ -78,8 +82,8 @@ def stages(work: Path) -> dict[str, Stage]:
         "finetune": Stage(["finetune", *model, *both, *cpu, *two, "--folds", "2", "--epochs", "2"]),
         "predict": Stage(["predict", *model, *cpu, "--out", out]),
         "score": Stage(["score", *masks, "--out", f"{out}/scores.tsv"], False),
-        "features": Stage(["features", *model, *both, *cpu]),
-        "deform": Stage(["deform", "--cohort", glioma, "-q", *both, *two]),
+        "features": Stage(["features", *model, *both, *cpu, "--layers", "encoder-2", "--permutations", "99"]),
+        "deform": Stage(["deform", "--cohort", glioma, "-q", "--bundles", "PYT", *both, *two]),
         "decompose": Stage(["decompose", *model, *both, *cpu, *two, *few]),
     }
 
@@ -94,16 +98,66 @@ def _write_brats(cohort, to: Path) -> None:
         write_image(tumor.with_array((tumor.array > 0) * np.uint8(4)), folder / f"{folder.name}_seg.nii.gz")
 
 
-def _call(words: list[str]) -> "subprocess.Popen[bytes]":
-    """The command line in a process of its own; what it says goes into a file that nobody has to read."""
-    call = [sys.executable, "-P", "-c", "from shiftkit.cli import entry; entry()", *words]
-    said = Path(tempfile.gettempdir()) / f"kills-{os.getpid()}.log"
-    with said.open("wb") as stream:
-        return subprocess.Popen(call, stdout=stream, stderr=subprocess.STDOUT)
+class Command:
+    """The command line in a process of its own, with the parts of `subprocess.Popen` that are used here.
+
+    It is forked from this process, which has loaded the libraries: a kill then meets work instead of an import. What it
+    says goes into a file that nobody has to read.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(words)
+
+    def poll(self) -> int | None:
+        """The exit code, negative after a signal; None while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, most_s: float = _MOST_S) -> int:
+        """The exit code once it has one; a `TimeoutError` after so long."""
+        end = time.perf_counter() + most_s
+        while self.poll() is None:
+            if time.perf_counter() > end:
+                raise TimeoutError
+            time.sleep(0.005)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to a process that was not waited for, and so has no successor of its number."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _become(words: list[str]) -> NoReturn:
+    """Run a command in this process, and end it."""
+    code = 1
+    try:
+        said = os.open(_log(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        sys.argv = ["shiftkit", *words]
+        entry()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Without what this process would still do at its end, such as removing its scratch folder.
+        os._exit(code)
+
+
+def _log() -> Path:
+    return Path(tempfile.gettempdir()) / f"kills-{os.getuid()}.log"
 
 
 def _said() -> str:
-    text = (Path(tempfile.gettempdir()) / f"kills-{os.getpid()}.log").read_text(errors="replace").strip()
+    text = _log().read_text(errors="replace").strip()
     return text.splitlines()[-1][:160] if text else "nothing"
 
 
@@ -112,7 +166,7 @@ def digests(root: Path) -> dict[str, str]:
     made: dict[str, str] = {}
     for path in sorted(one for one in root.rglob("*") if one.is_file()):
         content = path.read_bytes()
-        if path.name in ("run.json", "report.json", "report.html"):
+        if path.suffix in (".json", ".html"):
             content = _CLOCK.sub(b"", content)
         made[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
     return made
@@ -123,7 +177,7 @@ def undisturbed(stage: Stage, out: Path) -> tuple[dict[str, str], list[float]]:
     _clean(out)
     stage.fresh()
     before, start, times = _n_files(out), time.perf_counter(), [0.0]
-    running = _call(stage.words)
+    running = Command(stage.words)
     while running.poll() is None:
         now = time.perf_counter() - start
         times += [now] * (_n_files(out) - before + 1 - len(times))
@@ -152,13 +206,13 @@ def kill(
     """Whether the signal, some time after so many files, found the command at work; what deviates after another run."""
     _clean(out)
     stage.fresh()
-    before, running = _n_files(out), _call(stage.words)
+    before, running = _n_files(out), Command(stage.words)
     while running.poll() is None and _n_files(out) - before < n_files:
         time.sleep(0.005)
     try:
         running.wait(after_s)
         return False, ""
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         pass
     below = psutil.Process(running.pid).children(recursive=True)
     running.send_signal(sent)
@@ -177,13 +231,13 @@ def kill(
     if not stage.resume and digests(out) == right and not stage.again:
         return True, "the same bytes, all were there"
     again = [*stage.words, *(["--resume"] if stage.resume else [])]
-    second = _call(again)
+    second = Command(again)
     try:
         code = second.wait(_MOST_S)
-    except subprocess.TimeoutExpired:
-        second.kill()
+    except TimeoutError:
+        second.send_signal(signal.SIGKILL)
         code = second.wait()
-        wrong.append(f"the second run hung for {_MOST_S} s")
+        wrong.append(f"the second run hung for {_MOST_S:.0f} s")
     if code:
         wrong.append(f"the second run ended with {code}: {_said()}")
     else:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -296,6 +297,17 @@ def people(patients: int, controls: int) -> Callable[[Bench], bool]:
     return holds
 
 
+def total(expected: float) -> Callable[[Bench], bool]:
+    """Whether the pooled total is this, to the rounding of percent."""
+
+    def holds(bench: Bench) -> bool:
+        frame = pd.read_csv(Path(bench.out) / "tables" / "decomposition.tsv", sep="\t")
+        rows = frame[(frame["component"] == "total") & (frame["bundle"] == "all") & (frame["method"] == "anchored")]
+        return bool(np.isclose(rows["estimate"].iloc[0], expected, atol=5e-4))
+
+    return holds
+
+
 # Score tables ---------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +345,10 @@ def on_table(
     FAULTS.append(Fault("score table", name, code, says, plant, holds))
 
 
+def _in_percent_but_six(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(value=frame["value"].where(_six(frame), frame["value"] * 100))
+
+
 on_table("a sound table", 0, holds=people(24, 24))
 on_table("six groups spelled `Glioma`", 0, change=_set(_six, "group", "Glioma"), holds=people(24, 24))
 on_table("six groups with a space at the end", 0, change=_set(_six, "group", "glioma "), holds=people(24, 24))
@@ -342,7 +358,14 @@ on_table("six groups that mean nothing", 3, "group", change=_set(_six, "group", 
 on_table("negative distances", 3, "tumor_distance_mm", change=_set(_six, "tumor_distance_mm", -4.0))
 on_table("infinite distances", 3, "tumor_distance_mm", change=_set(_six, "tumor_distance_mm", np.inf))
 on_table("a missed row with Dice 0.8", 3, "missed", change=_set(_six, "status", "missed"))
-on_table("Dice in percent", 3, "percent", change=lambda frame: frame.assign(value=frame["value"] * 100))
+on_table(
+    "Dice in percent",
+    0,
+    "dice from percent",
+    change=lambda frame: frame.assign(value=frame["value"] * 100),
+    holds=total(0.1163),
+)
+on_table("Dice in percent, six patients as shares", 3, "percent", change=_in_percent_but_six)
 on_table("Dice below 0", 3, "-0.2", change=_set(_six, "value", -0.2))
 on_table("every row missed", 3, "", change=lambda frame: frame.assign(status="missed", value=0.0))
 on_table(
@@ -649,6 +672,49 @@ def _(bench: Bench) -> Words:
     return regrouped(bench, "arm 2")
 
 
+@fault(
+    "cohort", "controls numbered like the patients", 3, "stand in patients and controls",
+    lambda b: not Path(b.out, "predictions").exists(),
+)  # fmt: skip
+def _(bench: Bench) -> Words:
+    cohort = bench.cohort("glioma")
+    for path in sorted(cohort.rglob("*sub-g*"), reverse=True):
+        path.rename(path.with_name(path.name.replace("sub-g", "sub-h")))
+    table = cohort / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-g", "sub-h"))
+    words = ["decompose", "--model", str(bench.model), "--cohort", str(cohort), "--out", bench.out, *FAST]
+    return [*words, "--reference", str(bench.phantom / "healthy"), "--device", "cpu"]
+
+
+@fault(
+    "cohort",
+    "bundles that cannot be measured",
+    0,
+    "1 row of 1 participants (empty); 1 row of 1 participants (too_small)",
+)
+def _(bench: Bench) -> Words:
+    patients, controls = bench.truth(), write_cohort(bench.here / "controls", (2, 5, 8), group="control")
+    for path in [*patients.rglob("*label-ILF*"), *controls.rglob("*label-ILF*"), *controls.rglob("*right_mask*")]:
+        path.unlink()
+    for path in patients.rglob("*right_mask*"):
+        path.unlink()
+    one = np.zeros(SHAPE, bool)
+    save(one, next(patients.glob("sub-01/dwi/*AFleft_mask*")))
+    one[10, 12, 14] = True
+    save(one, next(patients.glob("sub-02/dwi/*AFleft_mask*")))
+    return ["deform", "--cohort", str(patients), "--reference", str(controls), "--out", bench.out, "--jobs", "1"]
+
+
+@fault("cohort", "BraTS of a release that codes enhancing tumor 3", 3, "P2: --tumor-labels names enhancing tumor 4")
+def _(bench: Bench) -> Words:
+    for name, enhancing in (("P1", 4), ("P2", 3)):
+        made = np.where(ball((20, 22, 18), 8), 2, 0)
+        made[ball((20, 22, 18), 5)] = 1
+        made[ball((20, 22, 18), 3)] = enhancing
+        save(made.astype(np.uint8), bench.here / "brats" / name / f"{name}_seg.nii.gz")
+    return ["import", "brats", str(bench.here / "brats"), bench.out, "--group", "glioma", "--tumor-labels", "1,4"]
+
+
 def checked(kind: str, name: str, code: int, says: str) -> Any:
     """A fault of a cohort that `check` is asked about."""
 
@@ -825,6 +891,15 @@ def is_alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+def is_at_work(pid: int) -> bool:
+    """Whether a process has more behind it than its start, which is no second of computing."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).cpu_times().user > 1
+    return False
+
+
 def signaled(sent: signal.Signals) -> tuple[Outcome, str]:
     """Stop a training after its first step; its outcome, and what deviates."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -849,7 +924,7 @@ def orphans() -> tuple[Outcome, str]:
         bench.truth(seeds=tuple(range(60)))
         words = [word if word != "1" else "2" for word in score(bench, bench.here / "truth")]
         running = process(words)
-        while running.poll() is None and len(workers_of(running.pid)) < 2:
+        while running.poll() is None and sum(map(is_at_work, workers_of(running.pid))) < 2:
             time.sleep(0.02)
         below = workers_of(running.pid)
         running.kill()
@@ -877,10 +952,62 @@ def two_runs() -> tuple[Outcome, str]:
     return Outcome(codes[-1], refused), "" if codes[0] == 0 and codes[1] in (1, 2) else f"exit codes {codes}"
 
 
+def no_room() -> tuple[Outcome, str]:
+    """A disk that takes no file over 40 kB, as a full one does in the middle of writing; then one that does."""
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Path(scratch))
+        bench.start()
+        words = decompose(bench.table(), bench)
+        running = process(words, preexec_fn=small)
+        said = running.communicate(timeout=300)[0]
+        half = [path.name for path in Path(bench.out).rglob(".part-*")]
+        again = run([*words, "--resume"])
+        resumed, out = _bytes(Path(bench.out)), Path(bench.out)
+        shutil.rmtree(out)
+        run(words)
+        same = resumed == _bytes(out)
+    wrong = [f"left {half}"] if half else []
+    wrong += [f"--resume ended with {again.code}"] if again.code else []
+    wrong += [] if same else ["--resume gives other bytes"]
+    wrong += ["no sentence"] if "could not read or write" not in said else []
+    return Outcome(running.returncode, said), "; ".join(wrong)
+
+
+def _bytes(root: Path) -> dict[str, bytes]:
+    """Tables and figures of a run."""
+    kept = (path for path in sorted(root.rglob("*")) if path.suffix in (".tsv", ".svg", ".toml"))
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in kept}
+
+
+def killed_worker() -> tuple[Outcome, str]:
+    """Kill one of the workers that score."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Path(scratch))
+        bench.start()
+        bench.truth(seeds=tuple(range(60)))
+        running = process([word if word != "1" else "2" for word in score(bench, bench.here / "truth")])
+        victims: list[int] = []
+        while running.poll() is None and not victims:
+            time.sleep(0.02)
+            victims = [pid for pid in workers_of(running.pid) if is_at_work(pid)]
+        for victim in victims[:1]:
+            os.kill(victim, signal.SIGKILL)
+        said = running.communicate(timeout=300)[0]
+        left = [path.name for path in bench.here.iterdir() if path.name.startswith(("scores", ".part-"))]
+    wrong = [] if "worker process was killed" in said else ["no sentence"]
+    return Outcome(running.returncode, said), "; ".join(wrong + ([f"left {left}"] if left else []))
+
+
 MACHINE: dict[str, tuple[int, Callable[[], tuple[Outcome, str]]]] = {
     "SIGINT while training": (130, lambda: signaled(signal.SIGINT)),
     "SIGTERM while training": (130, lambda: signaled(signal.SIGTERM)),
     "SIGKILL while workers score": (-9, orphans),
+    "a worker is killed": (1, killed_worker),
+    "no room on the disk": (1, no_room),
     "two runs into one folder": (1, two_runs),
 }
 
