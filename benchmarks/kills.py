@@ -52,7 +52,7 @@ class Stage:
 
 def stages(work: Path) -> dict[str, Stage]:
     """Every stage on a toy cohort; what they start from is made once."""
-    out, cpu, two = str(work / "out"), ["--device", "cpu"], ["--jobs", "2"]
+    out, cpu, one, two = str(work / "out"), ["--device", "cpu"], ["--jobs", "1"], ["--jobs", "2"]
     small = ["--spacing", "5", "-q"]
     made = {
         "phantom": ["phantom", str(work / "phantom"), "--n-healthy", "6", "--n-glioma", "4", "--seed", "5", *small],
@@ -72,19 +72,19 @@ def stages(work: Path) -> dict[str, Stage]:
     both = ["--reference", healthy, "--out", out]
     few = ["--bundles", "AF", *FAST]
     return {
-        "phantom": Stage(["phantom", out, "--n-healthy", "3", "--n-glioma", "3", "--seed", "3", *small, *two], False),
+        "phantom": Stage(["phantom", out, "--n-healthy", "1", "--n-glioma", "1", "--seed", "3", *small, *one], False),
         "prepare": Stage(
-            ["prepare", out, "-q", *two], False, lambda: shutil.copytree(work / "raw" / "healthy", work / "out")
+            ["prepare", out, "-q", *one], False, lambda: shutil.copytree(work / "raw" / "healthy", work / "out")
         ),
         "import": Stage(["import", "brats", str(work / "brats"), out, "--group", "glioma", "-q"], False, again=False),
-        "train": Stage(["train", *fa, "--epochs", "4", "--out", out]),
+        "train": Stage(["train", *fa, "--epochs", "3", "--out", out]),
         "train in folds": Stage(["train", *fa, "--epochs", "1", "--folds", "2", "--out", out]),
-        "finetune": Stage(["finetune", *model, *both, *cpu, *two, "--folds", "2", "--epochs", "2"]),
+        "finetune": Stage(["finetune", *model, *both, *cpu, *one, "--folds", "2", "--epochs", "1"]),
         "predict": Stage(["predict", *model, *cpu, "--out", out]),
         "score": Stage(["score", *masks, "--out", f"{out}/scores.tsv"], False),
-        "features": Stage(["features", *model, *both, *cpu, "--layers", "encoder-2", "--permutations", "99"]),
-        "deform": Stage(["deform", "--cohort", glioma, "-q", "--bundles", "PYT", *both, *two]),
-        "decompose": Stage(["decompose", *model, *both, *cpu, *two, *few]),
+        "features": Stage(["features", *model, *both, *cpu, "--layers", "encoder-2", "--permutations", "99", *one]),
+        "deform": Stage(["deform", "--cohort", glioma, "-q", "--bundles", "PYT", *both, *one]),
+        "decompose": Stage(["decompose", *model, *both, *cpu, *one, *few]),
     }
 
 

@@ -39,14 +39,14 @@ def deform_cohort(
         digests={name: cohort_digest(one) for name, one in digests.items() if one is not None},
         failed=result.failed,
         cohorts={"participants": (cohort, result.failed), "controls": (controls, {})},
-        left_out=(*counted("participants", left_out or {}), *_without_number(result.table)),
+        left_out=(*counted("participants", left_out or {}), *without_number(result.table)),
         said=(str(result), *own, f"Tables: {run.root / 'tables'}"),
         facts={"claim": result.claim, "counts": result.counts()},
     )
     return end(run, ending, work)
 
 
-def _without_number(table: pd.DataFrame) -> tuple[LeftOut, ...]:
+def without_number(table: pd.DataFrame) -> tuple[LeftOut, ...]:
     """Bundles that could not be measured, and of how many participants, for each reason."""
     missing = table[table["status"] != Status.OK]
     return tuple(
