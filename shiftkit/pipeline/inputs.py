@@ -127,14 +127,14 @@ def gather(
         seen=(*seen, *seen_targets),
         target_controls=targets,
         left_out={**bystanders(found), **gone},
-        near=said_of_input(loaded, patients, work),
     )
     require_apart(inputs.cohorts)
     for part in inputs.cohorts.values():
         # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
         if part is not patients or not bundles:
             _require_common_bundles(loaded, part)
-    return inputs
+    # Images are read last: whatever else is wrong is told at once.
+    return dataclasses.replace(inputs, near=said_of_input(loaded, patients, work))
 
 
 def require_apart(cohorts: Mapping[str, Cohort]) -> None:
