@@ -409,8 +409,14 @@ def score(
     settings = settings_of(score, locals())
     from .analyses.scoring.predictions import find_predictions
     from .analyses.scoring.study import score as compare_masks
+    from .catalogue import SCORES, SECTIONS
     from .names import find_cohort
+    from .tables import require_replaceable, write_table
 
+    # Before anything is computed: what would be written must not cost what is there.
+    for place, table in ((out, SCORES), (sections, SECTIONS)):
+        if place is not None:
+            require_replaceable(Path(place), table)
     work = Work(jobs=jobs, progress=progress)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = find_cohort(cohort, filters=filters, work=work)
@@ -427,10 +433,12 @@ def score(
         say(f"Left out as rated bad in {Path(exclude).name}: {n_bad} case{'s' * (n_bad != 1)}.")
     if out is not None:
         scores.save(Path(out))
+        if scores.failed:
+            from .runs import write_failures
+
+            say(f"Failed: {write_failures(Path(out).parent, scores.failed)}")
     if sections is not None:
         from .analyses.scoring.sections import score_sections
-        from .catalogue import SECTIONS
-        from .tables import write_table
 
         table = score_sections(source, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
         write_table(table, SECTIONS, Path(sections))

@@ -211,14 +211,16 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
     Nothing that is half there may pass for a result.
     """
-    existed, empty = out.is_dir(), not out.is_dir() or not any(out.iterdir())
+    existed, empty = out.is_dir(), not holds(out)
     try:
         yield
     except ShiftkitError:
         if empty and out.is_dir():
-            shutil.rmtree(out)
-            if existed:
-                out.mkdir()
+            # One by one: the folder itself may be a link.
+            for path in out.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not existed:
+                out.rmdir()
         raise
 
 

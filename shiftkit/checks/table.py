@@ -69,7 +69,7 @@ def _contents(case: Case, group: str | None) -> Iterator[Problem]:
 
 def _is_number(text: str) -> bool:
     try:
-        return not math.isnan(float(text))
+        return not math.isnan(float(text.removesuffix("+")))  # BIDS writes 89+ for ages that would tell who it is
     except ValueError:
         return False
 

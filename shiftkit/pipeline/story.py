@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..files import held, refuse_links
 from ..names import find_cohort
 from ..results import Finding, Result
 from ..runs import Outcome, Run
@@ -148,7 +149,9 @@ def report_again(
 
     root = find_cohort(cohort, work=work).root if cohort is not None else None
     page = restore(folder, root)
-    page.save(folder / "report.html", linked=linked, work=work)
+    refuse_links(folder)
+    with held(folder, "report"):
+        page.save(folder / "report.html", linked=linked, work=work)
     return page
 
 

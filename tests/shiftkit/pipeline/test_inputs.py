@@ -6,7 +6,14 @@ import pytest
 
 from shiftkit.cohorts.folder import load_cohort
 from shiftkit.errors import ConfigError, DataError
-from shiftkit.pipeline.inputs import bystanders, find_controls, find_patients, one_session, require_understood
+from shiftkit.pipeline.inputs import (
+    bystanders,
+    find_controls,
+    find_patients,
+    one_session,
+    require_apart,
+    require_understood,
+)
 from shiftkit.types import Cohort
 
 
@@ -55,3 +62,12 @@ def test_one_session_of_each_patient(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="`session`"):
         one_session(twice, None)
     assert [case.key for case in one_session(twice, "pre")[0]] == ["sub-1_ses-pre"]
+
+
+def test_cohorts_that_both_number_from_one_are_refused(tmp_path: Path) -> None:
+    """An identifier in patients and controls is named with the cure; others may stand beside each other."""
+    patients = cohort(tmp_path / "p", {"sub-1": "glioma", "sub-2": "glioma"}, ["sub-1", "sub-2"])
+    controls = cohort(tmp_path / "h", {"sub-2": "control", "sub-3": "control"}, ["sub-2", "sub-3"])
+    with pytest.raises(DataError, match="sub-2 stand in patients and controls; rename"):
+        require_apart({"patients": patients, "controls": controls})
+    require_apart({"patients": patients, "controls": controls.where(lambda case: case.key == "sub-3")})
