@@ -45,6 +45,13 @@ class StateFolder:
     folder: Path | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
+    @property
+    def started_with(self) -> Mapping[str, Any]:
+        """Settings of the training whose state is here; none where none is, or where it does not say."""
+        if self.folder is None or not (self.folder / "log.json").is_file():
+            return {}
+        return json.loads((self.folder / "log.json").read_text(encoding="utf-8")).get("settings", {})
+
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, reached: State) -> None:
         """Write the state so that a kill at any moment leaves this one or the one before, never a mixture."""
         if self.folder is None:
