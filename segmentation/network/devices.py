@@ -65,32 +65,34 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def placed(networks: Iterable[nn.Module], device: torch.device) -> Generator[None]:
-    """Within the block the networks are on a device; afterwards they are on the CPU."""
+    """Within the block the networks are on a device, as is fastest there; afterwards they are on the CPU."""
     moved = list(networks)
     try:
         for network in moved:
-            network.to(device)
+            _place(network, device)
         yield
     finally:
         for network in moved:
-            network.cpu()
+            _place(network, torch.device("cpu"))
 
 
-def precision_on(device: torch.device) -> str:
-    """In what networks compute on a device, in training, validation and prediction alike."""
-    return "float32"
+def _place(network: nn.Module, device: torch.device) -> None:
+    network.to(device)
+    network.to(memory_format=memory_format_on(device))  # pyright: ignore[reportCallIssue]
 
 
-@contextmanager
-def reduced_precision(device: torch.device) -> Generator[None]:
-    """Within the block networks compute in the precision of their device; see `precision_on`."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision_on(device) == "bfloat16"):
-        yield
+PRECISION = "float32"
+"""In what networks compute everywhere, in training, validation and prediction alike.
+
+A GPU's convolutions round their inputs to TF32, PyTorch's default. Under bfloat16 they gained nothing
+(`benchmarks/gpu.md`), and on a CPU it would make results depend on the processor.
+"""
 
 
 def memory_format_on(device: torch.device) -> torch.memory_format:
-    """How images and weights lie in a device's memory: whichever is faster there."""
-    return torch.channels_last_3d
+    """How images and weights lie in a device's memory: whichever is faster there, see `benchmarks/gpu.md`."""
+    # Instance normalization gives contiguous maps whatever it gets: a GPU would turn each of them around.
+    return torch.channels_last_3d if device.type == "cpu" else torch.contiguous_format
 
 
 @contextmanager

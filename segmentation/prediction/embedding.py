@@ -18,7 +18,7 @@ from ...errors import ConfigError, DataError
 from ...types import Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model
-from ..network.devices import memory_format_on, reduced_precision
+from ..network.devices import memory_format_on
 from ..samples.samples import Sample, load_sample, mask_on_grid
 from .inference import Passage, as_batch, each_case
 
@@ -86,7 +86,7 @@ def capture(network: nn.Module, image: Tensor, layers: Mapping[str, nn.Module]) 
 
     handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
     try:
-        with torch.no_grad(), reduced_precision(image.device):
+        with torch.no_grad():
             output = network(image)
     finally:
         for handle in handles:

@@ -20,7 +20,7 @@ from ...errors import ConfigError, DataError, ModelMismatchError
 from ...types import Bundle, Case, Volume
 from ...work import Work, allowed_cores
 from ..network.checkpoints import Model
-from ..network.devices import enough_memory, memory_format_on, pick_device, placed, reduced_precision, same_every_time
+from ..network.devices import enough_memory, memory_format_on, pick_device, placed, same_every_time
 from ..samples.patches import Size
 from ..samples.prefetching import helper_threads, prefetched
 from ..samples.samples import Sample, channels_of, load_sample, to_own_grid
@@ -111,9 +111,9 @@ def each_case(
         work.report(next(done), len(cases), stage)
 
     with (
+        enough_memory(_CURE),
         same_every_time(target),
         placed([model.network for model in models], target),
-        enough_memory(_CURE),
         closing(prefetched(partial(_tried, passage.read), cases, threads)) as items,
         ThreadPoolExecutor(max(threads, 1)) as pool,
     ):
@@ -206,13 +206,11 @@ def logits(network: nn.Module, image: Tensor, window: Size | None = None) -> Ten
     device = next(network.parameters()).device
     form = memory_format_on(device)
     if window is None or all(n >= whole for n, whole in zip(window, image.shape[2:], strict=True)):
-        with reduced_precision(device):
-            return network(image.to(device).contiguous(memory_format=form)).float()
+        return network(image.to(device).contiguous(memory_format=form))
     from monai.inferers.utils import sliding_window_inference
 
     def answer(part: Tensor) -> Tensor:
-        with reduced_precision(device):
-            return network(part.contiguous(memory_format=form)).float()
+        return network(part.contiguous(memory_format=form))
 
     # Predictions near a window's edge lack what lies beyond it, so they count less than those of its neighbors.
     made = sliding_window_inference(

@@ -1,6 +1,7 @@
 """How long and how fast to train, and what holds weights back."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -8,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..network.devices import memory_format_on, reduced_precision
-from ..samples.augmentation import AUGMENTATIONS
+from ..network.devices import memory_format_on
+from ..samples.augmentation import AUGMENTATIONS, ON_DEVICE
 from ..samples.patches import Size, draw_patch
 from ..samples.prefetching import helper_threads, prefetched
 from ..samples.samples import Sample
@@ -96,15 +98,17 @@ class Batch:
 
 def batch_of(samples: Sequence[Sample], device: torch.device) -> Batch:
     """Samples as a batch in the CPU's memory, pinned if it is to go to a GPU."""
-    arrays = (
-        np.stack([sample.image for sample in samples]),
-        np.stack([_required(sample.target) for sample in samples]),
-        np.stack([_required(sample.known) for sample in samples]),
+
+    def stacked(arrays: Sequence[NDArray[Any]]) -> Tensor:
+        # One participant's is not copied: whoever uses it changes nothing in place.
+        tensor = torch.from_numpy(arrays[0][None] if len(arrays) == 1 else np.stack(arrays))
+        return tensor.pin_memory() if device.type == "cuda" else tensor
+
+    return Batch(
+        image=stacked([sample.image for sample in samples]),
+        target=stacked([_required(sample.target) for sample in samples]),
+        known=stacked([_required(sample.known) for sample in samples]),
     )
-    image, target, known = (torch.from_numpy(array) for array in arrays)
-    if device.type == "cuda":
-        image, target, known = image.pin_memory(), target.pin_memory(), known.pin_memory()
-    return Batch(image=image, target=target, known=known)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,19 +123,25 @@ class Loop:
     patch: Size | None = None
     restraint: Restraint = Restraint()
 
-    def batches(self, training: Sequence[Sample], reached: int) -> Generator[Batch]:
-        """Batches of all steps from an epoch on, of this process, made by threads while the steps before compute."""
+    def batches(self, training: Sequence[Sample], reached: int) -> Generator[tuple[list[int], Batch]]:
+        """Whom this process sees in all steps from an epoch on, made by threads while the steps before compute."""
         places = (
             (epoch, mine) for epoch in range(reached, self.schedule.epochs) for mine in self._shares(training, epoch)
         )
-        return prefetched(
-            lambda place: batch_of([self._drawn(training, place[0], index) for index in place[1]], self._device),
-            places,
-            helper_threads(_PREFETCHING),
-        )
+
+        def make(place: tuple[int, list[int]]) -> tuple[list[int], Batch]:
+            epoch, mine = place
+            ready = training.__getitem__ if self._on_device else functools.partial(self._drawn, training, epoch)
+            return mine, batch_of([ready(index) for index in mine], self._device)
+
+        return prefetched(make, places, helper_threads(_PREFETCHING))
 
     def epoch(
-        self, batches: Iterator[Batch], steps: int, epoch: int, report: Callable[[int, int, float | None], None]
+        self,
+        batches: Iterator[tuple[list[int], Batch]],
+        steps: int,
+        epoch: int,
+        report: Callable[[int, int, float | None], None],
     ) -> dict[str, float]:
         """Make the steps of one epoch; returns the log's entry.
 
@@ -141,9 +151,10 @@ class Loop:
         total = steps * self.schedule.epochs
         losses: list[Tensor] = []
         _train_mode(bare(self.network))
-        for step, batch in enumerate(itertools.islice(batches, steps)):
+        for step, (mine, batch) in enumerate(itertools.islice(batches, steps)):
             self._set_rates((epoch * steps + step) / total)
-            losses.append(self._step(batch.to(self._device)))
+            there = batch.to(self._device)
+            losses.append(self._step(self._augmented(there, epoch, mine) if self._on_device else there))
             report(epoch * steps + step + 1, total, float(losses[-1]) if self._device.type == "cpu" else None)
         # Each process saw its own share of every batch: what is logged is the mean over all.
         return {"epoch": epoch + 1, "loss": float(self.processes.mean(torch.stack(losses)).mean())}
@@ -160,19 +171,31 @@ class Loop:
         for batch in np.resize(order, steps * self.schedule.batch_size).reshape(steps, -1):
             yield batch[self.processes.rank :: self.processes.count].tolist()
 
-    def _drawn(self, training: Sequence[Sample], epoch: int, index: int) -> Sample:
+    @property
+    def _on_device(self) -> bool:
+        # A patch is cut from what was augmented, which for a patch's sake is not worth to be copied whole.
+        return self._device.type == "cuda" and self.patch is None and self.schedule.augmentation in ON_DEVICE
+
+    def _augmented(self, batch: Batch, epoch: int, mine: list[int]) -> Batch:
+        augment = ON_DEVICE[self.schedule.augmentation]
+        of_each = zip(batch.image, batch.target, mine, strict=True)
+        made = [augment(image, target, self._draws(epoch, index)) for image, target, index in of_each]
+        images, targets = (torch.stack(parts) for parts in zip(*made, strict=True))
+        return dataclasses.replace(batch, image=images, target=targets)
+
+    def _draws(self, epoch: int, index: int) -> np.random.Generator:
         # Of the step's place alone: a training that is continued draws what an undisturbed one draws.
-        rng = np.random.default_rng([self.seed, epoch, index])
+        return np.random.default_rng([self.seed, epoch, index])
+
+    def _drawn(self, training: Sequence[Sample], epoch: int, index: int) -> Sample:
+        rng = self._draws(epoch, index)
         sample = AUGMENTATIONS[self.schedule.augmentation](training[index], rng)
         # Cut last: what was moved, bent or blurred near a patch's edge came from beyond it.
         return sample if self.patch is None else draw_patch(sample, self.patch, rng)
 
     def _step(self, batch: Batch) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        with reduced_precision(self._device):
-            logits = self.network(batch.image)
-        # In float32: a sum over half a million voxels in bfloat16, which has three digits, would stop growing.
-        loss = supervised_loss(logits.float(), batch.target, batch.known)
+        loss = supervised_loss(self.network(batch.image), batch.target, batch.known)
         anchor = self.restraint.anchor
         whole = loss if anchor is None else loss + anchor.penalty(bare(self.network))
         whole.backward()

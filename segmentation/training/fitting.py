@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...files import atomic, write_text
 from ...work import DETAIL, Work
-from ..network.devices import enough_memory, placed, precision_on, same_every_time
+from ..network.devices import PRECISION, enough_memory, placed, same_every_time
 from ..prediction.inference import logits
 from ..samples.cache import sample_keys
 from ..samples.patches import Size
@@ -70,12 +70,11 @@ def fit(
         If a GPU's memory is used up.
     """
     processes = join_processes(device, schedule.batch_size)
-    precision = precision_on(processes.device)
     started_with = {
         "schedule": dataclasses.asdict(schedule),
         "seed": seed,
         "patch": patch,
-        "precision": precision,
+        "precision": PRECISION,
         "training": sample_keys(training),
         "validation": sample_keys(validation),
         "network": network_settings(network),
@@ -83,9 +82,9 @@ def fit(
     }
     state = dataclasses.replace(state, settings={**state.settings, **started_with})
     with (
+        enough_memory(_CURE),
         same_every_time(processes.device, deterministic),
         placed([network], processes.device),
-        enough_memory(_CURE),
     ):
         optimizer = make_optimizer(network, schedule, restraint.rate)
         reached = state.restore(network, optimizer)
@@ -105,7 +104,7 @@ def fit(
                     state.save(network, optimizer, reached)
     network.load_state_dict(reached.weights)
     network.eval()
-    return dataclasses.replace(reached, precision=precision)
+    return dataclasses.replace(reached, precision=PRECISION)
 
 
 _CURE = "Train on smaller patches with `patch`, or on fewer participants a step with `batch_size`, or on the cpu."

@@ -92,6 +92,13 @@ class StateFolder:
                 parts[kind][rest] = tensor
         network.load_state_dict(parts["now"])
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        for parameter, one in optimizer.state.items():
+            # As the parameter lies in memory: the fused optimizer takes them side by side.
+            one |= {
+                name: torch.empty_like(parameter).copy_(moment)
+                for name, moment in one.items()
+                if moment.shape == parameter.shape
+            }
         best = record["best"]
         return State(log=record["log"], best_epoch=best["epoch"], best_dice=best["dice"], weights=parts["best"])
 
