@@ -416,6 +416,7 @@ def _training(work: Path, size: Size, participants: str, steps: str) -> Record:
     from shiftkit.segmentation.prediction.cohort import predict
     from shiftkit.segmentation.training.recipes import Recipe
     from shiftkit.segmentation.training.source import train
+    from shiftkit.work import Work
 
     cohort = load_cohort(work / "phantom" / "healthy")
     parts = {name: list(cohort.where(split=name)) for name in ("train", "val", "test")}
@@ -425,8 +426,8 @@ def _training(work: Path, size: Size, participants: str, steps: str) -> Record:
     place = work / f"model-{participants}-{steps}"
     shutil.rmtree(place, ignore_errors=True)
     start = time.monotonic()
-    recipe = dataclasses.replace(Recipe(epochs=epochs, spacing_mm=size.model_mm, device=str(_device())))
-    model = train(dataclasses.replace(cohort, cases=cases), out=place / "model", recipe=recipe)
+    recipe = Recipe(epochs=epochs, spacing_mm=size.model_mm, device=str(_device()))
+    model = train(dataclasses.replace(cohort, cases=cases), out=place / "model", recipe=recipe, work=Work(jobs=2))
     wall = time.monotonic() - start
     test = dataclasses.replace(cohort, cases=tuple(parts["test"]))
     made = predict(model, test, out=place / "predicted", probabilities=False, device=str(_device()))
