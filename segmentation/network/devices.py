@@ -46,15 +46,19 @@ def same_every_time(device: torch.device, wanted: bool = True) -> Generator[None
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     flags = (cudnn.deterministic, cudnn.benchmark)
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     workspace = os.environ.get(_WORKSPACE)
     if wanted:
         os.environ.setdefault(_WORKSPACE, ":4096:8")  # what cuBLAS asks for in return for equal sums
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # Every new array would be filled before it is written: half as many kernels again, for nothing.
+        torch.utils.deterministic.fill_uninitialized_memory = False
     cudnn.deterministic, cudnn.benchmark = wanted, not wanted
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
         cudnn.deterministic, cudnn.benchmark = flags
         if workspace is None:
             os.environ.pop(_WORKSPACE, None)

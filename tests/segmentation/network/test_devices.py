@@ -21,17 +21,18 @@ def test_a_gpu_is_told_to_be_reproducible_and_left_as_it_was(monkeypatch: pytest
             cudnn.deterministic,
             cudnn.benchmark,
             os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            torch.utils.deterministic.fill_uninitialized_memory,
         )
 
     before = switches()
     with pytest.raises(KeyError), same_every_time(torch.device("cuda")):
-        assert switches() == (True, True, True, False, ":4096:8")
+        assert switches() == (True, True, True, False, ":4096:8", False)
         raise KeyError
     assert switches() == before
     with same_every_time(torch.device("cpu")):
         assert switches() == before
     with same_every_time(torch.device("cuda"), wanted=False):
-        assert switches() == (False, False, False, True, None)
+        assert switches() == (False, False, False, True, None, True)
     assert switches() == before
 
 
