@@ -54,16 +54,18 @@ def test_a_gpu_predicts_what_the_cpu_does(
     np.testing.assert_allclose(gpu, cpu, atol=5e-3)
 
 
-def test_a_gpu_learns_what_the_cpu_does_in_one_process(controls: Cohort, trained: Path, tmp_path: Path) -> None:
-    """After a training on the CPU the same one on the GPU goes the same way: losses within 2 %, probabilities 0.05."""
-    on_gpu = train(controls, out=tmp_path / "m", recipe=GPU_RECIPE)
-    on_cpu = load_model(trained)
+def test_a_gpu_learns_what_the_cpu_does_in_one_process(controls: Cohort, tmp_path: Path) -> None:
+    """After a training on the CPU the same one on the GPU goes the same way: losses within 2 %, probabilities 0.05.
+
+    Without augmentation, whose noise each device draws by itself.
+    """
     (sample,) = on_grid(controls.cases[:1])
-    np.testing.assert_allclose(infer([on_gpu], sample), infer([on_cpu], sample), atol=0.05)
-    losses = [
-        np.loadtxt(one / "training.csv", delimiter=",", skiprows=1, usecols=1) for one in (trained, tmp_path / "m")
-    ]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    cpu, gpu = (
+        train(controls, out=tmp_path / device, recipe=replace(RECIPE, augmentation="none", device=device))
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(infer([gpu], sample), infer([cpu], sample), atol=0.05)
+    np.testing.assert_allclose(losses(tmp_path / "cuda"), losses(tmp_path / "cpu"), rtol=0.02)
 
 
 @pytest.mark.parametrize("kind", [{}, {"network": "dynunet", "deep_supervision": True, "patch": (16, 16, 8)}])
