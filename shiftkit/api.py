@@ -51,7 +51,7 @@ FilterFile = Annotated[
 Bundles = Annotated[Sequence[str], Option("Only these; all by default.")]
 Hemispheres = Annotated[Sequence[str], Option("left, right, none.")]
 Session = Annotated[str | None, Option("Of participants scanned several times: a label, first or last.")]
-Device = Annotated[str, Option("auto, cpu or cuda.")]
+Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
 Resume = Annotated[bool, Input("Continue an interrupted run in --out.")]
@@ -209,7 +209,7 @@ def train(
     patch: Annotated[
         Size | None, Option("Train on patches of so many voxels, such as 48,48,48; whole brains by default.", min=1)
     ] = None,
-    epochs: Annotated[int | None, Option("Passes over the participants; 30 by default.", min=1)] = None,
+    epochs: Annotated[int | None, Option("Passes over the participants; 2400 steps by default.", min=1)] = None,
     batch_size: Annotated[int, Option("Participants a step, over all processes together.", min=1)] = 1,
     patience: Annotated[int | None, Option("Stop after so many validations without a better one.", min=1)] = None,
     augmentation: Annotated[str, Option("none, light, strong or acquisition.")] = "light",
