@@ -13,7 +13,12 @@ _WIDTH = 32
 
 
 def smooth(
-    array: NDArray[Any], sigma: Sequence[float], *, first_axis: int = 0, truncate: float = 4.0, wrap: bool = False
+    array: NDArray[Any],
+    sigma: Sequence[float] | NDArray[np.floating[Any]],
+    *,
+    first_axis: int = 0,
+    truncate: float = 4.0,
+    wrap: bool = False,
 ) -> NDArray[Any]:
     """Smooth three axes of an array, to the bit as `scipy.ndimage.gaussian_filter` does, in half the time.
 
@@ -21,7 +26,7 @@ def smooth(
     ----------
     array : ndarray of float
         Of any shape; each axis that is not smoothed holds images of their own.
-    sigma : sequence of three floats
+    sigma : three floats
         Standard deviations in voxels, 0 for an axis that stays as it is.
     first_axis : int
         The first of the three axes; the others follow it.

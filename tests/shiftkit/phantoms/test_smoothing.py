@@ -13,10 +13,11 @@ from shiftkit.phantoms.smoothing import smooth
 def test_smoothing_is_scipys_to_the_bit(dtype: type, sigma: tuple[float, ...], wrap: bool) -> None:
     """Channels last or first, kernels longer than the image, mirrored or wrapped: the numbers are SciPy's."""
     image = np.random.default_rng(0).standard_normal((11, 7, 45, 4)).astype(dtype)
-    options = {"mode": "wrap" if wrap else "reflect", "truncate": 2.5}
-    wanted = np.stack([ndimage.gaussian_filter(one, sigma, **options) for one in np.moveaxis(image, -1, 0)])
+    mode = "wrap" if wrap else "reflect"
+    channels = np.moveaxis(image, -1, 0)
+    wanted = np.stack([ndimage.gaussian_filter(one, sigma, mode=mode, truncate=2.5) for one in channels])
     last = smooth(image, sigma, truncate=2.5, wrap=wrap)
-    first = smooth(np.moveaxis(image, -1, 0), sigma, first_axis=1, truncate=2.5, wrap=wrap)
+    first = smooth(channels, sigma, first_axis=1, truncate=2.5, wrap=wrap)
     assert last.dtype == first.dtype == dtype
     np.testing.assert_array_equal(first, wanted)
     np.testing.assert_array_equal(np.moveaxis(last, -1, 0), wanted)
