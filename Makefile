@@ -9,7 +9,7 @@ VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test lint types format doctest reference-model viewer wheel clean
+.PHONY: demo test lint types format doctest reference-model reference-statistics viewer wheel clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -54,6 +54,12 @@ format: $(VENV)/dev.done
 reference-model: $(VENV)/demo.done
 	$(BIN)/shiftkit train --cohort healthy --modality peaks --out build/reference
 	$(BIN)/python -c "import shutil; shutil.copytree('build/reference', 'shiftkit/models/reference', dirs_exist_ok=True)"
+
+# What its training's images were like, for a checkpoint that was made before that was kept; its weights stay.
+reference-statistics: $(VENV)/demo.done
+	$(BIN)/python -c "from pathlib import Path; from shiftkit import load_cohort; \
+	from shiftkit.segmentation.training.recipes import recall_images; \
+	print(recall_images(Path('shiftkit/models/reference'), load_cohort('healthy')), 'participants')"
 
 # niivue lies in reports/vendor; after a change of version it is fetched with npm and checked against its digest.
 viewer: $(VENV)/demo.done

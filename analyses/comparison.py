@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..catalogue import DECOMPOSITION, SCORES
 from ..errors import DataError
+from ..files import read_json
 from ..results import Estimate, Finding, Result
 from ..status import Status
 from ..style import beside, intervals, legend, name_rows, new_axes
@@ -166,12 +167,14 @@ def compare(first: Path, second: Path, *, inference: Inference = Inference()) ->
 
 def _record(run: Path) -> dict[str, Any]:
     try:
-        content = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"A run to compare is a folder that shiftkit decompose finished; {run} has no run.json. Name another, or "
-            "finish it with --resume."
-        ) from None
+        if not (run / "run.json").is_file():
+            raise DataError(
+                f"A run to compare is a folder that shiftkit decompose finished; {run} has no run.json. Name another, "
+                "or finish it with `resume`."
+            )
+        content = read_json(run / "run.json")
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{run / 'run.json'} must be JSON as shiftkit wrote it; it is not: {error}.") from error
     if not isinstance(content, dict):

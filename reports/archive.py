@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from ..files import write_text
+from ..files import read_json, write_text
 from ..types import Bundle
 from .report import Report
 
@@ -69,14 +69,14 @@ def restore(folder: Path, cohort: Path | None = None) -> Report:
 
 def _read(path: Path, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = read_json(path) if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} must be JSON as shiftkit wrote it; it cannot be read: {error}.") from error
+    if content is None:
         raise DataError(
             f"A run whose report can be made again holds report.json and logs/images.json; there is no {path}. "
             "Name the folder that shiftkit decompose wrote, or run it again."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} must be JSON as shiftkit wrote it; it cannot be read: {error}.") from error
+        )
     if not isinstance(content, kind):
         raise DataError(f"{path} must be JSON as shiftkit wrote it; it holds something else.")
     return content
@@ -130,7 +130,13 @@ def _made(kind: Any, content: Any) -> Any:
         return tuple(_made(parts[0], one) for one in content)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {_made(parts[0], key): _made(parts[1], one) for key, one in content.items()}
-    return _number(content)
+    value = _number(content)
+    if kind in _LEAVES and not isinstance(value, _LEAVES[kind]):
+        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+    return value
+
+
+_LEAVES: Mapping[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int), bool: (bool,)}
 
 
 def _frame(content: Mapping[str, Any]) -> pd.DataFrame:

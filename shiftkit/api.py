@@ -358,15 +358,20 @@ def predict(
     """
     settings = settings_of(predict, locals())
     from .names import find_cohort, find_model
+    from .pipeline.inputs import said_of_input
     from .segmentation.network.checkpoints import Model
     from .segmentation.prediction.cohort import predict as segment
     from .segmentation.prediction.routing import open_models
 
     work = Work(progress=progress)
     named = [model] if isinstance(model, str | Path | Model) else model
+    models = model if isinstance(model, Model) else open_models([find_model(one) for one in named])  # pyright: ignore
+    found = find_cohort(cohort, filters=filters, work=work)
+    first = models if isinstance(models, Model) else models[0] if isinstance(models, Sequence) else models.head
+    said_of_input(first, found, work)
     return segment(
-        model if isinstance(model, Model) else open_models([find_model(one) for one in named]),  # pyright: ignore
-        find_cohort(cohort, filters=filters, work=work),
+        models,
+        found,
         out=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-")),
         resume=resume,
         work=work,
@@ -607,7 +612,12 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         ),
     ] = None,
     sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
+    cross_check: Annotated[bool, Option("Also fit a GEE and a mixed model (statsmodels), to compare.")] = False,
     include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
+    anonymous: Annotated[
+        bool, Option("Participants become P001, P002, …; names of folders and further columns are left out.")
+    ] = False,
+    aliases: Annotated["str | Path | None", Input("With --anonymous: table of who is who, outside --out.")] = None,
     allow: Annotated[Sequence[str], Option("Data check whose errors do not stop.")] = (),
     device: Device = "auto",
     jobs: Jobs = 0,
@@ -648,6 +658,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     metric = _metric(metric)
     settings = settings_of(decompose, locals())  # before any local name is made that an option could share
     from .analyses.statistics.inference import Inference
+    from .pipeline.anonymous import require_aliases
     from .pipeline.decompose import decompose_cohort, decompose_table, decompose_tables
     from .pipeline.inputs import Design, gather
     from .pipeline.studies import require_known
@@ -656,6 +667,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     design = Design(
         inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
         dry_run=dry_run,
+        aliases=None if out is None else require_aliases(anonymous, aliases, Path(out)),
         replay=None if replay is None else Path(replay),
         **passed_on(Design, settings),
     )
@@ -670,7 +682,9 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
             else {}
         )
         return decompose_tables(tables, tuned, design, say=announce or str)
-    run = Run(root=Path(out), verb="decompose", settings=settings, resume=resume)
+    # A session's label may be a date.
+    kept = settings | ({"session": None} if anonymous and session not in ("first", "last") else {})
+    run = Run(root=Path(out), verb="decompose", settings=kept, resume=resume)
     work = Work(jobs=jobs, progress=progress)
     if scores is not None:
         if include:  # before the table is read, which may be at fault too

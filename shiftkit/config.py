@@ -5,15 +5,14 @@ A value comes from the flag, else from the file given with ``--config``, else fr
 their place. In place of a TOML file, the ``run.json`` of a decomposition gives the settings of that run.
 """
 
-import json
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, raise_all
-from .files import read_text
+from .files import read_json, read_toml
 from .options import options_of, settings_of
+from .words import name_problem, readable
 
 FILE_NAME = "shiftkit.toml"
 NAMES = ("cohorts", "models")
@@ -71,7 +70,7 @@ def read_record(path: Path) -> dict[str, Any]:
     A `ConfigError` if it is none.
     """
     try:
-        record = json.loads(read_text(path, "file"))
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} must be the run.json of a decomposition; it cannot be read: {error}.") from error
     if not isinstance(record, dict) or "decompose" not in record.get("seeds", {}) or "configuration" not in record:  # pyright: ignore
@@ -94,15 +93,18 @@ def registered_names(kind: str) -> dict[str, Path]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(path, "file"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return read_toml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} must be a TOML file; it cannot be read: {error}.") from error
 
 
 def _check_names(table: str, entries: Any) -> list[str]:
-    if isinstance(entries, dict) and all(isinstance(value, str) for value in entries.values()):
-        return []
-    return [f"[{table}] must map names to paths, as in name = 'path'"]
+    if not isinstance(entries, dict) or not all(isinstance(value, str) for value in entries.values()):
+        return [f"[{table}] must map names to paths, as in name = 'path'"]
+    problems = {name: name_problem(name) for name in entries}
+    return [
+        f"[{table}] {readable(name)[:40]!r} is no name: it {problem}" for name, problem in problems.items() if problem
+    ]
 
 
 def _check_settings(table: str, entries: Any, function: Callable[..., Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Exact distances in mm: maps, and from edge to edge."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,21 @@ def within(distance_mm: NDArray[Any], limit_mm: float, spacing_mm: tuple[float, 
     [True, True, False]
     """
     return np.asarray(distance_mm <= limit_mm + ROUNDING_VOXELS * min(spacing_mm))
+
+
+def shell_of(
+    distance_mm: NDArray[Any], edges_mm: Sequence[float] | NDArray[Any], spacing_mm: tuple[float, float, float]
+) -> NDArray[np.intp]:
+    """Which shell, each with its lower edge, distances lie in, but for rounding; −1 below the first edge.
+
+    Without that, voxels a whole number of steps away change shells when the grid is turned; see `ROUNDING_VOXELS`.
+
+    Examples
+    --------
+    >>> shell_of(np.array([0.0, 2.9, 2.9999998, 3.0]), [0.0, 3.0, 6.0], (3.0, 3.0, 3.0)).tolist()
+    [0, 0, 1, 1]
+    """
+    return np.searchsorted(edges_mm, distance_mm + ROUNDING_VOXELS * min(spacing_mm), side="right") - 1
 
 
 _FAR = 1e30  # mm², larger than any image
@@ -91,14 +107,19 @@ def _along_last(squared: Any, step: float, scratch: Any, apex: Any) -> None:
                 squared[x, y, i] = height[segment] + (step * (i - apex[segment])) ** 2
 
 
-def check_orthogonal(affine: NDArray[np.float64], where: str, tolerance: float = 1e-3) -> None:
-    """Refuse an affine with a cosine between two voxel axes above the tolerance (`DataError`); oblique ones pass.
+LARGEST_COSINE = 1e-3
+"""Between voxel axes that still count as orthogonal: 0.06° off, or the rounding of an affine to three decimals. Over a
+distance of 200 mm it is an error of 0.1 mm, a tenth of the smallest voxel here."""
+
+
+def check_orthogonal(affine: NDArray[np.float64], where: str) -> None:
+    """Refuse an affine with a cosine between two voxel axes above `LARGEST_COSINE` (`DataError`); oblique ones pass.
 
     Distances between voxels are computed from edge lengths, which is right exactly where the axes are orthogonal.
     """
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
-    if cosine > tolerance:
+    if cosine > LARGEST_COSINE:
         raise DataError(
             f"Voxel axes must be at right angles for distances in millimetres; the affine of {where} is sheared: "
             f"two axes are {np.degrees(np.arccos(cosine)):.1f}° apart instead of 90°. Resample the images onto an "

@@ -1,6 +1,7 @@
 """Feature vectors of participants' regions, in memory and on disk: one row a participant and region."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .files import atomic
+from .files import array_shapes, atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,8 @@ Array = NDArray[np.float32]
 COLUMNS = ("participant_id", "group", "tumor_side", "fold", "region", "bundle", "hemisphere", "volume_ml")
 """Who and where; ``fold`` says which of a fine-tuned model's networks made the row."""
 _SHELL = "shell "
+_MOST_NUMBERS = 2**27
+"""Of one participant's vectors, letters of its rows included: half a GiB, a thousand times what networks here make."""
 
 
 def shell_region(low_mm: float, high_mm: float) -> str:
@@ -117,12 +120,18 @@ class Embeddings:
         import pandas as pd
 
         try:
+            if sum(map(math.prod, array_shapes(path).values())) > _MOST_NUMBERS:
+                raise ValueError(f"it holds more than {_MOST_NUMBERS} numbers")
             with np.load(path, allow_pickle=False) as stored:
                 meta = json.loads(str(stored["meta"]))
                 rows = pd.DataFrame({name: stored[f"row/{name}"] for name in COLUMNS})
                 layers = {name: stored[f"layer/{name}"] for name in meta["layers"]}
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path} must be an npz file of embeddings; it cannot be read: {error}.") from error
-        if note and meta["note"] != note:
-            raise DataError(f"{path} must hold embeddings made from {note}; it says {meta['note']}.")
-        return cls(model=meta["model"], modality=meta["modality"], rows=rows, layers=layers)
+            if any(one.ndim != 2 or len(one) != len(rows) or one.dtype.kind != "f" for one in layers.values()):
+                raise ValueError("a layer has not one vector a row")
+            known = meta["model"], meta["modality"], meta["note"]
+        # A damaged archive raises what zip, zlib, numpy's header and JSON each raise: no base is shared.
+        except Exception as error:
+            raise DataError(f"{path} must be an npz file of embeddings; it cannot be read: {error!r}.") from error
+        if note and known[2] != note:
+            raise DataError(f"{path} must hold embeddings made from {note}; it says {known[2]}.")
+        return cls(model=known[0], modality=known[1], rows=rows, layers=layers)

@@ -4,11 +4,14 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 import os
 import secrets
 import tempfile
 import threading
 import time
+import tomllib
+import zipfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +34,7 @@ _SILENCE_S = 2.5  # several beats: a busy machine misses one
 _MINE: set[Path] = set()  # verbs call verbs: what this process holds, it may enter again
 
 _MOST_TEXT_BYTES = 2**26
+_MOST_TOML = 2**22  # its reader takes a second for ten million letters
 # Read once, for reading it means setting it, which other threads would notice.
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
@@ -86,6 +90,61 @@ def read_text(path: Path, what: str = "text") -> str:
     if path.stat().st_size > _MOST_TEXT_BYTES:
         raise DataError(f"A {what} has at most {_MOST_TEXT_BYTES / 2**20:g} MiB; {path} is larger.")
     return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: Path, what: str = "file") -> Any:
+    """What a JSON file holds; a `ValueError` where it is none, says a thing twice, or nests deeper than any reader."""
+    text = read_text(path, what)
+    try:
+        content = json.loads(text, object_pairs_hook=_once)
+        if _HALF_A_LETTER in text.casefold():
+            json.dumps(content, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("its brackets are nested too deep") from None
+    return content
+
+
+_HALF_A_LETTER = "\\ud"
+"""How JSON writes halves of letters, of which one alone can neither be printed nor written."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
+    return made
+
+
+def read_toml(path: Path, what: str = "file") -> dict[str, Any]:
+    """What a TOML file holds; a `ValueError` where it is none, nests too deep for its reader, or is too large."""
+    text = read_text(path, what)
+    if len(text) > _MOST_TOML:
+        raise ValueError(f"it has {len(text)} letters, more than {_MOST_TOML}")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deep") from None
+
+
+def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays in an npz file, by name; a `ValueError` where one is not as large as its header says.
+
+    An archive unpacks to a thousand times its size, and a header can ask for any memory: look here before reading.
+    """
+    from numpy.lib import format as npy
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                first = npy.read_magic(stream)[0] == 1
+                shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(stream)
+                told = stream.tell() + math.prod(shape) * dtype.itemsize
+            if dtype.hasobject or min(shape, default=0) < 0 or told != member.file_size:
+                raise ValueError(f"{member.filename} holds no plain array of the size it claims, {shape}")
+            shapes[member.filename.removesuffix(".npy")] = shape
+    return shapes
 
 
 def holds(folder: Path) -> list[str]:

@@ -44,6 +44,13 @@ def same_grid(a: Volume, b: Volume) -> bool:
     return bool(moved <= GRID_TOLERANCE_VOXELS * min(*a.spacing_mm, *b.spacing_mm))
 
 
+_NOTHING_VOXELS = 1e-9
+"""Steps between grids that are rounding of a matrix inverse in double precision."""
+_WHOLE_VOXELS = 1e-6
+"""By how much a step between grids may miss a whole number and still be one: over 500 voxels, half a thousandth of
+one, which would blur masks by as little for nothing."""
+
+
 def resample(
     volume: Volume, affine: NDArray[np.float64], shape: tuple[int, int, int], order: int = 1, outside: float = 0.0
 ) -> Volume:
@@ -61,8 +68,8 @@ def resample(
     True
     """
     matrix = np.linalg.inv(volume.affine) @ affine
-    matrix = np.where(np.abs(matrix) < 1e-9, 0.0, matrix)  # exact zeros keep axis-aligned grids exact
-    if np.abs(matrix - np.round(matrix)).max() < 1e-6 and np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1):
+    matrix = np.where(np.abs(matrix) < _NOTHING_VOXELS, 0.0, matrix)  # exact zeros keep axis-aligned grids exact
+    if np.abs(matrix - np.round(matrix)).max() < _WHOLE_VOXELS and np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1):
         return Volume(array=_regrid(volume.array, np.round(matrix).astype(int), shape, outside), affine=affine)
 
     def one(channel: NDArray[Any]) -> NDArray[Any]:

@@ -1,7 +1,10 @@
 """NIfTI images in and out, and from one grid to another through full affines."""
 
 import hashlib
+import logging
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +14,28 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .files import atomic
 from .types import Volume
+from .words import readable
 
 
-def read_image(path: Path, dtype: Any = np.float32) -> Volume:
+def read_image(path: Path, dtype: Any = np.float32, *, anywhere: bool = False) -> Volume:
     """Read a NIfTI file as it lies, shape (X, Y, Z) or (X, Y, Z, C) in the file's own grid and axis order.
+
+    With ``anywhere`` the world that an affine leads to may be any, as for the checks, which tell what is wrong with it.
 
     Raises
     ------
     DataError
-        If the file is missing, empty, truncated, not NIfTI, or of absurd dimensions.
+        If the file is missing, empty, truncated, not NIfTI, or of absurd dimensions: voxels that no scanner makes, or
+        places that none reaches.
     """
     import nibabel as nib
-    from nibabel.imageglobals import LoggingOutputSuppressor
 
     if not path.is_file():
         raise DataError(f"There is no image at {path}.")
     try:
         # A damaged header or scale factor carries values beyond a type: infinite ones. What is wrong is raised, not
         # logged.
-        with np.errstate(all="ignore"), LoggingOutputSuppressor():
+        with np.errstate(all="ignore"), _unlogged():
             image = nib.Nifti1Image.from_filename(path)
             _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
             array = np.asarray(image.dataobj).astype(dtype, copy=False)
@@ -37,12 +43,51 @@ def read_image(path: Path, dtype: Any = np.float32) -> Volume:
         raise
     except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
         raise DataError(
-            f"{path} must be a readable NIfTI image; it is damaged or of another kind ({error}). "
+            f"{path} must be a readable NIfTI image; it is damaged or of another kind ({readable(str(error))[:200]}). "
             "Copy it again from its source."
         ) from error
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
-    return Volume(array=array, affine=np.asarray(image.affine, dtype=np.float64))
+    volume = Volume(array=array, affine=np.asarray(image.affine, dtype=np.float64))
+    if not anywhere:
+        _require_sane_grid(path, volume)
+    return volume
+
+
+@contextmanager
+def _unlogged() -> Generator[None]:
+    """What nibabel repairs in a header goes nowhere: it would stand on the terminal, without the file's name."""
+    from nibabel.imageglobals import logger
+
+    # Its own context manager takes the handlers away, after which Python's last resort prints.
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+_EDGES_MM = (0.05, 50.0)
+"""Edges of voxels: of the finest images of a whole brain ex vivo, and thicker than any slice."""
+_FARTHEST_MM = 10_000.0
+"""From the world's origin: a scanner's isocenter, or a point in a template, is at most a room away."""
+
+
+def _require_sane_grid(path: Path, volume: Volume) -> None:
+    """Refuse places that no scan has; distances, volumes and files made from them would be nonsense."""
+    spacing = volume.spacing_mm
+    last = np.array(volume.shape) - 1
+    far = float(np.abs(volume.world(np.array([*np.ndindex(2, 2, 2)]) * last)).max())
+    low, high = _EDGES_MM
+    if low <= min(spacing) and max(spacing) <= high and far <= _FARTHEST_MM:
+        return
+    raise DataError(
+        f"{path} must lie in the world in millimeters, with voxels of {low:g}–{high:g} mm within "
+        f"{_FARTHEST_MM / 1000:g} m of the origin; it has voxels of {' × '.join(f'{edge:.3g}' for edge in spacing)} "
+        f"mm, up to {far:.3g} mm away. "
+        "Correct the affine: it may be in other units."
+    )
 
 
 def _require_sane_header(path: Path, shape: tuple[int, ...], stored: np.dtype[Any]) -> None:

@@ -6,17 +6,21 @@ Writing is atomic and repeatable: the same numbers give the same bytes.
 
 import csv
 import io
+import re
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
+from zipfile import ZipFile
 
 import pandas as pd
 
 from .errors import ConfigError, DataError, raise_all
 from .files import require_file, write_json, write_text
 from .status import Status
+from .words import has_controls, is_formula, name_problem, readable
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,28 @@ def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
     """
     _require_columns(frame, table, path.name)
     named = [name for name in table.columns if name in frame]
-    ordered = frame[named + [name for name in frame if name not in table.columns]]
+    ordered = harmless(frame[named + [name for name in frame if name not in table.columns]])
     # Ten digits: more than any estimate carries, and without the last bits, in which machines differ.
     write_text(path, ordered.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.10g", lineterminator="\n"))
     write_json(path.with_suffix(".json"), data_dictionary(table))
+
+
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose texts a spreadsheet shows: what it would compute gets an apostrophe in front.
+
+    Examples
+    --------
+    >>> harmless(pd.DataFrame({"site": ["A", "=1+1"], "shift": ["-0.5", "n/a"]})).to_dict("list")
+    {'site': ['A', "'=1+1"], 'shift': ['-0.5', 'n/a']}
+    """
+    texts: dict[str, pd.Series] = {
+        str(name): frame[name].map(lambda cell: f"'{cell}" if isinstance(cell, str) and is_formula(cell) else cell)
+        for name in frame
+        if not pd.api.types.is_numeric_dtype(frame[name].dtype)
+        and any(isinstance(cell, str) and is_formula(cell) for cell in frame[name].unique())
+    }
+    frame = frame.assign(**texts) if texts else frame
+    return frame.rename(columns=lambda name: f"'{name}" if is_formula(str(name)) else name)
 
 
 def write_sheet(frame: pd.DataFrame, path: Path) -> None:
@@ -66,6 +88,7 @@ def write_sheet(frame: pd.DataFrame, path: Path) -> None:
     separator = {".csv": ",", ".tsv": "\t", ".xlsx": ""}.get(path.suffix.lower())
     if separator is None:
         raise ConfigError(f"A table for a spreadsheet ends in .csv, .tsv or .xlsx; got {path.name}.")
+    frame = harmless(frame)
     if separator:
         write_text(path, frame.to_csv(index=False, sep=separator, lineterminator="\n"))
         return
@@ -105,6 +128,13 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     return parse_table(read_cells(path), table, path.name)
 
 
+_MOST_BYTES, _MOST_COLUMNS, _MOST_CELLS = 2**26, 1000, 2**23
+"""Of a table. Cells take ten times their bytes in memory, so these come to 1 GiB; a table of scores of 1,000
+participants, 70 bundles and 4 metrics has a third of them."""
+_MOST_UNPACKED = 2**28
+"""Bytes of a workbook once unpacked: XML takes four times those of text."""
+
+
 def read_cells(path: Path) -> pd.DataFrame:
     """The cells of a table as text, without blanks around them; see `read_sheet`."""
     return read_sheet(path)[0]
@@ -115,14 +145,18 @@ def read_sheet(path: Path) -> tuple[pd.DataFrame, str]:
 
     Text separated by tabs, semicolons or commas, whichever the header uses, Excel's .xlsx, of which the first sheet
     that holds something is read, and Parquet, told by the content and not by the name. The form is said in a few words,
-    such as ``separated by semicolons``.
+    such as ``separated by semicolons``. In a workbook a line break within a cell is read as a blank; in text, where a
+    stray quotation mark would swallow lines, it is refused as control characters are.
 
     Raises
     ------
     DataError
-        Where it is no ordinary file, no table, or a line holds more cells than the header names.
+        Where it is no ordinary file, no table, too large, a line holds more cells than the header names, or a cell
+        holds control characters.
     """
     require_file(path, "table")
+    if path.stat().st_size > _MOST_BYTES:
+        raise DataError(f"A table has at most {_MOST_BYTES / 2**20:g} MiB; {path} is larger. Split it.")
     magic = b""
     try:
         with path.open("rb") as stream:
@@ -130,36 +164,50 @@ def read_sheet(path: Path) -> tuple[pd.DataFrame, str]:
         if magic.startswith(b"PK\x03\x04"):
             lines, form = _excel(path)
         elif magic.startswith(b"PAR1"):
-            return cells_of(pd.read_parquet(path)), "Parquet"
+            frame = cells_of(_parquet(path))
+            rows: list[list[str]] = [[str(name) for name in frame], *frame.to_numpy().tolist()]
+            lines, form = dict(enumerate(rows, start=1)), "Parquet"
         elif magic.startswith(b"\xd0\xcf\x11\xe0"):
             raise DataError(f"{path.name} is a workbook of an old Excel (.xls), which is not read. Save it as .xlsx.")
         else:
             lines, form = _text(path, "utf-16" if magic[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-        first = next(number for number, line in enumerate(lines) if any(line))
     except ImportError as error:
         extra = "openpyxl" if magic.startswith(b"PK") else "'shiftkit[parquet]'"
         raise DataError(
             f"{path.name} needs a package that is not installed ({error}). Install it with pip install {extra}, or "
             "save the table as text."
         ) from error
-    except (OSError, UnicodeError, ValueError, KeyError, BadZipFile, csv.Error, StopIteration) as error:
+    except (OSError, UnicodeError, ValueError, csv.Error) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{path} must be a table with a header line: text with tabs, semicolons or commas, .xlsx or Parquet; it is "
-            f"not: {error or 'it is empty'}."
+            f"not: {readable(str(error))[:200]}."
         ) from error
-    names, lines = lines[first], lines[first + 1 :]
+    return _table(lines, path.name), form
+
+
+def _table(lines: dict[int, list[str]], where: str) -> pd.DataFrame:
+    """Lines, of which the first names columns, by their numbers."""
+    lines = {number: [cell.strip() for cell in line] for number, line in lines.items()}
+    head = min(lines)
+    names = lines.pop(head)
     while names and not names[-1]:
         names.pop()
     width = len(names)
     # A tab too many at the end of a line is no cell; a cell that no column names is.
-    long = [number for number, line in enumerate(lines, start=first + 2) if any(line[width:])]
+    long = [number for number, line in lines.items() if any(line[width:])]
     problems = [f"line {long[0]} holds more cells than the {width} columns that the header names"] if long else []
-    twice = sorted({name for name in names if names.count(name) > 1})
-    raise_all([*problems, *(f"column {name!r} stands twice" for name in twice)], path.name)
-    cells = [[*line, *[""] * width][:width] for line in lines if any(line)]
-    return pd.DataFrame(cells, columns=names, dtype=object), form
+    twice = sorted(name for name, n in Counter(names).items() if n > 1)[:_SHOWN]
+    problems += [f"column {name[:_SHOWN_LETTERS]!r} stands twice" for name in twice]
+    cells = [[*line, *[""] * width][:width] for line in lines.values()]
+    strange = [
+        number for number, line in zip((head, *lines), (names, *cells), strict=True) if any(map(has_controls, line))
+    ]
+    if strange:
+        problems.append(f"line {strange[0]} holds control characters; {len(strange)} lines do")
+    raise_all(problems, where)
+    return pd.DataFrame(cells, columns=names, dtype=object)
 
 
 def cells_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -181,33 +229,106 @@ def cells_of(frame: pd.DataFrame) -> pd.DataFrame:
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 
 
-def _text(path: Path, encoding: str) -> tuple[list[list[str]], str]:
+def _text(path: Path, encoding: str) -> tuple[dict[int, list[str]], str]:
     """Cells of a text file line by line, and what separates them."""
     text = path.read_bytes().decode(encoding)
     if "\0" in text:
-        raise ValueError("it holds bytes that no text has")
+        raise ValueError("it holds control characters that no text has")
     head = next((line for line in text.splitlines() if line.strip()), "")
     if head.lower().startswith("sep="):  # for Excel alone
         separator, text = head[4:5], text.partition(head)[2]
     else:
         bare = "".join(head.split('"')[::2])  # without what is quoted
         separator = "\t" if "\t" in head else max(";,", key=bare.count) if {";", ","} & {*bare} else "\t"
-    lines = [[cell.strip() for cell in line] for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator)]
+    lines = _filled_lines(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     return lines, f"separated by {_SEPARATORS.get(separator, separator)}"
 
 
-def _excel(path: Path) -> tuple[list[list[str]], str]:
+def _excel(path: Path) -> tuple[dict[int, list[str]], str]:
     """The same of the first sheet of a workbook that holds anything."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on styles and validation lists, which are not read
-        sheets = pd.read_excel(
-            path, sheet_name=None, header=None, dtype=str, keep_default_na=False, na_values=[], engine="openpyxl"
-        )
-    full = [name for name, sheet in sheets.items() if len(sheet)]
+    from openpyxl import load_workbook
+
+    full: dict[str, dict[int, list[str]]] = {}
+    try:
+        with ZipFile(path) as archive:
+            size = sum(one.file_size for one in archive.infolist())
+        if size > _MOST_UNPACKED:
+            raise ValueError(f"it unpacks to {size / 2**20:.0f} MiB, more than {_MOST_UNPACKED / 2**20:g}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on styles and validation lists, which are not read
+            # Cells are taken as they come: one in the last row and column would make a whole frame of 17 billion.
+            workbook = load_workbook(path, read_only=True, data_only=True)
+            for sheet in workbook.worksheets:
+                sheet.reset_dimensions()
+                lines = _filled_lines(_excel_rows(sheet), needed=False)
+                if lines:
+                    full[sheet.title] = lines
+            workbook.close()
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # damaged workbooks raise a dozen kinds, which share no base
+        raise ValueError(f"the workbook is damaged ({type(error).__name__}: {error})") from error
     if not full:
-        return [], ""
-    form = "Excel" + (f", the first of {len(full)} sheets that hold something ({full[0]})" if len(full) > 1 else "")
-    return [[str(cell).strip() for cell in line] for line in sheets[full[0]].to_numpy()], form
+        raise ValueError("it is empty")
+    name, lines = next(iter(full.items()))
+    form = "Excel" + (f", the first of {len(full)} sheets that hold something ({name})" if len(full) > 1 else "")
+    return lines, form
+
+
+def _excel_rows(sheet: Any) -> Iterator[list[str]]:
+    """Cells as text, without empty ones at the end; what a formula could not compute is missing."""
+    for row in sheet.rows:
+        cells = ["nan" if cell.data_type == "e" else _plain(cell.value) for cell in row]
+        while cells and not cells[-1]:
+            cells.pop()
+        yield cells
+
+
+def _plain(value: Any) -> str:
+    """Whole numbers as people write them: a workbook knows floats alone."""
+    if value is None:
+        return ""
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return _BREAKS.sub(" ", text)
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    """A Parquet file whose footer says that it is of bounded size."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as file:
+            told = file.metadata
+            size = sum(told.row_group(number).total_byte_size for number in range(told.num_row_groups))
+            if told.num_columns > _MOST_COLUMNS or told.num_rows * told.num_columns > _MOST_CELLS:
+                raise ValueError(f"it has {told.num_columns} columns and {told.num_rows} rows, which is too much")
+            if size > _MOST_UNPACKED:
+                raise ValueError(f"it unpacks to {size / 2**20:.0f} MiB, more than {_MOST_UNPACKED / 2**20:g}")
+            return file.read().to_pandas()
+    except ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _filled_lines(rows: Iterable[list[str]], needed: bool = True) -> dict[int, list[str]]:
+    """All lines that are not empty, by their numbers; a `ValueError` for too much, or for none where one is needed."""
+    lines: dict[int, list[str]] = {}
+    left = _MOST_CELLS
+    for number, row in enumerate(rows, start=1):
+        if any(cell.strip() for cell in row):
+            lines[number] = row
+            left -= len(row) + 1
+        if len(row) > _MOST_COLUMNS:
+            raise ValueError(f"line {number} has {len(row)} columns, more than {_MOST_COLUMNS}")
+        if left < 0:
+            raise ValueError(f"it has more than {_MOST_CELLS} cells")
+    if needed and not lines:
+        raise ValueError("it is empty")
+    return lines
+
+
+_SHOWN, _SHOWN_LETTERS = 5, 40
+_BREAKS = re.compile(r"[\t\n\r]+")
 
 
 def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:
@@ -220,14 +341,25 @@ def parse_table(frame: pd.DataFrame, table: Table, where: str) -> pd.DataFrame:
             continue
         if column.kind == "number":
             parsed[name], bad = _to_numbers(parsed[name])
-            problems += [f"column {name!r}, line {row + 2}: {text!r} is not a number" for row, text in bad[:3]]
+            problems += [
+                f"column {name!r}, line {row + 2}: {text[:_SHOWN_LETTERS]!r} is not a number" for row, text in bad[:3]
+            ]
         else:
             parsed[name] = _to_text(parsed[name])
+            problems += _bad_texts(name, parsed[name])
     if "status" in table.columns:
         unknown = sorted(set(parsed["status"]) - set(Status))
-        problems += [f"status {word!r} is not one of {', '.join(Status)}" for word in unknown]
+        problems += [f"status {word[:_SHOWN_LETTERS]!r} is not one of {', '.join(Status)}" for word in unknown[:_SHOWN]]
     raise_all(problems, where)
     return parsed
+
+
+def _bad_texts(name: str, column: pd.Series) -> list[str]:
+    """What no text of a published table is, since all of them go into pages and messages: the first of a column."""
+    bad = [(text, problem) for text in column.unique() if (problem := name_problem(text))]
+    if name == "participant_id" and (column == "n/a").any():
+        bad.append(("n/a", "names nobody"))
+    return [f"column {name!r}: {readable(text)[:_SHOWN_LETTERS]!r} {problem}" for text, problem in bad[:1]]
 
 
 def _require_columns(frame: pd.DataFrame, table: Table, where: str) -> None:
@@ -236,9 +368,10 @@ def _require_columns(frame: pd.DataFrame, table: Table, where: str) -> None:
 
 
 def _to_text(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.StringDtype) and not column.hasnans:
-        return column
-    return column.astype(object).where(column.notna(), "n/a").astype(str)
+    texts = column
+    if not isinstance(column.dtype, pd.StringDtype) or column.hasnans:
+        texts = column.astype(object).where(column.notna(), "n/a").astype(str)
+    return texts.where(texts != "", "n/a") if (texts == "").any() else texts  # nothing is how others write n/a
 
 
 def _to_numbers(column: pd.Series) -> tuple[pd.Series, list[tuple[int, str]]]:

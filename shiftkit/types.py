@@ -5,6 +5,7 @@ participant's images on disk, a `Cohort` an ordered set of them, `Predictions` a
 model made.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .words import readable
 
 Hemisphere = Literal["left", "right", "none"]
 MODALITIES: dict[str, int] = {"t1w": 1, "fa": 1, "ap": 1, "peaks": 9}
 """The modalities that have a name of their own, with their number of channels."""
+
+
+_LONGEST_LABEL = 60
+"""Letters of a bundle's label: it is part of file names, which have at most 255."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -57,9 +63,10 @@ class Bundle:
             If the label is not made of letters and digits.
         """
         # The name is taken lazily, or it would swallow the side.
-        match = re.fullmatch(r"([A-Za-z0-9]+?)(left|right)?", label)
+        match = re.fullmatch(r"([A-Za-z0-9]+?)(left|right)?", label) if len(label) <= _LONGEST_LABEL else None
         if match is None:
-            raise DataError(f"A bundle label holds letters and digits only, as in 'AFleft'; got {label!r}.")
+            got = readable(label)[:_LONGEST_LABEL]
+            raise DataError(f"A bundle label holds letters and digits only, as in 'AFleft'; got {got!r}.")
         hemisphere: Hemisphere = match[2] or "none"  # type: ignore[assignment]
         return cls(name=match[1], hemisphere=hemisphere)
 
@@ -209,15 +216,18 @@ class Case:
         Raises
         ------
         DataError
-            If the value is there and is not a number.
+            If the value is there and is no number, or infinite.
         """
         text = self.attributes.get(column)
         if text is None:
             return float("nan")
         try:
-            return float(text)
+            number = float(text)
         except ValueError:
-            raise DataError(f"{column} of {self.participant_id} must be a number or n/a; got {text!r}.") from None
+            number = math.inf
+        if math.isinf(number):
+            raise DataError(f"{column} of {self.participant_id} must be a number or n/a; got {text[:40]!r}.")
+        return number
 
 
 @dataclass(frozen=True, kw_only=True)

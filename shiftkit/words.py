@@ -42,6 +42,76 @@ MISSING = ("", "n/a", "na", "nan", "none", "-")
 """What stands for a missing word, whatever its case; ``none`` where it is no word of the column."""
 
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""What moves a cursor, ends a line, turns the way of reading, cannot be seen, or is half a letter."""
+_FORMULA = ("=", "+", "-", "@")
+_LONGEST_NAME = 200
+
+
+def readable(text: str) -> str:
+    r"""A text for a terminal: what would move its cursor or hide a part of it stands as ``�``.
+
+    Ends of lines and tabs stay.
+
+    Examples
+    --------
+    >>> readable("sub-\x1b[2J01")
+    'sub-�[2J01'
+    """
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in "\n\t" else "�", text)
+
+
+def has_controls(text: str) -> bool:
+    r"""Whether a text holds what would move a terminal's cursor, or ends a line.
+
+    Examples
+    --------
+    >>> has_controls("two words"), has_controls("two\nlines")
+    (False, True)
+    """
+    return _CONTROLS.search(text) is not None
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet would compute a cell instead of showing it; numbers and a single sign are none.
+
+    Examples
+    --------
+    >>> [is_formula(text) for text in ("=1+1", "@SUM(A1)", "-2+3", "-0.5", "-", "sub-01")]
+    [True, True, True, False, False, False]
+    """
+    if len(text) < 2 or not text.startswith(_FORMULA):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
+
+
+def name_problem(text: str) -> str | None:
+    """What is wrong with a text as the name of a person, bundle, model or cohort; None if nothing is.
+
+    Names go into tables, pages, messages and names of files.
+
+    Examples
+    --------
+    >>> [name_problem(text) for text in ("sub-01", "=1+1", "../x", "<b>")]
+    [None, 'begins as a formula does', 'leaves its folder', 'holds markup']
+    """
+    if not text:
+        return "is empty"
+    if len(text) > _LONGEST_NAME:
+        return f"has {len(text)} characters, more than {_LONGEST_NAME}"
+    if has_controls(text):
+        return "holds control characters"
+    if is_formula(text):
+        return "begins as a formula does"
+    if ".." in text or text.startswith(("/", "\\", "~")):
+        return "leaves its folder"
+    return "holds markup" if set(text) & set("<>") else None
+
+
 def words_of(column: str) -> tuple[str, ...]:
     """The words of a column that has a list of them; none for another column."""
     return tuple(_SPELLINGS.get(column, ()))

@@ -1,7 +1,6 @@
 """Who is measured against whom, and what is measured of one bundle of one participant."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...cohorts.layout import read_json
 from ...distances import check_orthogonal
 from ...errors import ConfigError, DataError, ShiftkitError
 from ...files import file_digest, write_text
@@ -57,7 +57,7 @@ def _lost_in(case: Case) -> Path | None:
     if path is None or case.group == "control":
         return None
     sidecar = path.with_name(path.name.split(".")[0] + ".json")
-    if sidecar.is_file() and json.loads(sidecar.read_text(encoding="utf-8")).get("Virtual") is True:
+    if sidecar.is_file() and read_json(sidecar).get("Virtual") is True:
         return None
     return path
 

@@ -6,8 +6,6 @@ With ``--save_probabilities``, version 2 writes ``CASE.npz`` beside ``CASE.nii.g
 since a pickle can run anything; the label map gives the grid instead.
 """
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ...files import array_shapes, require_file
 from ...images import read_image
 from ...types import Volume
 
@@ -58,7 +57,7 @@ class Channel:
 def _all_channels(path: Path, label_map: Path, is_region: bool, _written: tuple[int, int]) -> Volume:
     """All channels, shape (X, Y, Z, C), on the grid of the label map."""
     labels = read_image(label_map)
-    stored = _stored(path).T
+    stored = _stored(path, labels.array.shape).T
     # The array has the axes of the image as it was read. One reader of nnU-Net turns images to RAS+ first, which only
     # the pickle tells; so both orders are tried, and the one that fits the label map better is taken.
     orders = [stored] if labels.orientation == "RAS" else [stored, _from_ras(stored, labels.affine)]
@@ -78,19 +77,39 @@ def _all_channels(path: Path, label_map: Path, is_region: bool, _written: tuple[
     return labels.with_array(orders[best])
 
 
-def _stored(path: Path) -> NDArray[Any]:
+_MOST_CHANNELS = 1000
+
+
+def _stored(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    require_file(path, "file of probabilities")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            array = np.asarray(arrays[next(name for name in _NAMES if name in arrays)])
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        told = array_shapes(path)
+        name = next((one for one in _NAMES if one in told), None)
+        if name is None:
+            raise DataError(f"{path} must hold an array '{_NAMES[0]}'; it does not. Predict again.")
+        _require_grid(told[name], path, shape)
+        with np.load(path, allow_pickle=False) as arrays:
+            array = np.asarray(arrays[name])
+    except DataError:
+        raise
+    # A damaged archive raises what zip, zlib and numpy's header each raise: no base is shared.
+    except Exception as error:
         raise DataError(f"{path} must be what nnU-Net wrote; it is damaged ({error}). Predict again.") from error
-    except StopIteration:
-        raise DataError(f"{path} must hold an array '{_NAMES[0]}'; it does not. Predict again.") from None
     if array.ndim != 4 or array.dtype.kind != "f":
         raise DataError(
             f"{path} must hold fractions with axes (C, Z, Y, X); it holds {array.dtype} of shape {array.shape}."
         )
     return array
+
+
+def _require_grid(told: tuple[int, ...], path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse an array of other voxels than its label map, before memory is asked for."""
+    if len(told) != 4 or sorted(told[1:]) != sorted(shape) or not 0 < told[0] <= _MOST_CHANNELS:
+        raise DataError(
+            f"Probabilities must cover the grid of their label map, {shape}, with axes (C, Z, Y, X); those in {path} "
+            f"have shape {told[::-1]} in (X, Y, Z, C). Version 1 of nnU-Net crops them: put them back, or convert them "
+            "to NIfTI."
+        )
 
 
 def _from_ras(array: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:

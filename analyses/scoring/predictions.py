@@ -1,6 +1,5 @@
 """Predicted masks of a cohort, read one by one and brought onto the grid of the reference."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 from ...bundles import bundle_named
 from ...cohorts.folder import load_cohort, require_finished
 from ...errors import DataError
+from ...files import read_json
 from ...geometry import resample as resample_onto
 from ...geometry import same_grid
 from ...images import inside, read_image, whole_labels
@@ -284,9 +284,9 @@ def _of_label_map(path: Path, stem: str, labels: Mapping[str, tuple[int, ...]]) 
 def _labels(description: Path) -> dict[str, tuple[int, ...]]:
     """Values by name, in order, without background."""
     try:
-        labels: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))["labels"]
+        labels: dict[str, Any] = read_json(description)["labels"]
         values = {name: tuple(int(v) for v in np.atleast_1d(value)) for name, value in labels.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
             f'{description} must hold "labels" with the values of each bundle, as in {{"AFleft": 1}}; it does not '
             f"({error!r})."

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from functools import cached_property
@@ -15,15 +16,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from ... import __version__
 from ...errors import ConfigError, DataError
-from ...files import atomic, holds, sweep, write_text
+from ...files import atomic, holds, read_json, require_file, sweep, write_text
 from ...images import image_digest
 from ...types import Bundle, Case
-from ...version import __version__
+from ...words import name_problem, readable
+from ..samples.domain import Domain
 from .networks import Architecture, build_network, require_fit
 
 _WEIGHTS = Path("models") / "model.safetensors"
-_METADATA = Path("configs") / "metadata.json"
+METADATA = Path("configs") / "metadata.json"
+"""In a checkpoint's folder, everything about it but its weights."""
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 """Suffixes of files that are usually pickles."""
 
@@ -59,6 +63,9 @@ class Model:
         Settings and results of the training, for the model card.
     feature_statistics : mapping
         Of the participants it was trained on, at each depth of the encoder; see `embedding.feature_statistics`.
+    image_statistics : tuple of mapping
+        Of its training's images, and of those it was tuned on; see `shiftkit.segmentation.samples.domain`. Empty in
+        checkpoints of before.
     overconfidence : float
         Expected less true Dice on validation participants; taken off every expected Dice.
     patch : tuple of int or None
@@ -77,6 +84,7 @@ class Model:
     participants: Mapping[str, str] = dataclasses.field(repr=False)
     training: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
     feature_statistics: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
+    image_statistics: tuple[Domain, ...] = ()
     overconfidence: float = 0.0
     patch: tuple[int, int, int] | None = None
 
@@ -107,7 +115,7 @@ class Model:
 
 def save_model(model: Model, path: Path) -> None:
     """Write a checkpoint folder; weights are written last, so that a half-written one is not taken for whole."""
-    write_text(path / _METADATA, json.dumps(_metadata(model), indent=2, ensure_ascii=False) + "\n")
+    write_text(path / METADATA, json.dumps(_metadata(model), indent=2, ensure_ascii=False) + "\n")
     inference = {"network_def": {"_target_": "shiftkit.segmentation.network.build_network"}}
     write_text(path / "configs" / "inference.json", json.dumps(inference, indent=2) + "\n")
     write_text(path / "docs" / "README.md", _model_card(model))
@@ -126,14 +134,14 @@ def load_model(path: Path) -> Model:
     path = Path(path)
     if path.is_file():
         raise DataError(f"A checkpoint is a folder with weights in safetensors; {path} is a file. {_CONVERT}")
-    if not (path / _METADATA).is_file() or not is_whole(path):
+    if not (path / METADATA).is_file() or not is_whole(path):
         pickles = any(file.suffix in PICKLES for file in path.rglob("*")) if path.is_dir() else False
         advice = _CONVERT if pickles else "Is it the right folder?"
-        raise DataError(f"A checkpoint holds {_METADATA} and {_WEIGHTS}; {path} does not. {advice}")
+        raise DataError(f"A checkpoint holds {METADATA} and {_WEIGHTS}; {path} does not. {advice}")
     try:
-        block = json.loads((path / _METADATA).read_text(encoding="utf-8"))["shiftkit"]
+        block = read_json(path / METADATA)["shiftkit"]
         _require_sound(block)
-        blob = (path / _WEIGHTS).read_bytes()
+        blob = _read_weights(path / _WEIGHTS)
         weights = load(blob)
         network_block: dict[str, Any] = {**block["network"], "channels": tuple(block["network"]["channels"])}
         architecture = Architecture(**network_block)
@@ -159,12 +167,14 @@ def load_model(path: Path) -> Model:
             thresholds={Bundle.parse(label): float(value) for label, value in block["thresholds"].items()},
             participants=block["participants"],
             training=block["training"],
-            feature_statistics=block.get("feature_statistics", {}),  # absent in the first checkpoints, as the next two
+            feature_statistics=block.get("feature_statistics", {}),  # absent in the first checkpoints, as what follows
+            image_statistics=tuple(block.get("image_statistics", ())),
             overconfidence=float(block.get("overconfidence", 0.0)),
             patch=tuple(block["patch"]) if block.get("patch") else None,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise DataError(f"The checkpoint {path} is damaged or of another version ({error}). Copy it again.") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, SafetensorError) as error:
+        told = readable(" ".join(str(error).split()))[:_LONGEST_TOLD]
+        raise DataError(f"The checkpoint {path} is damaged or of another version ({told}). Copy it again.") from error
     # Of the file as it lies there: predictions name the digest, and are trusted to be this model's.
     if hashlib.sha256(blob).hexdigest() != block.get("digest"):
         raise DataError(
@@ -172,6 +182,26 @@ def load_model(path: Path) -> Model:
             "The file was changed or damaged: copy the checkpoint again."
         )
     return model
+
+
+_MOST_BYTES = 2**32
+"""Of weights: a thousand times those of the networks here."""
+_MOST_HEADER_BYTES = 2**24
+_LONGEST_TOLD = 600
+
+
+def _read_weights(path: Path) -> bytes:
+    """The bytes of weights, once header and sizes agree with the file; a `ValueError` where they lie."""
+    require_file(path, "checkpoint's weights")
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"{path.name} has {size / 2**30:.1f} GiB, more than {_MOST_BYTES / 2**30:g}")
+    with path.open("rb") as stream:
+        told = int.from_bytes(stream.read(8), "little")
+        if told > min(size - 8, _MOST_HEADER_BYTES):
+            raise ValueError(f"the header of {path.name} claims {told} bytes and the file has {size}")
+        stream.seek(0)
+        return stream.read()
 
 
 _OWN = ("configs", "docs", "models", "state", "training.*", "predictions", "controls", "tables", "fold-*")
@@ -197,30 +227,78 @@ _LARGEST = 1024
 """Voxels along an edge of a model's box; a brain at 0.5 mm needs fewer than half."""
 
 
+_MOST_BUNDLES, _MOST_FEATURES, _DEEPEST = 500, 4096, 8
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
 def _require_sound(block: Mapping[str, Any]) -> None:
     """Refuse metadata that no training writes: a `ValueError` says which entry, and what it must be."""
-    labels, thresholds = block["bundles"], block["thresholds"]
+    labels, thresholds, network = block["bundles"], block["thresholds"], block["network"]
+    channels = network["channels"]
     numbers = list(thresholds.values()) if isinstance(thresholds, dict) else []
     sizes = {"shape": block["shape"], **({"patch": block["patch"]} if block.get("patch") else {})}
+    people, statistics = block["participants"], block.get("feature_statistics", {})
+    images = block.get("image_statistics", [])
     rules = {
-        "name must be a text": isinstance(block["name"], str),
+        "name must be a name": _is_name(block["name"]),
         "modality must be a text": isinstance(block["modality"], str),
-        "bundles must be different labels": isinstance(labels, list) and len(set(labels)) == len(labels),
-        "thresholds must be one a bundle": isinstance(thresholds, dict) and set(thresholds) == set(labels),
+        "modality must be a name": _is_name(block["modality"]),
+        "bundles must be different labels": isinstance(labels, list)
+        and all(isinstance(one, str) for one in labels)
+        and len(set(labels)) == len(labels) <= _MOST_BUNDLES,
+        "thresholds must be one a bundle": isinstance(thresholds, dict)
+        and isinstance(labels, list)
+        and sorted(thresholds) == sorted(map(str, labels)),
         "thresholds must lie between 0 and 1": all(_number(one) and 0 <= one <= 1 for one in numbers),
         "spacing_mm must lie between 0.1 and 20": _number(block["spacing_mm"]) and 0.1 <= block["spacing_mm"] <= 20,
         "orientation must be RAS": block.get("orientation", "RAS") == "RAS",
-        "overconfidence must lie between -1 and 1": abs(float(block.get("overconfidence", 0))) <= 1,
+        "overconfidence must lie between -1 and 1": _number(block.get("overconfidence", 0))
+        and abs(block.get("overconfidence", 0)) <= 1,
+        "channels must be numbers of feature maps": isinstance(channels, list)
+        and 0 < len(channels) <= _DEEPEST
+        and all(_count(one, _MOST_FEATURES) for one in channels),
+        "in_channels and out_channels must be numbers of channels": all(
+            _count(network[name], _MOST_BUNDLES) for name in ("in_channels", "out_channels")
+        ),
+        "deep_supervision must be true or false": isinstance(network.get("deep_supervision", False), bool),
+        "participants must be names with SHA-256 digests": isinstance(people, dict)
+        and all(_is_name(name) and isinstance(one, str) and _DIGEST.fullmatch(one) for name, one in people.items()),
+        "training must be settings": isinstance(block["training"], dict),
+        "image_statistics must be finite numbers": isinstance(images, list)
+        and all(isinstance(one["measures"], dict) and _count(one["n"], 10**9) for one in images)
+        and all(_is_name(name) and _spread(told) for one in images for name, told in one["measures"].items()),
+        "feature_statistics must be finite numbers": isinstance(statistics, dict)
+        and all(map(_finite, statistics.values())),
         **{
             f"{name} must be three whole numbers, at most {_LARGEST}": isinstance(size, list)
             and len(size) == 3
-            and all(isinstance(one, int) and 0 < one <= _LARGEST for one in size)
+            and all(_count(one, _LARGEST) for one in size)
             for name, size in sizes.items()
         },
     }
     problems = [rule for rule, kept in rules.items() if not kept]
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and name_problem(value) is None
+
+
+def _count(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
+
+
+def _spread(told: Any) -> bool:
+    """Whether mean and standard deviation of one measure are."""
+    return _number(told["mean"]) and _number(told["sd"]) and told["sd"] >= 0
+
+
+def _finite(layer: Any) -> bool:
+    """Whether the statistics of one layer are: mean and standard deviation of as many channels, and of how many."""
+    mean, sd = layer["mean"], layer["sd"]
+    both = isinstance(mean, list) and isinstance(sd, list) and len(mean) == len(sd)
+    return both and _count(layer["n"], 10**9) and all(map(_number, mean)) and all(_number(x) and x >= 0 for x in sd)
 
 
 def _number(value: Any) -> bool:
@@ -302,6 +380,7 @@ def _metadata(model: Model) -> dict[str, Any]:
             "training": dict(model.training),
             "overconfidence": model.overconfidence,
             "feature_statistics": dict(model.feature_statistics),
+            "image_statistics": [dict(one) for one in model.image_statistics],
             "digest": model.digest,
         },
     }

@@ -10,17 +10,18 @@ from typing import Any, Self
 import torch
 
 from ...errors import ConfigError, DataError
-from ...files import file_digest
+from ...files import file_digest, read_json, write_json
 from ...images import image_digest
 from ...options import passed_on
 from ...types import Bundle, Case, Cohort
 from ...work import Work
-from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
+from ..network.checkpoints import METADATA, Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.networks import Architecture, build_network, require_fit
 from ..prediction.calibration import measure_overconfidence
 from ..prediction.embedding import feature_statistics
 from ..samples.augmentation import AUGMENTATIONS
 from ..samples.cache import MEMORY_GIB, load_samples
+from ..samples.domain import domain_of, measure_all
 from ..samples.patches import Size
 from ..samples.samples import COORDINATE_CHANNELS, box_shape, channels_of
 from .epochs import Schedule
@@ -155,6 +156,7 @@ def train_by(
         cases, recipe.modality, bundles, recipe.spacing_mm, recipe.box, memory_gib=recipe.memory_gib, work=work
     )
     learned, held_out = samples[: len(training)], samples[len(training) :]
+    measured = measure_all(cases, recipe.modality, work)
     model, masks = recipe.untrained(out.name, digests(cases, recipe.modality)), masks_digest(cases, bundles)
     result = fit(
         model.network,
@@ -183,6 +185,7 @@ def train_by(
             "masks": masks,
         },
         feature_statistics=feature_statistics(model.network, learned),
+        image_statistics=(domain_of(list(measured.values())),),
     )
     model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
     save_log(result.log, out)
@@ -224,3 +227,28 @@ def masks_digest(cases: Sequence[Case], bundles: Sequence[Bundle]) -> str:
         for bundle in sorted(set(case.masks) & set(bundles)):
             whole.update(f"{case.key} {bundle.label} {file_digest(case.masks[bundle])}\n".encode())
     return whole.hexdigest()
+
+
+def recall_images(checkpoint: Path, cohort: Cohort, work: Work = Work()) -> int:
+    """Write into a checkpoint of before what the images were like that it was trained and tuned on; how many those are.
+
+    Participants are known by the digests of their images. Weights and everything else stay as they are.
+
+    Raises
+    ------
+    DataError
+        If the cohort lacks somebody whom the model was trained or tuned on.
+    """
+    model = load_model(checkpoint)
+    seen = cohort.where(model.has_seen).cases
+    if len(seen) < len(model.participants):
+        raise DataError(
+            f"Statistics are of everybody that a model was trained or tuned on; of the {len(model.participants)} of "
+            f"model {model.name} cohort {cohort.name} has {len(seen)}. Name the cohort it was trained on."
+        )
+    path = checkpoint / METADATA
+    content = read_json(path)
+    measured = measure_all(seen, model.modality, work)
+    content["shiftkit"]["image_statistics"] = [domain_of(list(measured.values()))]
+    write_json(path, content)
+    return len(measured)

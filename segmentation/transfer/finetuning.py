@@ -20,6 +20,7 @@ from ..network.networks import build_network
 from ..prediction.calibration import choose_thresholds, measure_overconfidence
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
 from ..samples.cache import SampleCache, load_samples
+from ..samples.domain import Domain, domain_of, measure_all
 from ..training.epochs import Anchor, Restraint
 from ..training.fitting import fit, save_log
 from ..training.folds import fold_members, split_fold
@@ -292,6 +293,8 @@ class Finetuning:
             network=network.eval(),
             participants={**seen, **participants},
             training=settings,
+            # Who is like the patients it was tuned on is no stranger to it any more.
+            image_statistics=(*(source.image_statistics if strategy.keeps_source else ()), *self._tuned_on(training)),
         )
         # Thresholds first: how sure the model may be of its masks depends on what makes them.
         if self.plan.trained:
@@ -301,6 +304,16 @@ class Finetuning:
         save_model(tuned, folder)
         shutil.rmtree(folder / "state", ignore_errors=True)
         return tuned
+
+    def _tuned_on(self, training: Sequence[Case]) -> tuple[Domain, ...]:
+        """What the images of a fold's patients are like; nothing where nothing was learned of them."""
+        known = [self.measured[case.key] for case in training if case.key in self.measured]
+        return (domain_of(known),) if known and self.plan.trained else ()
+
+    @cached_property
+    def measured(self) -> dict[str, dict[str, float]]:
+        """What every patient's images are like, measured once for all folds."""
+        return measure_all(self.cohort.cases, self.start.modality)
 
     def _network(self, seed: int) -> nn.Module:
         if self.strategy.keeps_source:

@@ -103,7 +103,7 @@ def read_subject(case: Case, root: Path) -> Subject:
         if path is None:
             return None
         try:
-            return read_image(path)
+            return read_image(path, anywhere=True)
         except DataError as error:
             cure = "Copy the file again from its source, or remove it."
             sentence = str(error).replace(str(path), "The file").replace(" Copy it again from its source.", "")

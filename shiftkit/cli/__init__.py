@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 
 from ..errors import ShiftkitError, ShiftkitWarning, Unfinished
+from ..words import readable
 
 VERBOSE = ("-v", "--verbose")
 QUIET = ("-q", "--quiet")
@@ -27,9 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = bool(set(VERBOSE) & set(words))
     quiet = bool(set(QUIET) & set(words))
     words = [word for word in words if word not in (*VERBOSE, *QUIET)]
-    if not verbose:
-        _silence_libraries()
-    warnings.showwarning = _warn
+    with warnings.catch_warnings():  # who calls this from Python keeps what was set there
+        if not verbose:
+            _silence_libraries()
+        warnings.showwarning = _warn
+        return _code_of(words, verbose=verbose, quiet=quiet)
+
+
+def _code_of(words: list[str], *, verbose: bool, quiet: bool) -> int:
     try:
         return _run(words, quiet)
     except Unfinished as error:
@@ -121,7 +127,7 @@ def _run(words: list[str], quiet: bool) -> int:
 
 
 def _end(code: int, message: str) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+    print(readable(" ".join(message.split())), file=sys.stderr)
     return code
 
 
@@ -131,7 +137,8 @@ def _warn(message: Warning | str, category: type[Warning], *place: object, **_: 
 
     progress.close()
     own = issubclass(category, ShiftkitWarning)
-    print(f"Warning: {message}" if own else f"{category.__name__}: {message}", file=sys.stderr, flush=True)
+    words = f"Warning: {message}" if own else f"{category.__name__}: {message}"
+    print(readable(words), file=sys.stderr, flush=True)
 
 
 def _silence_libraries() -> None:

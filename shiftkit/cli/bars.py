@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Any
 
+from ..words import readable
 from ..work import DETAIL
 
 _LINE_EVERY_S = 5.0
@@ -27,7 +28,7 @@ class Progress:
         """Say that ``done`` of ``total`` steps of the stage called ``text`` are finished."""
         if self.quiet:
             return
-        stage, _, detail = text.partition(DETAIL)
+        stage, _, detail = readable(text).partition(DETAIL)
         if sys.stderr.isatty():
             self._draw(done, total, stage, detail)
         else:
@@ -78,7 +79,7 @@ def say(*lines: str) -> None:
     """Print lines on stdout, after the progress bar is gone."""
     progress.close()
     for line in lines:
-        print(line, flush=True)
+        print(readable(line), flush=True)
 
 
 def remark(*lines: str) -> None:

@@ -1,18 +1,19 @@
 """Cohorts on disk: the BIDS-derivative layout, read and written."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from .. import __version__
 from ..errors import DataError, raise_all
 from ..files import write_json, write_text
-from ..tables import read_cells
+from ..tables import harmless, read_cells
 from ..types import Bundle, Case, Cohort
-from ..version import __version__
-from ..words import same_person, understood, words_of
+from ..words import name_problem, readable, same_person, understood, words_of
 from .layout import Filters, candidates, choose, read_filters, read_json
 
 
@@ -83,7 +84,9 @@ def participants_frame(cohort: Cohort) -> pd.DataFrame:
 
 def write_participants(root: Path, rows: pd.DataFrame) -> None:
     """Write ``participants.tsv``, missing values as ``n/a``."""
-    write_text(root / "participants.tsv", rows.to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n"))
+    write_text(
+        root / "participants.tsv", harmless(rows).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
+    )
 
 
 def read_participants(root: Path) -> dict[str, dict[str, str]]:
@@ -102,10 +105,14 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
         )
     frame = read_cells(path)
     if "participant_id" not in frame:
-        raise DataError(f"{path} must have a column participant_id; its columns are {', '.join(map(str, frame))}.")
+        there = ", ".join(map(str, frame))[:200]
+        raise DataError(f"{path} must have a column participant_id; its columns are {there}.")
     twice = frame["participant_id"][frame["participant_id"].duplicated()].tolist()
     if twice:
-        raise DataError(f"{path} must name each participant once; these stand twice: {', '.join(twice)}.")
+        raise DataError(f"{path} must name each participant once; these stand twice: {', '.join(twice[:5])}.")
+    problems = {name: name_problem(name) for name in frame["participant_id"]}
+    strange = [f"participant_id {name[:40]!r} {problem}" for name, problem in problems.items() if problem]
+    raise_all(strange[:5], str(path))
     rows: dict[str, dict[str, Any]] = frame.set_index("participant_id").to_dict("index")  # pyright: ignore
     return {
         name: {k: _word(k, v) for k, v in row.items() if _word(k, v) not in ("", "n/a")} for name, row in rows.items()
@@ -146,8 +153,9 @@ def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path 
     Raises
     ------
     DataError
-        If the folder is missing, empty or not a cohort, or if several files could be the same thing; the
-        message names them. The rules of choice are those of `shiftkit.cohorts.layout.choose`.
+        If the folder is missing, empty or not a cohort, if a participant's or session's folder has a name that none
+        is, or if several files could be the same thing; the message names them. The rules of choice are those of
+        `shiftkit.cohorts.layout.choose`.
 
     Notes
     -----
@@ -161,9 +169,12 @@ def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path 
     records = participants_by_folder(root)
     cases: list[Case] = []
     ambiguous: list[str] = []
-    for participant_id in _folders(root):
+    folders = _folders(root)
+    _require_names(folders, "sub", root)
+    for participant_id in folders:
         folder = root / participant_id
         sessions = sorted(entry.name for entry in os.scandir(folder) if _is_folder(entry, "ses-"))
+        _require_names(sessions, "ses", folder)
         for session in _wanted_sessions(sessions, wanted) or ([None] if not sessions else []):
             case, unclear = _index_case(folder, participant_id, session, records.get(participant_id, {}), wanted)
             cases.append(case)
@@ -174,7 +185,27 @@ def load_cohort(path: Path, name: str | None = None, *, filters: Filters | Path 
         raise_all([*ambiguous[:5], *more, way], f"Cohort {root}")
     if not cases:
         raise DataError(f"A cohort holds one folder sub-* a participant; there is none in {root}.")
-    return Cohort(name=name or root.resolve().name, root=root, cases=tuple(cases), description=read_description(root))
+    return Cohort(
+        name=name or _plain(root.resolve().name), root=root, cases=tuple(cases), description=read_description(root)
+    )
+
+
+def _require_names(folders: Sequence[str], prefix: str, root: Path) -> None:
+    """Refuse names that no file in these folders can carry, or that lead elsewhere when paths are made of them."""
+    strange = [name for name in folders if not re.fullmatch(f"{prefix}-[A-Za-z0-9]{{1,60}}", name)]
+    if strange:
+        raise DataError(
+            f"A folder of {root} is called {prefix}- and up to 60 letters and digits; there is "
+            f"{', '.join(repr(readable(name)[:40]) for name in strange[:5])}. Rename it and its files, or move it out "
+            "of the cohort."
+        )
+
+
+def _plain(name: str) -> str:
+    """A folder's name as tables and pages can show it."""
+    while (problem := name_problem(name)) is not None and problem != "is empty":
+        name = re.sub(r"[<>]", "", readable(name).replace("\n", " ").replace("..", "."))[:100].lstrip("=+-@/~\\")
+    return name or "cohort"
 
 
 def _is_folder(entry: "os.DirEntry[str]", prefix: str) -> bool:

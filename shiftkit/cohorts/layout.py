@@ -1,6 +1,5 @@
 """Which file is what: names with BIDS entities, and the choice among several that could serve."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..files import read_text
+from ..files import read_json as parse_json
 
 _NAME = re.compile(r"(sub-[A-Za-z0-9]+(?:_[a-z]+-[A-Za-z0-9+]+)*)_([A-Za-z0-9]+)\.nii(?:\.gz)?")
 # Long names of entities, as filter files of other tools use them.
@@ -146,7 +145,7 @@ def read_filters(path: Path) -> Filters:
     """
     shape = 'such as {"t1w": {"space": "ACPC", "desc": null}}'
     try:
-        content = json.loads(read_text(path, "file"))
+        content = parse_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"A filter file is a JSON object, {shape}; {path} cannot be read: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
@@ -169,7 +168,7 @@ def _wanted(value: Any, path: Path) -> tuple[str, ...] | None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object; `DataError` if it cannot be read or holds something else."""
     try:
-        content = json.loads(read_text(path, "file"))
+        content = parse_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} must be a JSON file; it cannot be read: {error}. Correct it.") from error
     if not isinstance(content, dict):

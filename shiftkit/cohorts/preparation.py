@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, ShiftkitError
-from ..files import write_json
+from ..files import read_text, write_json
 from ..geometry import same_grid
 from ..images import read_image, read_mask, write_image
 from ..types import Case, Cohort, Volume
@@ -175,9 +175,14 @@ def _read(raw: Path) -> _Diffusion:
 
 def _numbers(path: Path) -> NDArray[np.float64]:
     try:
-        return np.atleast_2d(np.loadtxt(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an empty file, which is told below
+            found = np.atleast_2d(np.loadtxt(read_text(path, "table of gradients").splitlines()))
     except (OSError, ValueError) as error:
         raise DataError(f"{path.name} must hold numbers, one column a volume; it cannot be read: {error}.") from error
+    if not found.size or not np.isfinite(found).all():
+        raise DataError(f"{path.name} must hold finite numbers, one column a volume; it does not. Copy it again.")
+    return found
 
 
 def _brain(raw: Path, grid: Volume, data: NDArray[np.float32], b0: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,5 +1,7 @@
 """Streamlines to masks: every voxel that a streamline passes through, not only those that hold a point."""
 
+import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..files import require_file
 from ..types import Volume
+from ..words import readable
 
 _FARTHEST_MM = 5000.0
+_MOST_VOXELS = 2**28
+"""Of a grid that a header names: three times a brain at 0.5 mm with what is around it."""
+_MOST_POINTS = 2**26
+"""Of a tractogram: of half a million streamlines of 134 points."""
+_DEFLATED = 1032
+"""Deflate shrinks to a thousandth at most, so compressed data hold no more than this times their size."""
 
 
 def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -21,7 +31,7 @@ def read_streamlines(path: Path, legacy_affine: NDArray[np.float64] | None = Non
     Raises
     ------
     DataError
-        If the file is missing, empty, truncated, or no tractogram.
+        If the file is missing, empty, truncated, no tractogram, or larger than it can be.
     """
     from nibabel.streamlines.header import Field
     from nibabel.streamlines.trk import get_affine_rasmm_to_trackvis, get_affine_trackvis_to_rasmm
@@ -57,7 +67,17 @@ def header_grid(path: Path) -> tuple[NDArray[np.float64], tuple[int, int, int]] 
     header = _load(path, lazy=True).header
     shape = [int(n) for n in header["dimensions"]]
     affine = np.asarray(header["voxel_to_rasmm"], dtype=float)
-    if min(shape) < 2 or max(shape) > 2000 or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _lacks_affine(header):
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    sane = (
+        np.isfinite(affine).all()
+        and (affine[3] == (0, 0, 0, 1)).all()
+        and edges.min() >= 0.05
+        and edges.max() <= 50
+        and np.abs(affine).max() <= _FARTHEST_MM
+    )
+    if not sane or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or _lacks_affine(header):
+        return None
+    if min(shape) < 2 or np.prod(shape, dtype=float) > _MOST_VOXELS:
         return None
     return affine, (shape[0], shape[1], shape[2])
 
@@ -72,15 +92,54 @@ def _load(path: Path, *, lazy: bool = False) -> Any:
 
     import nibabel as nib
 
+    require_file(path, "tractogram")
     try:
+        _require_sane_lengths(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers without an affine, which are known and dealt with
             return nib.streamlines.load(path, lazy_load=lazy)
+    except DataError:
+        raise
     except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
         raise DataError(
             f"{path} must be a readable tractogram; it is damaged or of another kind "
-            f"({type(error).__name__}: {error}). Copy it again from its source."
+            f"({type(error).__name__}: {readable(str(error))[:200]}). Copy it again from its source."
         ) from error
+
+
+def _require_sane_lengths(path: Path) -> None:
+    """Refuse a file whose numbers of points lie: its reader would ask the system for so much memory."""
+    size = path.stat().st_size
+    if not path.name.endswith((".trk", ".trk.gz")):
+        if size > 12 * _MOST_POINTS:
+            raise DataError(_too_many(path))
+        return
+    opened = gzip.open if path.name.endswith(".gz") else open
+    with opened(path, "rb") as stream:
+        head = stream.read(1000)
+        if len(head) < 1000:
+            raise ValueError("its header is cut short")
+        order = "<" if struct.unpack("<i", head[996:1000])[0] == 1000 else ">"
+        n_scalars, n_properties = (
+            struct.unpack(f"{order}h", head[36:38])[0],
+            struct.unpack(f"{order}h", head[238:240])[0],
+        )
+        if min(n_scalars, n_properties) < 0:
+            raise ValueError("its header counts less than nothing")
+        most, points, streamlines = size * (_DEFLATED if opened is gzip.open else 1), 0, 0
+        while len(count := stream.read(4)) == 4:
+            length = struct.unpack(f"{order}i", count)[0]
+            block = 4 * (length * (3 + n_scalars) + n_properties)
+            if length < 0 or block > most:
+                raise ValueError(f"a streamline claims {length} points, more than the file can hold")
+            points, streamlines = points + length, streamlines + 1
+            if points * (3 + n_scalars) / 3 + streamlines > _MOST_POINTS:
+                raise DataError(_too_many(path))
+            stream.seek(block, 1)
+
+
+def _too_many(path: Path) -> str:
+    return f"A tractogram has at most {_MOST_POINTS / 1e6:.0f} million points; {path} has more. Take fewer streamlines."
 
 
 def streamline_mask(

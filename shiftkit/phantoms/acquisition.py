@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..errors import ConfigError
-from ..files import read_text
+from ..errors import ConfigError, raise_all
+from ..files import read_toml
+from ..words import readable
 from .people import TYPICAL_AGE, aside
 from .smoothing import smooth
 from .tumors import Gliomas, outward
@@ -89,35 +89,70 @@ def load_profile(profile: str | Path) -> Profile:
     Raises
     ------
     ConfigError
-        If the file is missing or its keys are not those of a profile.
+        If the file is missing, its keys are not those of a profile, or a value is not finite or out of bounds.
     """
     path = Path(__file__).parent / "profiles" / f"{profile}.toml" if str(profile) in PROFILES else Path(profile)
     try:
-        content = tomllib.loads(read_text(path, "profile"))
+        content = read_toml(path, "profile")
     except (OSError, ValueError) as error:
         raise ConfigError(f"An acquisition profile is a TOML file; {path} cannot be read: {error}.") from error
     gliomas = content.pop("gliomas", {})
     if not isinstance(gliomas, dict):
-        raise ConfigError(f"{path} must hold `gliomas` as a table, [gliomas]; got {gliomas!r}.")
+        raise ConfigError(f"{path} must hold `gliomas` as a table, [gliomas]; got {gliomas!r:.300}.")
     return Profile(**_checked(content, Profile, path), gliomas=Gliomas(**_checked(gliomas, Gliomas, path)))
 
 
+_LENGTHS = {"blur_mm": 3, "volume_range_ml": 2, "mass": 2, "edema_mm": 2}
+
+
 def _checked(content: dict[str, Any], kind: type[Profile | Gliomas], path: Path) -> dict[str, Any]:
-    """The settings of a file, lists as tuples, once their names and types are right."""
+    """The settings of a file, lists as tuples, once their names, types and values are right."""
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name != "gliomas"}
     needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-    wrong = sorted((needed - set(content)) | (set(content) - set(fields)))
+    wrong = readable(", ".join(sorted((needed - set(content)) | (set(content) - set(fields)))))[:200]
     if wrong:
-        raise ConfigError(f"{path} must hold the keys {', '.join(sorted(fields))}; check {', '.join(wrong)}.")
-    lengths = {"blur_mm": 3, "volume_range_ml": 2, "mass": 2, "edema_mm": 2}
+        raise ConfigError(f"{path} must hold the keys {', '.join(sorted(fields))}; check {wrong}.")
+    problems: list[str] = []
     for name, value in content.items():
-        values = value if name in lengths and isinstance(value, list) else [value]
+        values = value if name in _LENGTHS and isinstance(value, list) else [value]
         numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
-        if not numbers or len(values) != lengths.get(name, 1):
+        if not numbers or len(values) != _LENGTHS.get(name, 1):
             raise ConfigError(
-                f"{path} must hold one number a key, three for blur_mm, two for a range; got {name} = {value!r}."
+                f"{path} must hold one number a key, three for blur_mm, two for a range; got {name} = {value!r:.300}."
             )
-    return {name: tuple(map(float, value)) if name in lengths else float(value) for name, value in content.items()}
+        low, high = _BOUNDS[name]
+        problems += [f"{name} must lie in {low:g}–{high:g}; got {one}" for one in values if not low <= one <= high]
+        if _LENGTHS.get(name) == 2 and values[0] > values[1]:
+            problems.append(f"{name} is a range, from the smaller to the larger; got {values}")
+    raise_all(problems, str(path), ConfigError)
+    return {name: tuple(map(float, value)) if name in _LENGTHS else float(value) for name, value in content.items()}
+
+
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "noise": (0, 2),
+    "bias": (0, 2),  # above it the field would turn the sign of the image
+    "blur_mm": (0, 20),
+    "peak_angle_deg": (0, 80),  # at 90 the error's tangent is infinite
+    "false_peak": (0, 2),
+    "fa_scale": (0.05, 2),
+    "t1_gamma": (0.1, 10),
+    "distortion_mm": (-30, 30),
+    "offset_mm": (0, 30),
+    "label_style": (-3, 3),
+    "peak_scale": (0.05, 5),
+    "merged_deg": (0, 89),  # no two axes are farther apart than 90
+    "rotation_deg": (0, 20),
+    "variation": (0, 2),  # at more, nearly all scans lie still and a few are absurd
+    "aging": (0, 3),  # peaks of a ninety-year-old would vanish beyond
+    "volume_ml": (0.5, 300),
+    "volume_log_sd": (0, 2),
+    "volume_range_ml": (0.1, 500),
+    "mass": (0, 1.5),
+    "edema_mm": (0, 60),
+    "fading": (0, 1),
+    "severed": (0, 1),
+}
+"""What each setting can be and still make a scan: beyond, nothing of the anatomy is left, or no number."""
 
 
 def draw_pose(profile: Profile, rng: np.random.Generator, age: float = TYPICAL_AGE) -> Pose:

@@ -18,6 +18,7 @@ from ..runs import Outcome, Run, cohort_digest, table_digest
 from ..types import Predictions
 from ..words import nearest
 from ..work import Work
+from .anonymous import Aliases, model_names, unnamed
 from .inputs import Design, Inputs
 from .scores import predict_cohorts, read_cohorts
 from .story import Ending, LeftOut, counted, end, pictures
@@ -85,6 +86,13 @@ def decompose_table(
     name = Path(origin).name if is_file else "the table"
     digests = {"scores": file_digest(Path(origin)) if is_file else table_digest(scores.frame)}
     _require_replayed(design.replay, digests)
+    if design.anonymous:
+        aliases = Aliases.of_table(frame, design.covariates)
+        _keep_aliases(aliases, design)
+        names = model_names(list(frame["model"].unique()), source or str(frame["model"].iloc[0]))
+        frame, gone = aliases.table(frame).assign(model=frame["model"].map(names)), unnamed(gone)
+        source = None if source is None else names.get(source, source)
+        told = ()  # it names the file and its columns
     before, after = _by_model(frame, source, name)
     if design.dry_run:
         return _planned(run, f"Would decompose the {len(frame)} rows of {name}.")
@@ -114,24 +122,38 @@ def decompose_cohort(
     there = {"bundle": {one.name for part in inputs.cohorts.values() for one in part.bundles}}
     there["hemisphere"] = {str(one.hemisphere) for part in inputs.cohorts.values() for one in part.bundles}
     _require_there(design, there)  # before anything is computed
-    digests = _digests(inputs, finetuned)
+    digests = _digests(inputs, finetuned, design.anonymous)
     _require_replayed(design.replay, digests)
     if design.dry_run:
         return _planned(run, _plan(inputs, finetuned))
     # Opened first: checks take minutes, and a folder in use must be refused before, not after.
     run.open()
-    checks = _require_sound(inputs, design, work)
+    aliases = Aliases.of_inputs(inputs, design.covariates) if design.anonymous else None
+    checks = _require_sound(inputs, design, aliases, work)
+    after = _tuned(finetuned)
+    if aliases is not None:
+        _keep_aliases(aliases, design)
+        names = model_names([one["patients"].model for one in after], inputs.model.name)
+        after = [
+            {part: aliases.predictions(made, part, names[made.model]) for part, made in one.items()} for one in after
+        ]
+        inputs = aliases.inputs(inputs)
     occasion = Occasion(run=run, inputs=inputs, finetuned=tuple(finetuned), design=design, work=work)
-    return end(run, _find(occasion, checks, digests), work)
+    return end(run, _find(occasion, after, checks, digests, aliases), work)
 
 
-def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str, str]) -> Ending:
+def _find(
+    occasion: Occasion,
+    after: Sequence[Mapping[str, Predictions]],
+    checks: tuple[Finding, ...],
+    digests: Mapping[str, str],
+    aliases: Aliases | None,
+) -> Ending:
     """Everything that is computed from images, in its order."""
     from ..analyses.decomposition.shells.study import shells
 
     inputs, design, work = occasion.inputs, occasion.design, occasion.work
     source = predict_cohorts(occasion.run, inputs, design.device, work)
-    after = [_finetuned(folder) for folder in occasion.finetuned]
     # The voxel-wise estimator speaks of overlap, so other metrics go without.
     wanted, count = metrics_of(design), design.metric == "dice"
     seen, frames = read_cohorts([source, *after], inputs.cohorts, wanted, count=count, work=work)
@@ -146,6 +168,11 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
     shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
     ending = ending_of(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
     failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
+    if aliases is not None:
+        # An id in a reason is that of the participant who failed: it can only stand in a path.
+        everybody = {name: people for people in aliases.people.values() for name in people}
+        for key, reason in failed.items():
+            failed[key] = aliases.without_folders(reason, inputs.cohorts.values(), dict.fromkeys(everybody, key))
     known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
     tuned = after[0]["patients"] if after else None
     return replace(
@@ -157,6 +184,7 @@ def _find(occasion: Occasion, checks: tuple[Finding, ...], digests: Mapping[str,
         cohorts={"patients": (inputs.patients, failed), "unseen controls": (inputs.controls, known)},
         left_out=(*counted("patients", inputs.left_out), *counted("controls", known), *ending.left_out),
         warnings=inputs.warnings,
+        shows_places=aliases is None,
     )
 
 
@@ -241,6 +269,15 @@ def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     return frame[frame["metric"] == design.metric].reset_index(drop=True)
 
 
+def _tuned(folders: Sequence[Path]) -> list[dict[str, Predictions]]:
+    return [_finetuned(folder) for folder in folders]
+
+
+def _keep_aliases(aliases: Aliases, design: Design) -> None:
+    if design.aliases is not None:
+        aliases.save(design.aliases)
+
+
 def _finetuned(folder: Path) -> dict[str, Predictions]:
     """Predictions of a fine-tuned model: patients out of fold, and controls where there are any."""
     from ..segmentation.prediction.cohort import read_predictions
@@ -285,15 +322,18 @@ def _by_model(frame: pd.DataFrame, source: str | None, name: str) -> tuple[pd.Da
     return own, parts
 
 
-def _digests(inputs: Inputs, tuned: Sequence[Path]) -> dict[str, str]:
+def _digests(inputs: Inputs, tuned: Sequence[Path], anonymous: bool = False) -> dict[str, str]:
     """What tells the inputs of a run from others."""
     from ..segmentation.prediction.cohort import read_predictions
 
     after = [read_predictions(folder / "predictions") for folder in tuned]
+    names = {one.model: one.model for one in after}
+    if anonymous:
+        names = model_names(list(names), inputs.model.name)
     return {
         "model": inputs.model.digest,
         **{name: cohort_digest(part) for name, part in inputs.cohorts.items()},
-        **{f"predictions of {one.model}": cohort_digest(one.cohort) for one in after},
+        **{f"predictions of {names[one.model]}": cohort_digest(one.cohort) for one in after},
     }
 
 
@@ -320,7 +360,7 @@ def _require_finetuned(folders: Sequence[Path]) -> None:
             )
 
 
-def _require_sound(inputs: Inputs, design: Design, work: Work) -> tuple[Finding, ...]:
+def _require_sound(inputs: Inputs, design: Design, aliases: Aliases | None, work: Work) -> tuple[Finding, ...]:
     """Stop before anything is computed from images that a check found wrong; else what the checks say."""
     from ..checks import check
 
@@ -329,14 +369,19 @@ def _require_sound(inputs: Inputs, design: Design, work: Work) -> tuple[Finding,
         report = check(cohort, allow=design.allow, work=work)
         if report.exit_code:
             raise DataError(report.summary)
-        findings += report.findings(role)
+        said = report.findings(role)
+        findings += said if aliases is None else [aliases.finding(one, cohort, role) for one in said]
     return tuple(findings)
 
 
 def _notes(inputs: Inputs) -> tuple[str, ...]:
     if not inputs.seen:
-        return (f"None of the {len(inputs.controls)} controls was seen by model {inputs.model.name}.",)
+        return (
+            *inputs.notes,
+            f"None of the {len(inputs.controls)} controls was seen by model {inputs.model.name}.",
+        )
     return (
+        *inputs.notes,
         f"{len(inputs.seen)} controls were left out because model {inputs.model.name} was trained or tuned on them; "
         f"{len(inputs.controls)} unseen ones remain.",
     )

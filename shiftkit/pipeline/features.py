@@ -103,7 +103,7 @@ def features_cohort(
             "patients": (inputs.patients, study.failed),
             "unseen controls": (inputs.controls, dict.fromkeys(inputs.seen, "seen by the model")),
         },
-        notes=study.before.notes,
+        notes=(*inputs.notes, *study.before.notes),
         left_out=(
             *counted("patients", inputs.left_out),
             *counted("controls", dict.fromkeys(inputs.seen, "seen by the model")),
@@ -131,7 +131,7 @@ def study_features(
     inference = design.inference
     embedder = _Embedder(run=run, inputs=inputs, design=design, work=work)
     source = embedder.embed(inputs.model, inputs)
-    tuned = [embedder.embed_folds(folder) for folder in design.finetuned]
+    tuned = [embedder.embed_folds(folder, number) for number, folder in enumerate(design.finetuned, start=1)]
     if scores is None:
         both = dataclasses.replace(inputs, target_controls=None)  # these have no part in the comparison
         scores = score_cohorts(predict_cohorts(run, both, design.device, work), both.cohorts, ("dice",), work)
@@ -183,7 +183,7 @@ class _Embedder:
             self.failed.update(missing)
         return Embeddings.concat(parts)
 
-    def embed_folds(self, folder: Path) -> Embeddings:
+    def embed_folds(self, folder: Path, place: int) -> Embeddings:
         """Embed each patient with the fold's network that never saw them, and the controls in turn."""
         from ..segmentation.network.checkpoints import load_model
         from ..segmentation.prediction.routing import fold_folders
@@ -195,6 +195,10 @@ class _Embedder:
                 f"finetune --out {folder} first, or name the right folder."
             )
         models = [load_model(path) for path in paths]
+        kept_in = folder.name
+        if self.inputs.anonymous:
+            kept_in = f"finetuned-{place}"
+            models = [dataclasses.replace(one, name=f"fine-tuned {place}") for one in models]
         # By the image: the folds need not have been made on this very cohort.
         fold_of = {case.key: _unseen_by(models, case) for case in self.inputs.patients}
         missing = [key for key, fold in fold_of.items() if fold is None]
@@ -215,7 +219,7 @@ class _Embedder:
             )
             if len(part.patients) or len(part.controls):
                 name = str(number + 1)
-                parts.append(self.embed(model, part, fold=name, folder=f"{folder.name}/fold-{name}"))
+                parts.append(self.embed(model, part, fold=name, folder=f"{kept_in}/fold-{name}"))
         return Embeddings.concat(parts)
 
 

@@ -12,7 +12,7 @@ from ..runs import Outcome, Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
 from ..work import Work
-from .inputs import bystanders, find_patients, gather, one_session
+from .inputs import bystanders, find_patients, gather, notes_of, one_session, said_of_input, warnings_of
 from .story import Ending, counted, end
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def learn(
     strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))  # scratch asked for is not run twice
     curves_of = Shots(numbers=tuple(shots), draws=draws, strategies=strategies, transfer=transfer)
     _require_curves(source, patients, curves_of)
+    near = said_of_input(source, patients, work)
     run.open()
     options: dict[str, Any] = {"resume": run.resume, "work": work}
     made = finetune_shots(source, patients, curves_of, out=run.root, announce=announce, **options)
@@ -103,6 +104,8 @@ def learn(
         failed={key: why for predictions in (untouched, *made.values()) for key, why in predictions.failed.items()},
         cohorts={"patients": (patients, {})},
         left_out=counted("patients", {**bystanders(found), **gone}),
+        notes=notes_of(near),
+        warnings=warnings_of(source, patients, near),
         said=(str(curves), f"Tables: {run.root / 'tables'}", f"Figure: {run.root / 'figures' / 'shots.svg'}"),
     )
     return end(run, ending, work)

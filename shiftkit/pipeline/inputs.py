@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..analyses.statistics.inference import Inference
     from ..cohorts.layout import Filters
     from ..segmentation.network.checkpoints import Model
+    from ..segmentation.samples.domain import Nearness
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class Inputs:
 
     ``target_controls`` are healthy people scanned like the patients, unseen too; ``seen`` are the keys of controls that
     were left out because the model was trained or tuned on them. ``left_out`` are the others who were, each with the
-    reason; ``warnings`` are sentences without which no number of this run must be read.
+    reason; ``near`` is how far the patients' images lie from those of the training; names of an ``anonymous`` run are
+    none of the user's.
     """
 
     model: "Model"
@@ -35,7 +37,18 @@ class Inputs:
     seen: tuple[str, ...]
     target_controls: Cohort | None = None
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-    warnings: tuple[str, ...] = ()
+    near: "Nearness | None" = None
+    anonymous: bool = False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences without which no number of this run must be read."""
+        return warnings_of(self.model, self.patients, self.near)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else is said of the input."""
+        return notes_of(self.near)
 
     @property
     def cohorts(self) -> dict[str, Cohort]:
@@ -53,11 +66,14 @@ class Design:
     hemispheres: tuple[str, ...]
     covariates: tuple[str, ...]
     sensitivity: bool
+    cross_check: bool
     include: tuple[str, ...]
     allow: tuple[str, ...]
     device: str
     inference: "Inference"
     equivalence_margin: float | None = None
+    anonymous: bool = False
+    aliases: Path | None = None
     session: str | None = None
     dry_run: bool = False
     replay: Path | None = None
@@ -111,7 +127,7 @@ def gather(
         seen=(*seen, *seen_targets),
         target_controls=targets,
         left_out={**bystanders(found), **gone},
-        warnings=_warnings(loaded, patients),
+        near=said_of_input(loaded, patients, work),
     )
     for part in inputs.cohorts.values():
         # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
@@ -224,7 +240,7 @@ def require_understood(cohort: Cohort) -> None:
     for name in people:
         group = rows.get(name, {}).get("group", "n/a")
         if understood("group", group) is None:
-            problems.append(f"group of {name} is {group!r}, which is none of {', '.join(words_of('group'))}")
+            problems.append(f"group of {name} is {group[:40]!r}, which is none of {', '.join(words_of('group'))}")
     raise_all(problems, f"participants.tsv of {cohort.name}")
 
 
@@ -251,16 +267,33 @@ def controls_once(controls: Cohort, session: str | None) -> Cohort:
     return controls if once else one_session(controls, session)[0]
 
 
-def _warnings(model: "Model", patients: Cohort) -> tuple[str, ...]:
-    """What must be said before, beside and after every number of a run."""
-    if is_phantom(patients) or not is_of_phantom(model.digest):
-        return ()
-    sentence = (
-        f"Model {model.name} was trained on shiftkit's digital phantom and {patients.name} is no phantom: what it "
-        "segments there says nothing about a network for real images. Name a model that was trained on such images."
-    )
-    warn(sentence, ShiftkitWarning, stacklevel=3)
-    return (sentence,)
+def said_of_input(model: "Model", cohort: Cohort, work: Work = Work()) -> "Nearness":
+    """How far a cohort's images lie from those of the model's training; what must be known of it is told at once.
+
+    See `shiftkit.segmentation.samples.domain.nearness`.
+    """
+    from ..segmentation.samples.domain import nearness
+
+    near = nearness(model.name, model.image_statistics, model.modality, cohort, work)
+    for sentence in warnings_of(model, cohort, near):
+        warn(sentence, ShiftkitWarning, stacklevel=3)
+    return near
+
+
+def warnings_of(model: "Model", patients: Cohort, near: "Nearness | None") -> tuple[str, ...]:
+    """Sentences without which no number of a run must be read."""
+    told: list[str] = []
+    if not is_phantom(patients) and is_of_phantom(model.digest):
+        told.append(
+            f"Model {model.name} was trained on shiftkit's digital phantom and {patients.name} is no phantom: what it "
+            "segments there says nothing about a network for real images. Name a model that was trained on such images."
+        )
+    return (*told, str(near)) if near is not None and near.outside else tuple(told)
+
+
+def notes_of(near: "Nearness | None") -> tuple[str, ...]:
+    """What a page says besides: that images lie in the range of the training's, or that this is not known."""
+    return () if near is None or near.outside else (str(near),)
 
 
 def _by_sight(model: "Model", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:

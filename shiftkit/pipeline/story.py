@@ -64,6 +64,8 @@ class Ending:
         The question, and what the answer rests on.
     left_out, warnings
         Who took no part though somebody may think so; sentences that belong to every number of the run.
+    shows_places
+        Whether the run keeps where its images are, to show them again; else a report made again has no images.
     record
         What ``run.json`` keeps besides.
     """
@@ -84,6 +86,7 @@ class Ending:
     opening: "Opening | None" = None
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[str, ...] = ()
+    shows_places: bool = True
     said: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
@@ -115,7 +118,7 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         bundle_findings=ending.bundle_findings,
     )
     page.save(run.root / "report.html", work=work)
-    store(page, run.root)
+    store(page if ending.shows_places else dataclasses.replace(page, cases=()), run.root)
     estimates = _plain([dataclasses.asdict(estimate) for estimate in result.estimates])
     left_out = [dataclasses.asdict(one) for one in ending.left_out]
     kept = {"estimates": estimates, "left_out": left_out, **_plain(ending.record)}

@@ -1,13 +1,16 @@
 """Files are whole, and as open as the user's other files."""
 
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from shiftkit.files import atomic, sweep, write_text
+from shiftkit.files import array_shapes, atomic, read_json, read_toml, sweep, write_text
 
 
 def test_an_interruption_leaves_the_file_before(tmp_path: Path) -> None:
@@ -35,3 +38,40 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) ->
     (tmp_path / "a" / ".part-1x.nii.gz").write_bytes(b"half")
     sweep(tmp_path)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "nested too deep"),
+        ('{"a": 1, "b": 2, "a": 3}', "'a' stands twice"),
+        ('{"a": "\\ud800"}', "surrogates"),
+        ("{", "Expecting"),
+    ],
+)
+def test_json_that_no_writer_means_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """Depth, double keys and half letters are an error as any other of JSON, not of the program."""
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_json(tmp_path / "a.json")
+
+
+def test_toml_of_any_depth_is_an_error_of_toml(tmp_path: Path) -> None:
+    """Brackets in brackets do not exhaust the interpreter."""
+    (tmp_path / "a.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deep"):
+        read_toml(tmp_path / "a.toml")
+
+
+def test_arrays_that_lie_about_their_size_are_refused(tmp_path: Path) -> None:
+    """A header that asks for terabytes, or an object array, is seen before memory is taken."""
+    np.savez(tmp_path / "good.npz", a=np.zeros((2, 3)), b=np.zeros(0))
+    assert array_shapes(tmp_path / "good.npz") == {"a": (2, 3), "b": (0,)}
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
+    with zipfile.ZipFile(tmp_path / "lies.npz", "w") as archive:
+        archive.writestr("a.npy", header.getvalue())
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
+    for name in ("lies", "objects"):
+        with pytest.raises(ValueError, match="size it claims"):
+            array_shapes(tmp_path / f"{name}.npz")

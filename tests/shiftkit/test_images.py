@@ -146,6 +146,27 @@ def test_labels_survive_an_inexact_scale_factor() -> None:
         whole_labels(np.array([0, 2.5]), Path("l.nii.gz"))
 
 
+@pytest.mark.parametrize("spacing", [0.0025, 2500.0, 2.5])
+def test_images_in_other_units_or_far_away_are_refused(spacing: float, tmp_path: Path) -> None:
+    """Meters and micrometers, or a place ten meters off, are told with what was found; nothing is logged beside."""
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = 1e30 if spacing == 2.5 else 0
+    write_image(Volume(array=np.ones((3, 3, 3), np.float32), affine=affine), tmp_path / "a.nii")
+    with pytest.raises(DataError, match="in millimeters"):
+        read_image(tmp_path / "a.nii")
+
+
+def test_what_is_repaired_in_a_header_is_not_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A damaged header is an error in one sentence, and stderr stays empty."""
+    write_image(Volume(array=np.ones((3, 3, 3), np.float32), affine=np.eye(4)), tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[0:4], data[252:254] = b"\x00\x00\x00\x01", b"\xff\x7f"
+    (tmp_path / "a.nii").write_bytes(data)
+    with contextlib.suppress(DataError):
+        read_image(tmp_path / "a.nii")
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("dtype", ["float32", ">f4", "float64", "int16", "uint8", "bool"])
 @pytest.mark.parametrize("name", ["image.nii", "image.nii.gz"])
 def test_files_are_those_of_nibabel(dtype: str, name: str, tmp_path: Path) -> None:

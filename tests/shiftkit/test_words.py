@@ -4,7 +4,7 @@ import pytest
 
 from shiftkit.analyses.scoring.metrics import METRICS
 from shiftkit.errors import DataError
-from shiftkit.words import chosen_session, not_understood, same_person, understood, words_of
+from shiftkit.words import chosen_session, name_problem, not_understood, readable, same_person, understood, words_of
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,36 @@ def test_one_session_is_chosen_or_the_choice_is_named() -> None:
         chosen_session({"sub-1": ["ses-post", "ses-pre"]}, "first")
     with pytest.raises(DataError, match="'7'"):
         chosen_session(numbers, "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sub-01", None),
+        ("n/a", None),
+        ("nnU-Net/3d_fullres", None),
+        ("-0.5", None),
+        ("=1+1", "formula"),
+        ("@SUM(A1)", "formula"),
+        ("-2+3|cmd", "formula"),
+        ("sub-../../x", "folder"),
+        ("/etc/passwd", "folder"),
+        ("<img src=x>", "markup"),
+        ("two\nlines", "control"),
+        ("red\x1b[31m", "control"),
+        ("turned\u202e", "control"),
+        ("unseen\u200b", "control"),
+        ("\ud800", "control"),
+        ("", "empty"),
+        ("x" * 201, "201"),
+    ],
+)
+def test_names_that_would_do_something_are_told_from_names(text: str, words: str | None) -> None:
+    """Formulas, markup, paths, control characters and what cannot be seen are no names; numbers and slashes may be."""
+    problem = name_problem(text)
+    assert (problem is None) if words is None else (problem is not None and words in problem)
+
+
+def test_nothing_of_a_text_moves_the_cursor() -> None:
+    """What reaches a terminal keeps its lines and loses its escapes."""
+    assert readable("a\tb\nc\x1b[2J\x07\r\ud800") == "a\tb\nc\ufffd[2J\ufffd\ufffd\ufffd"

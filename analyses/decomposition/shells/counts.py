@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ....distances import shell_of
 from ....types import Bundle, Cohort, Volume
 from ....work import Work
 from ...distance.places import Places
@@ -106,7 +107,7 @@ class Counting:
         at = tuple(voxels.T)
         shell = np.zeros(len(voxels), dtype=np.intp)
         if self.edges_mm is not None and tumor is not None and tumor.distance_mm is not None:
-            shell = np.searchsorted(self.edges_mm, tumor.distance_mm[at], side="right") - 1
+            shell = shell_of(tumor.distance_mm[at], self.edges_mm, tumor.mask.spacing_mm)
         # One flat index a voxel, so that each kind of error is one histogram.
         cell = np.ravel_multi_index((shell, self.places.section(bundle, reference.world(voxels))), self.shape)
         there, drawn = reference.array[at], prediction.array[at]

@@ -6,6 +6,7 @@ import surface_distance as deepmind
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from shiftkit.analyses.scoring.surfaces import MaskPair
@@ -244,3 +245,31 @@ def test_nsd_at_a_tolerance_of_one_voxel_on_an_oblique_single_precision_grid() -
             pair = MaskPair.of(mask, np.roll(mask, 1, axis), (sizes[0], sizes[1], sizes[2]))
             assert pair.nsd(3.0) == 1.0
             assert pair.nsd(2.99) < 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.tuples(*(st.floats(0.5, 4.0) for _ in range(3))), st.floats(-3, 3), st.floats(-3, 3))
+def test_no_metric_depends_on_how_the_grid_is_turned(
+    seed: int, spacing: tuple[float, float, float], a: float, b: float
+) -> None:
+    """Turned, and stored in single precision, or with its axes in another order: every metric stays what it was.
+
+    The tolerance of NSD is a whole step, where rounding would decide.
+    """
+    rng = np.random.default_rng(seed)
+    one, two = (ndimage.gaussian_filter(rng.normal(size=(9, 8, 10)), 1.2) > 0.05 for _ in range(2))
+    around_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    around_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    stored = (around_z @ around_x @ np.diag(spacing)).astype(np.float32).astype(float)
+    x, y, z = np.linalg.norm(stored, axis=0).tolist()
+    order = rng.permutation(3)
+    sizes = [spacing[axis] for axis in order]
+    pairs = [
+        MaskPair.of(one, two, spacing),
+        MaskPair.of(one, two, (x, y, z)),
+        MaskPair.of(one.transpose(order), two.transpose(order), (sizes[0], sizes[1], sizes[2])),
+    ]
+    step = spacing[int(rng.integers(3))]
+    told = [[p.dice, p.nsd(step), p.nsd(2 * step), p.hd95, p.assd, p.adjacency] for p in pairs]
+    np.testing.assert_allclose(told[1], told[0], rtol=1e-5)
+    np.testing.assert_allclose(told[2], told[0], rtol=1e-9)

@@ -135,6 +135,15 @@ NONSENSE = {
     "patch": {"patch": [1, 1, 1]},
     "modality must be a text": {"modality": ["fa"]},
     "spacing_mm must lie": {"spacing_mm": float("nan")},
+    "name must be a name": {"name": "=1+1"},
+    "modality must be a name": {"modality": "../fa"},
+    "participants must be": {"participants": {"sub-01": "no digest"}},
+    "overconfidence must lie": {"overconfidence": float("nan")},
+    "channels must be": {"network": {"name": "unet", "in_channels": 4, "out_channels": 2, "channels": [10**9] * 3}},
+    "feature_statistics must be": {"feature_statistics": {"encoder-1": {"mean": [1e999], "sd": [1], "n": 3}}},
+    "image_statistics must be": {
+        "image_statistics": [{"n": 3, "measures": {"spacing_mm": {"mean": float("nan"), "sd": 0}}}]
+    },
 }
 
 
@@ -158,3 +167,27 @@ def test_weights_that_are_not_finite_are_refused(make_model: MakeModel, tmp_path
     save_model(model, tmp_path / "m")
     with pytest.raises(DataError, match="not finite"):
         load_model(tmp_path / "m")
+
+
+def test_weights_whose_header_lies_are_refused_before_they_are_read(make_model: MakeModel, tmp_path: Path) -> None:
+    """A header that claims more than the file, and a file larger than any weights, take neither time nor memory."""
+    save_model(make_model(), tmp_path / "m")
+    path = tmp_path / "m" / "models" / "model.safetensors"
+    sound = path.read_bytes()
+    path.write_bytes((2**62).to_bytes(8, "little") + sound[8:])
+    with pytest.raises(DataError, match=f"claims {2**62} bytes"):
+        load_model(tmp_path / "m")
+    with path.open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(DataError, match=r"1024\.0 GiB"):
+        load_model(tmp_path / "m")
+
+
+def test_metadata_of_any_depth_are_refused_in_a_sentence(make_model: MakeModel, tmp_path: Path) -> None:
+    """Brackets in brackets are damage, not the end of the interpreter, and a message stays short."""
+    save_model(make_model(), tmp_path / "m")
+    for text in ("[" * 100_000, '{"shiftkit": {"name": "' + "x" * 100_000 + '"}}'):
+        (tmp_path / "m" / "configs" / "metadata.json").write_text(text)
+        with pytest.raises(DataError, match="damaged") as error:
+            load_model(tmp_path / "m")
+        assert len(str(error.value)) < 1500

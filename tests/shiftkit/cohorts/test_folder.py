@@ -164,3 +164,48 @@ def test_a_thousand_participants_are_indexed_in_seconds(tmp_path: Path) -> None:
     cohort = load_cohort(tmp_path)
     assert time.perf_counter() - start < 5
     assert len(cohort) == 1000 and len(cohort.bundles) == 10
+
+
+@pytest.mark.parametrize("name", ["sub-_.._.._x", "sub-", "sub-a b", "sub-<b>", "sub-a\nb", "sub-" + "x" * 100])
+def test_folders_whose_names_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    """Paths are made of a participant's name: only letters and digits are taken, and the folder is named."""
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match="letters and digits") as error:
+        load_cohort(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_sessions_are_named_as_participants_are(tmp_path: Path) -> None:
+    """A session's folder that leads elsewhere is refused too."""
+    touch(tmp_path, "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz")
+    (tmp_path / "sub-01" / "ses-.._x").mkdir()
+    with pytest.raises(DataError, match="ses- and up to 60 letters"):
+        load_cohort(tmp_path)
+
+
+def test_a_cohort_goes_by_a_name_that_pages_can_show(tmp_path: Path) -> None:
+    """Markup and formulas in the folder's own name do not enter tables."""
+    names = {"=1+1": "1+1", "<b>x": "bx", "glioma": "glioma"}
+    for folder, name in names.items():
+        touch(tmp_path / folder, "sub-01/anat/sub-01_T1w.nii.gz")
+        assert load_cohort(tmp_path / folder).name == name
+
+
+def test_ids_and_attributes_are_checked_where_they_enter(tmp_path: Path) -> None:
+    """A formula as an id is refused; as an attribute it is written as a text."""
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+    (tmp_path / "participants.tsv").write_text("participant_id\n=1+1\n")
+    with pytest.raises(DataError, match="formula"):
+        load_cohort(tmp_path)
+    write_participants(tmp_path, pd.DataFrame({"participant_id": ["sub-01"], "site": ["=1+1"]}))
+    assert "'=1+1" in (tmp_path / "participants.tsv").read_text()
+
+
+def test_an_infinite_age_is_none(tmp_path: Path) -> None:
+    """A number that is infinite, by word or by size, is refused by its column."""
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz")
+    for text in ("inf", "1e999"):
+        (tmp_path / "participants.tsv").write_text(f"participant_id\tage\nsub-01\t{text}\n")
+        with pytest.raises(DataError, match="age of sub-01"):
+            load_cohort(tmp_path)["sub-01"].number("age")

@@ -47,10 +47,16 @@ def test_shipped_profiles_are_read_and_differ() -> None:
         (SOURCE + "[gliomas]\nmass = 0.5\n", "mass"),
         ("gliomas = 1\n" + SOURCE, "gliomas"),
         ("noise = = 1", "cannot be read"),
+        (SOURCE.replace("noise = 0.02", "noise = nan"), "noise must lie"),
+        (SOURCE.replace("noise = 0.02", "noise = -0.1"), "noise must lie"),
+        (SOURCE.replace("offset_mm = 0.5", "offset_mm = inf"), "offset_mm must lie"),
+        (SOURCE.replace("[0.0, 0.0, 0.0]", "[0.0, nan, 0.0]"), "blur_mm must lie"),
+        (SOURCE.replace("fa_scale = 1.0", "fa_scale = 1e30"), "fa_scale must lie"),
+        ("a = " + "[" * 100_000, "nested too deep"),
     ],
 )
 def test_faulty_profiles_are_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
-    """Unknown and missing keys, wrong types and broken TOML are refused, and the message names them."""
+    """Unknown and missing keys, wrong types, values that no scan has and broken TOML are refused by name."""
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=named):
