@@ -100,19 +100,21 @@ def demo(
     seed: Seed = 0,
     resume: Resume = False,
     settings: Mapping[str, Any] | None = None,
+    announce: Say | None = None,
     progress: Progress | None = None,
 ) -> "Outcome":
     """The whole story on the phantom: segment, fine-tune, decompose, report.
 
-    ``settings`` are further options of `decompose`, by name.
+    ``settings`` are further options of `decompose`, by name. ``announce`` is told at the start how long it will take.
     """
-    from .pipeline.demo import tune
+    from .pipeline.demo import rehearse
 
-    tuned = tune(Path(out), device=device, seed=seed, resume=resume, work=Work(jobs=jobs, progress=progress))
+    work = Work(jobs=jobs, progress=progress)
+    cast = rehearse(Path(out), device=device, seed=seed, resume=resume, announce=announce or str, work=work)
     given: dict[str, Any] = {**(settings or {}), "device": device, "jobs": jobs, "seed": seed, "progress": progress}
+    given |= {"model": "reference", "cohort": cast.patients, "reference": cast.controls, "finetuned": [cast.finetuned]}
     # The folder holds what was just fine-tuned, so the decomposition always continues in it.
-    given |= {"model": "reference", "cohort": "glioma", "reference": "healthy", "finetuned": [tuned], "resume": True}
-    return decompose(out=out, **given)
+    return decompose(out=out, **given, resume=True)
 
 
 @checked
