@@ -158,9 +158,9 @@ class _Reader:
         wide = row["bound_high"] - row["bound_low"] > self.margin
         yield from _when((row["status"] == "range") != wide, f"status {row['status']}")
         yield from _when(wide == np.isfinite(row["estimate"]), "a point of a range")
-        # A range of the tumor's part may begin below its interval, whose lower end is that of the stacked estimate.
-        inside = wide or row["low"] - 1e-9 <= row["estimate"] <= row["high"] + 1e-9
-        yield from _when(not inside, "outside its interval")
+        ends = (row["bound_low"], row["estimate"], row["bound_high"])
+        inside = all(row["low"] - 1e-9 <= one <= row["high"] + 1e-9 for one in ends if np.isfinite(one))
+        yield from _when(not inside, "an interval without its range or point")
         small = max(-row["low"], row["high"]) < self.margin and self._drop > 2 * self.margin
         own = row["model"] == self.pooled["total"]["model"] and row["bundle"] == "all"
         if own and row["component"] == "systematic":
