@@ -1,5 +1,7 @@
 """Figures of a decomposition say what its sentences say."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from shiftkit.analyses.decomposition.findings import bundle_verdicts, findings
-from shiftkit.analyses.decomposition.sentences import digits_for
 from shiftkit.analyses.decomposition.study import decompose
 from shiftkit.status import Status
 from shiftkit.style import styled
@@ -82,7 +83,6 @@ def test_each_bundle_is_told_by_its_own_rows(status: str) -> None:
     result = decompose(DESIGNS[status], **FAST)
     told = bundle_verdicts(result)
     assert told
-    digits = digits_for(result.told, "dice")
     worse = {"shown": "worse than", "negative": "better than", "not_shown": "not shown to differ"}
     table = result.table[result.table["method"] == "anchored"]
     for bundle, finding in told.items():
@@ -90,10 +90,14 @@ def test_each_bundle_is_told_by_its_own_rows(status: str) -> None:
         rows = {str(row["component"]): row for row in own.to_dict("records")}
         total, far = rows["total"], rows.get("systematic")
         turned = -1 if total["word"] == "negative" else 1
-        ends = sorted(turned * total[name] for name in ("low", "high"))
-        number = f"{turned * total['estimate']:.{digits}f} [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]"
+        values = [turned * total["estimate"], *sorted(turned * total[name] for name in ("low", "high"))]
+        found = re.search(r"(\S+) \[(\S+), (\S+)\]", finding.claim)
+        assert found is not None
+        for text, value in zip(found.groups(), values, strict=True):
+            # As many decimals as stand there, two at least.
+            assert len(text.partition(".")[2]) >= 2
+            assert f"{value:z.{len(text.partition('.')[2])}f}".replace("-", "−") == text
         assert worse[total["word"]] in finding.claim
-        assert number.replace("-", "−") in finding.claim
         if far is None:  # nothing is split, and so no bundle
             assert Status(status).sentence in finding.claim
         else:
