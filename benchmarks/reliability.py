@@ -298,15 +298,11 @@ def people(patients: int, controls: int) -> Callable[[Bench], bool]:
     return holds
 
 
-def total(expected: float) -> Callable[[Bench], bool]:
-    """Whether the pooled total is this, to the rounding of percent."""
-
-    def holds(bench: Bench) -> bool:
-        frame = pd.read_csv(Path(bench.out) / "tables" / "decomposition.tsv", sep="\t")
-        rows = frame[(frame["component"] == "total") & (frame["bundle"] == "all") & (frame["method"] == "anchored")]
-        return bool(np.isclose(rows["estimate"].iloc[0], expected, atol=5e-4))
-
-    return holds
+def scores_of_sound(bench: Bench) -> bool:
+    """Whether the scores that were understood are those of the sound table."""
+    keys, wanted = ["participant_id", "bundle", "hemisphere"], score_table()
+    made = pd.read_csv(Path(bench.out) / "tables" / "scores.tsv", sep="\t").merge(wanted, on=keys)
+    return len(made) == (wanted["bundle"] == "AF").sum() and bool(np.allclose(made["value_x"], made["value_y"]))
 
 
 # Score tables ---------------------------------------------------------------------------------------------------------
@@ -364,7 +360,7 @@ on_table(
     0,
     "dice from percent",
     change=lambda frame: frame.assign(value=frame["value"] * 100),
-    holds=total(0.1163),
+    holds=scores_of_sound,
 )
 on_table("Dice in percent, six patients as shares", 3, "percent", change=_in_percent_but_six)
 on_table("Dice below 0", 3, "-0.2", change=_set(_six, "value", -0.2))
@@ -714,6 +710,18 @@ def _(bench: Bench) -> Words:
     return ["import", "brats", str(bench.here / "brats"), bench.out, "--group", "glioma", "--tumor-labels", "1,4"]
 
 
+@fault(
+    "cohort",
+    "a phantom where somebody's cohort lies",
+    2,
+    "no phantom",
+    lambda b: len(read(b.here / "out" / "glioma" / "participants.tsv")) == 3,
+)
+def _(bench: Bench) -> Words:
+    write_cohort(Path(bench.out) / "glioma", (1, 4, 7))
+    return ["phantom", bench.out, "--n-healthy", "1", "--n-glioma", "1", "--spacing", "5"]
+
+
 def checked(kind: str, name: str, code: int, says: str, holds: Any = None) -> Any:
     """A fault of a cohort that `check` is asked about."""
 
@@ -732,7 +740,7 @@ def _ages(bench: Bench) -> bool:
     return [case.number("age") for case in load_cohort(bench.here / "truth")] == [41, 42, 43]
 
 
-@checked("cohort", "identifiers that lost their zeros", 0, "3 participants look sound", _ages)
+@checked("cohort", "identifiers that lost their zeros", 0, "'sub-1' is read as sub-01", _ages)
 def _(truth: Path) -> None:
     frame = read(truth / "participants.tsv")
     frame["participant_id"] = frame["participant_id"].str.replace("sub-0", "sub-")

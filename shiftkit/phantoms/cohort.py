@@ -9,7 +9,7 @@ import pandas as pd
 
 from .. import cohorts
 from ..errors import ConfigError
-from ..files import sweep
+from ..files import read_json, sweep
 from ..types import Cohort
 from ..work import Work
 from .acquisition import Profile, load_profile
@@ -77,7 +77,7 @@ def phantom(
     Raises
     ------
     ConfigError
-        If the numbers make no cohort, a profile cannot be read, or the folder holds another phantom.
+        If the numbers make no cohort, a profile cannot be read, or the folder holds another phantom or cohort.
 
     Examples
     --------
@@ -96,6 +96,8 @@ def phantom(
     always = ("healthy", "glioma", "target_controls")
     names = [name for name in (_COHORTS if factorial else always) if counts[name]]
     plan = {name: [f"sub-{name[0]}{i:03d}" for i in range(1, counts[name] + 1)] for name in names}
+    for name in names:
+        _require_phantom(out / name)
     people = sorted({one for members in plan.values() for one in members})
     order = _Order(out=out, spacing_mm=spacing_mm, seed=seed, profiles=profiles, fields=fields, dwi=dwi)
     tasks = [(one, [name for name, members in plan.items() if one in members]) for one in people]
@@ -107,6 +109,19 @@ def phantom(
         sweep(out / name)
         _write_tables(out / name, name, rows[name], len(members), seed, spacing_mm)
     return {name: cohorts.load_cohort(out / name) for name in plan}
+
+
+def _require_phantom(root: Path) -> None:
+    """Refuse a folder with tables that no phantom wrote: they would be written over."""
+    path = root / "dataset_description.json"
+    try:
+        known = "Phantom" in read_json(path) if path.is_file() else not (root / "participants.tsv").exists()
+    except (ValueError, TypeError):
+        known = False
+    if not known:
+        raise ConfigError(
+            f"A phantom is written to a folder of its own; {root} holds a cohort that is no phantom. Name another."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,16 @@ def test_two_phantoms_do_not_mix(three: Path, tmp_path: Path) -> None:
         phantom(tmp_path, n_healthy=2, n_glioma=0, spacing_mm=5, seed=1)
 
 
+def test_somebodys_cohort_is_not_written_over(tmp_path: Path) -> None:
+    """A folder whose tables are no phantom's is refused, and left as it was."""
+    (tmp_path / "glioma").mkdir()
+    for name, text in (("participants.tsv", "participant_id\nsub-1\n"), ("dataset_description.json", '{"Name": "x"}')):
+        (tmp_path / "glioma" / name).write_text(text)
+        with pytest.raises(ConfigError, match="glioma holds a cohort that is no phantom"):
+            phantom(tmp_path, n_healthy=1, n_glioma=1, spacing_mm=5)
+    assert not (tmp_path / "healthy").exists() and len(list((tmp_path / "glioma").iterdir())) == 2
+
+
 @pytest.mark.parametrize("options", [{"n_healthy": 0, "n_glioma": 0}, {"n_healthy": -1}, {"spacing_mm": 0.5}])
 def test_impossible_orders_are_refused(tmp_path: Path, options: dict) -> None:
     """No participants, or a spacing outside 1–5 mm, make no phantom."""
