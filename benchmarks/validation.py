@@ -11,7 +11,7 @@ import pandas as pd
 
 from shiftkit.analyses.validation.cells import Cell, standard_cells
 from shiftkit.analyses.validation.simulation import SPREADS
-from shiftkit.analyses.validation.study import validate
+from shiftkit.analyses.validation.study import validate, validate_voxels
 from shiftkit.work import Work
 
 HERE = Path(__file__).parent
@@ -54,6 +54,12 @@ def main() -> None:
         options.out.write_text(_page(table, options), encoding="utf-8")
         table.to_csv(kept, sep="\t", index=False, float_format="%.5g")
         print(cell.name, found.claim, flush=True)
+    if not options.only and not any(name[0].startswith("voxels") for name in known):
+        found = validate_voxels(max(options.replicates // 5, 10), seed=options.seed, work=Work(jobs=options.jobs))
+        table = pd.concat([*tables, found.table], ignore_index=True)
+        options.out.write_text(_page(table, options), encoding="utf-8")
+        table.to_csv(kept, sep="\t", index=False, float_format="%.5g")
+        print("voxels", found.claim, flush=True)
 
 
 def _key(cell: Cell) -> tuple[object, ...]:
