@@ -11,21 +11,37 @@ import pandas as pd
 
 from shiftkit.analyses.validation.cells import Cell, standard_cells
 from shiftkit.analyses.validation.simulation import SPREADS
-from shiftkit.analyses.validation.study import validate
+from shiftkit.analyses.validation.study import validate, validate_voxels
 from shiftkit.work import Work
 
 HERE = Path(__file__).parent
 _WHY = {
-    ("plateau to 30 mm", "width of S"): "coverage is 0.99, so the interval is too wide and not wrong. Which of its "
-    "parts makes it wide was not looked into, and nothing was tried.",
+    ("plateau to 30 mm", "width of S"): "coverage is 0.99, so the interval is too wide and not wrong. It was not taken "
+    "apart by measurement; by construction the outermost bin ends beyond the plateau, has a large effect, and the "
+    "bounds must allow a part of it farther out. Nothing was tried.",
     ("exponential", "coverage of S"): "above the target's upper end by less than its Monte Carlo error: the hull of "
     "two intervals is cautious. Nothing was tried.",
     ("exponential", "width over the former's"): "the former primary estimate takes for granted the shape that is true "
     "here, and has no bounds. Nothing was tried.",
     ("age gap of 1 SD, adjusted", "withheld"): "one cohort in 500 is refused by name, as the design asks: by chance "
     "only 4 patients lie within the controls' central 80 %.",
+    ("fine-tuning changes the shape", "width over the former's percentiles"): "Fieller's interval is 0.56 of the "
+    "percentile interval, the target 0.5, whose value lies within the Monte Carlo error; only a third of the cohorts "
+    "give a fraction at all. Nothing was tried.",
 }
 """What is known of each miss; what is not known is said."""
+_SAID = """Power goes by the effect. The cells with one hemisphere lose 0.10 Dice everywhere and 0.27 more in contact
+(0.08 as a mean over all bundles): there both parts are named in most cohorts. With 0.05 and 0.05 it is a few in a
+hundred, and the design's 16 % lie between. `shiftkit plan` told more than was true of either while it gave patients the
+scatter of controls: a lower score scatters more, as p(1 − p), and a hemisphere has a scatter of its own. Cells
+`planned` hold what is found less what is planned, from two simulators.
+
+Tumor's parts of the cells before `fine-tuning halves S` at 30 + 30 were measured before their interval held its bounds,
+which can only lower `tumor shown` and raise `coverage of tumor`; in 80 cohorts each of five cells it changed no word.
+
+Targets that are no cell here: contradictions (`benchmarks/contradictions.py`), end to end
+(`benchmarks/end_to_end.md`), and the time of a whole decomposition (`benchmarks/decomposition.py`).
+"""
 _KEY = ("cell", "n_patients", "n_controls", "decay_mm")
 
 
@@ -54,6 +70,12 @@ def main() -> None:
         options.out.write_text(_page(table, options), encoding="utf-8")
         table.to_csv(kept, sep="\t", index=False, float_format="%.5g")
         print(cell.name, found.claim, flush=True)
+    if not options.only and not any(name[0].startswith("voxels") for name in known):
+        found = validate_voxels(max(options.replicates // 5, 10), seed=options.seed, work=Work(jobs=options.jobs))
+        table = pd.concat([*tables, found.table], ignore_index=True)
+        options.out.write_text(_page(table, options), encoding="utf-8")
+        table.to_csv(kept, sep="\t", index=False, float_format="%.5g")
+        print("voxels", found.claim, flush=True)
 
 
 def _key(cell: Cell) -> tuple[object, ...]:
@@ -76,6 +98,7 @@ def _page(table: pd.DataFrame, options: argparse.Namespace) -> str:
         "(`analyses/validation/simulation.py`) has its own geometry and works on the scale of logits; it shares no "
         "code with the estimators. Every cohort counts. The error is the Monte Carlo standard error of the measured "
         "value.\n",
+        _SAID,
         *(f"- Spread `{name}`: {spread}" for name, spread in SPREADS.items()),
         f"\n**{(judged['met'] == 'yes').sum()} of {len(judged)} targets met.**\n",
         *([f"Not measured yet: {'; '.join(lacking)}.\n"] if lacking else []),

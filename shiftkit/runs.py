@@ -80,9 +80,9 @@ class Run:
                 f"config.toml has no table [{self.verb}]. Give another `out`."
             )
 
-    def write_table(self, frame: pd.DataFrame, table: Table) -> None:
-        """Write one of the published tables under ``tables/``."""
-        write_table(frame, table, self.root / "tables" / f"{table.name}.tsv")
+    def write_table(self, frame: pd.DataFrame, table: Table, **facts: object) -> None:
+        """Write one of the published tables under ``tables/``; ``facts`` go into its dictionary."""
+        write_table(frame, table, self.root / "tables" / f"{table.name}.tsv", facts)
 
     def write_failures(self, failed: Mapping[str, str]) -> None:
         """Write ``logs/failed.tsv``: who failed, and why."""

@@ -42,10 +42,11 @@ class Table:
     columns: Mapping[str, Column]
 
 
-def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
+def write_table(frame: pd.DataFrame, table: Table, path: Path, facts: Mapping[str, object] | None = None) -> None:
     """Write a table and, beside it under the same stem, its JSON data dictionary.
 
-    Columns that the schema does not name are kept, after those it names.
+    Columns that the schema does not name are kept, after those it names; ``facts`` of this very table go into the
+    dictionary under their names.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
     ordered = harmless(frame[named + [name for name in frame if name not in table.columns]])
     # Ten digits: more than any estimate carries, and without the last bits, in which machines differ.
     write_text(path, ordered.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.10g", lineterminator="\n"))
-    write_json(path.with_suffix(".json"), data_dictionary(table))
+    write_json(path.with_suffix(".json"), {**data_dictionary(table), **(facts or {})})
 
 
 def require_replaceable(path: Path, table: Table) -> None:

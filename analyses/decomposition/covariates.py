@@ -74,30 +74,65 @@ def adjusted_for(rows: Rows, names: Sequence[str]) -> tuple[Rows, Array, tuple[s
     return rows, columns, lost
 
 
-def _coded(column: pd.Series, name: str, cohort: NDArray[np.int64]) -> Array:
-    patient, control = cohort == PATIENT, cohort == CONTROL
+def overlap(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
+    """Where patients and controls lie in each covariate, and how many of them lie where the other cohort is.
+
+    Parameters
+    ----------
+    rows : Rows
+        As `adjusted_for` returned them.
+    names : sequence of str
+        Covariates.
+
+    Returns
+    -------
+    DataFrame
+        ``covariate group n low median high n_shared``, a row a covariate and cohort: central 80 % and median of
+        numbers, NaN for categories; participants within the other cohort's central 80 %, or of its categories.
+    """
+    first = rows.frame.drop_duplicates("participant_id").set_index("participant_id").reindex(list(rows.people))
+    cohort = rows.cohort_of_people
+    records: list[dict[str, object]] = []
+    for name in names:
+        values, shared = _shared(first[name], cohort)
+        for group, word in ((PATIENT, "patients"), (CONTROL, "controls")):
+            own = values[cohort == group]
+            ends = np.quantile(own, [0.1, 0.5, 0.9]) if values.dtype.kind == "f" else np.full(3, np.nan)
+            spread = dict(zip(("low", "median", "high"), ends.tolist(), strict=True))
+            records.append({"covariate": name, "group": word, "n": len(own), **spread, "n_shared": shared[group]})
+    return pd.DataFrame(records)
+
+
+def _shared(column: pd.Series, cohort: NDArray[np.int64]) -> tuple[NDArray[np.generic], dict[int, int]]:
+    """Values, as numbers where all are, and how many of either cohort lie where the other is."""
     number = pd.to_numeric(column, errors="coerce")
     numeric = bool(number.notna().all())
     values = number.to_numpy(dtype=float) if numeric else column.to_numpy(dtype=str)
+    shared: dict[int, int] = {}
+    for mine, theirs in ((CONTROL, PATIENT), (PATIENT, CONTROL)):
+        own, other = values[cohort == mine], values[cohort == theirs]
+        if numeric and len(set(values)) > 2:
+            low, high = np.quantile(other, [0.1, 0.9])
+            shared[mine] = int(((own >= low) & (own <= high)).sum())
+        else:
+            shared[mine] = int(np.isin(own, other).sum())
+    return values, shared
+
+
+def _coded(column: pd.Series, name: str, cohort: NDArray[np.int64]) -> Array:
+    values, shared = _shared(column, cohort)
     if all(len(set(values[cohort == group])) < 2 for group in np.unique(cohort)):
         raise ConfigError(
             f"A covariate must vary within a cohort; {name} is the same for everyone in each cohort, so it cannot be "
             "told from the systematic part. Leave it out of `covariates`."
         )
-    shared = []
-    for one, other in ((patient, control), (control, patient)):
-        if numeric and len(set(values)) > 2:
-            low, high = np.quantile(values[one].astype(float), [0.1, 0.9])
-            shared.append(int(((values[other] >= low) & (values[other] <= high)).sum()))
-        else:
-            shared.append(int(np.isin(values[other], values[one]).sum()))
-    if min(shared) < _OVERLAP:
+    if min(shared.values()) < _OVERLAP:
         raise ConfigError(
-            f"Patients and controls hardly overlap in {name}: {shared[0]} controls lie within the patients' central "
-            f"80 %, {shared[1]} patients within the controls', and at least {_OVERLAP} are needed each. Leave it out "
-            "of `covariates`, or add controls like the patients."
+            f"Patients and controls hardly overlap in {name}: {shared[CONTROL]} controls lie within the patients' "
+            f"central 80 %, {shared[PATIENT]} patients within the controls', and at least {_OVERLAP} are needed each. "
+            "Leave it out of `covariates`, or add controls like the patients."
         )
-    if numeric:
+    if values.dtype.kind == "f":
         return values[:, None].astype(float)
     words = sorted(set(values))
     return np.stack([(values == word).astype(float) for word in words[1:]], axis=1)

@@ -46,6 +46,8 @@ def findings(result: Decomposition) -> tuple[Finding, ...]:
         made.append(_sensitivity(result))
     if len(result.agreement):
         made.append(_agreement(result))
+    if len(result.overlap):
+        made.append(_overlap(result))
     made.append(_entered(result))
     return tuple(made)
 
@@ -396,7 +398,8 @@ def _agreement(result: Decomposition) -> Finding:
         caveats=("A difference that is not shown may be there: its interval says how large it can be.",),
         method="Paired difference on the same rows with the delete-one-participant jackknife; against a range, the "
         "distance to its nearer bound; p-values adjusted after Holm. The hemispheric estimator is compared on "
-        "ipsilesional bundles.",
+        "ipsilesional bundles. The shells are no row here: they estimate another quantity, the Dice that voxels' error "
+        "rates imply, so that a difference would be no disagreement.",
         figure=figure,
         alt="Systematic and tumor part by each estimator, with intervals, the primary one above.",
     )
@@ -424,6 +427,37 @@ def _estimators(ax: Any, table: pd.DataFrame, result: Decomposition) -> Any:
         intervals(ax, y, value, low, high, lying=True, color=look(place).color, fmt=fmt, label=part)
     name_rows(ax, [textwrap.fill(_ESTIMATORS[method], 20) for method in methods])
     ax.set_xlabel(_loss(result))
+    legend_above(ax)
+    return ax
+
+
+def _overlap(result: Decomposition) -> Finding:
+    table = result.overlap
+    fewest = {group: int(table.loc[table["group"] == group, "n_shared"].min()) for group in ("controls", "patients")}
+    return Finding(
+        key="covariates",
+        place="data",
+        title="Do the cohorts overlap in what is adjusted for?",
+        claim=f"In every covariate at least {fewest['controls']} controls lie where the patients are, and at least "
+        f"{fewest['patients']} patients where the controls are.",
+        table=table,
+        method="Where the other cohort is: its central 80 %, or its categories. With fewer than 5 of either cohort "
+        "there a covariate is refused.",
+        figure=lambda ax: _overlapping(_axes(ax), table),
+        alt="For each covariate the share of patients and of controls who lie where the other cohort is.",
+    )
+
+
+def _overlapping(ax: Any, table: pd.DataFrame) -> Any:
+    """The share of either cohort that lies where the other is, a row a covariate."""
+    names = list(dict.fromkeys(table["covariate"]))
+    for place, group in enumerate(("patients", "controls")):
+        rows = table[table["group"] == group]
+        y = np.arange(len(rows)) + beside(place, 2, 0.25)
+        ax.plot(100 * rows["n_shared"] / rows["n"], y, look(place).marker, color=look(place).color, label=group)
+    name_rows(ax, names, zero=None)
+    ax.set_xlim(-3, 103)
+    ax.set_xlabel("Where the other cohort is (%)")
     legend_above(ax)
     return ax
 

@@ -99,6 +99,8 @@ class Decomposition(Result):
         Primary metric, and the effect that counts as none.
     scores : DataFrame
         The rows it was computed from, for the figures.
+    overlap : DataFrame
+        Where the cohorts lie in each covariate; see `shiftkit.analyses.decomposition.covariates.overlap`.
     """
 
     told: Verdict
@@ -113,6 +115,7 @@ class Decomposition(Result):
     metric: str
     margin: float
     scores: pd.DataFrame = field(repr=False)
+    overlap: pd.DataFrame = field(repr=False)
 
     @property
     def verdict(self) -> str:

@@ -12,7 +12,7 @@ from ...errors import ConfigError, DataError
 from ..scoring.table import as_frame
 from ..statistics.inference import Inference
 from .agreement import agreement, cross_checked, cross_checked_rows
-from .covariates import adjusted_for
+from .covariates import adjusted_for, overlap
 from .curve import curve_of, lengths_of, participants_of
 from .findings import findings
 from .recovery import recovery
@@ -115,6 +115,7 @@ def decompose(
         metric=metric,
         margin=margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),
+        overlap=overlap(rows, tuple(covariates)),
     )
     return replace(result, findings=findings(result))
 

@@ -24,7 +24,7 @@ Fade = Callable[[Array], Array]
 """From distance in mm to the share of the tumor's effect that is left."""
 DECAY_MM = 15.0
 """Of the effect that is planned for; what the decay is matters less than how many rows lie beyond it."""
-TIMES = (2, 4)
+TIMES = {2: "twice", 4: "four times"}
 """Larger effects that are planned for too: power is a matter of the effect first."""
 MORE = 10
 """Participants that a variant adds."""
@@ -218,7 +218,8 @@ class Plan(Result):
     """What to expect of each variant, in the columns of ``shiftkit.catalogue.PLAN``."""
 
     def __str__(self) -> str:
-        shown = self.table.set_index("variant")[["withheld", "width_systematic", "power_systematic", "power_tumor"]]
+        columns = ["withheld", "width_systematic", "power_systematic", "power_tumor", "power_both"]
+        shown = self.table.set_index("variant")[columns]
         return f"{self.claim}\n{shown.round(3).to_string(index_names=False)}"
 
 
@@ -272,9 +273,9 @@ def plan(
     if len(layout.sides) == 1:
         both = layout.both_sides()
         variants["the other hemisphere too"] = _Variant(both, [(both, n_patients)], n_controls, effects)
-    for times in TIMES:
+    for times, word in TIMES.items():
         larger = times * systematic, times * tumor
-        variants[f"effects {times} times as large"] = replace(variants["as planned"], effects=larger)
+        variants[f"effects {word} as large"] = replace(variants["as planned"], effects=larger)
     found = work.map(partial(_expect, replicates=replicates, seed=seed), list(variants.values()), "Planning")
     rows = [{"variant": name, **one} for name, one in zip(variants, found, strict=True)]
     table = pd.DataFrame(rows).assign(n_replicates=replicates)
@@ -363,8 +364,8 @@ def _claim(table: pd.DataFrame, layout: Layout) -> str:
         f"({mean:.2g} as a mean over all bundles)"
     )
     larger = " and ".join(
-        f"{one['power_both']:.0%} if both are {times} times as large"
-        for times, one in zip(TIMES, table.iloc[-len(TIMES) :].to_dict("records"), strict=True)
+        f"{one['power_both']:.0%} if both are {word} as large"
+        for word, one in zip(TIMES.values(), table.iloc[-len(TIMES) :].to_dict("records"), strict=True)
     )
     named = f"both parts are named in {first['power_both']:.0%} of such studies {effects}, in {larger}"
     named = f"With one hemisphere only, {named}" if len(layout.sides) == 1 else f"{named[0].upper()}{named[1:]}"

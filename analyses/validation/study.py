@@ -16,11 +16,14 @@ from ...results import Finding, Result
 from ...style import intervals, name_rows, new_axes
 from ...work import Work
 from ..decomposition.anchored import anchored
-from ..decomposition.rows import Rows
+from ..decomposition.rows import Rows, build_rows
+from ..decomposition.shells.study import shells
+from ..statistics.inference import Inference
 from .cells import COVERS, RARELY, Cell, standard_cells
 from .measures import LEVEL, MARGIN, measure, measures_of
 from .planning import Fade, Layout, power
 from .simulation import Scenario, Truth, truth
+from .voxels import VoxelScenario, simulate_voxels
 
 Array = NDArray[np.float64]
 _CHUNK = 50  # replicates a task
@@ -114,6 +117,66 @@ def _in_chunks(
     for (cell, *_), values in zip(tasks, work.map(simulated, tasks, "Simulating"), strict=True):
         found[cell].append(values)
     return [pd.concat(own) for own in found]
+
+
+_VOXEL_WORLDS: Mapping[str, VoxelScenario] = {
+    "voxels, exponential": VoxelScenario(),
+    "voxels, gaussian": VoxelScenario(shape="gaussian", decay_mm=15.0),
+    "voxels, no tumor effect": VoxelScenario(tumor=0.0),
+}
+
+
+def validate_voxels(replicates: int = 100, *, seed: int = 0, work: Work = Work()) -> Validation:
+    """Shells, and the primary estimate of the same masks' scores, where errors of voxels depend on the distance.
+
+    Parameters
+    ----------
+    replicates, seed, work
+        As for `validate`; 200 bootstrap draws each.
+    """
+    found = _in_chunks(partial(_voxel_replicates, seed), [replicates] * len(_VOXEL_WORLDS), work)
+    table: list[dict[str, Any]] = []
+    for (name, world), own in zip(_VOXEL_WORLDS.items(), found, strict=True):
+        scenario = Scenario(n_patients=world.n_patients, n_controls=world.n_controls, decay_mm=world.decay_mm)
+        targets = dict.fromkeys(("coverage of S", "coverage of tumor", "shells: coverage of S"), COVERS)
+        targets |= {"shells: coverage of tumor": COVERS, "words that contradict": (0.0, 0.0)}
+        shown = (
+            "bias of S",
+            "shells: bias of S",
+            "shells: bias of tumor",
+            "withheld",
+            "shells: withheld",
+            "tumor shown",
+        )
+        table += _rows(Cell(name=name, spread="voxels", scenario=scenario, targets=targets, shown=shown), own)
+    return _told(pd.DataFrame(table, columns=list(VALIDATION.columns)))
+
+
+def _voxel_replicates(seed: int, task: tuple[int, int, int]) -> pd.DataFrame:
+    place, first, last = task
+    world = list(_VOXEL_WORLDS.values())[place]
+    made: list[dict[str, float]] = []
+    for number in range(first, last):
+        drawn = simulate_voxels(world, np.random.default_rng([seed, 11, place, number]))
+        split = anchored(build_rows(drawn.frame, "dice"))
+        told = split.verdict(MARGIN, LEVEL)
+        one = measures_of(split, told, drawn.truth)
+        inference = Inference(n_bootstrap=200, seed=number)
+        found = shells(drawn.patients, drawn.controls, ("simulated", "none"), inference=inference).decomposition()
+        parts = found[found["bundle"] == "all"].set_index("component")
+        known = {"S": ("systematic", drawn.truth.systematic), "tumor": ("tumor", drawn.truth.tumor)}
+        for name, (component, value) in known.items():
+            low, high, estimate = (float(parts.loc[component, end]) for end in ("low", "high", "estimate"))
+            given = np.isfinite(low)
+            one[f"shells: coverage of {name}"] = float(low <= value <= high) if given else np.nan
+            one[f"shells: bias of {name}"] = estimate - value
+            one["shells: withheld"] = float(not given)
+        # One says worse near the tumor, the other better: no reader could make sense of both.
+        sides = {"worse_near": 1, "better_near": -1}.get(told.tumor.word, 0)
+        theirs = np.sign(parts.loc["tumor", "low"]) if parts.loc["tumor", "low"] * parts.loc["tumor", "high"] > 0 else 0
+        one["words that contradict"] = float(sides * theirs < 0)
+        made.append(one)
+    return pd.DataFrame(made)
 
 
 _OWN_SHAPES: Mapping[str, tuple[float, Fade]] = {

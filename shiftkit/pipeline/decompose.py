@@ -224,6 +224,7 @@ def ending_of(
         findings=() if shell is None else tuple(shell.findings),
         notes=(*notes, *result.notes),
         components=components,
+        entered=result.entered,
         left_out=tuple(
             LeftOut(row["group"], row["reason"], int(row["n_participants"]), int(row["n_rows"]))
             for row in result.entered.to_dict("records")

@@ -80,6 +80,8 @@ class Ending:
         Who took no part though somebody may think so; sentences that belong to every number of the run.
     shows_places
         Whether the run keeps where its images are, to show them again; else a report made again has no images.
+    entered
+        Rows and participants that entered, and that did not, by reason; each table's dictionary has it.
     record
         What ``run.json`` keeps besides.
     """
@@ -99,6 +101,7 @@ class Ending:
     )
     opening: "Opening | None" = None
     left_out: tuple[LeftOut, ...] = ()
+    entered: pd.DataFrame | None = None
     warnings: tuple[str, ...] = ()
     shows_places: bool = True
     said: tuple[str, ...] = ()
@@ -115,8 +118,9 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
     told = (f"Left out: {'; '.join(map(str, ending.left_out))}.",) if ending.left_out else ()
     findings = (*result.findings, *ending.findings)
     opening = ending.opening or Opening()
+    counts = {} if ending.entered is None else {"Entered": _plain(ending.entered.to_dict("records"))}
     for frame, table in ending.tables:
-        run.write_table(frame, table)
+        run.write_table(frame, table, **counts)
     run.write_failures(ending.failed)
     run.write_configuration()
     page = report(

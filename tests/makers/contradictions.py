@@ -109,7 +109,10 @@ def contradictions_of(folder: Path) -> list[str]:
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     pages = [folder / "report.html", *(folder / "reports" / f"{name}.html" for name in ("more", "data", "methods"))]
     shown = "".join(page.read_text(encoding="utf-8") for page in pages if page.is_file())
-    return contradictions(table, record, shown)
+    counted = _read((folder / "tables" / "entered.tsv").read_text(encoding="utf-8")).to_dict("records")
+    dictionary = json.loads((folder / "tables" / "decomposition.json").read_text(encoding="utf-8"))
+    unlike = _when(dictionary["Entered"] != counted, "the table's dictionary counts otherwise")
+    return contradictions(table, record, shown) + unlike
 
 
 def contradictions(table: pd.DataFrame, record: dict[str, Any], html: str) -> list[str]:

@@ -66,6 +66,23 @@ def test_covariates_that_cannot_be_adjusted_for_are_refused_by_name() -> None:
     assert (lost["n_participants"], lost["n_rows"]) == (1, 10)
 
 
+def test_overlap_is_counted_and_drawn() -> None:
+    """Ages are compared with the other cohort's central 80 %, sites with its sites; without covariates nothing is."""
+    frame = simulated.scores(30, 30).assign(site=lambda one: np.where(one["participant_id"] < "sub-020", "B", "A"))
+    site = frame["participant_id"] > "sub-050"
+    frame.loc[site, "site"] = "B"
+    result = decompose(frame, covariates=["age", "site"], **FAST)
+    ages = frame.drop_duplicates("participant_id").set_index("group")["age"]
+    low, high = np.quantile(ages["glioma"], [0.1, 0.9])
+    found = result.overlap.set_index(["covariate", "group"])["n_shared"]
+    assert found["age", "controls"] == ages["control"].between(low, high).sum()
+    assert found["site", "patients"] == 30
+    (finding,) = (one for one in result.findings if one.key == "covariates")
+    assert f"at least {found[:, 'controls'].min()} controls" in finding.claim
+    assert len(finding.figure(None).lines) == 2
+    assert not len(decompose(frame, **FAST).overlap)
+
+
 def test_every_row_that_does_not_enter_is_counted_by_its_reason() -> None:
     """Rows of the score table are the sum of those that entered and those that did not, each under one reason."""
     frame = simulated.scores(30, 30).assign(seen="no")
