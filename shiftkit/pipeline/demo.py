@@ -15,7 +15,7 @@ _PEOPLE: dict[str, Any] = {"n_healthy": 20, "n_glioma": 24, "target": "severe"}
 _SEED = 1
 """Other than that of the built-in cohorts, whose controls have trained the reference model."""
 _CPU_MIN = 8.0
-"""Processor time in minutes, as measured by ``benchmarks/demo.py``."""
+"""Processor time in minutes, with some to spare; ``benchmarks/demo.py`` measures it."""
 
 
 @dataclass(frozen=True, kw_only=True)
