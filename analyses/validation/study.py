@@ -293,7 +293,7 @@ def _row(cell: Cell, name: str, values: Array) -> dict[str, Any]:
         "value": value,
         "low": low,
         "high": high,
-        "target": "n/a" if target is None else f"{target[0]:.3g} to {target[1]:.3g}",
+        "target": "n/a" if target is None else f"between {target[0]:.3g} and {target[1]:.3g}",
         "met": "n/a" if target is None or not values.size else "yes" if target[0] <= value <= target[1] else "no",
         "n_replicates": values.size,
     }

@@ -47,6 +47,7 @@ _PEOPLE = {
     "control": "control",
     "controls": "control",
     "target_control": "target control",
+    "participants": "participant",
 }
 """What participants of a group are called, one of them."""
 

@@ -57,7 +57,7 @@ def test_properties_are_measured_against_their_targets() -> None:
     assert values["age gap of 1 SD, adjusted", "coverage of S"] > 0.85
     assert values["age gap of 1 SD, adjusted", "withheld"] == 0
     judged = found[found["target"] != "n/a"]
-    ends = judged["target"].str.split(" to ", expand=True).astype(float)
+    ends = judged["target"].str.removeprefix("between ").str.split(" and ", expand=True).astype(float)
     assert ((judged["met"] == "yes") == judged["value"].between(ends[0], ends[1])).all()
     assert found.set_index("cell").loc["no tumor effect", "n_replicates"].iloc[0] == 4 * 40
 
