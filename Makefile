@@ -9,7 +9,7 @@ VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test lint types format doctest reference-model reference-statistics viewer wheel clean
+.PHONY: demo test lint types format doctest docs reference-model reference-statistics viewer wheel clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -26,6 +26,10 @@ $(VENV)/test.done: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable ".[dev,features]"
+	touch $@
+
+$(VENV)/docs.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable ".[docs]"
 	touch $@
 
 demo: $(VENV)/demo.done
@@ -49,6 +53,10 @@ types: $(VENV)/dev.done
 format: $(VENV)/dev.done
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The site, with every notebook run: build/docs/index.html.
+docs: $(VENV)/docs.done
+	$(THREADS) $(BIN)/sphinx-build -W --keep-going --quiet --doctree-dir build/doctrees docs build/docs
 
 # The built-in model, from the built-in healthy cohort: about half an hour on two cores.
 reference-model: $(VENV)/demo.done
