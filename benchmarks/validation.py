@@ -1,21 +1,32 @@
 """The design's table of targets: 500 simulated cohorts a cell, 2,000 for rates of at most 0.06, half an hour of a core.
 
 Run with ``python benchmarks/validation.py`` from the project's root; it writes ``benchmarks/validation.md`` and
-``benchmarks/validation.tsv`` anew after each cell.
+``benchmarks/validation.tsv`` anew after each cell; with ``--resume`` only the cells that these lack.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import pandas as pd
 
-from shiftkit.analyses.validation.cells import standard_cells
+from shiftkit.analyses.validation.cells import Cell, standard_cells
 from shiftkit.analyses.validation.simulation import SPREADS
 from shiftkit.analyses.validation.study import validate
 from shiftkit.work import Work
 
 HERE = Path(__file__).parent
+_WHY = {
+    ("plateau to 30 mm", "width of S"): "coverage is 0.99, so the interval is too wide and not wrong. Which of its "
+    "parts makes it wide was not looked into, and nothing was tried.",
+    ("exponential", "coverage of S"): "above the target's upper end by less than its Monte Carlo error: the hull of "
+    "two intervals is cautious. Nothing was tried.",
+    ("exponential", "width over the former's"): "the former primary estimate takes for granted the shape that is true "
+    "here, and has no bounds. Nothing was tried.",
+    ("age gap of 1 SD, adjusted", "withheld"): "one cohort in 500 is refused by name, as the design asks: by chance "
+    "only 4 patients lie within the controls' central 80 %.",
+}
+"""What is known of each miss; what is not known is said."""
+_KEY = ("cell", "n_patients", "n_controls", "decay_mm")
 
 
 def main() -> None:
@@ -26,28 +37,50 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="", help="Cells whose name holds this.")
     parser.add_argument("--out", type=Path, default=HERE / "validation.md")
+    parser.add_argument("--resume", action="store_true", help="Keep the cells that the table has.")
     options = parser.parse_args()
-    start = time.perf_counter()
-    tables: list[pd.DataFrame] = []
-    for number, cell in enumerate(cell for cell in standard_cells() if options.only in cell.name):
+    kept = options.out.with_suffix(".tsv")
+    tables = [pd.read_csv(kept, sep="\t", keep_default_na=False, na_values=[""])] if options.resume else []
+    known = set(zip(*(tables[0][name] for name in _KEY), strict=True)) if tables else set[tuple[object, ...]]()
+    if tables:
+        options.out.write_text(_page(tables[0], options), encoding="utf-8")
+    for number, cell in enumerate(standard_cells()):
+        # Seeds go by the place among all: a cell alone gives the numbers that it gives in the whole table.
+        if options.only not in cell.name or _key(cell) in known:
+            continue
         found = validate(options.replicates, seed=options.seed + number, cells=[cell], work=Work(jobs=options.jobs))
         tables.append(found.table)
         table = pd.concat(tables, ignore_index=True)
-        options.out.write_text(_page(table, options, (time.perf_counter() - start) / 60), encoding="utf-8")
-        table.to_csv(options.out.with_suffix(".tsv"), sep="\t", index=False, float_format="%.5g")
+        options.out.write_text(_page(table, options), encoding="utf-8")
+        table.to_csv(kept, sep="\t", index=False, float_format="%.5g")
         print(cell.name, found.claim, flush=True)
 
 
-def _page(table: pd.DataFrame, options: argparse.Namespace, minutes: float) -> str:
+def _key(cell: Cell) -> tuple[object, ...]:
+    return (cell.name, *(getattr(cell.scenario, name) for name in _KEY[1:]))
+
+
+def _page(table: pd.DataFrame, options: argparse.Namespace) -> str:
     judged = table[table["met"] != "n/a"]
+    known = set(zip(*(table[name] for name in _KEY), strict=True))
+    lacking = [
+        f"{cell.name} ({cell.scenario.n_patients} + {cell.scenario.n_controls})"
+        for cell in standard_cells()
+        if _key(cell) not in known
+    ]
+    missed = dict.fromkeys(tuple(one) for one in table.loc[table["met"] == "no", ["cell", "property"]].to_numpy())
     lines = [
         "# Does the decomposition find what was simulated?\n",
         f"`python benchmarks/validation.py --replicates {options.replicates} --seed {options.seed}`, "
-        f"{minutes:.0f} min with {options.jobs} process. The simulator (`analyses/validation/simulation.py`) has its "
-        "own geometry and works on the scale of logits; it shares no code with the estimators. Every cohort counts. "
-        "The error is the Monte Carlo standard error of the measured value.\n",
+        "in one process or, with `--resume`, in several after another. The simulator "
+        "(`analyses/validation/simulation.py`) has its own geometry and works on the scale of logits; it shares no "
+        "code with the estimators. Every cohort counts. The error is the Monte Carlo standard error of the measured "
+        "value.\n",
         *(f"- Spread `{name}`: {spread}" for name, spread in SPREADS.items()),
         f"\n**{(judged['met'] == 'yes').sum()} of {len(judged)} targets met.**\n",
+        *([f"Not measured yet: {'; '.join(lacking)}.\n"] if lacking else []),
+        *(f"- Missed, {cell}, {what}: {_WHY.get((cell, what), 'not looked into yet.')}" for cell, what in missed),
+        *([""] if missed else []),
         "| cell | patients + controls | decay (mm) | property | target | measured | error | cohorts | |",
         "|---|---|---|---|---|---|---|---|---|",
     ]

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from .. import __version__
 from ..results import Finding
-from ..version import __version__
 from .contents import Contents
 
 _JOURNAL = ("author", "title", "journal", "volume", "pages", "year")

@@ -13,8 +13,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from .. import __version__
 from ..types import Bundle, Hemisphere
-from ..version import __version__
 from ..work import Work, in_parallel
 from .cite import citation_bibtex, citation_markdown, methods_of, references_of
 from .contents import PLACES, CasePicture, Contents

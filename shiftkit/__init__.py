@@ -12,7 +12,7 @@ Examples
 
 from typing import TYPE_CHECKING, Any
 
-from .version import __version__
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .api import (

@@ -612,6 +612,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         ),
     ] = None,
     sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
+    cross_check: Annotated[bool, Option("Also fit a GEE and a mixed model (statsmodels), to compare.")] = False,
     include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
     anonymous: Annotated[
         bool, Option("Participants become P001, P002, …; names of folders and further columns are left out.")

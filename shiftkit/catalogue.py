@@ -58,7 +58,7 @@ decomposition: The drop in performance of patients and its parts; positive means
     model modality
     stratum: all, or COLUMN=value.
     bundle hemisphere metric
-    method: anchored, the primary estimate; exponential, spline, hemispheric or shell beside it.
+    method: anchored, the primary estimate; exponential, spline, hemispheric, shell, gee or mixed beside it.
     component: total, systematic, tumor, acquisition, disease, or raw, which is the total without covariates.
     estimate [1]: Point estimate on the metric's own scale, of distances as logs; n/a where a range is given.
     low high
@@ -77,7 +77,7 @@ decomposition: The drop in performance of patients and its parts; positive means
 
 agreement: How far other estimators are from the primary one, on the same rows.
     model modality metric
-    method: exponential, spline or hemispheric.
+    method: exponential, spline, hemispheric, shell, gee or mixed.
     component: systematic or tumor.
     rows: all or ipsilesional.
     difference [1]: Other less primary; of a range, less its nearer bound, and 0 inside.

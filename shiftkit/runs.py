@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+from . import __version__
 from .errors import ConfigError
 from .files import file_digest, holds, sweep, write_text
 from .results import Result
 from .tables import Table, write_table
 from .types import Cohort
-from .version import __version__
 
 _PACKAGES = ("torch", "monai", "accelerate", "nibabel", "numpy", "scipy", "pandas", "numba", "nilearn", "dipy")
 

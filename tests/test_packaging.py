@@ -24,7 +24,7 @@ PACKAGE = Path(shiftkit.__file__).parent
 
 # Floors, lowest first: a module imports from floors below its own; on its own floor only what ARROWS allows.
 FLOORS = (
-    {"errors", "status", "version", "files", "work", "options", "style", "words"},
+    {"errors", "status", "files", "work", "options", "style", "words"},
     {"types", "results", "tables", "distances", "embeddings", "config"},
     {"images", "geometry", "bundles", "catalogue", "runs"},
     {"cohorts"},
@@ -33,6 +33,7 @@ FLOORS = (
     {"pipeline"},
     {"api"},
     {"cli"},
+    {"__main__"},
 )
 ARROWS = {
     "options": {"errors"},

@@ -236,26 +236,36 @@ def lost_near_the_tumor(frame: pd.DataFrame, rows: Rows, metric: str, cut_mm: fl
 
 def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
     """Leave out the bundles and hemispheres that fewer than 5 controls have, for everybody."""
-    size = frame.groupby("group")["participant_id"].nunique()
-    have = frame.groupby(["bundle", "hemisphere", "group"])["participant_id"].nunique().unstack(fill_value=0)
-    shared = have.index[(have["control"] >= min(size["control"], FEWEST_AT_LEVEL)) & (have["glioma"] > 0)]
-    if shared.empty:
+    (who, people), (bundle, _), (hemisphere, sides) = (
+        pd.factorize(frame[name]) for name in ("participant_id", "bundle", "hemisphere")
+    )
+    level = bundle * len(sides) + hemisphere
+    there = np.zeros((len(GROUPS), len(people), int(level.max()) + 1), dtype=bool)
+    there[_cohort_of(frame), who, level] = True
+    controls = there[CONTROL]
+    fewest = min(int(controls.any(axis=1).sum()), FEWEST_AT_LEVEL)
+    shared = (controls.sum(axis=0) >= fewest) & there[PATIENT].any(axis=0)
+    if not shared.any():
         raise DataError("Patients and controls must have bundles in common, at least 5 controls each; none is shared.")
-    pairs = pd.MultiIndex.from_frame(frame[["bundle", "hemisphere"]])
-    return frame[pairs.isin(shared)].reset_index(drop=True)
+    return frame[shared[level]].reset_index(drop=True)
+
+
+def _cohort_of(frame: pd.DataFrame) -> NDArray[np.int64]:
+    return pd.Index(GROUPS).get_indexer(pd.Index(frame["group"])).astype(np.int64)
 
 
 def _pack(frame: pd.DataFrame, metric: str) -> Rows:
-    cohort = np.array([GROUPS.index(group) for group in frame["group"]], dtype=np.int64)
+    cohort = _cohort_of(frame)
     names = frame["participant_id"].to_numpy(dtype=str)
-    members = [sorted(set(names[cohort == group])) for group in (PATIENT, CONTROL, TARGET_CONTROL)]
+    members = [sorted(set(names[cohort == group].tolist())) for group in (PATIENT, CONTROL, TARGET_CONTROL)]
     people = tuple(name for group in members for name in group)
     both = sorted({name for name in people if people.count(name) > 1}) if len(set(people)) < len(people) else []
     if both:
         raise DataError(f"A participant is in one group; these are in two: {', '.join(both[:5])}.")
     index = {name: position for position, name in enumerate(people)}
-    pairs = list(zip(frame["bundle"], frame["hemisphere"], strict=True))
+    pairs = list(zip(frame["bundle"].tolist(), frame["hemisphere"].tolist(), strict=True))
     levels = tuple(sorted(set(pairs)))
+    place = {pair: position for position, pair in enumerate(levels)}
     values = frame["value"].to_numpy(dtype=float)
     found = metric_of(metric)
     distance = np.where(cohort == PATIENT, frame["tumor_distance_mm"].to_numpy(dtype=float), np.inf)
@@ -264,11 +274,11 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
         logit=found.bounded,
         sign=1 if found.better == "higher" else -1,
         cohort=cohort,
-        person=np.array([index[name] for name in names], dtype=np.int64),
+        person=np.array([index[name] for name in names.tolist()], dtype=np.int64),
         people=people,
         n_patients=len(members[0]),
         n_target_controls=len(members[2]),
-        level=np.array([levels.index(pair) for pair in pairs], dtype=np.int64),
+        level=np.array([place[pair] for pair in pairs], dtype=np.int64),
         levels=levels,
         distance_mm=distance,
         frame=frame,

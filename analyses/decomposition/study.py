@@ -11,7 +11,7 @@ from ...catalogue import DECOMPOSITION
 from ...errors import ConfigError, DataError
 from ..scoring.table import as_frame
 from ..statistics.inference import Inference
-from .agreement import agreement
+from .agreement import agreement, cross_checked, cross_checked_rows
 from .covariates import adjusted_for
 from .curve import curve_of, lengths_of, participants_of
 from .findings import findings
@@ -37,6 +37,7 @@ def decompose(
     lambda_grid_mm: Sequence[float] = LAMBDA_GRID_MM,
     equivalence_margin: float | None = None,
     sensitivity: bool = True,
+    cross_check: bool = False,
     inference: Inference = Inference(),
 ) -> Decomposition:
     """Split the drop in performance of patients into a systematic and a tumor part.
@@ -61,6 +62,8 @@ def decompose(
         and log 1.1 for distances by default.
     sensitivity : bool
         Also compute the split under other choices.
+    cross_check : bool
+        Also fit generalized estimating equations and a mixed model with statsmodels, to compare.
     inference : Inference
         Resampling, permutation and intervals.
 
@@ -93,9 +96,11 @@ def decompose(
     tuned = {name: as_frame(table) for name, table in (finetuned or {}).items()}
     repaired, after = recovery(before, tuned, settings)
     parts = (before, *after.values())
-    agreed = agreement(before, settings)
+    crossed = cross_checked(before) if cross_check and before.regression is not None else {}
+    agreed = agreement(before, settings, crossed)
+    tables = [*(part.table for part in parts), *([cross_checked_rows(before, settings, crossed)] if crossed else [])]
     result = Decomposition(
-        table=pd.concat([part.table for part in parts], ignore_index=True)[list(DECOMPOSITION.columns)],
+        table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
         told=before.verdict,
         recovery=repaired,
         sensitivity=other_choices(before, settings, full=sensitivity),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -104,12 +105,12 @@ class Region:
     low: Moment
     high: Moment
 
-    @property
+    @cached_property
     def _gap(self) -> float:
         """Width of the region in units of the larger standard error."""
         return max(self.high.value - self.low.value, 0.0) / max(self.low.se, self.high.se)
 
-    @property
+    @cached_property
     def _df(self) -> float:
         return min(self.low.df, self.high.df)
 

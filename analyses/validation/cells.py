@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -113,8 +114,8 @@ def standard_cells() -> tuple[Cell, ...]:
         _cell(
             "fine-tuning changes the shape",
             gaussian,
-            fractions,
-            shown=(*told, "width of a ratio's percentiles"),
+            {**fractions, "width over the former's percentiles": (0, 0.5)},
+            shown=told,
             after=changed,
         ),
         _cell(
@@ -126,7 +127,35 @@ def standard_cells() -> tuple[Cell, ...]:
         _cell("10 % empty masks, much noise", replace(middle, spread=replace(SPREADS["high"], empty=0.10)), both),
         _cell("time", _sized(middle, 60, 60), {"milliseconds": (0, 50)}, shown=()),
     ]
-    return tuple(made)
+    return (*made, *_attacks(middle))
+
+
+def _attacks(middle: Scenario) -> list[Cell]:
+    """What the estimator was not made for."""
+    both = {"coverage of S": COVERS, "coverage of tumor": COVERS, "withheld": (0.0, 0.0)}
+    shown = ("bias of S", "bias of tumor", "tumor shown", "width of S")
+    changes: dict[str, dict[str, Any]] = {
+        "rows with heavy tails": {"tails": 2.5},
+        "a quarter of the patients lose much, the others nothing": {"responders": 0.25, "tumor": 3.0},
+        "shift differs much between bundles": {"spread": replace(SPREADS["middle"], bundles=0.8)},
+        "distances with an error of 5 mm": {"distance_error_mm": 5.0},
+        "half of the participants with a third of the rows": {"uneven": 0.5},
+        "few far rows: one hemisphere, 20 + 20": {"hemispheres": ("left",), "n_patients": 20, "n_controls": 20},
+        "small cohorts": {"n_patients": 10, "n_controls": 6},
+    }
+    made = [_cell(name, replace(middle, **change), both, shown=shown) for name, change in changes.items()]
+    nobody = replace(middle, tumor=0.0)
+    nulls: dict[str, dict[str, Any]] = {
+        "no tumor effect, rows with heavy tails": {"tails": 2.5},
+        "no tumor effect, shift differs much between bundles": {"spread": replace(SPREADS["middle"], bundles=0.8)},
+        "no tumor effect, small cohorts": {"n_patients": 10, "n_controls": 6},
+    }
+    made += [
+        _cell(name, replace(nobody, **change), {"tumor shown": RARELY}, shown=("S shown", "coverage of S"), times=4)
+        for name, change in nulls.items()
+    ]
+    # Nothing in a table of scores tells copies from people: too many of them make intervals too short, as they must.
+    return [*made, _cell("a fifth of the participants twice", replace(middle, twins=0.2), {}, shown=tuple(both))]
 
 
 def _with_tumor_part_of(before: Scenario, after: Scenario) -> Scenario:

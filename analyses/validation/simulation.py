@@ -85,6 +85,14 @@ class Scenario:
         Bundles that all patients and three controls each have, another three for each bundle.
     unseen_contact : float
         Share of bundles in contact with the tumor that have no reference.
+    tails : float
+        Degrees of freedom of the rows' noise, Student's of the same standard deviation; infinite for a Gaussian.
+    distance_error_mm : float
+        Standard deviation of the error of the distances that the table tells.
+    uneven : float
+        Share of participants with a third of the rows.
+    twins : float
+        Share of patients, and of controls, who stand in the table twice, under another name.
     """
 
     n_patients: int = 40
@@ -101,6 +109,10 @@ class Scenario:
     age: float = 0.0
     rare: int = 0
     unseen_contact: float = 0.0
+    tails: float = float("inf")
+    distance_error_mm: float = 0.0
+    uneven: float = 0.0
+    twins: float = 0.0
 
 
 class Truth(NamedTuple):
@@ -143,13 +155,19 @@ def simulate_models(scenario: Scenario, others: Sequence[Scenario], rng: np.rand
     patient = np.arange(n) < scenario.n_patients
     tumors = _tumors(n, scenario, rng)
     age = rng.normal(scenario.age_gap * patient, 1)
-    base = _healthy(n, scenario.spread, rng) - scenario.age * age[:, None, None]
+    base = _healthy(n, scenario, rng) - scenario.age * age[:, None, None]
     responds = patient & (rng.random(n) < scenario.responders)
     there = (rng.random(base.shape) >= scenario.spread.missing) & np.isin(["left", "right"], scenario.hemispheres)
     for bundle in range(scenario.rare):
         there[:, bundle] &= (patient | np.isin(np.arange(n), scenario.n_patients + 3 * bundle + np.arange(3)))[:, None]
+    if scenario.uneven:
+        there &= (rng.random((n, 1, 1)) >= scenario.uneven) | (rng.random(base.shape) < 1 / 3)
     empty = rng.random(base.shape) < scenario.spread.empty
     seen = (tumors.distance_mm > 0) | (rng.random(base.shape) >= scenario.unseen_contact) | ~patient[:, None, None]
+    told = tumors
+    if scenario.distance_error_mm:
+        error = rng.normal(0, scenario.distance_error_mm, base.shape)
+        told = tumors._replace(distance_mm=np.maximum(tumors.distance_mm + error, 0))
     frames: list[pd.DataFrame] = []
     for number, one in enumerate((scenario, *others)):
         far, near = _effects(one, tumors.distance_mm)
@@ -157,14 +175,27 @@ def simulate_models(scenario: Scenario, others: Sequence[Scenario], rng: np.rand
         if number:
             eta = eta + rng.normal(0, scenario.spread.row / 3, eta.shape)
         value = np.where(empty, 0.0, 1 / (1 + np.exp(-eta)))
-        frames.append(_frame(value, there, seen, patient, tumors, age).assign(model=f"model{number}"))
+        frame = _frame(value, there, seen, patient, told, age).assign(model=f"model{number}")
+        frames.append(_with_twins(frame, scenario) if scenario.twins else frame)
     return frames
+
+
+def _with_twins(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
+    """The last of each cohort replaced by copies of its first."""
+    who = frame["participant_id"].str[4:].astype(int)
+    parts = [frame]
+    for first, size in ((0, scenario.n_patients), (scenario.n_patients, scenario.n_controls)):
+        n = round(scenario.twins * size)
+        parts[0] = parts[0][~parts[0].index.isin(frame.index[(who >= first + size - n) & (who < first + size)])]
+        copied = frame[(who >= first) & (who < first + n)]
+        parts.append(copied.assign(participant_id=copied["participant_id"] + "again"))
+    return pd.concat(parts, ignore_index=True)
 
 
 def truth(scenario: Scenario, rng: np.random.Generator, n: int = 100_000) -> Truth:
     """Components by brute force: the same many patients without a shift, with the systematic one, with both."""
     tumors = _tumors(n, scenario, rng)
-    eta = _healthy(n, scenario.spread, rng) - scenario.age * rng.normal(scenario.age_gap, 1, (n, 1, 1))
+    eta = _healthy(n, scenario, rng) - scenario.age * rng.normal(scenario.age_gap, 1, (n, 1, 1))
     far, near = _effects(scenario, tumors.distance_mm)
     near = near * (rng.random((n, 1, 1)) < scenario.responders)
     inside = np.isin(["left", "right"], scenario.hemispheres)
@@ -210,10 +241,15 @@ def _sampled(course: Array, step: int = 8) -> Array:
     return np.concatenate([*pieces, course[-1:]])
 
 
-def _healthy(n: int, spread: Spread, rng: np.random.Generator) -> Array:
+def _healthy(n: int, scenario: Scenario, rng: np.random.Generator) -> Array:
+    spread, shape = scenario.spread, (n, len(BUNDLES), 2)
     subject = rng.normal(0, spread.subject, (n, 1, 1))
     side = rng.normal(0, spread.side, (n, 1, 2))
-    return _LEVEL_MEANS + subject + side + rng.normal(0, spread.row, (n, len(BUNDLES), 2))
+    if np.isinf(scenario.tails):
+        row = rng.normal(0, spread.row, shape)
+    else:
+        row = spread.row * np.sqrt(1 - 2 / scenario.tails) * rng.standard_t(scenario.tails, shape)
+    return _LEVEL_MEANS + subject + side + row
 
 
 def _effects(scenario: Scenario, distance_mm: Array) -> tuple[Array, Array]:

@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from ... import __version__
 from ...errors import ConfigError, DataError
 from ...files import atomic, holds, read_json, require_file, sweep, write_text
 from ...images import image_digest
 from ...types import Bundle, Case
-from ...version import __version__
 from ...words import name_problem, readable
 from ..samples.domain import Domain
 from .networks import Architecture, build_network, require_fit

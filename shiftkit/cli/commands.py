@@ -10,35 +10,39 @@ from typing import Annotated, Any
 
 import typer
 
+from .. import __version__
 from ..errors import DataError, Unfinished
-from ..version import __version__
 from .bars import say
-from .flags import Show, add
+from .flags import Show, Verb, add
 
 Given = Mapping[str, Any]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Split the loss of a bundle-segmentation network in glioma patients into its causes.",
 )
 model = typer.Typer(no_args_is_help=True, help="Look at a checkpoint, verify it, export it.")
-app.add_typer(model, name="model")
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.callback()
 def shiftkit(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Warnings and tracebacks too.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.")] = False,
+    # Told while words are parsed, when no verb has been missed yet.
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_tell_version, metavar=" ")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Warnings and tracebacks too.", metavar=" ")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", metavar=" ")] = False,
 ) -> None:
     """-v and -q are taken out before parsing, so that they work in any place."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 def _itself(made: Any, _: Given) -> list[str]:
@@ -97,39 +101,136 @@ def _template(made: Any, _: Given) -> Iterator[str]:
 
     yield f"Template: {made}"
     yield from (f"  {name}: {why}." for name, why in WHY.items())
-    yield f"Replace the example rows, then: shiftkit decompose --scores {made} --out run"
 
 
-SHOWN: Mapping[str, Show] = {
-    "demo": _outcome,
-    "template": _template,
-    "decompose": _outcome,
-    "phantom": lambda made, _: map(str, made.values()),
-    "import": _itself,
-    "prepare": lambda made, _: [f"{made.written} maps written: {made.cohort}"],
-    "train": _with_file("Checkpoint", "out"),
-    "finetune": _finetuned,
-    "predict": _predicted,
-    "score": _scored,
-    "check": _checked,
-    "deform": _outcome,
-    "features": _outcome,
-    "report": lambda made, given: [made.verdict, f"Report: {Path(given['result']) / 'report.html'}"],
-    "compare": _with_file("Page", "out"),
-    "cite": _itself,
-    "plan": _with_file("Table", "out", "tables", "plan.tsv"),
-    "validate": _with_file("Table", "out", "tables", "validation.tsv"),
+_AFTER_FINETUNE = "shiftkit decompose --model {model} --cohort {cohort} --finetuned {out} --out run"
+
+GROUPS: Mapping[str, Mapping[str, Verb]] = {
+    "Start here": {
+        "demo": Verb(_outcome, ("demo", "demo --out story"), "open {out}/report.html in a browser"),
+        "decompose": Verb(
+            _outcome,
+            ("decompose --model reference --cohort glioma --out run", "decompose --scores scores.csv --out run"),
+            "open {out}/report.html in a browser; shiftkit cite {out}",
+        ),
+        "template": Verb(
+            _template,
+            ("template", "template scores.xlsx --wide --bundles AF_left,AF_right"),
+            "replace the example rows, then shiftkit decompose --scores {out} --out run",
+        ),
+    },
+    "Data": {
+        "phantom": Verb(
+            lambda made, _: map(str, made.values()),
+            (
+                "phantom small --n-healthy 14 --n-glioma 14 --spacing 4",
+                "phantom truth --factorial --target severe --target-controls 20",
+            ),
+            "shiftkit decompose --model reference --cohort {out}/glioma --reference {out}/healthy --out run",
+        ),
+        "import": Verb(
+            _itself,
+            (
+                "import hcp105 downloads/HCP105 cohorts/hcp",
+                "import brats downloads/BraTS cohorts/brats --group glioma --tumor-labels 1,4",
+            ),
+            "shiftkit check {out}",
+        ),
+        "prepare": Verb(
+            lambda made, _: [f"{made.written} maps written: {made.cohort}"],
+            ("prepare cohorts/hospital", "prepare cohorts/hospital --maps fa,peaks"),
+            "shiftkit check {cohort}",
+        ),
+        "check": Verb(_checked, ("check cohorts/hospital", "check glioma --json")),
+    },
+    "Model": {
+        "train": Verb(
+            _with_file("Checkpoint", "out"),
+            (
+                "train --cohort healthy --out mine",
+                "train --cohort healthy --modality t1w+fa --folds 4 --out folds",
+            ),
+            "shiftkit decompose --model {out} --cohort PATIENTS --reference {cohort} --out run",
+        ),
+        "finetune": Verb(
+            _finetuned,
+            (
+                "finetune --model reference --cohort glioma --out tuned",
+                "finetune --model reference --cohort glioma --strategy head --shots 2,4,8 --out curves",
+            ),
+            lambda given: "" if given["shots"] else _AFTER_FINETUNE.format_map(given),
+        ),
+        "predict": Verb(
+            _predicted,
+            (
+                "predict --model reference --cohort glioma --out masks",
+                "predict --model mine --cohort cohorts/hospital --no-probabilities --out masks",
+            ),
+            "shiftkit score --predictions {out} --cohort {cohort} --out scores.tsv",
+        ),
+    },
+    "Analysis": {
+        "score": Verb(
+            _scored,
+            (
+                "score --predictions masks --cohort glioma --out scores.tsv",
+                "score --predictions masks --cohort glioma --metric dice,hd95 --sections sections.tsv --out scores.tsv",
+            ),
+            "shiftkit decompose --scores {out} --out run, once it holds patients and controls",
+        ),
+        "features": Verb(
+            _outcome,
+            (
+                "features --model reference --cohort glioma --out layers",
+                "features --model mine --cohort cohorts/hospital --reference healthy --out layers",
+            ),
+            "open {out}/report.html in a browser",
+        ),
+        "deform": Verb(
+            _outcome,
+            (
+                "deform --cohort glioma --out shapes",
+                "deform --cohort cohorts/after --baseline cohorts/before --reference healthy --out shapes",
+            ),
+            "open {out}/report.html in a browser",
+        ),
+        "plan": Verb(
+            _with_file("Table", "out", "tables", "plan.tsv"),
+            ("plan --patients 24 --controls 20", "plan --patients 40 --controls 40 --from run"),
+        ),
+        "validate": Verb(
+            _with_file("Table", "out", "tables", "validation.tsv"),
+            ("validate --cell recovery --out validation", "validate --design run"),
+        ),
+    },
+    "Report": {
+        "report": Verb(
+            lambda made, given: [made.verdict, f"Report: {Path(given['result']) / 'report.html'}"],
+            ("report run", "report run --linked"),
+        ),
+        "compare": Verb(_with_file("Page", "out"), ("compare run other", "compare run other --out comparison.html")),
+        "cite": Verb(_itself, ("cite run", "cite run --bib")),
+    },
 }
-"""What each verb prints, in the order in which ``--help`` lists them."""
+"""The verbs in the order in which ``--help`` lists them, by what they are for."""
 
-# demo ends with a decomposition, and reads the settings of that one.
-for _verb, _show in SHOWN.items():
-    add(app, _verb, _show, as_json=_show in (_outcome, _checked), table="decompose" if _verb == "demo" else "")
-for _verb, _show in {"model info": _itself, "model verify": _verified, "model export": _itself}.items():
-    add(model, _verb, _show)
+MODEL = {
+    "model info": Verb(_itself, ("model info reference", "model info mine")),
+    "model verify": Verb(_verified, ("model verify reference", "model verify mine")),
+    "model export": Verb(_itself, ("model export mine --out mine.pt", "model export mine --onnx --out mine.onnx")),
+}
+
+for _group, _verbs in GROUPS.items():
+    for _name, _verb in _verbs.items():
+        # demo ends with a decomposition, and reads the settings of that one.
+        _table = "decompose" if _name == "demo" else ""
+        add(app, _name, _verb, group=_group, as_json=_verb.show in (_outcome, _checked), table=_table)
+app.add_typer(model, name="model", rich_help_panel="Model")
+for _name, _verb in MODEL.items():
+    add(model, _name, _verb)
 
 
-@app.command()
+@app.command(rich_help_panel="Start here")
 def doctor() -> None:
     """Say what shiftkit finds on this machine, and whether it can work with it."""
     from .doctor import examine

@@ -3,14 +3,23 @@
 import platform
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+from .. import __version__
 from ..errors import ShiftkitError
 from ..files import cache_dir
 from ..names import BUILT_IN_MODELS
 from ..runs import package_versions
-from ..version import __version__
 from ..work import n_processes
+
+EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "UMAP pictures of features": ("features", ("umap",)),
+    "models as ONNX": ("export", ("onnx", "onnxscript")),
+    "score tables in Parquet": ("parquet", ("pyarrow",)),
+}
+"""What works only with further packages: the extra that brings them, and their names."""
 
 
 def examine() -> tuple[list[str], bool]:
@@ -22,6 +31,7 @@ def examine() -> tuple[list[str], bool]:
     lines += [f"{name} {version}" for name, version in package_versions().items()]
     problems = _check_cache(lines) + _check_models(lines)
     _describe_devices(lines)
+    lines += [_feature(what, extra, names) for what, (extra, names) in EXTRAS.items()]
     lines += [f"PROBLEM: {problem}" for problem in problems]
     return lines, not problems
 
@@ -48,6 +58,13 @@ def _check_models(lines: list[str]) -> list[str]:
         except ShiftkitError as error:
             problems.append(f"the built-in model {name} cannot be loaded ({error}); install shiftkit again")
     return problems
+
+
+def _feature(what: str, extra: str, names: Sequence[str]) -> str:
+    missing = [name for name in names if find_spec(name) is None]
+    if not missing:
+        return f"{what}: yes"
+    return f"{what}: no, {' and '.join(missing)} missing; pip install 'shiftkit[{extra}]'"
 
 
 def _describe_devices(lines: list[str]) -> None:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -11,21 +12,42 @@ import typer
 from ..api import VERBS
 from ..config import resolve
 from ..errors import ShiftkitError, Unfinished
-from ..options import Declared, options_of, settings_of
+from ..options import Declared, Input, options_of, settings_of
 from .bars import progress, remark, say
 
 Show = Callable[[Any, Mapping[str, Any]], Iterable[str]]
 """What a verb prints, from what its function returned and the values given to it."""
 
-_CONFIG = typer.Option("--config", help="TOML file with settings, or a run.json to replay; flags win.")
-_JSON = typer.Option("--json", help="Print the result as JSON on stdout.")
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line: what it prints, two calls to start from, and what to do with what it made.
+
+    ``then`` is filled in with the values given to the verb; nothing is said where it is empty.
+    """
+
+    show: Show
+    examples: tuple[str, str]
+    then: str | Callable[[Mapping[str, Any]], str] = ""
+
+    def next_step(self, given: Mapping[str, Any]) -> str:
+        """What to look at next."""
+        return self.then(given) if callable(self.then) else self.then.format_map(given)
 
 
-def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table: str = "") -> None:
+_NOTHING = " "
+"""What stands for the value of a flag without one; an empty word would be replaced by its type."""
+_CONFIG = typer.Option("--config", help="TOML file with settings, or a run.json to replay; flags win.", metavar="PATH")
+_JSON = typer.Option("--json", help="Print the result as JSON on stdout.", metavar=_NOTHING)
+
+
+def add(
+    app: typer.Typer, verb: str, said: Verb, *, group: str | None = None, as_json: bool = False, table: str = ""
+) -> None:
     """Make a command of a verb of `shiftkit.api.VERBS`, under its last word.
 
-    ``as_json`` tells that ``show`` heeds the value ``json``; ``table`` is the table of ``shiftkit.toml``, where it is
-    that of another verb.
+    ``as_json`` tells that what is shown heeds the value ``json``; ``table`` is the table of ``shiftkit.toml``, where it
+    is that of another verb.
     """
     function = VERBS[verb]
     options = options_of(function)
@@ -42,12 +64,15 @@ def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table
             called["replay"] = config
         try:
             made = function(**values, **{name: value for name, value in called.items() if name in takes})
-            for line in show(made, {**dict.fromkeys(options), **values, "json": json}):
+            known = {**{name: one.default for name, one in options.items()}, **values, "json": json}
+            for line in said.show(made, known):
                 say(line)
         except ShiftkitError as error:
             raise type(error)(in_flags(str(error), options)) from error
         progress.close()
         _require_all(getattr(made, "failed", None) or {})
+        if not json and not known.get("dry_run") and (step := said.next_step(known)):
+            say(f"Next: {step}")
 
     parameters = [_parameter(one) for one in options.values()]
     if settings_of(function, options):
@@ -58,7 +83,8 @@ def add(app: typer.Typer, verb: str, show: Show, *, as_json: bool = False, table
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     run.__doc__ = _help(function)
-    app.command(verb.split()[-1])(run)
+    calls = "\n\n".join(["Examples:", *(f"  shiftkit {call}" for call in said.examples)])
+    app.command(verb.split()[-1], rich_help_panel=group, epilog=calls)(run)
 
 
 def in_flags(message: str, options: Mapping[str, Declared]) -> str:
@@ -82,16 +108,36 @@ def _parameter(one: Declared) -> inspect.Parameter:
     else:
         # No default and no bounds are filled in: a value of the configuration file shows through, and all values are
         # held to the same bounds by the function itself. They are only told.
-        shown = typer.Option(one.flag, help=_told(one, needed), show_default=False)
+        shown = typer.Option(one.flag, help=_told(one, needed), show_default=False, metavar=_metavar(one))
     return _keyword(one.name, kind if needed else kind | None, shown, inspect.Parameter.empty if needed else None)
 
 
 def _told(one: Declared, needed: bool) -> str:
     """Help, bounds and default in one sentence."""
-    default = one.default
-    told = "" if needed or default is None or default == () or isinstance(default, bool) else f"; {default} by default"
-    bounds = f" ({one.bounds})" if one.bounds and not needed else ""
+    default, low, high = one.default, one.option.min, one.option.max
+    if needed or default is None or default == () or isinstance(default, bool):
+        told = ""
+    else:
+        told = f"; {', '.join(default) if isinstance(default, tuple) else default} by default"
+    # That a number of things is not negative goes without saying.
+    plain = high is None and low in (0, 1)
+    bounds = f" ({one.bounds})" if one.bounds and not needed and not plain else ""
     return f"{one.option.help.removesuffix('.')}{bounds}{told}."
+
+
+def _metavar(one: Declared) -> str:
+    """What stands for the value in the help."""
+    if one.kind is bool:
+        return _NOTHING
+    if one.option.many or (isinstance(one.option, Input) and get_origin(one.kind) is None):
+        return "PATH"
+    if get_origin(one.kind) is tuple:
+        return "N,N,N"
+    if get_origin(one.kind) is Mapping:
+        return "A=B,…"
+    if get_origin(one.kind) is Sequence:
+        return "A,B,…" if get_args(one.kind) == (str,) else "N,N,…"
+    return {int: "N", float: "X"}.get(one.kind, "NAME")
 
 
 def _keyword(name: str, kind: Any, shown: Any, default: Any) -> inspect.Parameter:

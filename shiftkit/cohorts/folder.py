@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from .. import __version__
 from ..errors import DataError, raise_all
 from ..files import write_json, write_text
 from ..tables import harmless, read_cells
 from ..types import Bundle, Case, Cohort
-from ..version import __version__
 from ..words import name_problem, readable, same_person, understood, words_of
 from .layout import Filters, candidates, choose, read_filters, read_json
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import cohorts
+from .. import __version__, cohorts
 from ..cohorts.layout import read_json
 from ..cohorts.peaks import sidecar_path
 from ..errors import ConfigError
 from ..files import write_json, write_text
 from ..images import write_image
 from ..types import Volume
-from ..version import __version__
 from .people import Person
 from .render import Rendering, to_template, world
 

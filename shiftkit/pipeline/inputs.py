@@ -66,6 +66,7 @@ class Design:
     hemispheres: tuple[str, ...]
     covariates: tuple[str, ...]
     sensitivity: bool
+    cross_check: bool
     include: tuple[str, ...]
     allow: tuple[str, ...]
     device: str

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from makers.spreadsheets import long_table, renamed
+from typer.main import get_command
 
 import shiftkit as sk
 from shiftkit.catalogue import SCORES, SECTIONS, TABLES
 from shiftkit.cli import main
+from shiftkit.cli.commands import GROUPS, MODEL, app
 from shiftkit.cohorts.folder import image_path, mask_path, write_participants
 from shiftkit.images import write_image
 from shiftkit.tables import read_table
@@ -31,6 +34,70 @@ def test_help_answers_without_heavy_imports() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'pandas', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_python_runs_the_package_like_the_script() -> None:
+    """``python -m shiftkit`` is the command line."""
+    ran = subprocess.run([sys.executable, "-m", "shiftkit", "--version"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout.strip()) == (0, sk.__version__)
+
+
+CALLS = [call for verbs in (*GROUPS.values(), MODEL) for verb in verbs.values() for call in verb.examples]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_examples_in_the_help_can_be_parsed(call: str) -> None:
+    """Each example is of its verb, with flags that there are, values of the right kind, and all that is required."""
+    command, words = get_command(app), call.split()
+    for name in words[: 2 if words[0] == "model" else 1]:
+        command, words = command.commands[name], words[1:]  # pyright: ignore[reportAttributeAccessIssue]
+    parsed = command.make_context(call, words)
+    assert not parsed.args
+
+
+def test_help_shows_groups_examples_and_no_types(capsys: pytest.CaptureFixture[str]) -> None:
+    """Verbs stand under what they are for, each help has its examples, and a flag without a value shows none."""
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert [told.index(f"─ {group} ─") for group in GROUPS] == sorted(told.index(f"─ {group} ─") for group in GROUPS)
+    assert main(["decompose", "-h"]) == 0
+    told = capsys.readouterr().out
+    assert "shiftkit decompose --scores scores.csv --out run" in told
+    assert not {"<int", "<str", "<list", "<float", "<path"} & set(told.replace(">", " ").split())
+
+
+def test_the_shell_completes_verbs_and_flags() -> None:
+    """Bash is answered with what the words could go on with."""
+    for words, expected in (("shiftkit deco", "decompose"), ("shiftkit plan --pati", "--patients")):
+        asked = {"_SHIFTKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        ran = subprocess.run(
+            [sys.executable, "-m", "shiftkit"], env=os.environ | asked, capture_output=True, text=True, check=False
+        )
+        assert (ran.stdout.strip(), ran.returncode) == (expected, 0)
+
+
+def test_a_verb_ends_with_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last line of stdout is a command that takes what was just made; with ``--json`` stdout has JSON alone."""
+    table, run = tmp_path / "scores.tsv", tmp_path / "run"
+    assert main(["template", str(table)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"shiftkit decompose --scores {table} --out run")
+    long_table().to_csv(table, sep="\t", index=False)
+    words = ["decompose", "--scores", str(table), "--bootstrap", "100", "--permutations", "99", "--no-sensitivity"]
+    assert main([*words, "--out", str(run)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"Next: open {run}/report.html")
+    assert main([*words, "--out", str(tmp_path / "other"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"]
+
+
+def test_the_doctor_says_what_is_missing_for_what(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A package that is not there is named with the feature that needs it and the command that installs it."""
+    monkeypatch.setattr("shiftkit.cli.doctor.find_spec", lambda name: None if name == "umap" else name)
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "UMAP pictures of features: no, umap missing; pip install 'shiftkit[features]'" in told
+    assert "models as ONNX: yes" in told
 
 
 @pytest.mark.parametrize("words", [["decompose"], ["nonsense"], ["finetune", "--folds", "one"], ["score", "--metric"]])

@@ -26,6 +26,7 @@ DESIGN = Design(
     hemispheres=(),
     covariates=(),
     sensitivity=False,
+    cross_check=False,
     include=(),
     allow=(),
     device="cpu",

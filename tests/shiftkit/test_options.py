@@ -128,7 +128,7 @@ def test_types_and_bounds_are_the_same_in_python_and_in_the_file(
         ("decompose --scores x --out y --bootstrap 99", "Error: --bootstrap must be at least 100; got 99."),
         ("finetune --model x --cohort y --out z --folds 1", "Error: --folds must be at least 2; got 1."),
         ("phantom x --spacing 9", "Error: --spacing must be at least 1 and at most 5; got 9.0."),
-        ("validate --cell nothing", "Error: --cell must be part of a cell's name"),
+        ("validate --cell unheard-of", "Error: --cell must be part of a cell's name"),
         ("decompose --out z", "Error: A decomposition needs --model and --cohort, or --scores, a table"),
     ],
 )

@@ -1,13 +1,21 @@
 """Agreement: paired differences on the same rows, judged by their own intervals."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 from makers import simulated
 from makers.decompositions import FAST, pooled
+from scipy import special
 
+from shiftkit.analyses.decomposition.agreement import cross_checked
+from shiftkit.analyses.decomposition.result import Settings
+from shiftkit.analyses.decomposition.rows import build_rows
 from shiftkit.analyses.decomposition.sentences import disagreements
+from shiftkit.analyses.decomposition.split import split
 from shiftkit.analyses.decomposition.study import decompose
+from shiftkit.analyses.statistics.inference import Inference
 
 
 def test_differences_are_those_of_the_tables_numbers() -> None:
@@ -57,3 +65,71 @@ def test_a_disagreement_is_told_only_where_it_is_shown() -> None:
     )
     (told,) = disagreements(table, 0.95)
     assert "systematic part: exponential says 0.030 less" in told
+
+
+@pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")  # its numbers are compared
+def test_cross_checks_are_what_statsmodels_fits_by_formula() -> None:
+    """The tumor's part of `gee` and of `mixed` is that of the same model written as a formula, predicted twice."""
+    import statsmodels.api as sm
+    import statsmodels.formula.api as smf
+
+    frame = simulated.scores(20, 16)
+    frame["ill"] = (frame["group"] == "glioma").astype(int)
+    for knot in (10, 20, 40):
+        frame[f"near{knot}"] = np.maximum(1 - frame["tumor_distance_mm"].fillna(1e9) / knot, 0) ** 2
+    formula = "value ~ C(bundle):C(hemisphere) + C(bundle):C(hemisphere):ill + near10 + near20 + near40 - 1"
+    groups = frame["participant_id"]
+    gee = smf.gee(formula, groups, frame, cov_struct=sm.cov_struct.Exchangeable(), family=sm.families.Binomial()).fit()
+    mixed = smf.mixedlm(formula, frame, groups=groups).fit()
+    patients = frame[frame["ill"] == 1]
+    away = patients.assign(near10=0.0, near20=0.0, near40=0.0)
+    found = decompose(frame, cross_check=True, **FAST)
+    for method, model in (("gee", gee), ("mixed", mixed)):
+        lost = (model.predict(away) - model.predict(patients)).groupby(groups).mean().mean()
+        row = pooled(found, "tumor", method)
+        assert row["estimate"] == pytest.approx(lost, abs=1e-4)
+        assert row["low"] < row["estimate"] < row["high"]
+        assert row["word"] == "n/a"
+        own = found.agreement[found.agreement["method"] == method].set_index("component").loc["tumor"]
+        assert own["difference"] == pytest.approx(row["estimate"] - pooled(found, "tumor")["estimate"])
+
+
+def test_without_a_participant_a_cross_check_is_that_of_the_others() -> None:
+    """One Newton step comes near a refit by statsmodels of everyone else: within a tenth of the change itself."""
+    frame = simulated.scores(20, 16, seed=3)
+    settings = Settings(metric="dice", grid_mm=np.geomspace(2, 80, 9), margin=0.02, inference=Inference(n_bootstrap=20))
+
+    def of(part: pd.DataFrame) -> dict[str, np.ndarray]:
+        rows = build_rows(part, "dice")
+        weights = np.ones((20, len(rows.people)))
+        return cross_checked(split(rows, np.zeros((len(rows.people), 0)), weights, settings))
+
+    whole = of(frame)
+    changed = {method: np.ptp(values[1:], axis=0) for method, values in whole.items()}
+    for position in (0, 7, 25):
+        name = build_rows(frame, "dice").people[position]
+        again = of(frame[frame["participant_id"] != name])
+        for method, values in whole.items():
+            assert (np.abs(values[1 + position] - again[method][0]) <= 0.1 * changed[method]).all()
+
+
+def test_statsmodels_is_needed_for_the_cross_check_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be imported, a decomposition works, and one with a cross-check says what is lacking."""
+    monkeypatch.setitem(sys.modules, "statsmodels", None)
+    monkeypatch.setitem(sys.modules, "statsmodels.api", None)
+    frame = simulated.scores(12, 10)
+    assert len(decompose(frame, **FAST).table)
+    with pytest.raises(ImportError, match="statsmodels"):
+        decompose(frame, cross_check=True, **FAST)
+
+
+def test_cross_checks_of_a_distance_are_linear() -> None:
+    """Larger distances are worse: what patients lose is positive, on the scale of logs, also by both cross-checks."""
+    frame = simulated.scores(24, 20)
+    worse = 5 * special.expit(-special.logit(frame["value"]))
+    far = frame.assign(metric="assd", value=worse, unit="mm")
+    found = decompose(far, metric="assd", cross_check=True, **FAST)
+    for method in ("gee", "mixed"):
+        own = pooled(found, "total", method)["estimate"]
+        assert own == pytest.approx(pooled(found, "total")["estimate"], abs=0.01)
+        assert own > 0
