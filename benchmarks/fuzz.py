@@ -62,6 +62,8 @@ from shiftkit.segmentation.network.networks import Architecture, build_network
 from shiftkit.types import Bundle, Volume
 
 MOST_S, MOST_GIB = 5.0, 1.0
+_HANGS_S = 120.0
+"""By the clock, after which an input is given up; what ends is judged by its processor time."""
 SHAPE = (12, 14, 10)
 AFFINE = np.array([[-2.5, 0, 0, 15], [0, 2.5, 0, -17], [0, 0, 2.5, -12], [0, 0, 0, 1.0]])
 BUNDLES = ("AFleft", "AFright")
@@ -419,7 +421,7 @@ def change_archive(rng: Random, data: bytes) -> bytes:
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
         members[name] = header.getvalue() + bytes(4096)
     else:
-        shape = (3, 700, 700, 700)
+        shape = (3, 500, 500, 500)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
         return _zip_bomb(name, header.getvalue(), 4 * int(np.prod(shape)))
@@ -428,6 +430,58 @@ def change_archive(rng: Random, data: bytes) -> bytes:
         for one, content in members.items():
             out.writestr(one, content)
     return made.getvalue() if rng.random() < 0.7 else pick(rng, BINARY)(rng, made.getvalue())
+
+
+def change_workbook(rng: Random, data: bytes) -> bytes:
+    """Other words in cells; in the sheets' own XML other numbers, far cells, entities; damaged or enormous members."""
+    what = int(rng.integers(5))
+    if what == 0:
+        frame = pd.read_excel(io.BytesIO(data), header=None, dtype=str, keep_default_na=False)
+        text = io.BytesIO(change_cell(rng, frame.to_csv(sep="\t", index=False, header=False).encode()))
+        made = io.BytesIO()
+        changed = pd.read_csv(text, sep="\t", dtype=str, header=None, keep_default_na=False)
+        changed.to_excel(made, index=False, header=False)
+        return made.getvalue()
+    with zipfile.ZipFile(io.BytesIO(data)) as stored:
+        members = {name: stored.read(name) for name in stored.namelist()}
+    name = pick(rng, [one for one in members if one.endswith(("sheet1.xml", "haredStrings.xml", "styles.xml"))])
+    text = decode(members[name])
+    if what == 1:
+        found = list(re.finditer(r"(?<=[>\"])[A-Za-z0-9.:]+(?=[<\"])", text)) or [None]
+        words = [*CELLS[:17], "XFD1048576", "ZZZZZZ9", "A0", "-1", "4294967296", "e", "s", "b", "d", "str", "inlineStr"]
+        for one in sorted((pick(rng, found) for _ in range(3)), key=lambda one: -one.start()):
+            text = text[: one.start()] + pick(rng, words) + text[one.end() :]
+    elif what == 2:
+        nested = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "lol"}">' for n in range(12))
+        text = text.replace("?>", f"?><!DOCTYPE x [{nested}]>", 1).replace("<t>", "<t>&e11;", 1)
+    elif what == 3:
+        members[name] = pick(rng, BINARY)(rng, members[name])
+        text = ""
+    else:
+        return _zip_bomb("xl/worksheets/sheet1.xml", b"<", 2**30)
+    members[name] = encode(text) or members[name]
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as out:
+        for one, content in members.items():
+            out.writestr(one, content)
+    return made.getvalue()
+
+
+def change_parquet(rng: Random, data: bytes) -> bytes:
+    """Other words in the cells of a column, very many rows, other types."""
+    frame = pd.read_parquet(io.BytesIO(data))
+    column, what = pick(rng, list(frame)), int(rng.integers(4))
+    if what == 0:
+        frame[column] = [pick(rng, CELLS) for _ in range(len(frame))]
+    elif what == 1:
+        frame = frame.loc[np.zeros(int(pick(rng, [0, 1, 10**5, 10**7])), int), [column]]
+    elif what == 2:
+        frame[column] = [pick(rng, [[1, 2], {"a": 1}, [b"x"]])] * len(frame)
+    else:
+        frame[column] = pick(rng, [pd.Timestamp(0), True, 2**62, np.nan, np.inf, b"\x1b[2J"])
+    made = io.BytesIO()
+    frame.to_parquet(made)
+    return made.getvalue()
 
 
 def _array(array: np.ndarray) -> bytes:
@@ -655,7 +709,7 @@ def score_table() -> bytes:
 def bad_scores(frame: pd.DataFrame) -> str:
     """Rows that cannot be."""
     told = frame[frame["status"].isin(["ok", "missed"])]
-    limits = told["metric"].map(lambda name: 1.0 if name in METRICS and METRICS[name].bounded else np.inf)
+    limits = np.array([1.0 if name in METRICS and METRICS[name].bounded else np.inf for name in told["metric"]])
     known = told["metric"].isin(METRICS)
     patients = frame.loc[frame["group"] == "glioma", "tumor_distance_mm"].dropna()
     names = frame[["participant_id", "cohort", "model", "modality", "bundle"]].to_numpy().ravel()
@@ -690,6 +744,44 @@ def _is_float(text: str) -> bool:
 
 ENTRIES["score table"] = Entry(
     1500, "s.tsv", lambda: [score_table()], TABLE, lambda at: as_frame(ScoreTable.load(at / "s.tsv")), bad_scores
+)  # fmt: skip
+
+
+def wide_table() -> pd.DataFrame:
+    """A participant a row, as people write it: scores in percent, distances beside them."""
+    rows = {"ID": ["P1", "P2", "C1", "C2"], "Group": ["Patient", "Patient", "HC", "HC"]}
+    values = {"AF_L": [70.1, 64.0, 81.2, 83.0], "AF_R": [75.2, 71.5, 84.0, 80.9]}
+    far = {f"distance_{name}": [12.0, 30.5, None, None] for name in values}
+    return pd.DataFrame({**rows, **values, **far})
+
+
+def _in_form(write: Callable[[pd.DataFrame, io.BytesIO], Any]) -> Callable[[], list[bytes]]:
+    def sound() -> list[bytes]:
+        long = pd.read_csv(io.BytesIO(score_table()), sep="\t", keep_default_na=False, na_values=["n/a"])
+        made = [io.BytesIO(), io.BytesIO()]
+        for frame, stream in zip((wide_table(), long), made, strict=True):
+            write(frame, stream)
+        return [stream.getvalue() for stream in made]
+
+    return sound
+
+
+def _scores_at(name: str) -> Callable[[Path], Any]:
+    return lambda at: as_frame(ScoreTable.load(at / name))
+
+
+ENTRIES["score sheet with semicolons"] = Entry(
+    400, "s.csv", _in_form(lambda frame, stream: frame.to_csv(stream, sep=";", decimal=",", index=False)),
+    (*TABLE, lambda rng, data: change_cell(rng, data.replace(b";", b"\t")).replace(b"\t", b";")), _scores_at("s.csv"),
+    bad_scores,
+)  # fmt: skip
+ENTRIES["score workbook"] = Entry(
+    300, "s.xlsx", _in_form(lambda frame, stream: frame.to_excel(stream, index=False)),
+    (*[change_workbook] * 4, *BINARY), _scores_at("s.xlsx"), bad_scores,
+)  # fmt: skip
+ENTRIES["score Parquet"] = Entry(
+    300, "s.parquet", _in_form(lambda frame, stream: frame.to_parquet(stream)),
+    (*[change_parquet] * 3, *BINARY), _scores_at("s.parquet"), bad_scores,
 )  # fmt: skip
 RATINGS = b"participant_id\tbundle\themisphere\tmodel\trating\nsub-00\tAF\tleft\tm\tbad\nsub-01\tAF\tleft\tn/a\tgood\n"
 ENTRIES["ratings"] = Entry(
@@ -1100,7 +1192,9 @@ def mutated(name: str, index: int, seed: int) -> bytes:
         return gzip.compress(whole) if entry.mutations == [compressed] else whole
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
     data = pick(rng, sound)
-    for _ in range(1 if rng.random() < 0.85 else 2):
+    for turn in range(1 if rng.random() < 0.85 else 2):
+        if turn and len(data) > _LARGE:
+            break
         try:
             data = pick(rng, entry.mutations)(rng, data)
         except Exception:  # of what the first mutation left, the second can make nothing
@@ -1109,6 +1203,8 @@ def mutated(name: str, index: int, seed: int) -> bytes:
 
 
 _SOUND: dict[str, list[bytes]] = {}
+_LARGE = 2**24
+"""Bytes of what is not mutated again: as many strings and lists of it are more than the memory that is allowed."""
 
 
 def judged(entry: Entry, at: Path) -> tuple[str, str]:
@@ -1209,9 +1305,9 @@ def examine(name: str, inputs: int, seed: int) -> Tally:
         running: int | None = None
         while True:
             try:
-                # What is written and generated around a reading takes time too.
-                if not here.poll(4 * MOST_S):
-                    tally.faults.append((begin if running is None else running, f"hung for {4 * MOST_S:g} s"))
+                # What is written and generated around a reading takes time too, and others share the cores.
+                if not here.poll(_HANGS_S):
+                    tally.faults.append((begin if running is None else running, f"hung for {_HANGS_S:g} s"))
                     break
                 kind, content = here.recv()
             except (EOFError, OSError):

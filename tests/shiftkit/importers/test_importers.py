@@ -1,3 +1,4 @@
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -151,6 +152,45 @@ def test_brats_labels(tmp_path: Path) -> None:
     some = import_cohort("brats", tmp_path / "in", tmp_path / "some", group="glioma", tumor_labels=(1, 4)).cases[0]
     assert some.tumor is not None
     np.testing.assert_array_equal(read_mask(some.tumor).array, np.isin(array, (1, 4)))
+
+
+def test_a_release_that_codes_tumors_otherwise_is_told(tmp_path: Path) -> None:
+    """Labels 1 and 4 of a map that has 1, 2 and 3 leave enhancing tumor out, which is said by name; 1 and 2 do not."""
+    for name, last in (("BraTS_001", 3), ("BraTS_002", 2)):
+        array = np.zeros((20, 20, 20), dtype=np.uint8)
+        array[5:7], array[7:10], array[10:11] = 1, 2, last
+        write_image(volume(array), tmp_path / "in" / name / f"{name}_seg.nii.gz")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        import_cohort("brats", tmp_path / "in", tmp_path / "out", group="glioma", tumor_labels=(1, 4))
+    (text,) = [str(one.message) for one in told]
+    assert "sub-BraTS001" in text and "4 is absent, and 3 is left out" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [((0, 0.02), "from 0 to 0.02"), ((0, 50, 100), "from 0 to 100"), ((0, np.nan), "NaN"), ((0, 1, 2), "labels")],
+    ids=["density", "percent", "NaN", "labels"],
+)
+def test_masks_that_are_none_are_not_imported(values: tuple[float, ...], words: str, tmp_path: Path) -> None:
+    """A map that could be cut anywhere is refused with its range, and no cohort is left."""
+    folder = tmp_path / "in" / "599469" / "bundle_segmentations"
+    array = np.zeros((20, 20, 20), dtype=np.float32)
+    for number, value in enumerate(values):
+        array[4 * number : 4 * number + 4] = value
+    write_image(volume(array), folder / "AF_left.nii.gz")
+    with pytest.raises(DataError, match=words):
+        import_cohort("tractseg", tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_undeclared_orientation_is_not_declared_by_importing(tmp_path: Path) -> None:
+    """A mask whose header says nothing of left and right is refused: a copy would say what nobody knows."""
+    path = tmp_path / "in" / "599469" / "bundle_segmentations" / "AF_left.nii.gz"
+    mask(path)
+    nib.save(nib.Nifti1Image(np.asarray(nib.Nifti1Image.from_filename(path).dataobj), None), path)
+    with pytest.raises(DataError, match="declare its orientation"):
+        import_cohort("tractseg", tmp_path / "in", tmp_path / "out")
 
 
 def test_real_bundles_of_dipy(tmp_path: Path) -> None:
