@@ -3,6 +3,7 @@
 A message is one paragraph that says what must hold, what was found, where, and what to do.
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -16,6 +17,20 @@ class ShiftkitError(Exception):
     """
 
     exit_code = 1
+
+    @property
+    def hint(self) -> str:
+        """What to do: the last sentence of a message that has several; empty where there is nothing to be done.
+
+        Examples
+        --------
+        >>> ConfigError("`folds` must be at least 2; got 1. Give more folds.").hint
+        'Give more folds.'
+        >>> ConfigError("`folds` must be at least 2; got 1.").hint
+        ''
+        """
+        sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z`'\"])", str(self))
+        return sentences[-1] if len(sentences) > 1 else ""
 
 
 class MachineError(ShiftkitError):

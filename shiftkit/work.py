@@ -1,7 +1,10 @@
 """Work on participants in several processes, and how it says how far it is."""
 
+import functools
+import html
 import math
 import os
+import sys
 import threading
 import time
 import warnings
@@ -55,9 +58,39 @@ class Work:
             self.report(done, len(items), stage)
 
     def report(self, done: int, total: int, stage: str) -> None:
-        """Say how far a stage is, where anybody wants to know."""
-        if self.progress is not None:
-            self.progress(done, total, stage)
+        """Say how far a stage is, where anybody wants to know; in a notebook, a bar is drawn."""
+        if told := self.progress or notebook_bars():
+            told(done, total, stage)
+
+
+_DRAW_EVERY_S = 0.2
+
+
+@functools.cache
+def notebook_bars() -> Progress | None:
+    """Draws a bar for each stage below the cell that runs, in a Jupyter notebook; None anywhere else."""
+    kernel = sys.modules.get("IPython")
+    if kernel is None or type(kernel.get_ipython()).__name__ != "ZMQInteractiveShell":
+        return None
+    from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]  # there, since it runs us
+
+    drawn: dict[str, tuple[Any, float]] = {}
+
+    def draw(done: int, total: int, text: str) -> None:
+        stage = text.partition(DETAIL)[0]
+        bar = HTML(f'<progress value="{done}" max="{total}"></progress> {html.escape(text)}: {done}/{total}')
+        place, when = drawn.pop(stage, (None, float("-inf")))
+        now = time.monotonic()
+        if place is None:
+            place = display(bar, display_id=True)
+        elif done == total or now - when >= _DRAW_EVERY_S:
+            place.update(bar)
+        else:
+            now = when
+        if done < total:  # a stage that begins again has a bar of its own
+            drawn[stage] = place, now
+
+    return draw
 
 
 def n_processes(jobs: int) -> int:

@@ -28,9 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = bool(set(VERBOSE) & set(words))
     quiet = bool(set(QUIET) & set(words))
     words = [word for word in words if word not in (*VERBOSE, *QUIET)]
-    if not verbose:
-        _silence_libraries()
-    warnings.showwarning = _warn
+    with warnings.catch_warnings():  # who calls this from Python keeps what was set there
+        if not verbose:
+            _silence_libraries()
+        warnings.showwarning = _warn
+        return _code_of(words, verbose=verbose, quiet=quiet)
+
+
+def _code_of(words: list[str], *, verbose: bool, quiet: bool) -> int:
     try:
         return _run(words, quiet)
     except Unfinished as error:

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 import shiftkit as sk
-from shiftkit.work import Work, n_processes
+from shiftkit.work import Work, n_processes, notebook_bars
 
 
 def process_of(_: int) -> int:
@@ -110,3 +111,37 @@ def test_every_public_verb_uses_every_core_by_default() -> None:
     }
     assert {"check", "prepare", "phantom"} <= set(defaults)
     assert set(defaults.values()) == {0}
+
+
+def test_a_notebook_shows_a_bar_for_each_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a Jupyter kernel a stage draws one bar, up to its end, its name escaped; elsewhere nothing is drawn."""
+    shown: list[list[str]] = []
+
+    class Place:
+        def __init__(self, first: str) -> None:
+            shown.append([first])
+
+        def update(self, bar: str) -> None:
+            shown[-1].append(bar)
+
+    class ZMQInteractiveShell:
+        pass
+
+    kernel, screen = ModuleType("IPython"), ModuleType("IPython.display")
+    vars(kernel).update(get_ipython=ZMQInteractiveShell, display=screen)
+    vars(screen).update(HTML=str, display=lambda bar, display_id: Place(bar))
+    notebook_bars.cache_clear()
+    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    monkeypatch.setitem(sys.modules, "IPython.display", screen)
+    try:
+        for stage in ("Reading <b>", "Fitting"):
+            assert list(Work(jobs=1).map(abs, [-1, -2, -3], stage)) == [1, 2, 3]
+        assert [bars[-1] for bars in shown] == [
+            '<progress value="3" max="3"></progress> Reading &lt;b&gt;: 3/3',
+            '<progress value="3" max="3"></progress> Fitting: 3/3',
+        ]
+        vars(kernel).update(get_ipython=lambda: None)
+        notebook_bars.cache_clear()
+        assert notebook_bars() is None
+    finally:
+        notebook_bars.cache_clear()
