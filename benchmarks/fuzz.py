@@ -25,7 +25,7 @@ import traceback
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -1352,39 +1352,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of inputs")
-    parser.add_argument("--only", default="", help="entry points whose name holds this; nothing is written")
+    parser.add_argument("--only", default="", help="entry points whose name holds this; others keep their lines")
     parser.add_argument("--index", type=int, help="show this one input")
     options = parser.parse_args()
     names = [name for name in ENTRIES if options.only in name]
     if options.index is not None:
         show(names[0], options.index, options.seed)
         return
-    lines, total, faults = [], Counter[str](), 0
+    lines: dict[str, str] = {}
     for name in names:
-        inputs = max(3, int(ENTRIES[name].inputs * options.scale))
-        tally = examine(name, inputs, options.seed)
-        total += tally.counts
-        faults += len(tally.faults)
+        tally = examine(name, max(3, int(ENTRIES[name].inputs * options.scale)), options.seed)
         n = tally.counts
         line = [name, n.total(), n["accepted"], n["refused"], f"{tally.worst_s:.2f}", f"{tally.worst_mib:.0f}"]
-        lines.append(f"| {' | '.join(map(str, line))} | {len(tally.faults)} |")
-        print(lines[-1], flush=True)
+        lines[name] = f"| {' | '.join(map(str, line))} | {len(tally.faults)} |"
+        print(lines[name], flush=True)
         for kind, several in _by_kind(tally.faults).items():
             print(f"    {len(several)} × {kind} (--index {several[0]})", flush=True)
+    if options.scale >= 1:
+        _write(Path(__file__).parent / "fuzz.md", lines, options.seed)
+    inputs, _, _, faults = _totals(lines.values())
+    print(f"{inputs} inputs, {faults} faults.")
+    sys.exit(bool(faults))
+
+
+def _write(path: Path, lines: Mapping[str, str], seed: int) -> None:
+    """The table; entry points that were not read now keep the line they had."""
+    before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = {line.split(" | ")[0].removeprefix("| "): line for line in before if line.startswith("| ")}
+    table = [line for name in ENTRIES if (line := lines.get(name) or kept.get(name))]
+    inputs, accepted, refused, faults = _totals(table)
     head = [
         "# Damaged and malicious files",
         "",
-        f"`python benchmarks/fuzz.py`, seed {options.seed}: {total.total()} inputs, {total['accepted']} accepted and "
-        f"in range, {total['refused']} refused in a sentence, {faults} faults. A fault is an exception that is no "
-        f"sentence, over {MOST_S:g} s of processor time, over {MOST_GIB:g} GiB, or nonsense that was accepted.",
+        f"`python benchmarks/fuzz.py`, seed {seed}: {inputs} inputs, {accepted} accepted and in range, {refused} "
+        f"refused in a sentence, {faults} faults. A fault is an exception that is no sentence, over {MOST_S:g} s of "
+        f"processor time, over {MOST_GIB:g} GiB, or nonsense that was accepted.",
         "",
         "| entry point | inputs | accepted | refused | worst time [s] | worst memory [MiB] | faults |",
         "|---|---|---|---|---|---|---|",
     ]
-    if not options.only and options.scale >= 1:
-        (Path(__file__).parent / "fuzz.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
-    print(f"{total.total()} inputs, {faults} faults.")
-    sys.exit(bool(faults))
+    path.write_text("\n".join([*head, *table]) + "\n", encoding="utf-8")
+
+
+def _totals(table: Iterable[str]) -> tuple[int, int, int, int]:
+    """Inputs, accepted and refused ones, and faults, over lines of the table."""
+    cells = [[int(line.split("|")[place]) for place in (2, 3, 4, 7)] for line in table]
+    inputs, accepted, refused, faults = (sum(column) for column in zip(*cells, strict=True))
+    return inputs, accepted, refused, faults
 
 
 def _by_kind(faults: Sequence[tuple[int, str]]) -> dict[str, list[int]]:

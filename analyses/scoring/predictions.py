@@ -327,13 +327,24 @@ def _labels(description: Path) -> dict[str, tuple[int, ...]]:
     """Values by name, in order."""
     try:
         labels: dict[str, Any] = read_json(description)["labels"]
-        values = {name: tuple(int(v) for v in np.atleast_1d(value)) for name, value in labels.items()}
+        values = {name: tuple(_label(v) for v in np.atleast_1d(value)) for name, value in labels.items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
             f'{description} must hold "labels" with the values of each bundle, as in {{"AFleft": 1}}; it does not '
             f"({error!r})."
         ) from error
     return values
+
+
+_MOST_LABELS = 2**16
+
+
+def _label(value: Any) -> int:
+    """A value of a label map; -1 would count channels from the end, and 1.5 be cut to 1."""
+    label = int(value)
+    if label != float(value) or not 0 <= label < _MOST_LABELS:
+        raise ValueError(f"{value} is no label, which is a whole number from 0 to {_MOST_LABELS - 1}")
+    return label
 
 
 def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:

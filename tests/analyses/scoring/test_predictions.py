@@ -313,3 +313,12 @@ def test_a_reference_that_carries_another_name_is_not_scored(cohort: Cohort, tmp
     path.rename(path.with_name(path.name.replace("sub-1", "sub-2")))
     with pytest.raises(DataError, match=r"folder of sub-1 carry its name; sub-2_label-AFleft"):
         shiftkit_score(tmp_path / "p", load_cohort(cohort.root), metrics=["dice"], jobs=1)
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "1e9", "[1, -2]"])
+def test_a_value_that_no_label_map_holds_is_refused(value: str, tmp_path: Path) -> None:
+    """A negative label would count channels from the end, a broken one would be cut."""
+    put(tmp_path / "sub-1.nii.gz", reference("sub-1", "AFleft").astype(np.uint8))
+    (tmp_path / "dataset.json").write_text(f'{{"labels": {{"background": 0, "AF_left": {value}}}}}')
+    with pytest.raises(DataError, match="is no label"):
+        find_predictions(tmp_path)
