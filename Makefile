@@ -52,7 +52,7 @@ format: $(VENV)/dev.done
 
 # The built-in model, from the built-in healthy cohort: about half an hour on two cores.
 reference-model: $(VENV)/demo.done
-	$(BIN)/shiftkit train --cohort healthy --modality peaks --out build/reference
+	$(BIN)/shiftkit train --cohort healthy --modality peaks --epochs 30 --out build/reference
 	$(BIN)/python -c "import shutil; shutil.copytree('build/reference', 'shiftkit/models/reference', dirs_exist_ok=True)"
 
 # What its training's images were like, for a checkpoint that was made before that was kept; its weights stay.

@@ -51,7 +51,7 @@ FilterFile = Annotated[
 Bundles = Annotated[Sequence[str], Option("Only these; all by default.")]
 Hemispheres = Annotated[Sequence[str], Option("left, right, none.")]
 Session = Annotated[str | None, Option("Of participants scanned several times: a label, first or last.")]
-Device = Annotated[str, Option("auto, cpu or cuda.")]
+Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
 Resume = Annotated[bool, Input("Continue an interrupted run in --out.")]
@@ -100,19 +100,21 @@ def demo(
     seed: Seed = 0,
     resume: Resume = False,
     settings: Mapping[str, Any] | None = None,
+    announce: Say | None = None,
     progress: Progress | None = None,
 ) -> "Outcome":
     """The whole story on the phantom: segment, fine-tune, decompose, report.
 
-    ``settings`` are further options of `decompose`, by name.
+    ``settings`` are further options of `decompose`, by name. ``announce`` is told at the start how long it will take.
     """
-    from .pipeline.demo import tune
+    from .pipeline.demo import rehearse
 
-    tuned = tune(Path(out), device=device, seed=seed, resume=resume, work=Work(jobs=jobs, progress=progress))
+    work = Work(jobs=jobs, progress=progress)
+    cast = rehearse(Path(out), device=device, seed=seed, resume=resume, announce=announce or str, work=work)
     given: dict[str, Any] = {**(settings or {}), "device": device, "jobs": jobs, "seed": seed, "progress": progress}
+    given |= {"model": "reference", "cohort": cast.patients, "reference": cast.controls, "finetuned": [cast.finetuned]}
     # The folder holds what was just fine-tuned, so the decomposition always continues in it.
-    given |= {"model": "reference", "cohort": "glioma", "reference": "healthy", "finetuned": [tuned], "resume": True}
-    return decompose(out=out, **given)
+    return decompose(out=out, **given, resume=True)
 
 
 @checked
@@ -209,7 +211,7 @@ def train(
     patch: Annotated[
         Size | None, Option("Train on patches of so many voxels, such as 48,48,48; whole brains by default.", min=1)
     ] = None,
-    epochs: Annotated[int | None, Option("Passes over the participants; 30 by default.", min=1)] = None,
+    epochs: Annotated[int | None, Option("Passes over the participants; 2400 steps by default.", min=1)] = None,
     batch_size: Annotated[int, Option("Participants a step, over all processes together.", min=1)] = 1,
     patience: Annotated[int | None, Option("Stop after so many validations without a better one.", min=1)] = None,
     augmentation: Annotated[str, Option("none, light, strong or acquisition.")] = "light",
@@ -412,9 +414,15 @@ def score(
     settings = settings_of(score, locals())
     from .analyses.scoring.predictions import find_predictions
     from .analyses.scoring.study import score as compare_masks
+    from .catalogue import SCORES, SECTIONS
     from .cohorts.folder import require_own_files
     from .names import find_cohort
+    from .tables import require_replaceable, write_table
 
+    # Before anything is computed: what would be written must not cost what is there.
+    for place, table in ((out, SCORES), (sections, SECTIONS)):
+        if place is not None:
+            require_replaceable(Path(place), table)
     work = Work(jobs=jobs, progress=progress)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = require_own_files(find_cohort(cohort, filters=filters, work=work))
@@ -434,10 +442,12 @@ def score(
         say(f"Left out as rated bad in {Path(exclude).name}: {n_bad} case{'s' * (n_bad != 1)}.")
     if out is not None:
         scores.save(Path(out))
+        if scores.failed:
+            from .runs import write_failures
+
+            say(f"Failed: {write_failures(Path(out).parent, scores.failed)}")
     if sections is not None:
         from .analyses.scoring.sections import score_sections
-        from .catalogue import SECTIONS
-        from .tables import write_table
 
         table = score_sections(source, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
         write_table(table, SECTIONS, Path(sections))

@@ -51,6 +51,10 @@ class DataError(ShiftkitError, ValueError):
     exit_code = 3
 
 
+class ImageError(DataError):
+    """One image that cannot be used, whatever the options; it costs its participant, and not the others."""
+
+
 class ModelMismatchError(ShiftkitError, ValueError):
     """A model and data, or two models, that do not fit each other (exit code 5)."""
 

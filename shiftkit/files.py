@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from platformdirs import user_cache_path
 
-from .errors import DataError, MachineError, ShiftkitError
+from .errors import ConfigError, DataError, MachineError, ShiftkitError
 
 try:
     import fcntl
@@ -213,7 +213,17 @@ def held(folder: Path, verb: str) -> Generator[None]:
         return
     path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _take(path, folder)
+    try:
+        handle = _take(path, folder)
+    except PermissionError:
+        # A place that was lent, such as a container's volume: beside it nobody may write.
+        with _held_itself(folder):
+            _MINE.add(folder)
+            try:
+                yield
+            finally:
+                _MINE.discard(folder)
+        return
     try:
         owner = {"owner": secrets.token_hex(8), "verb": verb, "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         os.ftruncate(handle, 0)
@@ -231,8 +241,47 @@ def held(folder: Path, verb: str) -> Generator[None]:
         os.close(handle)
 
 
+@contextmanager
+def _held_itself(folder: Path) -> Generator[None]:
+    """Keep a folder by a lock on itself, of which nothing is left but which other machines do not see."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not _alone(handle):
+            raise MachineError(_refusal(lock_path(folder), folder))
+        yield
+    finally:
+        os.close(handle)
+
+
+def refuse_links(root: Path, folder: Path | None = None) -> None:
+    """Refuse to write into folders below a root, or into one of them, that are links to elsewhere.
+
+    The root may be a link itself, and so may files be: those are replaced when they are written. A folder would be
+    written through.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first such folder.
+    """
+    if folder is None:
+        found = (Path(place, name) for place, names, _ in os.walk(root) for name in sorted(names))
+    else:
+        found = (one for one in (folder, *folder.parents) if root in one.parents)
+    link = next((one for one in found if one.is_symlink()), None)
+    if link is not None:
+        raise ConfigError(
+            f"Nothing is written through links that lie inside a folder; {link} leads to {link.readlink()}. Put the "
+            "folder itself there, or give another place to write to."
+        )
+
+
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
-    """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works."""
+    """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works.
+
+    Links in it are refused where it goes on; see `refuse_links`.
+    """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -243,6 +292,8 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
         if out is None or given.arguments.get("dry_run"):
             return function(*args, **kwargs)
         with held(Path(out), function.__name__):
+            if given.arguments.get("resume", True):  # else what is not empty is refused anyway
+                refuse_links(Path(out))
             return function(*args, **kwargs)
 
     return call

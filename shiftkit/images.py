@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
+from .errors import ImageError
 from .files import atomic
 from .types import Volume
 from .words import readable
@@ -26,12 +26,12 @@ def read_image(path: Path, dtype: Any = np.float32, *, anywhere: bool = False) -
 
     Raises
     ------
-    DataError
+    ImageError
         If the file is missing, empty, truncated, not NIfTI, does not declare its orientation, or is of absurd
         dimensions: voxels that no scanner makes, or places that none reaches.
     """
     if not path.is_file():
-        raise DataError(f"There is no image at {path}.")
+        raise ImageError(f"There is no image at {path}.")
     try:
         # A damaged header or scale factor carries values beyond a type: infinite ones. What is wrong is raised, not
         # logged.
@@ -39,10 +39,10 @@ def read_image(path: Path, dtype: Any = np.float32, *, anywhere: bool = False) -
             image = open_nifti(path)
             _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
             array = np.asarray(image.dataobj).astype(dtype, copy=False)
-    except DataError:
+    except ImageError:
         raise
     except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
-        raise DataError(
+        raise ImageError(
             f"{path} must be a readable NIfTI image; it is damaged or of another kind ({readable(str(error))[:200]}). "
             "Copy it again from its source."
         ) from error
@@ -72,7 +72,7 @@ def is_declared(header: Any) -> bool:
 
 def _require_declared(path: Path, header: Any) -> None:
     if not is_declared(header):
-        raise DataError(
+        raise ImageError(
             f"{path} must declare its orientation; the codes of its sform and qform are both 0, so nothing tells left "
             "from right. Convert it again from its source, or copy the geometry of an image of the same grid whose "
             "left and right you know, and set the code to 1 or 2."
@@ -107,7 +107,7 @@ def _require_sane_grid(path: Path, volume: Volume) -> None:
     low, high = _EDGES_MM
     if low <= min(spacing) and max(spacing) <= high and far <= _FARTHEST_MM:
         return
-    raise DataError(
+    raise ImageError(
         f"{path} must lie in the world in millimeters, with voxels of {low:g}–{high:g} mm within "
         f"{_FARTHEST_MM / 1000:g} m of the origin; it has voxels of {' × '.join(f'{edge:.3g}' for edge in spacing)} "
         f"mm, up to {far:.3g} mm away. "
@@ -118,26 +118,26 @@ def _require_sane_grid(path: Path, volume: Volume) -> None:
 def _require_sane_header(path: Path, shape: tuple[int, ...], stored: np.dtype[Any]) -> None:
     """Refuse what would fill the memory before anything is read."""
     if len(shape) not in (3, 4) or min(shape) < 1:
-        raise DataError(f"{path} must be an image of three or four axes; its header says shape {shape}.")
+        raise ImageError(f"{path} must be an image of three or four axes; its header says shape {shape}.")
     size = float(np.prod(shape, dtype=float)) * stored.itemsize
     # Deflate shrinks to a thousandth at most, so a file that is far smaller than that cannot hold the image.
     if size > 2**36 or size > 2000 * path.stat().st_size + 2**20:
-        raise DataError(
+        raise ImageError(
             f"{path} must hold the image that its header describes; shape {shape} asks for {size / 2**30:.1f} GiB and "
             f"the file has {path.stat().st_size} bytes. Copy it again from its source."
         )
     if stored.kind not in "iufb":
-        raise DataError(f"{path} must hold real numbers; its voxels are of type {stored}. Convert it.")
+        raise ImageError(f"{path} must hold real numbers; its voxels are of type {stored}. Convert it.")
 
 
 def read_mask(path: Path) -> Volume:
     """Read a mask: a three-dimensional image of 0 and one other value, or of probabilities, inside from 0.5 on.
 
-    Raises `DataError` as `read_image` does, if the image has channels, and as `inside` does.
+    Raises `ImageError` as `read_image` does, if the image has channels, and as `inside` does.
     """
     volume = read_image(path)
     if volume.array.ndim != 3:
-        raise DataError(f"{path} must be a mask with three axes; it has shape {volume.array.shape}.")
+        raise ImageError(f"{path} must be a mask with three axes; it has shape {volume.array.shape}.")
     return volume.with_array(inside(volume.array, path))
 
 
@@ -146,7 +146,7 @@ _SLACK = 1e-3
 
 
 def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> NDArray[np.bool_]:
-    """Which voxels of a stored mask are inside, or a `DataError` with the range where that is not certain.
+    """Which voxels of a stored mask are inside, or an `ImageError` with the range where that is not certain.
 
     Certain are 0 and one other value from 0.5 on, and probabilities, which lie in 0–1 and reach 0.5, or have a
     threshold of their own. Densities, percent, bytes, counts and label maps could be cut anywhere; NaN is outside where
@@ -169,7 +169,7 @@ def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> N
             return marked & (high > _SLACK)
         if high <= 1 + _SLACK and (high >= 0.5 or threshold is not None):
             return np.asarray(array >= (0.5 if threshold is None else threshold))
-    raise DataError(
+    raise ImageError(
         f"{path} must be a mask: 0 and one other value, or probabilities that reach 0.5; its values run from {low:g} "
         f"to {high:g}, as those of densities, percent, counts or labels do. Write 1 where the bundle is, else 0."
     )
@@ -182,13 +182,13 @@ _LABEL_SLACK = 0.05
 def whole_labels(array: NDArray[Any], path: Path) -> NDArray[np.float32]:
     """The whole numbers of a label map, whose scale factor can make 3 into 2.9999998.
 
-    A `DataError` where values are NaN or far from any whole number.
+    An `ImageError` where values are NaN or far from any whole number.
     """
     _require_finite(array, path)
     labels = np.rint(array)
     far = np.abs(array - labels) > _LABEL_SLACK
     if far.any():
-        raise DataError(
+        raise ImageError(
             f"{path} must be a label map of whole numbers; {int(far.sum())} voxels hold others, such as "
             f"{float(array[far][0]):g}. Resample label maps with nearest neighbor, or write the labels anew."
         )
@@ -198,7 +198,7 @@ def whole_labels(array: NDArray[Any], path: Path) -> NDArray[np.float32]:
 def _require_finite(array: NDArray[Any], path: Path) -> None:
     missing = int(array.size - np.isfinite(array).sum())
     if missing:
-        raise DataError(
+        raise ImageError(
             f"{path} must hold numbers; {missing} of {array.size} voxels are NaN or infinite. Write 0 where nothing is."
         )
 
@@ -220,8 +220,8 @@ def write_image(volume: Volume, path: Path) -> None:
     header.set_slope_inter(1.0, 0.0)
     header["vox_offset"] = header.single_vox_offset
     # At once: nibabel writes a slice after the other, which takes several times as long and gives the same bytes.
-    plain = array.astype(array.dtype.newbyteorder("="), copy=False)
-    content = header.binaryblock + bytes(4) + plain.tobytes("F")  # four bytes: no extension follows
+    plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False).T)  # x runs fastest
+    content = header.binaryblock + bytes(4) + plain.tobytes()  # four bytes: no extension follows
     if path.suffix == ".gz":
         # Noise has no patterns to look for, background has runs of zeros: twice as fast and no larger than the default.
         packer = zlib.compressobj(1, wbits=31, strategy=zlib.Z_RLE)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError
+from .status import spoken
 from .style import styled
 
 Place = Literal["first", "lead", "distance", "further", "data"]
@@ -54,9 +55,9 @@ class Estimate:
     def __str__(self) -> str:
         unit = "" if self.unit == "1" else f" {self.unit}"
         if np.isfinite(self.low) and not np.isfinite(self.value):
-            return f"{self.name}: {self.status} [{self.low:.3f}, {self.high:.3f}]{unit}"
+            return f"{self.name}: {spoken(self.status)} [{self.low:.3f}, {self.high:.3f}]{unit}"
         if not np.isfinite(self.value):
-            return f"{self.name}: not given ({self.status})"
+            return f"{self.name}: not given ({spoken(self.status)})"
         return f"{self.name}: {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{unit}"
 
 

@@ -53,7 +53,7 @@ class Run:
         """
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"A run needs a folder of its own; {self.root} is a file. Give another `out`.")
-        if self.root.is_dir() and any(self.root.iterdir()) and not self.resume:
+        if holds(self.root) and not self.resume:
             raise ConfigError(
                 f"A run needs an empty folder; {self.root} holds files already. Give `resume` to continue that run, "
                 "or another `out`."
@@ -86,8 +86,7 @@ class Run:
 
     def write_failures(self, failed: Mapping[str, str]) -> None:
         """Write ``logs/failed.tsv``: who failed, and why."""
-        frame = pd.DataFrame(sorted(failed.items()), columns=["participant_id", "reason"])
-        write_text(self.root / "logs" / "failed.tsv", frame.to_csv(sep="\t", index=False, lineterminator="\n"))
+        write_failures(self.root, failed)
 
     def write_configuration(self) -> None:
         """Write ``config.toml``: every setting, as it was resolved."""
@@ -152,6 +151,14 @@ class Outcome(Result):
     def to_dict(self) -> dict[str, Any]:
         """The same for machines."""
         return {"verdict": self.claim, "report": "report.html", "failed": dict(self.failed), **self.facts}
+
+
+def write_failures(root: Path, failed: Mapping[str, str]) -> Path:
+    """Write ``logs/failed.tsv`` below a folder: who failed, and why."""
+    frame = pd.DataFrame(sorted(failed.items()), columns=["participant_id", "reason"])
+    path = root / "logs" / "failed.tsv"
+    write_text(path, frame.to_csv(sep="\t", index=False, lineterminator="\n"))
+    return path
 
 
 def keep(path: Path, digest: str, content: Mapping[str, Any]) -> None:

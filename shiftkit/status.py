@@ -43,6 +43,28 @@ class Status(StrEnum):
         """What the word means, in one sentence."""
         return _SENTENCES[self]
 
+    @property
+    def phrase(self) -> str:
+        """What the word means, inside a sentence.
+
+        Examples
+        --------
+        >>> Status.REFERENCE_ABSENT.phrase
+        'the reference lacks the bundle'
+        """
+        return _PHRASES.get(self, f"{self.sentence[0].lower()}{self.sentence[1:].rstrip('.')}")
+
+
+def spoken(reason: str) -> str:
+    """A reason as it stands in a sentence: a status word as what it means, anything else as it is.
+
+    Examples
+    --------
+    >>> spoken("both_absent"), spoken("rated bad")
+    ('neither reference nor prediction holds the bundle', 'rated bad')
+    """
+    return Status(reason).phrase if reason in set(Status) else reason
+
 
 _SENTENCES = {
     Status.OK: "Computed as defined.",
@@ -70,4 +92,10 @@ _SENTENCES = {
     Status.EMPTY: "The mask holds nothing here.",
     Status.TOO_SMALL: "The mask holds too little of the bundle to be measured.",
     Status.DISCONNECTED: "The mask lies in parts of which none is most of it; it is not measured as one bundle.",
+}
+_PHRASES = {
+    Status.REFERENCE_ABSENT: "the reference lacks the bundle",
+    Status.BOTH_ABSENT: "neither reference nor prediction holds the bundle",
+    Status.LEVEL_TOO_RARE: "fewer than 5 controls have the bundle",
+    Status.UNAVAILABLE: "no prediction was written",
 }

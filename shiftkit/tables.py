@@ -60,6 +60,30 @@ def write_table(frame: pd.DataFrame, table: Table, path: Path) -> None:
     write_json(path.with_suffix(".json"), data_dictionary(table))
 
 
+def require_replaceable(path: Path, table: Table) -> None:
+    """Refuse to write a table over anything but an earlier one of its kind, its data dictionary included.
+
+    Raises
+    ------
+    ConfigError
+        Naming what is there.
+    """
+    needed = [name for name, column in table.columns.items() if column.required]
+    if path.is_dir():
+        raise ConfigError(f"A table is a file; {path} is a folder. Name the file in it, such as {table.name}.tsv.")
+    for one in (path, path.with_suffix(".json")):
+        if not one.exists():
+            continue
+        with one.open(encoding="utf-8", errors="replace") as stream:
+            start = stream.read(2**16)
+        # A column stands in the first line of the table, and as a key in the dictionary.
+        if not set(needed) <= set(re.findall(r"\w+", start.split("\n")[0] if one == path else start)):
+            raise ConfigError(
+                f"A table replaces nothing but an earlier one; {one} is there and holds no {table.name}. Give another "
+                "name."
+            )
+
+
 def harmless(frame: pd.DataFrame) -> pd.DataFrame:
     """A frame whose texts a spreadsheet shows: what it would compute gets an apostrophe in front.
 

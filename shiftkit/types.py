@@ -211,7 +211,7 @@ class Case:
         return tuple(sorted(self.masks))
 
     def number(self, column: str) -> float:
-        """A numeric column of ``participants.tsv``; NaN where it is missing.
+        """A numeric column of ``participants.tsv``; NaN where it is missing, 89 for ``89+``, as BIDS has high ages.
 
         Raises
         ------

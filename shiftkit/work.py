@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,17 +73,16 @@ def notebook_bars() -> Progress | None:
     kernel = sys.modules.get("IPython")
     if kernel is None or type(kernel.get_ipython()).__name__ != "ZMQInteractiveShell":
         return None
-    from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]  # there, since it runs us
-
+    screen = import_module("IPython.display")  # no package of ours to need: where it is missing, no notebook runs us
     drawn: dict[str, tuple[Any, float]] = {}
 
     def draw(done: int, total: int, text: str) -> None:
         stage = text.partition(DETAIL)[0]
-        bar = HTML(f'<progress value="{done}" max="{total}"></progress> {html.escape(text)}: {done}/{total}')
+        bar = screen.HTML(f'<progress value="{done}" max="{total}"></progress> {html.escape(text)}: {done}/{total}')
         place, when = drawn.pop(stage, (None, float("-inf")))
         now = time.monotonic()
         if place is None:
-            place = display(bar, display_id=True)
+            place = screen.display(bar, display_id=True)
         elif done == total or now - when >= _DRAW_EVERY_S:
             place.update(bar)
         else:

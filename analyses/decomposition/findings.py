@@ -9,10 +9,21 @@ import pandas as pd
 from ...results import Estimate, Finding
 from ...status import Status
 from ...style import RULE, band, beside, intervals, legend_above, look, name_rows
+from ...types import Bundle
 from ...words import spoken_model
 from ..scoring.metrics import METRICS, Metric
 from .result import Decomposition, unit_of
-from .sentences import agreed, digits_for, largest_drop, number, other_choices, reach_of, repaired_claim, scale_of
+from .sentences import (
+    agreed,
+    digits_for,
+    largest_drop,
+    number,
+    other_choices,
+    reach_of,
+    repaired_claim,
+    scale_of,
+    verdict_of_bundle,
+)
 from .verdict import Part
 
 _PARTS = ("total", "systematic", "tumor")
@@ -37,6 +48,21 @@ def findings(result: Decomposition) -> tuple[Finding, ...]:
         made.append(_agreement(result))
     made.append(_entered(result))
     return tuple(made)
+
+
+def bundle_verdicts(result: Decomposition) -> dict[Bundle, Finding]:
+    """The answer for each bundle and hemisphere, to open its page with."""
+    told = {level: verdict_of_bundle(result.told, level, str(result.metric)) for level in result.told.bundles}
+    return {
+        Bundle(name=name, hemisphere=hemisphere): Finding(  # pyright: ignore[reportArgumentType]
+            key="verdict",
+            title="How the drop splits here",
+            claim=claim,
+            caveats=("Intervals hold for all bundles at once, so that they are wider than a single bundle's.",),
+            place="lead",
+        )
+        for (name, hemisphere), claim in told.items()
+    }
 
 
 def _axes(ax: Any) -> Any:

@@ -1,6 +1,6 @@
 """A decomposition in words: every sentence is read off one verdict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from .anchored import CUTS_MM, FEWEST, FEWEST_FAR, FEWEST_TO_SPLIT, SHARE_FAR
 from .result import Settings, Split, unit_of
 from .rows import lost_near_the_tumor
 from .verdict import Part, Verdict
+from .verdict import word as word_of
 
 _LOST_NEAR = 0.10
 """Excess of lost rows near the tumor from which its part is likely too small."""
@@ -73,16 +74,33 @@ def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str
     verdict, metric = before.verdict, settings.metric
     if not verdict.total.given:
         return " ".join([f"No interval is given: {verdict.status.sentence}", *_help(before)])
-    opening = _opening(verdict, metric)
+    base = digits_for(verdict, metric)
+    opening = _opening(verdict.total, metric, base)
     if not verdict.systematic.given:
         return " ".join([f"{opening}.", verdict.status.sentence, *_help(before)]) + _few(before)
-    sentence = f"{opening}: {_far(verdict, metric)}, and {_near(verdict, metric)}"
+    sentence = f"{opening}: {_far(verdict.systematic, metric, base)}, and {_near(verdict.tumor, metric, base)}"
     endings = [_repair(str(name), rows, settings) for name, rows in repaired.groupby("model", sort=False)]
     return "; ".join([sentence, *(one for one in endings if one)]) + "." + _few(before)
 
 
-def _opening(verdict: Verdict, metric: str) -> str:
-    total, base, unit = verdict.total, digits_for(verdict, metric), scale_of(metric)[1]
+def verdict_of_bundle(verdict: Verdict, level: tuple[str, str], metric: str) -> str:
+    """The answer for one bundle and hemisphere, in one or two sentences; empty where it has no rows of its own."""
+    parts = verdict.bundles.get(level)
+    if parts is None:
+        return ""
+    if not parts["total"].given:
+        return f"No interval is given: {parts['total'].status.sentence}"
+    base = digits_for(verdict, metric)
+    opening = _opening(parts["total"], metric, base)
+    if "systematic" not in parts:  # no split of the whole, and so none of its bundles
+        return f"{opening}. {verdict.status.sentence}"
+    if not parts["systematic"].given:
+        return f"{opening}. {parts['systematic'].status.sentence}"
+    return f"{opening}: {_far(parts['systematic'], metric, base)}, and {_near(parts['tumor'], metric, base)}."
+
+
+def _opening(total: Part, metric: str, base: int) -> str:
+    unit = scale_of(metric)[1]
     return {
         "shown": f"Patients are worse than controls by {number(total, metric, base)}{unit}",
         "negative": f"Patients are better than controls by {gained(total, metric, base)}",
@@ -90,8 +108,7 @@ def _opening(verdict: Verdict, metric: str) -> str:
     }[total.word]
 
 
-def _far(verdict: Verdict, metric: str) -> str:
-    part, base = verdict.systematic, digits_for(verdict, metric)
+def _far(part: Part, metric: str, base: int) -> str:
     told = number(part, metric, base)
     return {
         "shown": f"{told} is systematic",
@@ -101,8 +118,7 @@ def _far(verdict: Verdict, metric: str) -> str:
     }[part.word]
 
 
-def _near(verdict: Verdict, metric: str) -> str:
-    part, base = verdict.tumor, digits_for(verdict, metric)
+def _near(part: Part, metric: str, base: int) -> str:
     told = number(part, metric, base)
     return {
         "worse_near": f"{told} comes on top near the tumor",
@@ -240,7 +256,9 @@ def other_choices(table: pd.DataFrame, verdict: Verdict, metric: str) -> str:
     told = f" {ranges} of {len(same)} choices give a range." if ranges and len(far) else ""
     if len(far):
         scale, unit = scale_of(metric)
-        low, high = (f"{scale(one):z.3f}".replace("-", "−") for one in (far.min(), far.max()))
+        ends = [scale(one) for one in (far.min(), far.max())]
+        digits = _digits(ends, digits_for(verdict, metric))
+        low, high = (f"{one:z.{digits}f}".replace("-", "−") for one in ends)
         return f"Under other choices the systematic part lies between {low} and {high}{unit}.{told}"
     if ranges:
         return "Other choices give a range too."
@@ -254,16 +272,28 @@ def agreed(agreement: pd.DataFrame, level: float) -> str:
     return f"These differ from the primary estimate: {named}." if named else "No other estimator is shown to differ."
 
 
-def disagreements(agreement: pd.DataFrame, level: float) -> tuple[str, ...]:
+def disagreements(agreement: pd.DataFrame, verdict: Verdict, metric: str) -> tuple[str, ...]:
     """A sentence for each estimator whose difference from the primary one is shown."""
-    return tuple(
-        f"The estimators disagree on the {row['component']} part: {row['method']} says {abs(row['difference']):.3f} "
-        f"{'more' if row['difference'] > 0 else 'less'} than the primary estimate "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}] on the same rows (p = {row['p_adjusted']:.2g}). Quote both.".replace(
-            "-", "−"
+    told: list[str] = []
+    for row in agreement[agreement["p_adjusted"] <= 1 - verdict.level].to_dict("records"):
+        part, more = Part(value=row["difference"], low=row["low"], high=row["high"]), row["difference"] > 0
+        part = replace(part, word=word_of(part.low, part.high))
+        base, unit = digits_for(verdict, metric), scale_of(metric)[1]
+        amount = number(part, metric, base) + unit if more else gained(part, metric, base)
+        # A part of other rows has no range: it is compared with the point.
+        ranged = verdict.status == Status.RANGE and row["rows"] == "all"
+        than = f"the {'upper' if more else 'lower'} end of the primary range" if ranged else "the primary estimate"
+        amount += f" {'more' if more else 'less'}" if METRICS[metric].bounded else ""
+        told.append(
+            f"The estimators disagree on the {row['component']} part: {row['method']} says {amount} than {than} on the "
+            f"same rows (p = {row['p_adjusted']:.2g}). Quote both."
         )
-        for row in agreement[agreement["p_adjusted"] <= 1 - level].to_dict("records")
-    )
+    return tuple(told)
+
+
+def _digits(values: Sequence[float], base: int) -> int:
+    """Decimals of numbers without words: one more where one that is not 0 would be printed as 0."""
+    return base + any(one != 0 and round(one, base) == 0 for one in values)
 
 
 def notes_of(before: Split, frame: pd.DataFrame, settings: Settings) -> tuple[str, ...]:
@@ -271,7 +301,9 @@ def notes_of(before: Split, frame: pd.DataFrame, settings: Settings) -> tuple[st
     verdict = before.verdict
     notes = [] if verdict.status == Status.OK else [verdict.status.sentence]
     if verdict.systematic.given:
-        told = number(replace_range(verdict.systematic), settings.metric, 3)
+        part = replace_range(verdict.systematic)
+        ends = [scale_of(settings.metric)[0](one) for one in (part.bound_low, part.bound_high) if np.isfinite(one)]
+        told = number(part, settings.metric, _digits(ends, digits_for(verdict, settings.metric)))
         notes.append(
             f"What the tumor does beyond {before.primary.design.far_mm:g} mm is not measured. If it fades at least as "
             f"fast as an exponential of 25 mm, the systematic part lies {told}."
@@ -307,10 +339,11 @@ def _mixture(before: Split, settings: Settings) -> str:
             "The systematic part mixes scanner, protocol, pre-processing, label style, age and diffuse disease, unless "
             f"controls were scanned like the patients.{few}"
         )
-    unit = scale_of(metric)[1]
+    base, unit = digits_for(before.verdict, metric), scale_of(metric)[1]
     told = {
-        name: number(parts[name], metric, 3) + _NO_WORD[parts[name].word] if parts[name].given else "a withheld number"
-        for name in ("systematic", "acquisition", "disease")
+        name: number(part, metric, base) + _NO_WORD[part.word] if part.given else "a withheld number"
+        for name, part in parts.items()
+        if name in ("systematic", "acquisition", "disease")
     }
     return (
         f"{n} controls were scanned like the patients: of the systematic part, {told['systematic']}{unit}, the "

@@ -111,7 +111,7 @@ def decompose(
         estimates=(*before.estimates, *lengths_of(before, settings)),
         claim=verdict_of(before, repaired, settings),
         status=str(before.verdict.status),
-        notes=(*notes_of(before, frame, settings), *disagreements(agreed, inference.level)),
+        notes=(*notes_of(before, frame, settings), *disagreements(agreed, before.verdict, metric)),
         metric=metric,
         margin=margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),

@@ -324,18 +324,20 @@ def judge(
 
 
 def _tumor(ends: Ends, level: float, margin: float) -> Part:
+    """The tumor's part. Its interval holds its bounds, so that nothing is shown which the bounds leave open."""
+    # The tumor's ends are T less the systematic part's, so that the greater of them is the one less L0.
+    bounds = min(ends.upper.value, ends.point.value), max(ends.lower.value, ends.upper.value, ends.point.value)
     low, high = ends.point.interval(level)
+    low = min(low, bounds[0])
     upper_low, upper_high = ends.upper.interval(level)
-    # Above 0.5 each tail is a p of its own side; both are looked at.
-    below, above = (special.stdtr(one.df, one.t) for one in (ends.upper, ends.point))
-    p_value = min(1.0, 2 * float(min(1 - above, below)))
+    # Above 0.5 each tail is a p of its own side; both are looked at. No α shows what the bounds leave open.
+    below, above = (float(special.stdtr(one.df, one.t)) for one in (ends.upper, ends.point))
+    p_value = min(1.0, 2 * min(1 - above if bounds[0] > 0 else 1.0, below))
     if not low > 0 and upper_high < 0:
         return Part(value=ends.upper.value, low=upper_low, high=upper_high, p_value=p_value, word="better_near")
     q = Region(low=ends.upper, high=ends.lower).reach(level)
     # The last is the word's own limit: without it an interval could exclude 0 that no word tells of.
     high = max(high, ends.lower.value + q * ends.lower.se, upper_high)
-    # The tumor's ends are T less the systematic part's, so that the greater of them is the one less L0.
-    bounds = min(ends.upper.value, ends.point.value), max(ends.lower.value, ends.upper.value, ends.point.value)
     return _part(
         ends.point.value, bounds, margin, low=low, high=high, p_value=p_value, word=word(low, high, "worse_near")
     )

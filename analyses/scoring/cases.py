@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError, raise_all
+from ...errors import DataError, ImageError, raise_all
 from ...geometry import brain_of
 from ...images import read_image
 from ...types import Bundle, Case, Cohort, Volume
@@ -70,15 +70,17 @@ def read_cases(
     looks: Sequence[Look],
     work: Work,
     bundles: Sequence[Bundle] | None = None,
+    failed: dict[str, str] | None = None,
 ) -> list[Made]:
     """Open every case once and give it to all readers of all looks, of which there is one a model.
 
     The bundles are those to look at in all cases; by default every bundle of which a case has a reference. Masks that
-    cannot be read or compared are a `DataError`, after every case was looked at.
+    cannot be read or compared are a `DataError`, after every case was looked at. If ``failed`` is given, cases with
+    images that cannot be read are put there, with the reason, as long as there are others.
     """
     made: list[Made] = [{name: {} for name in look.readers} for look in looks]
     wanted = cohort.bundles if bundles is None else bundles
-    problems: list[DataError] = []
+    problems: dict[str, DataError] = {}
     metrics = [name for look in looks for one in look.readers.values() for name in getattr(one, "metrics", ())]
     # A single process compiles what it needs when it needs it; several would each compile the same.
     if metrics and work.jobs != 1 and len(cohort) > 1:
@@ -86,14 +88,20 @@ def read_cases(
     results = work.map(partial(_attempt, wanted, looks), cohort.cases, f"Scoring {cohort.name}")
     for case, result in zip(cohort, results, strict=True):
         if isinstance(result, DataError):
-            problems.append(result)
+            problems[case.key] = result
             continue
         for of_look, found in zip(made, result, strict=True):
             for name, values in found.items():
                 of_look[name][case.key] = values
-    if len(problems) == 1:
-        raise problems[0]
-    raise_all([str(problem) for problem in problems], f"{len(problems)} of {len(cohort)} cases")
+    others = (look.predicted.of(case) for look in looks for case in cohort if case.key not in problems)
+    single = all(isinstance(problem, ImageError) for problem in problems.values())
+    if failed is not None and single and any(others):
+        failed |= {key: str(problem) for key, problem in problems.items()}
+        return made
+    told = [f"{key}: {reason}" for key, reason in problems.items()]
+    if len(told) == 1:
+        raise DataError(told[0])
+    raise_all(told, f"{len(told)} of {len(cohort)} cases")
     return made
 
 
@@ -109,16 +117,19 @@ def _attempt(bundles: Sequence[Bundle], looks: Sequence[Look], case: Case) -> li
                 for name, reader in look.readers.items():
                     found[name].append(reader(opened, bundle, prediction))
     except DataError as error:
-        return DataError(f"{case.key}: {error}")
+        return error
     return made
 
 
 def rows_of(
     made: Mapping[str, Sequence[Sequence[dict[str, Any]]]], bundles: Sequence[Bundle], part: Cohort
 ) -> Iterator[dict[str, Any]]:
-    """Rows of part of a cohort, and of the bundles that this part has; what was made is one list a bundle looked at."""
+    """Rows of part of a cohort, and of the bundles that this part has; what was made is one list a bundle looked at.
+
+    Cases that could not be read have none.
+    """
     for case in part:
-        for bundle, rows in zip(bundles, made[case.key], strict=True):
+        for bundle, rows in zip(bundles, made.get(case.key, [[]] * len(bundles)), strict=True):
             if bundle in part.bundles:
                 yield from rows
 

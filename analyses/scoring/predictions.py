@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...bundles import bundle_named
 from ...cohorts.folder import load_cohort, require_finished
-from ...errors import DataError
+from ...errors import DataError, ImageError
 from ...files import read_json
 from ...geometry import resample as resample_onto
 from ...geometry import same_grid
@@ -77,7 +77,18 @@ class PredictedMasks:
 
     def of(self, case: Case) -> Mapping[Bundle, Source] | None:
         """What was predicted for a case; None without a prediction."""
-        return self._by_id.get(_identifier(case.key))
+        return self._by_id.get(_identifier(case.key)) or None
+
+    def unfinished(self, cohort: Cohort) -> dict[str, str]:
+        """The cases whose folder is there and holds no mask, with this as the reason."""
+        return {
+            case.key: (
+                "its predictions are unfinished, there is a folder and no mask in it; run the tool again, or write "
+                "empty masks if it found nothing"
+            )
+            for case in cohort
+            if self._by_id.get(_identifier(case.key)) == {}
+        }
 
     def read_mask(
         self, case: Case, bundle: Bundle, reference: Volume | None, threshold: float | None, resample: bool
@@ -199,14 +210,16 @@ def _in_words(volume: Volume) -> str:
 def _read(path: Path) -> Volume:
     volume = read_image(path)
     if volume.array.ndim != 3:
-        raise DataError(f"{path} must have three axes, one file a bundle; it has shape {volume.array.shape}.")
+        raise ImageError(f"{path} must have three axes, one file a bundle; it has shape {volume.array.shape}.")
     return volume
 
 
 def _require_probability(volume: Volume, path: Path) -> Volume:
     low, high = float(volume.array.min()), float(volume.array.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):  # also false for NaN
-        raise DataError(f"{path} must hold probabilities, 0 to 1; its values run from {low:g} to {high:g}. Scale them.")
+        raise ImageError(
+            f"{path} must hold probabilities, 0 to 1; its values run from {low:g} to {high:g}. Scale them."
+        )
     return volume
 
 

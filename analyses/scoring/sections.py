@@ -46,7 +46,7 @@ def score_sections(
     require_predictions(cohort, found)
     sections = Sections(predicted=found, cohort=cohort.name, n_sections=n_sections)
     look = Look(predicted=found, readers={"sections": sections}, threshold=threshold, resample=resample)
-    (made,) = read_cases(cohort, [look], work)
+    (made,) = read_cases(cohort, [look], work, failed={})
     rows = list(rows_of(made["sections"], cohort.bundles, cohort))
     if not rows:
         raise DataError(f"Sections need reference masks with voxels; cohort {cohort.name} has none.")

@@ -80,7 +80,8 @@ def score(
         ============  ============  ==================================  ====================
 
         A bundle that nobody predicted, and every bundle of a case without predictions, is ``unavailable``;
-        ``unwritten`` says what one is that others have.
+        ``unwritten`` says what one is that others have. Cases whose folder is empty, which an interrupted tool leaves,
+        and those whose images cannot be read are in ``failed``, with the reason; the latter have no rows.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def score(
         If a metric is unknown.
     DataError
         If no case has a prediction, or a bundle was written for some alone and ``unwritten`` is not given;
-        if grids differ or affines are sheared. All cases are named at once.
+        if no image can be read, grids differ or affines are sheared. All cases are named at once.
 
     Notes
     -----
@@ -131,8 +132,9 @@ def score(
     if error_maps is not None:
         readers["maps"] = ErrorMaps(root=error_maps)
     look = Look(predicted=found, readers=readers, threshold=threshold, resample=resample)
-    (made,) = read_cases(cohort, [look], work)
-    return ScoreTable(frame=pd.DataFrame(rows_of(made["scores"], cohort.bundles, cohort)))
+    failed = found.unfinished(cohort)
+    (made,) = read_cases(cohort, [look], work, failed=failed)
+    return ScoreTable(frame=pd.DataFrame(rows_of(made["scores"], cohort.bundles, cohort)), failed=failed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The score table, and what is done to it: ratings taken out, frames taken in."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ class ScoreTable:
     frame : DataFrame
         The columns of `shiftkit.catalogue.SCORES`; the optional ones may be absent. A value that is missing has
         its reason in ``status``.
+    failed : mapping of str to str
+        Participants that could not be scored, with the reason.
     told : tuple of str
         What was understood of a table that somebody else wrote; see `read`.
 
@@ -51,6 +53,7 @@ class ScoreTable:
     """
 
     frame: pd.DataFrame
+    failed: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
     told: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -342,7 +345,7 @@ def without_bad(scores: ScoreTable, ratings: Path) -> tuple[ScoreTable, int]:
         chosen |= (frame[keys] == [bad[key] for key in keys]).all(axis=1)
     if len(frame) and chosen.all():
         raise DataError(f"{ratings.name} must leave a case to score; it rates every one bad. Look at its ratings.")
-    return ScoreTable(frame=frame[~chosen]), len(frame[chosen].drop_duplicates(KEYS))
+    return replace(scores, frame=frame[~chosen]), len(frame[chosen].drop_duplicates(KEYS))
 
 
 def _read(ratings: Path) -> pd.DataFrame:

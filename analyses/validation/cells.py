@@ -127,7 +127,7 @@ def standard_cells() -> tuple[Cell, ...]:
         _cell("10 % empty masks, much noise", replace(middle, spread=replace(SPREADS["high"], empty=0.10)), both),
         _cell("time", _sized(middle, 60, 60), {"milliseconds": (0, 50)}, shown=()),
     ]
-    return (*made, *_attacks(middle))
+    return (*made, *_attacks(middle), *_planned(middle))
 
 
 def _attacks(middle: Scenario) -> list[Cell]:
@@ -156,6 +156,19 @@ def _attacks(middle: Scenario) -> list[Cell]:
     ]
     # Nothing in a table of scores tells copies from people: too many of them make intervals too short, as they must.
     return [*made, _cell("a fifth of the participants twice", replace(middle, twins=0.2), {}, shown=tuple(both))]
+
+
+def _planned(middle: Scenario) -> list[Cell]:
+    """Designs whose power ``shiftkit plan`` tells beforehand: losses of 0.05 and 0.05 in contact, or 0.1 and 0.25."""
+    small, large = {"systematic": 0.285, "tumor": 0.28}, {"systematic": 0.56, "tumor": 1.15}
+    one: dict[str, Any] = {"hemispheres": ("left",)}
+    made = {
+        "planned: one hemisphere, small effects": _sized(replace(middle, **one, **small), 30, 30),
+        "planned: one hemisphere, large effects": _sized(replace(middle, **one, **large), 16, 20),
+        "planned: both hemispheres, small effects": _sized(replace(middle, **small), 20, 16),
+    }
+    apart = {f"{name}, less what was planned": (-0.1, 0.1) for name in ("S shown", "tumor shown", "both parts named")}
+    return [_cell(name, scenario, apart, shown=("both parts named", "width of S")) for name, scenario in made.items()]
 
 
 def _with_tumor_part_of(before: Scenario, after: Scenario) -> Scenario:

@@ -1,6 +1,6 @@
 """What a study of a size can tell, from its design alone: widths to expect, power, and what would help most."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,8 @@ Fade = Callable[[Array], Array]
 """From distance in mm to the share of the tumor's effect that is left."""
 DECAY_MM = 15.0
 """Of the effect that is planned for; what the decay is matters less than how many rows lie beyond it."""
+TIMES = (2, 4)
+"""Larger effects that are planned for too: power is a matter of the effect first."""
 MORE = 10
 """Participants that a variant adds."""
 _MARGIN = 0.02
@@ -45,14 +47,16 @@ class Layout:
         Bundle and hemisphere.
     mean : ndarray, shape (K,)
         Controls' mean outcome.
-    person, row : float
-        Standard deviations between people, and between the rows of one.
+    person, side, row : float
+        Healthy people's standard deviations: between people, between the hemispheres of one, and between the rows of
+        one hemisphere. With one hemisphere ``side`` is 0, and ``person`` holds it.
     """
 
     distance_mm: Array
     levels: tuple[tuple[str, str], ...]
     mean: Array
     person: float
+    side: float
     row: float
 
     @classmethod
@@ -73,13 +77,9 @@ class Layout:
         if len(controls) < 2 or n.max(initial=0) < 2:
             raise DataError("A plan needs two controls with two bundles each at least, to know how far scores scatter.")
         mean = np.nan_to_num(np.nanmean(controls, axis=0), nan=float(np.nanmean(controls)))
-        left = controls - mean
-        center = np.nanmean(left, axis=1)
-        within = np.nansum((left - center[:, None]) ** 2) / max((n - 1).sum(), 1)
-        between = max(float(np.var(center, ddof=1) - within * np.mean(1 / n)), 0.0)
+        person, side, row = _scatter(controls - mean, _sides(rows.levels))
         patients = distance[rows.cohort_of_people == PATIENT]
-        person, row = float(np.sqrt(between)), float(np.sqrt(within))
-        return cls(distance_mm=patients, levels=rows.levels, mean=mean, person=person, row=row)
+        return cls(distance_mm=patients, levels=rows.levels, mean=mean, person=person, side=side, row=row)
 
     @property
     def sides(self) -> set[str]:
@@ -91,17 +91,21 @@ class Layout:
         (side,) = self.sides
         other = "right" if side == "left" else "left"
         known = standard_layout()
-        pool = np.concatenate([known.distance_mm[:, [s != side for _, s in known.levels]]])
+        pool = known.distance_mm[:, [s != side for _, s in known.levels]]
         near = np.nanmin(known.distance_mm[:, [s == side for _, s in known.levels]], axis=1)
         # Whose tumor lies on the scored side lends the far side's distances: these are what a second side adds.
         pool = pool[near < np.nanmin(pool, axis=1)]
         rng = np.random.default_rng(0)
         drawn = rng.choice(pool[np.isfinite(pool)], size=self.distance_mm.shape)
+        # One side alone does not tell how much of a person's scatter is the side's: as much as there.
+        own = known.side / np.hypot(known.person, known.side)
         return replace(
             self,
             distance_mm=np.hstack([self.distance_mm, drawn]),
             levels=(*self.levels, *((name, other) for name, _ in self.levels)),
             mean=np.tile(self.mean, 2),
+            person=self.person * float(np.sqrt(1 - own**2)),
+            side=self.person * float(own),
         )
 
     def far(self, beyond_mm: float) -> "Layout":
@@ -110,40 +114,96 @@ class Layout:
 
     def draw(
         self,
-        groups: list[tuple["Layout", int]],
+        groups: Sequence[tuple["Layout", int | None]],
         n_controls: int,
         effects: tuple[float, float],
         seed: tuple[int, ...],
         fade: Fade = _fade,
+        responders: float = 1.0,
     ) -> Rows:
-        """Rows of one imagined study whose patients are drawn, with replacement, from several layouts."""
+        """Rows of one imagined study.
+
+        People scatter on the scale of logits: where a row's mean is lower, its scatter is larger, as p(1 − p).
+
+        Parameters
+        ----------
+        groups : sequence of (Layout, int or None)
+            Whose patients, and how many of them are drawn with replacement; None: each of them once.
+        n_controls : int
+            Controls.
+        effects : (float, float)
+            Lost everywhere, and on top in contact with the tumor.
+        seed : tuple of int
+            Of everything random.
+        fade : callable
+            Of the tumor's effect.
+        responders : float
+            Share of the patients whom the tumor's effect hits, with so much more of it that its mean stays.
+        """
+        sides = _sides(self.levels)
+        drawn: list[Array] = []
+        scatter: list[Array] = []
+        hit: list[Array] = []
         # Streams of their own, so that whoever is in two variants is the same person with the same luck in both.
-        drawn, scatter = [], []
-        places = [*enumerate(groups), (99, (None, n_controls))]
-        for place, (one, n) in places:
-            who, person, row = (np.random.default_rng([*seed, place, what]) for what in range(3))
-            some = None if one is None else one.distance_mm[who.integers(len(one.distance_mm), size=n)]
-            drawn.append(np.full((n, len(self.levels)), np.inf) if some is None else some)
-            scatter.append(person.normal(0, self.person, (n, 1)) + row.normal(0, self.row, (n, len(self.levels))))
+        for cohort, place, one, asked in [
+            *((PATIENT, place, one.distance_mm, n) for place, (one, n) in enumerate(groups)),
+            (CONTROL, 0, np.full((1, len(self.levels)), np.inf), n_controls),
+        ]:
+            who, person, side, row, response = (
+                np.random.default_rng([*seed, cohort, place, what]) for what in range(5)
+            )
+            n = len(one) if asked is None else asked
+            drawn.append(one if asked is None else one[who.integers(len(one), size=n)])
+            scatter.append(
+                person.normal(0, self.person, (n, 1))
+                + side.normal(0, self.side, (n, sides.max() + 1))[:, sides]
+                + row.normal(0, self.row, (n, len(self.levels)))
+            )
+            responding = response.permutation(n) < responders * n
+            hit.append((responding / responding.mean())[:, None])
         distance = np.concatenate(drawn)
-        n_patients = len(distance) - n_controls
-        lost = effects[0] + effects[1] * fade(distance)
-        lost[n_patients:] = 0.0
-        person, level = np.nonzero(np.isfinite(distance) | (np.arange(len(distance)) >= n_patients)[:, None])
+        patient = np.arange(len(distance)) < len(distance) - n_controls
+        lost = effects[0] + effects[1] * fade(distance) * np.concatenate(hit)
+        mean = np.clip(self.mean - lost * patient[:, None], 0.02, 0.98)
+        outcome = mean + np.concatenate(scatter) * mean * (1 - mean) / (self.mean * (1 - self.mean)).mean()
+        person, level = np.nonzero(~np.isnan(distance))
         return Rows(
-            outcome=(self.mean + np.concatenate(scatter) - lost)[person, level],
+            outcome=outcome[person, level],
             logit=True,
             sign=1,
-            cohort=np.where(person < n_patients, PATIENT, CONTROL),
+            cohort=np.where(patient[person], PATIENT, CONTROL),
             person=person,
             people=tuple(f"sub-{number}" for number in range(len(distance))),
-            n_patients=n_patients,
+            n_patients=int(patient.sum()),
             n_target_controls=0,
             level=level,
             levels=self.levels,
             distance_mm=distance[person, level],
             frame=pd.DataFrame(index=range(len(person))),
         )
+
+
+def _sides(levels: Sequence[tuple[str, str]]) -> NDArray[np.int64]:
+    """Number of each level's hemisphere."""
+    return np.unique([side for _, side in levels], return_inverse=True)[1].astype(np.int64)
+
+
+def _scatter(left: Array, sides: NDArray[np.int64]) -> tuple[float, float, float]:
+    """Standard deviations between people, between their hemispheres, and between rows of one hemisphere.
+
+    By moments, from residuals about the levels' means, shape (people, K); NaN where there is no row.
+    """
+    inside = np.eye(sides.max() + 1)[sides]
+    n = np.isfinite(left) @ inside  # (people, hemispheres)
+    n, left = n[n.any(axis=1)], left[n.any(axis=1)]
+    center = np.divide(np.nan_to_num(left) @ inside, n, out=np.full(n.shape, np.nan), where=n > 0)
+    row = float(np.nansum((left - center[:, sides]) ** 2) / max(np.maximum(n - 1, 0).sum(), 1))
+    noise = row * np.nanmean(np.divide(1, n, out=np.full(n.shape, np.nan), where=n > 0), axis=1)
+    known, side = (n > 0).sum(axis=1), 0.0
+    if (several := known > 1).any():
+        side = max(float(np.mean(np.nanvar(center[several], axis=1, ddof=1) - noise[several])), 0.0)
+    person = max(float(np.var(np.nanmean(center, axis=1), ddof=1) - ((noise + side) / known).mean()), 0.0)
+    return float(np.sqrt(person)), float(np.sqrt(side)), float(np.sqrt(row))
 
 
 def standard_layout(hemispheres: tuple[str, ...] = ("left", "right")) -> Layout:
@@ -200,40 +260,69 @@ def plan(
     >>> made.table.loc[0, "variant"], bool(made.table.loc[0, "width_systematic"] < 0.2)
     ('as planned', True)
     """
-    variants: dict[str, tuple[Layout, list[tuple[Layout, int]], int]] = {
-        "as planned": (layout, [(layout, n_patients)], n_controls),
-        f"{MORE} more patients": (layout, [(layout, n_patients + MORE)], n_controls),
-        f"{MORE} more controls": (layout, [(layout, n_patients)], n_controls + MORE),
+    effects = systematic, tumor
+    variants = {
+        "as planned": _Variant(layout, [(layout, n_patients)], n_controls, effects),
+        f"{MORE} more patients": _Variant(layout, [(layout, n_patients + MORE)], n_controls, effects),
+        f"{MORE} more controls": _Variant(layout, [(layout, n_patients)], n_controls + MORE, effects),
     }
     if len(far := layout.far(40.0).distance_mm):
         groups = [(layout, n_patients), (replace(layout, distance_mm=far), MORE)]
-        variants[f"{MORE} more patients with a bundle beyond 40 mm"] = (layout, groups, n_controls)
+        variants[f"{MORE} more patients with a bundle beyond 40 mm"] = _Variant(layout, groups, n_controls, effects)
     if len(layout.sides) == 1:
         both = layout.both_sides()
-        variants["the other hemisphere too"] = (both, [(both, n_patients)], n_controls)
-    expect = partial(_expect, effects=(systematic, tumor), replicates=replicates, seed=seed)
-    found = work.map(expect, list(variants.values()), "Planning")
+        variants["the other hemisphere too"] = _Variant(both, [(both, n_patients)], n_controls, effects)
+    for times in TIMES:
+        larger = times * systematic, times * tumor
+        variants[f"effects {times} times as large"] = replace(variants["as planned"], effects=larger)
+    found = work.map(partial(_expect, replicates=replicates, seed=seed), list(variants.values()), "Planning")
     rows = [{"variant": name, **one} for name, one in zip(variants, found, strict=True)]
-    table = pd.DataFrame(rows).assign(systematic=systematic, tumor=tumor, n_replicates=replicates)
+    table = pd.DataFrame(rows).assign(n_replicates=replicates)
     made = Plan(table=table, claim=_claim(table, layout))
     finding = Finding(
         key="plan",
         title="What would help most?",
         claim=made.claim,
         table=table,
-        method="Studies imagined from the design: patients' distances drawn with replacement, normal scatter of people "
-        "and rows, an effect that fades as exp(−d/15 mm); each decomposed as `shiftkit decompose` does.",
+        method="Studies imagined from the design: patients' distances drawn with replacement, scatter of people, "
+        "hemispheres and rows as in controls on the scale of logits, an effect that fades as exp(−d/15 mm); each "
+        "decomposed as `shiftkit decompose` does.",
         figure=partial(_draw, table),
         alt="Median interval width of the systematic part for each variant of the design.",
     )
     return replace(made, findings=(finding,))
 
 
-def _expect(
-    variant: tuple[Layout, list[tuple[Layout, int]], int], effects: tuple[float, float], replicates: int, seed: int
-) -> dict[str, float]:
+def power(scenario: Scenario, lost: tuple[float, float], replicates: int, seed: int) -> dict[str, float]:
+    """What a plan says of a simulated cohort's numbers and hemispheres; ``lost`` are its components in Dice.
+
+    The tumor's is the mean over all bundles, of which a plan makes the effect in contact.
+    """
+    layout = standard_layout(scenario.hemispheres)
+    contact = lost[1] / _mean_fade(layout)
+    groups: list[tuple[Layout, int | None]] = [(layout, scenario.n_patients)]
+    return _expect(_Variant(layout, groups, scenario.n_controls, (lost[0], contact)), replicates, seed)
+
+
+def _mean_fade(layout: Layout) -> float:
+    """Of the effect in contact, what a patient's mean over all bundles loses."""
+    return float(np.nanmean(np.nanmean(_fade(layout.distance_mm), axis=1)))
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A study to imagine: levels and scatter, whose patients and how many, controls, and the effects."""
+
+    layout: Layout
+    groups: list[tuple[Layout, int | None]]
+    n_controls: int
+    effects: tuple[float, float]
+
+
+def _expect(variant: _Variant, replicates: int, seed: int) -> dict[str, float]:
     """Medians and shares over imagined studies of one variant; widths are those of studies that give a split."""
-    layout, groups, n_controls = variant
+    layout, groups = variant.layout, variant.groups
+    n_controls, effects = variant.n_controls, variant.effects
     made = []
     for number in range(replicates):
         told = anchored(layout.draw(groups, n_controls, effects, (seed, number))).verdict(_MARGIN)
@@ -252,7 +341,9 @@ def _expect(
     widths = [float(np.median(w[np.isfinite(w)])) if np.isfinite(w).any() else np.nan for w in values[:, 1:3].T]
     withheld, systematic, tumor, both = values[:, [0, 3, 4, 5]].mean(axis=0)
     return {
-        "n_patients": sum(n for _, n in groups),
+        "systematic": effects[0],
+        "tumor": effects[1],
+        "n_patients": sum(n or len(one.distance_mm) for one, n in groups),
         "n_controls": n_controls,
         "withheld": withheld,
         "width_systematic": widths[0],
@@ -264,11 +355,19 @@ def _expect(
 
 
 def _claim(table: pd.DataFrame, layout: Layout) -> str:
-    first, others = table.iloc[0], table.iloc[1:]
-    opening = ""
-    if len(layout.sides) == 1:
-        opening = f"With one hemisphere only, both parts are named in {first['power_both']:.0%} of such studies. "
+    first, others = table.iloc[0], table.iloc[1 : -len(TIMES)]
     size = f"{first['n_patients']:.0f} patients and {first['n_controls']:.0f} controls"
+    mean = first["tumor"] * _mean_fade(layout)  # as a run's verdict tells it
+    effects = (
+        f"if {first['systematic']:g} Dice are lost everywhere and {first['tumor']:g} more in contact with the tumor "
+        f"({mean:.2g} as a mean over all bundles)"
+    )
+    larger = " and ".join(
+        f"{one['power_both']:.0%} if both are {times} times as large"
+        for times, one in zip(TIMES, table.iloc[-len(TIMES) :].to_dict("records"), strict=True)
+    )
+    named = f"both parts are named in {first['power_both']:.0%} of such studies {effects}, in {larger}"
+    named = f"With one hemisphere only, {named}" if len(layout.sides) == 1 else f"{named[0].upper()}{named[1:]}"
     if not np.isfinite(first["width_systematic"]):
         told = (
             f"{size} give a total and no split. {_wanted(layout, int(first['n_patients']), int(first['n_controls']))}"
@@ -277,13 +376,13 @@ def _claim(table: pd.DataFrame, layout: Layout) -> str:
     else:
         told = (
             f"{size}: the systematic part's interval is typically {first['width_systematic']:.3f} Dice wide and "
-            f"excludes 0 in {first['power_systematic']:.0%} of studies if the part is {first['systematic']:g}; an "
-            f"effect of the tumor's proximity of {first['tumor']:g} is shown in {first['power_tumor']:.0%}"
+            f"excludes 0 in {first['power_systematic']:.0%} of studies; the tumor's effect is shown in "
+            f"{first['power_tumor']:.0%}"
         )
         told += f"; {first['withheld']:.0%} of studies give no split." if first["withheld"] > 0 else "."
     # Judged by naming both parts, and by the width where that ties.
     best = others.sort_values(["power_both", "width_systematic"], ascending=[False, True]).iloc[0]
-    return f"{opening}{told} What helps most is {best['variant']}: both named in {best['power_both']:.0%}."
+    return f"{named}. {told} What helps most is {best['variant']}: both named in {best['power_both']:.0%}."
 
 
 def _wanted(layout: Layout, n_patients: int, n_controls: int) -> str:

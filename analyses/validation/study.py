@@ -1,7 +1,7 @@
 """Does the decomposition find what was simulated? Bias, coverage, type I error, power, refusals."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -19,11 +19,14 @@ from ..decomposition.anchored import anchored
 from ..decomposition.rows import Rows
 from .cells import COVERS, RARELY, Cell, standard_cells
 from .measures import LEVEL, MARGIN, measure, measures_of
-from .planning import Fade, Layout
+from .planning import Fade, Layout, power
 from .simulation import Scenario, Truth, truth
 
 Array = NDArray[np.float64]
 _CHUNK = 50  # replicates a task
+_PLANNED = 400  # imagined studies
+_LESS_PLANNED = ", less what was planned"
+_POWERS = {"S shown": "power_systematic", "tumor shown": "power_tumor", "both parts named": "power_both"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +97,23 @@ def validate(
     if replicates < 10:
         raise ConfigError(f"`replicates` must be at least 10 for rates to mean anything; got {replicates}.")
     chosen = tuple(standard_cells() if cells is None else cells)
-    tasks = [
-        (number, first, min(first + _CHUNK, cell.times * replicates))
-        for number, cell in enumerate(chosen)
-        for first in range(0, cell.times * replicates, _CHUNK)
-    ]
-    parts = work.map(partial(_replicates, chosen, seed), tasks, "Simulating")
-    found: list[list[pd.DataFrame]] = [[] for _ in chosen]
-    for (number, *_), values in zip(tasks, parts, strict=True):
-        found[number].append(values)
-    rows = [row for cell, own in zip(chosen, found, strict=True) for row in _rows(cell, pd.concat(own))]
+    sizes = [cell.times * replicates for cell in chosen]
+    found = _in_chunks(partial(_replicates, chosen, seed), sizes, work)
+    rows = [row for cell, own in zip(chosen, found, strict=True) for row in _rows(cell, own)]
     return _told(pd.DataFrame(rows, columns=list(VALIDATION.columns)))
+
+
+def _in_chunks(
+    simulated: Callable[[tuple[int, int, int]], pd.DataFrame], sizes: Sequence[int], work: Work
+) -> list[pd.DataFrame]:
+    """Properties in each cohort of each cell, some cohorts a task: (cell, first, before the last)."""
+    tasks = [
+        (cell, first, min(first + _CHUNK, size)) for cell, size in enumerate(sizes) for first in range(0, size, _CHUNK)
+    ]
+    found: list[list[pd.DataFrame]] = [[] for _ in sizes]
+    for (cell, *_), values in zip(tasks, work.map(simulated, tasks, "Simulating"), strict=True):
+        found[cell].append(values)
+    return [pd.concat(own) for own in found]
 
 
 _OWN_SHAPES: Mapping[str, tuple[float, Fade]] = {
@@ -140,24 +149,16 @@ def validate_design(
     work : Work
         Processes and progress.
     """
-    chunks = [
-        (place, first, min(first + _CHUNK, replicates))
-        for place in range(len(_OWN_SHAPES))
-        for first in range(0, replicates, _CHUNK)
-    ]
-    parts = work.map(partial(_own_replicates, rows, (systematic, tumor), seed), chunks, "Simulating")
-    found: list[list[pd.DataFrame]] = [[] for _ in _OWN_SHAPES]
-    for (place, *_), values in zip(chunks, parts, strict=True):
-        found[place].append(values)
+    found = _in_chunks(partial(_own_replicates, rows, (systematic, tumor), seed), [replicates] * len(_OWN_SHAPES), work)
     table: list[dict[str, Any]] = []
     for (name, (decay_mm, _)), own in zip(_OWN_SHAPES.items(), found, strict=True):
         scenario = Scenario(n_patients=rows.n_patients, n_controls=rows.n_controls, decay_mm=decay_mm)
         targets = {"coverage of S": COVERS, "coverage of tumor": COVERS}
         if name == "no tumor effect":
             targets = {"coverage of S": COVERS, "tumor shown": RARELY}
-        shown = ("bias of S", "withheld", "width of S", "S shown", "tumor shown")
+        shown = ("bias of S", "withheld", "width of S", "S shown", "tumor shown", "both parts named")
         cell = Cell(name=f"own design, {name}", spread="own", scenario=scenario, targets=targets, shown=shown)
-        table += _rows(cell, pd.concat(own))
+        table += _rows(cell, own)
     return _told(pd.DataFrame(table, columns=list(VALIDATION.columns)))
 
 
@@ -168,19 +169,11 @@ def _own_replicates(rows: Rows, effects: tuple[float, float], seed: int, task: t
     # What a patient loses is the mean over the patient's rows, and what patients lose is the mean over patients.
     mean = float(np.nanmean(np.nanmean(fade(layout.distance_mm), axis=1)))
     known = Truth(systematic=effects[0], tumor=effects[1] * mean)
+    responders = 0.5 if name == "half of the patients respond" else 1.0
     made: list[dict[str, float]] = []
     for number in range(first, last):
-        groups = [(layout, rows.n_patients)]
-        if name == "half of the patients respond":
-            # Twice the effect in one half: the same mean.
-            half = np.random.default_rng([seed, place, number]).permutation(rows.n_patients) < rows.n_patients / 2
-            drawn = layout.draw(groups, rows.n_controls, (effects[0], 0.0), (seed, place, number))
-            near = (
-                2 * effects[1] * fade(drawn.distance_mm) * np.isin(drawn.person, np.flatnonzero(half)) * drawn.patient
-            )
-            drawn = replace(drawn, outcome=drawn.outcome - near)
-        else:
-            drawn = layout.draw(groups, rows.n_controls, effects, (seed, place, number), fade)
+        # Each patient once: the distances are the cohort's own.
+        drawn = layout.draw([(layout, None)], rows.n_controls, effects, (seed, place, number), fade, responders)
         split = anchored(drawn)
         made.append(measures_of(split, split.verdict(MARGIN, LEVEL), known))
     return pd.DataFrame(made)
@@ -209,6 +202,10 @@ def _rows(cell: Cell, found: pd.DataFrame) -> list[dict[str, Any]]:
     if cell.former:
         # Of the mean widths: single cohorts' ratios have no meaning where one is small.
         found = found.assign(**{"width over the former's": found["width of S"] / found["former width"].mean()})
+    if any(name.endswith(_LESS_PLANNED) for name in cell.targets):
+        known = _truth(cell.scenario, 0)
+        told = power(cell.scenario, (known.systematic, known.tumor), _PLANNED, 0)
+        found = found.assign(**{f"{name}{_LESS_PLANNED}": found[name] - told[of] for name, of in _POWERS.items()})
     return [
         _row(cell, name, found[name].dropna().to_numpy(dtype=float))
         for name in dict.fromkeys((*cell.targets, *cell.shown))

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ...cohorts.folder import (
     UNFINISHED,
@@ -27,13 +28,14 @@ from ...cohorts.folder import (
 from ...errors import ConfigError, DataError, ShiftkitError
 from ...files import atomic, file_digest, holds, sweep, write_text
 from ...images import write_image
-from ...types import Case, Cohort, Predictions, Volume
+from ...types import Bundle, Case, Cohort, Predictions, Volume
 from ...work import Work
 from ..network.checkpoints import Model, require_same
 from ..network.networks import require_fit
 from ..samples.patches import Size
+from ..samples.samples import Sample, load_sample
 from .calibration import confidence
-from .inference import each_case, ensemble_head, predict_probabilities
+from .inference import Passage, each_case, ensemble_head, infer, on_own_grid
 from .routing import Folds
 
 
@@ -146,12 +148,25 @@ class Segmenter:
         ``choose`` gives the models of a case, or says with a `DataError` why there are none; without it all are used.
         """
 
-        def look(case: Case) -> None:
-            if not _note_path(out, case).is_file():
-                self._write_case(case, out, self.models if choose is None else choose(case))
+        def chosen(case: Case) -> Sequence[Model]:
+            return self.models if choose is None else choose(case)
+
+        def read(case: Case) -> Sample | None:
+            if _note_path(out, case).is_file():
+                return None
+            chosen(case)  # whom no model may segment need not be read
+            first = self.models[0]
+            return load_sample(case, first.modality, first.spacing_mm, first.shape)
+
+        def compute(case: Case, sample: Sample) -> tuple[Sample, NDArray[np.float32]]:
+            return sample, infer(chosen(case), sample, self.mirrored, self.window)
+
+        def write(case: Case, made: tuple[Sample, NDArray[np.float32]]) -> None:
+            self._write_case(case, out, chosen(case), on_own_grid(self.models[0], *made))
 
         self._require_unchanged(cases, out, choose)
-        return each_case(self.models, cases, look, self.device, work, stage)
+        passage = Passage(read=read, compute=compute, write=write)
+        return each_case(self.models, cases, passage, self.device, work, stage)
 
     def _require_unchanged(
         self, cases: Sequence[Case], out: Path, choose: Callable[[Case], Sequence[Model]] | None
@@ -178,9 +193,8 @@ class Segmenter:
         images = {name: file_digest(path) for name in names if (path := case.images.get(name)) and path.is_file()}
         return {"format": _FORMAT, "models": [one.digest for one in models], "images": images}
 
-    def _write_case(self, case: Case, out: Path, models: Sequence[Model]) -> None:
+    def _write_case(self, case: Case, out: Path, models: Sequence[Model], made: Mapping[Bundle, Volume]) -> None:
         rows: list[dict[str, Any]] = []
-        made = predict_probabilities(models, case, mirrored=self.mirrored, window=self.window)
         for bundle, volume in made.items():
             if not np.isfinite(volume.array).all():
                 # Of NaN every comparison is false: the bundle would be booked as missed.
@@ -211,14 +225,16 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
     Nothing that is half there may pass for a result.
     """
-    existed, empty = out.is_dir(), not out.is_dir() or not any(out.iterdir())
+    existed, empty = out.is_dir(), not holds(out)
     try:
         yield
     except ShiftkitError:
         if empty and out.is_dir():
-            shutil.rmtree(out)
-            if existed:
-                out.mkdir()
+            # One by one: the folder itself may be a link.
+            for path in out.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not existed:
+                out.rmdir()
         raise
 
 

@@ -18,8 +18,9 @@ from ...errors import ConfigError, DataError
 from ...types import Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model
+from ..network.devices import memory_format_on
 from ..samples.samples import Sample, load_sample, mask_on_grid
-from .inference import as_batch, each_case
+from .inference import Passage, as_batch, each_case
 
 Place = tuple[str, str, str]
 """Region, bundle and hemisphere."""
@@ -120,32 +121,44 @@ def embed(
     shells are the same. Layers are those of `layers_of`, every depth by default; ``shells_mm`` the edges of shells
     around the tumor, increasing from 0; ``fold``, which goes into the rows, is which of several networks this is.
 
-    One participant is in memory at a time, with one network's feature maps and the weights of eight regions. The
+    In memory are one network's feature maps, the weights of eight regions, and images that are read ahead. The
     network looks at the whole box at once, also one that was trained on patches and predicts in windows.
     """
     chosen = layers_of(model.network, layers)
     edges = [str(edge) for edge in shells_mm]
     note = {"digest": model.digest, "layers": list(chosen), "shells_mm": edges, "fold": fold, "version": _VERSION}
-    made: list[Embeddings] = []
+    made: dict[str, Embeddings] = {}
 
-    def look(case: Case) -> None:
-        path = out / f"{case.key}.npz"
+    def read(case: Case) -> Sample | None:
         try:
-            made.append(Embeddings.load(path, **note))
+            made[case.key] = Embeddings.load(out / f"{case.key}.npz", **note)
         except DataError:  # nothing there, made otherwise, or damaged
-            _embed_case(model, case, chosen, tuple(shells_mm), fold).save(path, **note)
-            made.append(Embeddings.load(path))
+            return load_sample(case, model.modality, model.spacing_mm, model.shape, model.bundles)
+        return None
 
-    failed = each_case([model], cohort.cases, look, device, work, f"Embedding {cohort.name} with {model.name}")
-    return Embeddings.concat(made), failed
+    def compute(case: Case, sample: Sample) -> Embeddings:
+        return _embed_case(model, case, sample, chosen, tuple(shells_mm), fold)
+
+    def write(case: Case, embeddings: Embeddings) -> None:
+        path = out / f"{case.key}.npz"
+        embeddings.save(path, **note)
+        made[case.key] = Embeddings.load(path)
+
+    passage = Passage(read=read, compute=compute, write=write)
+    failed = each_case([model], cohort.cases, passage, device, work, f"Embedding {cohort.name} with {model.name}")
+    return Embeddings.concat([made[case.key] for case in cohort if case.key in made]), failed
 
 
 def _embed_case(
-    model: Model, case: Case, layers: Mapping[str, nn.Module], shells_mm: tuple[float, ...], fold: str
+    model: Model,
+    case: Case,
+    sample: Sample,
+    layers: Mapping[str, nn.Module],
+    shells_mm: tuple[float, ...],
+    fold: str,
 ) -> Embeddings:
-    sample = load_sample(case, model.modality, model.spacing_mm, model.shape, model.bundles)
     device = next(model.network.parameters()).device
-    image = as_batch(sample.image).to(device, memory_format=torch.channels_last_3d)
+    image = as_batch(sample.image).to(device, memory_format=memory_format_on(device))
     maps, output = capture(model.network, image, layers)
     regions = [*_mask_regions(sample), *_shell_regions(sample, case, model, shells_mm)]
     probabilities = torch.sigmoid(output[0]).float().cpu().numpy()

@@ -1,7 +1,15 @@
 """One case through a network: whole, or in windows."""
 
+import itertools
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from types import NoneType
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -10,12 +18,16 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError, DataError, ModelMismatchError
 from ...types import Bundle, Case, Volume
-from ...work import Work
+from ...work import Work, allowed_cores
 from ..network.checkpoints import Model
-from ..network.devices import pick_device
+from ..network.devices import enough_memory, memory_format_on, pick_device, placed, same_every_time
 from ..samples.patches import Size
-from ..samples.samples import Sample, load_sample, to_own_grid
+from ..samples.prefetching import helper_threads, prefetched
+from ..samples.samples import Sample, channels_of, load_sample, to_own_grid
 from ..samples.warping import mirror
+
+Read = TypeVar("Read")
+Made = TypeVar("Made")
 
 
 def predict_probabilities(
@@ -28,8 +40,12 @@ def predict_probabilities(
     models = [model] if isinstance(model, Model) else list(model)
     first = ensemble_head(models)
     sample = load_sample(case, first.modality, first.spacing_mm, first.shape)
-    channels = infer(models, sample, mirrored, window)
-    return {bundle: to_own_grid(channel, sample) for bundle, channel in zip(first.bundles, channels, strict=True)}
+    return on_own_grid(first, sample, infer(models, sample, mirrored, window))
+
+
+def on_own_grid(model: Model, sample: Sample, channels: NDArray[np.float32]) -> dict[Bundle, Volume]:
+    """What `infer` gave, on the participant's own grid."""
+    return {bundle: to_own_grid(channel, sample) for bundle, channel in zip(model.bundles, channels, strict=True)}
 
 
 def infer(
@@ -62,31 +78,95 @@ def as_batch(image: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image))[None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Passage(Generic[Read, Made]):
+    """What is done with each case: read it, compute on the models' device, and write what was made.
+
+    Reading and writing are done by threads, of other cases than the one that is computed. ``read`` gives None for a
+    case of which nothing is left to do.
+    """
+
+    read: Callable[[Case], Read | None]
+    compute: Callable[[Case, Read], Made]
+    write: Callable[[Case, Made], None]
+
+
 def each_case(
-    models: Sequence[Model], cases: Sequence[Case], do: Callable[[Case], None], device: str, work: Work, stage: str
+    models: Sequence[Model], cases: Sequence[Case], passage: Passage[Any, Any], device: str, work: Work, stage: str
 ) -> dict[str, str]:
-    """Do something with one case after another while the models are on a device.
+    """Take one case after another through a passage while the models are on a device.
 
     Returns those that failed, with the reason; where all did, the last one's error is raised.
     """
-    failed: dict[str, str] = {}
-    problem: DataError | ModelMismatchError | None = None
+    problems: dict[str, _Problem] = {}
     target = pick_device(device)
+    threads = _threads(models[0], cases, target)
+    under_way: deque[tuple[Case, Future[Any]]] = deque()
+    done = itertools.count(1)
+
+    def finish() -> None:
+        case, future = under_way.popleft()
+        if isinstance(found := future.result(), _PROBLEMS):
+            problems[case.key] = found
+        work.report(next(done), len(cases), stage)
+
+    with (
+        enough_memory(_CURE),
+        same_every_time(target),
+        placed([model.network for model in models], target),
+        closing(prefetched(partial(_tried, passage.read), cases, threads)) as items,
+        ThreadPoolExecutor(max(threads, 1)) as pool,
+    ):
+        try:
+            for case, item in zip(cases, items, strict=True):
+                made = item if isinstance(item, _NO_MORE) else _tried(passage.compute, case, item)
+                # What needs no writing waits for its turn too: cases are told of in their order.
+                last = _given if isinstance(made, _NO_MORE) else passage.write
+                under_way.append((case, pool.submit(_tried, last, case, made)))
+                if len(under_way) > threads:
+                    finish()
+            while under_way:
+                finish()
+        finally:
+            for _, future in under_way:
+                future.cancel()
+    if problems and len(problems) == len(cases):
+        raise list(problems.values())[-1]
+    return {key: str(problem) for key, problem in problems.items()}
+
+
+def _given(case: Case, made: Any) -> Any:
+    return made
+
+
+_PROBLEMS = (DataError, ModelMismatchError)
+_NO_MORE = (*_PROBLEMS, NoneType)
+_Problem = DataError | ModelMismatchError
+_CURE = "Look through smaller windows with `window`, or predict on the cpu."
+_ROOM_GIB = 4.0
+"""For images that were read and are not computed yet, or not written."""
+
+
+def _tried(function: Callable[..., Made], *arguments: Any) -> Made | _Problem:
+    """What a function gives, or the error that is one participant's alone."""
     try:
-        for model in models:
-            model.network.to(target)
-        for case in work.each(cases, stage):
-            try:
-                do(case)
-            except (DataError, ModelMismatchError) as error:
-                problem = error
-                failed[case.key] = str(error)
-    finally:
-        for model in models:
-            model.network.cpu()
-    if problem is not None and len(failed) == len(cases):
-        raise problem
-    return failed
+        return function(*arguments)
+    except _PROBLEMS as error:
+        return error
+
+
+def _threads(model: Model, cases: Sequence[Case], device: torch.device) -> int:
+    """How many threads read, and how many write: what cores are free for it, and fewer for large images."""
+    import nibabel as nib
+
+    free = helper_threads(16) if device.type == "cpu" else allowed_cores()
+    for case in cases[:1]:
+        path = case.images.get(model.modality.split("+")[0])
+        with suppress(Exception):  # what is damaged is told when it is read
+            # A few copies of the image's channels on the way in, and of the bundles' on the way out.
+            numbers = math.prod(nib.load(path).shape[:3]) * (4 * channels_of(model.modality) + 3 * len(model.bundles))
+            free = min(free, max(1, int(_ROOM_GIB * 2**30 / (4 * numbers))))
+    return free
 
 
 def ensemble_head(models: Sequence[Model]) -> Model:
@@ -124,12 +204,13 @@ def logits(network: nn.Module, image: Tensor, window: Size | None = None) -> Ten
     Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z.
     """
     device = next(network.parameters()).device
+    form = memory_format_on(device)
     if window is None or all(n >= whole for n, whole in zip(window, image.shape[2:], strict=True)):
-        return network(image.to(device).contiguous(memory_format=torch.channels_last_3d))
+        return network(image.to(device).contiguous(memory_format=form))
     from monai.inferers.utils import sliding_window_inference
 
     def answer(part: Tensor) -> Tensor:
-        return network(part.contiguous(memory_format=torch.channels_last_3d)).float()
+        return network(part.contiguous(memory_format=form))
 
     # Predictions near a window's edge lack what lies beyond it, so they count less than those of its neighbors.
     made = sliding_window_inference(

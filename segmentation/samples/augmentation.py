@@ -7,11 +7,13 @@ channels are never touched by either: they say where the box is, not what is in 
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
-from .samples import Sample
-from .warping import canonical, elastic_field, mirror, shift, warp
+from .samples import COORDINATE_CHANNELS, Sample
+from .warping import canonical, elastic_field, mirror, overlap, shift, warp
 
 Array = NDArray[np.float32]
 Augment = Callable[[Sample, np.random.Generator], Sample]
@@ -26,9 +28,34 @@ def light(sample: Sample, rng: np.random.Generator) -> Sample:
     """Shift, scale and noise, as healthy scans of one site differ."""
     x, y, z = rng.integers(-2, 3, 3).tolist()  # how far centers of brains are missed, in voxels
     moved = shift(sample, (x, y, z))
-    scaled = scale(moved, float(rng.uniform(0.85, 1.15)))
-    noise = rng.standard_normal(scaled.channels.shape, np.float32)
-    return add_noise(scaled, noise * np.float32(rng.uniform(0, 0.06)))
+    factor = np.float32(rng.uniform(0.85, 1.15))
+    channels, noise = moved.channels, rng.standard_normal(moved.channels.shape, np.float32)
+    # As `scale` and `add_noise`, but in place, in the array that `shift` has made: it is what every step waits for.
+    channels *= factor
+    noise *= np.float32(rng.uniform(0, 0.06))
+    noise *= moved.brain
+    channels += noise
+    return moved
+
+
+def light_on_device(image: Tensor, target: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """What `light` does, for one participant's image and target that are on a GPU.
+
+    Shifts and scales are the same draws; noise is drawn by the device, where it takes no time, and so is other noise.
+    """
+    voxels = rng.integers(-2, 3, 3).tolist()
+    factor = float(rng.uniform(0.85, 1.15))
+    generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**62)))
+    sd = float(rng.uniform(0, 0.06))
+    moved, masks = torch.zeros_like(image), torch.zeros_like(target)
+    moved[-COORDINATE_CHANNELS:] = image[-COORDINATE_CHANNELS:]
+    there, here = overlap(voxels, image.shape[1:])
+    channels = moved[:-COORDINATE_CHANNELS]
+    channels[:, *there] = image[:-COORDINATE_CHANNELS, *here] * factor
+    masks[:, *there] = target[:, *here]
+    noise = torch.randn(channels.shape, generator=generator, device=image.device)
+    channels += noise * sd * channels.any(dim=0)
+    return moved, masks
 
 
 def strong(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -69,6 +96,11 @@ def acquisition(sample: Sample, rng: np.random.Generator) -> Sample:
 
 AUGMENTATIONS: Mapping[str, Augment] = {"none": none, "light": light, "strong": strong, "acquisition": acquisition}
 """Every augmentation, by name."""
+
+ON_DEVICE: Mapping[str, Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]] = {
+    "light": light_on_device
+}
+"""Those that a GPU makes of whole boxes by itself; of the others its host's threads make ready batches."""
 
 
 def draw_field(sample: Sample, rng: np.random.Generator) -> Array:

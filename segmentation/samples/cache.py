@@ -1,5 +1,6 @@
 """Samples that are loaded when they are needed and kept while there is room."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ class SampleCache(Sequence[Sample]):
 
     What was asked for longest ago gives way first. A sample that is larger than the bound is never kept.
     Slices and `select` give sequences that share the same memory. Samples are the same as freshly loaded
-    ones, to the bit; nobody may change them in place.
+    ones, to the bit; nobody may change them in place. Several threads may ask at once.
 
     Parameters
     ----------
@@ -101,22 +102,29 @@ class _Store:
     nbytes: int = 0
     loads: int = 0
     kept: OrderedDict[int, Sample] = field(default_factory=OrderedDict[int, Sample])
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, position: int) -> Sample:
-        if position in self.kept:
-            self.kept.move_to_end(position)
-            return self.kept[position]
-        sample = self.load(position)
+        with self.lock:
+            if position in self.kept:
+                self.kept.move_to_end(position)
+                return self.kept[position]
+        sample = self.load(position)  # without the lock: threads load side by side
+        with self.lock:
+            self._keep(position, sample)
+        return sample
+
+    def _keep(self, position: int, sample: Sample) -> None:
         self.loads += 1
         size = sample_bytes(sample)
-        # What is larger than all there is would only drive out the others and then not be kept either.
-        if size <= self.bound:
+        # What is larger than all there is would only drive out the others and then not be kept either; and another
+        # thread may have loaded the same one meanwhile.
+        if size <= self.bound and position not in self.kept:
             while self.nbytes + size > self.bound:
                 _, oldest = self.kept.popitem(last=False)
                 self.nbytes -= sample_bytes(oldest)
             self.kept[position] = sample
             self.nbytes += size
-        return sample
 
 
 def sample_bytes(sample: Sample) -> int:

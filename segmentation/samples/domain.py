@@ -6,6 +6,7 @@ spread. Nothing here looks at masks or tumors.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from ...errors import DataError
 from ...images import read_image
 from ...types import Case, Cohort
 from ...work import DETAIL, Work
+from .prefetching import helper_threads, prefetched
 
 Domain = Mapping[str, Any]
 """Of the images of one training: ``n`` participants, and of each of ``measures`` its ``mean`` and ``sd``."""
@@ -29,6 +31,7 @@ _FLOOR = 0.05
 """Of the mean, the least standard deviation: a training at one voxel size, or of one scanner, shows none, and what
 differs by less than that is resampled or normalized away."""
 _SHOWN_MEASURES, _SHOWN_PEOPLE = 3, 5
+_READING = 4  # threads, each with an image in memory
 _STAGE = "Comparing images with those of the training"
 
 _EXTENTS = {
@@ -105,13 +108,16 @@ def measure_all(
     cases: Sequence[Case], modality: str, work: Work = Work(), stage: str = "Measuring images"
 ) -> dict[str, dict[str, float]]:
     """`measure_images` of all cases whose images can be read, by their keys."""
-    found: dict[str, dict[str, float]] = {}
-    for case in work.each(cases, stage):
+
+    def tried(case: Case) -> dict[str, float]:
         try:
-            found[case.key] = measure_images(case, modality)
+            return measure_images(case, modality)
         except DataError:
-            continue  # who segments it tells the reason
-    return found
+            return {}  # who segments it tells the reason
+
+    with closing(prefetched(tried, cases, helper_threads(_READING))) as measured:
+        found = {case.key: measures for case, measures in zip(work.each(cases, stage), measured, strict=False)}
+    return {key: measures for key, measures in found.items() if measures}
 
 
 @dataclass(frozen=True, kw_only=True)

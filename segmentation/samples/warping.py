@@ -5,6 +5,7 @@ Peaks are axes, and a sample gives each of them the sign that makes its largest 
 voxels first gives the neighbors a common sign.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -134,7 +135,19 @@ def _canonical(vectors: Array) -> Array:
 
 def _moved(array: NDArray, voxels: tuple[int, int, int]) -> NDArray:
     moved = np.zeros_like(array)
-    source = tuple(slice(max(0, -n), size - max(0, n)) for n, size in zip(voxels, array.shape[1:], strict=True))
-    target = tuple(slice(max(0, n), size - max(0, -n)) for n, size in zip(voxels, array.shape[1:], strict=True))
-    moved[:, *target] = array[:, *source]
+    there, here = overlap(voxels, array.shape[1:])
+    moved[:, *there] = array[:, *here]
     return moved
+
+
+def overlap(voxels: Sequence[int], shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where in a box that is moved by whole voxels what stays in it lies, after and before.
+
+    Examples
+    --------
+    >>> overlap((2, -1), (10, 10))
+    ((slice(2, 10, None), slice(0, 9, None)), (slice(0, 8, None), slice(1, 10, None)))
+    """
+    before = tuple(slice(max(0, -n), size - max(0, n)) for n, size in zip(voxels, shape, strict=True))
+    after = tuple(slice(max(0, n), size - max(0, -n)) for n, size in zip(voxels, shape, strict=True))
+    return after, before

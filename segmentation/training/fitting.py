@@ -2,24 +2,25 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ...errors import ConfigError
 from ...files import atomic, write_text
 from ...work import DETAIL, Work
-from ..network.devices import pick_device, same_every_time
+from ..network.devices import PRECISION, enough_memory, placed, same_every_time
 from ..prediction.inference import logits
 from ..samples.cache import sample_keys
 from ..samples.patches import Size
 from ..samples.samples import Sample
-from .epochs import Loop, Restraint, Schedule, make_optimizer, tensors
+from .epochs import Loop, Restraint, Schedule, batch_of, make_optimizer
 from .losses import hard_dice
+from .processes import join_processes
 from .states import State, StateFolder, network_settings
 
 
@@ -55,7 +56,7 @@ def fit(
         Train on one drawn patch of this size in voxels a participant and epoch, and validate in windows of it; the
         whole box by default. See `patches.draw_corner`.
     device, deterministic
-        See `devices`. A GPU with bfloat16 computes in it, anything else in float32.
+        See `devices`.
     state : StateFolder
         Gets the state after each epoch, and is continued from if it holds one that was started with the same
         settings: its own, and everything that the weights depend on.
@@ -65,53 +66,48 @@ def fit(
     ConfigError
         If the batch cannot be shared out equally among the processes, or the state was started with other
         settings.
+    MachineError
+        If a GPU's memory is used up.
     """
-    accelerator, precision = _accelerator(device, schedule.batch_size)
+    processes = join_processes(device, schedule.batch_size)
     started_with = {
         "schedule": dataclasses.asdict(schedule),
         "seed": seed,
         "patch": patch,
-        "precision": precision,
+        "precision": PRECISION,
         "training": sample_keys(training),
         "validation": sample_keys(validation),
         "network": network_settings(network),
         "anchor": None if restraint.anchor is None else restraint.anchor.strength,
     }
     state = dataclasses.replace(state, settings={**state.settings, **started_with})
-    optimizer = make_optimizer(network, schedule, restraint.rate)
-    reached = state.restore(network, optimizer)
-    network, optimizer = accelerator.prepare(network, optimizer)
-    what: dict[str, Any] = {"schedule": schedule, "seed": seed, "patch": patch, "restraint": restraint}
-    loop = Loop(accelerator=accelerator, network=network, optimizer=optimizer, **what)
-    with same_every_time(accelerator.device, deterministic):
-        for epoch in range(len(reached.log), schedule.epochs):
-            if _is_over(reached, schedule):
-                break
-            entry = loop.epoch(training, epoch, _reporter(work, stage, reached))
-            if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
-                entry["dice"] = validate(network, validation, accelerator.device, patch)
-            reached.add(entry, accelerator.unwrap_model(network))
-            if accelerator.is_main_process:  # all hold the same weights; two that write one file would harm each other
-                state.save(accelerator.unwrap_model(network), optimizer.optimizer, reached)
-    bare = accelerator.unwrap_model(network).cpu()
-    bare.load_state_dict(reached.weights)
-    bare.eval()
-    return dataclasses.replace(reached, precision=precision)
+    with (
+        enough_memory(_CURE),
+        same_every_time(processes.device, deterministic),
+        placed([network], processes.device),
+    ):
+        optimizer = make_optimizer(network, schedule, restraint.rate)
+        reached = state.restore(network, optimizer)
+        if restraint.anchor is not None:
+            restraint = dataclasses.replace(restraint, anchor=restraint.anchor.on(processes.device))
+        what: dict[str, Any] = {"schedule": schedule, "seed": seed, "patch": patch, "restraint": restraint}
+        loop = Loop(processes=processes, network=processes.shared(network), optimizer=optimizer, **what)
+        with closing(loop.batches(training, len(reached.log))) as batches:
+            for epoch in range(len(reached.log), schedule.epochs):
+                if _is_over(reached, schedule):
+                    break
+                entry = loop.epoch(batches, schedule.steps(len(training)), epoch, _reporter(work, stage, reached))
+                if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
+                    entry["dice"] = validate(network, validation, processes.device, patch)
+                reached.add(entry, network)
+                if processes.is_main:
+                    state.save(network, optimizer, reached)
+    network.load_state_dict(reached.weights)
+    network.eval()
+    return dataclasses.replace(reached, precision=PRECISION)
 
 
-def _accelerator(device: str, batch_size: int) -> tuple[Any, str]:
-    """Device, processes and precision, and the name of the latter."""
-    from accelerate import Accelerator  # takes seconds, and those who only segment do not need it
-
-    target = pick_device(device)
-    half = target.type == "cuda" and torch.cuda.is_bf16_supported()
-    accelerator = Accelerator(cpu=target.type == "cpu", mixed_precision="bf16" if half else "no")
-    if batch_size % accelerator.num_processes:
-        raise ConfigError(
-            f"A batch is shared out equally among processes; {batch_size} participants cannot be among "
-            f"{accelerator.num_processes}. Give a batch size that is a multiple of the number of processes."
-        )
-    return accelerator, "bfloat16" if half else "float32"
+_CURE = "Train on smaller patches with `patch`, or on fewer participants a step with `batch_size`, or on the cpu."
 
 
 def validate(network: nn.Module, samples: Sequence[Sample], device: torch.device, window: Size | None = None) -> float:
@@ -120,13 +116,15 @@ def validate(network: nn.Module, samples: Sequence[Sample], device: torch.device
     The network is on the device and is left in evaluation mode; with a window it goes through each box in such windows.
     """
     network.eval()
-    values: list[float] = []
+    values: list[Tensor] = []
     with torch.no_grad():
         for sample in samples:
-            image, target, known = tensors([sample], device)
-            output = logits(network, image, window)
-            values.append(float(hard_dice(output, target.to(output.device), known.to(output.device)).nanmean()))
-    return float(np.mean(values))
+            batch = batch_of([sample], device)
+            # In windows, answers are gathered on the CPU.
+            output = logits(network, batch.image, window)
+            batch = batch.to(output.device)
+            values.append(hard_dice(output, batch.target, batch.known).nanmean())
+    return float(np.mean(torch.stack(values).tolist()))
 
 
 def _is_over(reached: State, schedule: Schedule) -> bool:
@@ -136,10 +134,16 @@ def _is_over(reached: State, schedule: Schedule) -> bool:
     return sum(epoch > reached.best_epoch for epoch in validated) >= schedule.patience
 
 
-def _reporter(work: Work, stage: str, reached: State) -> Callable[[int, int, float], None]:
-    """Says with each step its loss and the last validation's Dice, as the detail of the stage."""
+def _reporter(work: Work, stage: str, reached: State) -> Callable[[int, int, float | None], None]:
+    """Says with each step the last loss that is known and the last validation's Dice, as the detail of the stage."""
     dice = next((f", Dice {entry['dice']:.3f}" for entry in reversed(reached.log) if "dice" in entry), "")
-    return lambda done, total, loss: work.report(done, total, f"{stage}{DETAIL}loss {loss:.3f}{dice}")
+    before = reached.log[-1]["loss"] if reached.log else None
+
+    def report(done: int, total: int, loss: float | None) -> None:
+        known = before if loss is None else loss
+        work.report(done, total, stage if known is None else f"{stage}{DETAIL}loss {known:.3f}{dice}")
+
+    return report
 
 
 def draw_curve(log: Sequence[Mapping[str, float]], ax: Any = None) -> Any:

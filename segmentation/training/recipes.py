@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ...options import passed_on
 from ...types import Bundle, Case, Cohort
 from ...work import Work
 from ..network.checkpoints import METADATA, Model, is_whole, load_model, require_own, require_same, save_model
+from ..network.devices import pick_device, placed, same_every_time
 from ..network.networks import Architecture, build_network, require_fit
 from ..prediction.calibration import measure_overconfidence
 from ..prediction.embedding import feature_statistics
@@ -43,6 +45,9 @@ class Recipe:
     patch : tuple of int, optional
         Train on patches of this size in voxels, half of them around a bundle, one a participant and epoch, and
         predict in windows of it; the whole box by default. Such multiples too.
+    epochs : int, optional
+        By default as many as `STEPS` steps take, and at least `LEAST_EPOCHS`: what a network has learned depends on
+        its steps, so few participants are looked at more often.
     """
 
     modality: str = "peaks"
@@ -54,7 +59,7 @@ class Recipe:
     spacing_mm: float = 2.5
     shape: Size | None = None
     patch: Size | None = None
-    epochs: int = 30
+    epochs: int | None = None
     batch_size: int = 1
     patience: int | None = None
     augmentation: str = "light"
@@ -97,10 +102,23 @@ class Recipe:
             deep_supervision=self.deep_supervision,
         )
 
-    @property
-    def schedule(self) -> Schedule:
-        """How long and how fast."""
-        return Schedule(learning_rate=3e-3, **passed_on(Schedule, vars(self)))
+    def schedule(self, participants: int) -> Schedule:
+        """How long and how fast so many participants are trained on.
+
+        Examples
+        --------
+        >>> [Recipe().schedule(participants).epochs for participants in (8, 36, 1000)]
+        [300, 67, 10]
+        >>> Recipe(epochs=30).schedule(8).epochs
+        30
+        """
+        given = passed_on(Schedule, vars(self))
+        if self.epochs is not None:
+            return Schedule(learning_rate=_LEARNING_RATE, **given)
+        steps = Schedule(epochs=1, learning_rate=_LEARNING_RATE, **given).steps(participants)
+        epochs = max(LEAST_EPOCHS, math.ceil(STEPS / steps))
+        often = max(1, epochs // _VALIDATIONS)
+        return Schedule(epochs=epochs, learning_rate=_LEARNING_RATE, validate_every=often, **given)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -132,6 +150,16 @@ class Recipe:
         )
 
 
+STEPS = 2400
+"""Steps of a training, unless told otherwise: see `benchmarks/gpu.md` for what fewer and more give."""
+
+LEAST_EPOCHS = 10
+"""How often everybody is looked at, however many there are."""
+
+_LEARNING_RATE = 3e-3
+_VALIDATIONS = 20  # each looks at everybody who chooses the epoch: of small cohorts after many epochs
+
+
 def train_by(
     recipe: Recipe,
     cohort: Cohort,
@@ -149,8 +177,9 @@ def train_by(
     """
     cases = [*training, *validation]
     require_own(out, resume)
+    schedule = _begun(recipe, out) or recipe.schedule(len(training))
     if is_whole(out):
-        return _finished(recipe, out, cases)
+        return _finished(recipe, schedule, out, cases)
     bundles = tuple(Bundle.parse(label) for label in recipe.bundles)
     samples = load_samples(
         cases, recipe.modality, bundles, recipe.spacing_mm, recipe.box, memory_gib=recipe.memory_gib, work=work
@@ -162,7 +191,7 @@ def train_by(
         model.network,
         learned,
         held_out,
-        recipe.schedule,
+        schedule,
         seed=recipe.seed,
         patch=recipe.patch,
         device=recipe.device,
@@ -177,28 +206,41 @@ def train_by(
             "cohort": cohort.name,
             "participants_trained_on": len(training),
             "participants_tuned_on": len(validation),
-            **dataclasses.asdict(recipe.schedule),
+            **dataclasses.asdict(schedule),
             "precision": result.precision,
             "seed": recipe.seed,
             "best_epoch": result.best_epoch,
             "validation_dice": round(result.best_dice, 4),
             "masks": masks,
         },
-        feature_statistics=feature_statistics(model.network, learned),
         image_statistics=(domain_of(list(measured.values())),),
     )
-    model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
+    device = pick_device(recipe.device)
+    with same_every_time(device), placed([model.network], device):
+        model = dataclasses.replace(model, feature_statistics=feature_statistics(model.network, learned))
+        model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
     save_log(result.log, out)
     save_model(model, out)
     shutil.rmtree(out / "state")  # last: until the checkpoint is whole, this is what a training continues from
     return model
 
 
-def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
+def _begun(recipe: Recipe, out: Path) -> Schedule | None:
+    """The schedule of a training that is there, if the recipe leaves its length open: other versions choose another."""
+    if recipe.epochs is not None:
+        return None
+    there = load_model(out).training if is_whole(out) else StateFolder(out / "state").started_with.get("schedule", {})
+    if not {"epochs", "validate_every"} <= set(there):
+        return None
+    begun = dataclasses.replace(recipe, epochs=int(there["epochs"])).schedule(0)
+    return dataclasses.replace(begun, validate_every=int(there["validate_every"]))
+
+
+def _finished(recipe: Recipe, schedule: Schedule, out: Path, cases: Sequence[Case]) -> Model:
     """The model that is there, if its metadata does not say otherwise."""
     model = load_model(out)
     masks = masks_digest(cases, model.bundles)
-    asked = {**dataclasses.asdict(recipe.schedule), "seed": recipe.seed, "masks": masks}
+    asked = {**dataclasses.asdict(schedule), "seed": recipe.seed, "masks": masks}
     # A checkpoint of an earlier version may lack some of them.
     known = [name for name in asked if name in model.training]
     there = {
@@ -208,8 +250,8 @@ def _finished(recipe: Recipe, out: Path, cases: Sequence[Case]) -> Model:
         "participants": dict(model.participants),
         "schedule": {name: model.training[name] for name in known},
     }
-    schedule = {name: asked[name] for name in known}
-    require_same(there, {**recipe.settings, "participants": digests(cases, recipe.modality), "schedule": schedule}, out)
+    now = {"participants": digests(cases, recipe.modality), "schedule": {name: asked[name] for name in known}}
+    require_same(there, {**recipe.settings, **now}, out)
     shutil.rmtree(out / "state", ignore_errors=True)  # left by a kill after the weights were written
     return model
 

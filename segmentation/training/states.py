@@ -45,6 +45,13 @@ class StateFolder:
     folder: Path | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
+    @property
+    def started_with(self) -> Mapping[str, Any]:
+        """Settings of the training whose state is here; none where none is, or where it does not say."""
+        if self.folder is None or not (self.folder / "log.json").is_file():
+            return {}
+        return json.loads((self.folder / "log.json").read_text(encoding="utf-8")).get("settings", {})
+
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, reached: State) -> None:
         """Write the state so that a kill at any moment leaves this one or the one before, never a mixture."""
         if self.folder is None:
@@ -85,6 +92,13 @@ class StateFolder:
                 parts[kind][rest] = tensor
         network.load_state_dict(parts["now"])
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        for parameter, one in optimizer.state.items():
+            # As the parameter lies in memory: the fused optimizer takes them side by side.
+            one |= {
+                name: torch.empty_like(parameter).copy_(moment)
+                for name, moment in one.items()
+                if moment.shape == parameter.shape
+            }
         best = record["best"]
         return State(log=record["log"], best_epoch=best["epoch"], best_dice=best["dice"], weights=parts["best"])
 

@@ -16,6 +16,7 @@ from ...files import write_text
 from ...types import Bundle, Case, Cohort, Predictions
 from ...work import Work
 from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
+from ..network.devices import pick_device, placed, same_every_time
 from ..network.networks import build_network
 from ..prediction.calibration import choose_thresholds, measure_overconfidence
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
@@ -296,11 +297,13 @@ class Finetuning:
             # Who is like the patients it was tuned on is no stranger to it any more.
             image_statistics=(*(source.image_statistics if strategy.keeps_source else ()), *self._tuned_on(training)),
         )
-        # Thresholds first: how sure the model may be of its masks depends on what makes them.
-        if self.plan.trained:
-            tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, held_out))
-        if self.plan.trained and len(held_out):
-            tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, held_out))
+        device = pick_device(self.transfer.device)
+        with same_every_time(device), placed([network], device):
+            # Thresholds first: how sure the model may be of its masks depends on what makes them.
+            if self.plan.trained:
+                tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, held_out))
+            if self.plan.trained and len(held_out):
+                tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, held_out))
         save_model(tuned, folder)
         shutil.rmtree(folder / "state", ignore_errors=True)
         return tuned

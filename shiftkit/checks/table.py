@@ -70,6 +70,7 @@ def _contents(case: Case, group: str | None) -> Iterator[Problem]:
 def _is_number(text: str, column: str) -> bool:
     low, high = _RANGES[column]
     try:
+        # BIDS writes 89+ for ages that would tell who it is
         return low <= float(text.removesuffix("+") if column == "age" else text) <= high
     except ValueError:
         return False

@@ -13,7 +13,7 @@ import typer
 from .. import __version__
 from ..errors import DataError, Unfinished
 from .bars import say
-from .flags import Show, Verb, add
+from .flags import Show, Verb, add, failures
 
 Given = Mapping[str, Any]
 
@@ -93,7 +93,7 @@ def _with_file(told: str, option: str, *below: str) -> Show:
 def _scored(made: Any, given: Given) -> Iterator[str]:
     yield from (str(made), f"Table: {given['out']}")
     if told := made.unavailable():
-        raise Unfinished(told)
+        raise Unfinished("; ".join((told, *filter(None, [failures(made.failed)]))))
 
 
 def _template(made: Any, _: Given) -> Iterator[str]:

@@ -70,7 +70,8 @@ def add(
         except ShiftkitError as error:
             raise type(error)(in_flags(str(error), options)) from error
         progress.close()
-        _require_all(getattr(made, "failed", None) or {})
+        if told := failures(getattr(made, "failed", None) or {}):
+            raise Unfinished(told)
         if not json and not known.get("dry_run") and (step := said.next_step(known)):
             say(f"Next: {step}")
 
@@ -199,8 +200,7 @@ def _help(function: Callable[..., Any]) -> str:
     return "\n\n".join(one for one in paragraphs if "`" not in one)
 
 
-def _require_all(failed: Mapping[str, str]) -> None:
-    """End with exit code 4 if participants failed, naming the first three."""
-    if failed:
-        listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
-        raise Unfinished(f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})")
+def failures(failed: Mapping[str, str]) -> str:
+    """How many participants failed, and the reasons of the first three; empty where none did."""
+    listed = "; ".join(f"{participant}: {reason}" for participant, reason in list(failed.items())[:3])
+    return f"{len(failed)} failed ({listed}{'; …' if len(failed) > 3 else ''})" if failed else ""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, ShiftkitError
-from ..files import read_text, write_json
+from ..files import held, read_text, refuse_links, sweep, write_json
 from ..geometry import same_grid
 from ..images import read_image, read_mask, write_image
 from ..types import Case, Cohort, Volume
@@ -98,11 +98,12 @@ def prepare(cohort: Cohort, *, maps: Sequence[str] = MAPS, work: Work = Work()) 
             "has none. Copy them into the participants' dwi folders."
         )
     written, failed = 0, dict[str, str]()
-    prepared = work.map(partial(_prepare_case, cohort.root, tuple(maps)), todo, "Preparing")
-    for (case, _), (made, reason) in zip(todo, prepared, strict=True):
-        written += made
-        if reason:
-            failed[case.key] = reason
+    with held(cohort.root, "prepare"):
+        prepared = work.map(partial(_prepare_case, cohort.root, tuple(maps)), todo, "Preparing")
+        for (case, _), (made, reason) in zip(todo, prepared, strict=True):
+            written += made
+            if reason:
+                failed[case.key] = reason
     return Prepared(cohort=load_cohort(cohort.root, cohort.name), written=written, failed=failed)
 
 
@@ -122,6 +123,8 @@ def _prepare_case(root: Path, maps: tuple[str, ...], source: tuple[Case, Path]) 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # DIPY warns of defaults that are set here on purpose
+            refuse_links(root, raw.parent)
+            sweep(raw.parent)
             diffusion = _read(raw)
             makers = {"fa": _anisotropy, "ap": _power, "peaks": _peaks}
             for name in missing:

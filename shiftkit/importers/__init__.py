@@ -1,13 +1,13 @@
 """Public data sets in their own layouts, turned into cohorts."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..cohorts.folder import load_cohort
 from ..errors import ConfigError, DataError
+from ..files import PART, holds, sweep
 from ..types import Cohort
 from ..work import Work
 from . import brainptm, brats, hcp105, tractoinferno, tractseg
@@ -70,7 +70,7 @@ def import_cohort(
     source, target = Path(src), Path(out)
     if not source.is_dir():
         raise DataError(f"A data set is imported from its folder; there is none at {source}.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not target.is_dir() or holds(target)):
         raise ConfigError(f"An imported cohort needs a new or empty folder; {target} holds something. Give another.")
     options: dict[str, Any] = {"tumor_labels": tumor_labels} if format == "brats" else {}
     found = FORMATS[format](source, **options)
@@ -87,12 +87,15 @@ def import_cohort(
             f"{', '.join(twice)}. Rename the folders."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside the target and moved at the end: a failure leaves no half of a cohort.
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=target.parent))
+    # Written beside the target and moved at the end: a failure leaves no half of a cohort. By its name the next call
+    # finds, and removes, what a killed one left.
+    part = target.parent / f"{PART}{target.name}"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
     try:
         write_cohort(part, format, found, group, work)
-        part.chmod(0o755)
         if target.exists():
+            sweep(target)
             target.rmdir()
         part.replace(target)
     finally:

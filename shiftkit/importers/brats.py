@@ -5,21 +5,29 @@ them make up the tumor is an option; all do by default. The core is everything b
 """
 
 from pathlib import Path
-from warnings import warn
 
 import numpy as np
 
-from ..errors import ShiftkitWarning
+from ..errors import DataError, raise_all
 from ..images import read_image, whole_labels
 from .sources import Found, MaskSource, participant_id, subjects
 
-_CORE, _EDEMA = (1, 3, 4), 2
+_CORE = (1, 3, 4)
+_ENHANCING = {3, 4}
 _T1 = ("t1", "t1n", "T1", "t1w")
 
 
 def find(source: Path, tumor_labels: tuple[int, ...] | None = None) -> list[Found]:
-    """The patients below a folder, or the one patient whose folder it is."""
+    """The patients below a folder, or the one patient whose folder it is.
+
+    Raises
+    ------
+    DataError
+        If a label of the tumor occurs in no patient, or enhancing tumor is asked for by the number of another release.
+    """
     patients = subjects(source, lambda folder: _contrast(folder, "seg") is not None)
+    if tumor_labels is not None:
+        _require_coded(patients, set(tumor_labels))
     return [_patient(folder, tumor_labels) for folder in patients]
 
 
@@ -27,28 +35,35 @@ def _patient(folder: Path, tumor_labels: tuple[int, ...] | None) -> Found:
     path, t1w = _contrast(folder, "seg"), _contrast(folder, *_T1)
     assert path is not None
     core = tuple(label for label in _CORE if tumor_labels is None or label in tumor_labels)
-    name = participant_id(folder.resolve().name)
-    if tumor_labels is not None:
-        _say_if_coded_otherwise(name, path, tumor_labels)
     return Found(
-        participant_id=name,
+        participant_id=participant_id(folder.resolve().name),
         images={} if t1w is None else {"t1w": t1w},
         tumor=MaskSource(path=path, labels=tumor_labels or ()),
         core=MaskSource(path=path, labels=core),
     )
 
 
-def _say_if_coded_otherwise(name: str, path: Path, wanted: tuple[int, ...]) -> None:
-    """Warn where a label that was asked for is absent and one is left that is no edema: releases differ in codes."""
-    there = {int(label) for label in np.unique(whole_labels(read_image(path).array, path)) if label}
-    absent, left = sorted(set(wanted) - there), sorted(there - {*wanted, _EDEMA})
-    if absent and left:
-        taken, gone, over = (", ".join(map(str, some)) for some in (sorted(there & {*wanted}), absent, left))
-        warn(
-            f"Of {name} the tumor is labels {taken or 'none'}: {gone} is absent, and {over} is left out. Enhancing "
-            "tumor is 4 in some releases and 3 in others; ask for both.",
-            ShiftkitWarning,
-            stacklevel=2,
+def _require_coded(patients: list[Path], wanted: set[int]) -> None:
+    """Refuse labels that would leave a part of the tumor out because a release numbers it otherwise."""
+    problems: list[str] = []
+    seen: set[int] = set()
+    for folder in patients:
+        path = _contrast(folder, "seg")
+        assert path is not None
+        present = {int(label) for label in np.unique(whole_labels(np.nan_to_num(read_image(path).array), path))} - {0}
+        seen |= present
+        # Patients without enhancing tumor are many; those with the other number of it are another release's.
+        other = present & _ENHANCING - wanted
+        if other and wanted & _ENHANCING and not wanted & _ENHANCING & present:
+            problems.append(
+                f"{folder.name}: `tumor_labels` names enhancing tumor {min(wanted & _ENHANCING)}, which is absent, and "
+                f"{min(other)} is left over, its number in other releases; name both"
+            )
+    raise_all(problems, f"{len(problems)} of {len(patients)} patients")
+    if absent := wanted - seen:
+        raise DataError(
+            f"Each of `tumor_labels` must occur in a patient; {', '.join(map(str, sorted(absent)))} occurs in none, "
+            f"labels there are {', '.join(map(str, sorted(seen))) or 'none'}. Name those that make up the tumor."
         )
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..errors import ConfigError, raise_all
 from ..files import read_toml
 from ..words import readable
 from .people import TYPICAL_AGE, aside
+from .smoothing import smooth
 from .tumors import Gliomas, outward
 from .warp import Array, Warp, coarse_points, exponentiate
 
@@ -161,21 +163,35 @@ def draw_pose(profile: Profile, rng: np.random.Generator, age: float = TYPICAL_A
     """
     offset = rng.normal(0, profile.offset_mm, 3)
     strength = profile.distortion_mm * rng.uniform(0.6, 1.4)
+    angles = np.deg2rad(aside(rng).normal(0, profile.rotation_deg, 3)) if profile.rotation_deg else np.zeros(3)
+    years = profile.aging * (age - TYPICAL_AGE)
+    warp = _displaced(tuple(offset.tolist()), float(strength), tuple(angles.tolist()), years)
+    return Pose(warp=warp, offset_mm=tuple(offset.tolist()), distortion_mm=float(strength))
+
+
+@lru_cache(maxsize=2)  # two scanners see a patient with and without a tumor
+def _displaced(offset_mm: tuple[float, ...], strength: float, angles: tuple[float, ...], years: float) -> Warp:
+    """Misalignment, distortion along y near air and rotation, in radians, around the axes, and years of aging."""
+    points = coarse_points()
+    velocity = np.broadcast_to(np.array(offset_mm), points.shape).copy()
+    velocity[..., 1] += strength * _along_y()
+    if any(angles):
+        velocity += np.cross(np.array(angles), points - np.array([0.0, -20.0, 10.0]))
+    if years:
+        velocity += years * _aging()
+    return exponentiate(velocity)
+
+
+@lru_cache(maxsize=1)
+def _along_y() -> Array:
+    """Distortion along the phase-encoding axis on the coarse grid, 1 at its strongest."""
     points = coarse_points()
     air = [((0, 50, -25), 22.0, 1.0), ((-50, -20, -35), 18.0, -0.8), ((50, -20, -35), 18.0, -0.8)]
-    along_y = sum(
-        sign * np.exp(-((points - np.array(place)) ** 2).sum(-1) / (2 * width**2)) for place, width, sign in air
-    )
-    velocity = np.broadcast_to(offset, points.shape).copy()
-    velocity[..., 1] += strength * along_y
-    if profile.rotation_deg:
-        angles = np.deg2rad(aside(rng).normal(0, profile.rotation_deg, 3))
-        velocity += np.cross(angles, points - np.array([0.0, -20.0, 10.0]))
-    if profile.aging:
-        velocity += profile.aging * (age - TYPICAL_AGE) * _aging()
-    return Pose(warp=exponentiate(velocity), offset_mm=tuple(offset.tolist()), distortion_mm=float(strength))
+    bumps = [sign * np.exp(-((points - np.array(place)) ** 2).sum(-1) / (2 * width**2)) for place, width, sign in air]
+    return np.sum(bumps, axis=0)
 
 
+@lru_cache(maxsize=1)
 def _aging() -> Array:
     """Velocity a year: each lateral ventricle, of some 10 ml, gains 0.25 ml, and tissue makes room around it."""
     half_mm3 = 125.0 / (4 * np.pi)  # a source at either end of a ventricle
@@ -188,7 +204,8 @@ def measure_scalar(
 ) -> Array:
     """Blur, bias field and Rician noise on an image with values of about 0–1."""
     sigma = [width / spacing_mm for width in profile.blur_mm]
-    blurred = (ndimage.gaussian_filter(image, sigma) if any(sigma) else image)[brain]
+    box = _box(brain, sigma)
+    blurred = smooth(image[box], sigma)[brain[box]]
     deviation = profile.noise * (np.abs(blurred).mean() + 1e-6)
     # The magnitude of a complex signal: noise adds up where there is none, so its floor is above zero.
     real = blurred + deviation * rng.standard_normal(image.shape)[brain]
@@ -206,9 +223,9 @@ def bias_field(shape: tuple[int, int, int], profile: Profile, spacing_mm: float,
         np.asarray(ndimage.zoom(np.eye(k), (n / k, 1), order=3, mode="nearest", grid_mode=True))
         for n, k in zip(shape, coarse.shape, strict=True)
     ]
-    smooth = np.einsum("abc,xa,yb,zc->xyz", coarse, *axes, optimize=True)
-    smooth = (smooth - smooth.mean()) / (np.ptp(smooth) + 1e-6)
-    return 1 + profile.bias * smooth
+    field = np.einsum("abc,xa,yb,zc->xyz", coarse, *axes, optimize=True)
+    field = (field - field.mean()) / (np.ptp(field) + 1e-6)
+    return 1 + profile.bias * field
 
 
 def measure_peaks(
@@ -231,48 +248,61 @@ def measure_peaks(
     error = rng.standard_normal(peaks.shape, np.float32)
     false = rng.standard_normal(peaks.shape, np.float32)
     sigma = [width / spacing_mm for width in profile.blur_mm]
-    # Only what lies in the brain is measured, and a blur looks a little beyond.
-    where = _box(inside, [int(4 * width + 0.5) for width in sigma]) if any(sigma) else inside
-    seen = np.ascontiguousarray(peaks[where])  # or reshaping makes a copy, and what is done to it is lost
+    box = _box(inside, sigma)
     angle = np.tan(np.deg2rad(profile.peak_angle_deg)) / np.sqrt(2)
-    _disturb(
-        seen.reshape(-1, 3, 3),
-        error[where].reshape(-1, 3, 3),
-        false[where].reshape(-1, 3, 3),
-        angle,
-        profile.false_peak,
-    )
-    if any(sigma):
-        for p, c in np.ndindex(3, 3):
-            seen[..., p, c] = ndimage.gaussian_filter(seen[..., p, c], sigma)
-        seen *= inside[where][..., None, None]
-    measured = np.zeros_like(peaks)
-    measured[where] = seen * np.float32(profile.peak_scale)
+    seen = np.empty_like(peaks[box], order="C")
+    _disturb(peaks[box], error[box], false[box], angle, profile.false_peak, seen)
+    seen = smooth(seen, sigma)
+    if not any(sigma):
+        seen[~inside[box]] = 0  # or files would hold zeros of either sign
+    # As files hold them: channel after channel, x running fastest.
+    stored = np.zeros((3, 3, *peaks.shape[2::-1]), dtype=np.float32)
+    measured = stored.transpose(4, 3, 2, 0, 1)
+    _store(seen, inside[box], np.float32(profile.peak_scale), measured[box])
     return measured
 
 
 @numba.njit(cache=True)
-def _disturb(peaks, error, false, angle, false_peak):  # pyright: ignore
-    """Common signs, angular errors and false peaks, in place; weak peaks are less certain than strong ones."""
-    for v in range(peaks.shape[0]):
+def _disturb(peaks, error, false, angle, false_peak, seen):  # pyright: ignore
+    """Common signs, angular errors and false peaks; weak peaks are less certain than strong ones."""
+    nx, ny, nz = peaks.shape[:3]
+    for i in range(nx):
+        for j in range(ny):
+            for k in range(nz):
+                for p in range(3):
+                    x, y, z = peaks[i, j, k, p]
+                    lead = x if abs(x) >= max(abs(y), abs(z)) else y if abs(y) >= abs(z) else z
+                    sign = np.float32(-1.0) if lead < 0 else np.float32(1.0)
+                    amplitude = np.float64(np.sqrt(np.sqrt(x * x + y * y + z * z) * np.float32(0.6)))
+                    rank = np.float32(0.3) if p == 0 else np.float32(0.6) if p == 1 else np.float32(1.0)
+                    for c in range(3):
+                        wrong = np.float32(false_peak) * false[i, j, k, p, c] * rank  # false peaks are mostly weak ones
+                        turned = angle * error[i, j, k, p, c] * amplitude
+                        seen[i, j, k, p, c] = peaks[i, j, k, p, c] * sign + turned + np.float64(wrong)
+
+
+@numba.njit(cache=True)
+def _store(seen, inside, scale, measured):  # pyright: ignore
+    """Scale peaks and keep those of the brain, slab by slab: a slab of either order stays at hand."""
+    nx, ny, nz = inside.shape
+    for j in range(ny):
         for p in range(3):
-            x, y, z = peaks[v, p]
-            lead = x if abs(x) >= max(abs(y), abs(z)) else y if abs(y) >= abs(z) else z
-            sign = np.float32(-1.0) if lead < 0 else np.float32(1.0)
-            amplitude = np.sqrt(np.sqrt(x * x + y * y + z * z) * np.float32(0.6))
-            rank = np.float32(0.3) if p == 0 else np.float32(0.6) if p == 1 else np.float32(1.0)
             for c in range(3):
-                wrong = np.float32(false_peak) * false[v, p, c] * rank  # false peaks are mostly weak ones
-                peaks[v, p, c] = (
-                    peaks[v, p, c] * sign + angle * error[v, p, c] * np.float64(amplitude) + np.float64(wrong)
-                )
+                for k in range(nz):
+                    for i in range(nx):
+                        measured[i, j, k, p, c] = seen[i, j, k, p, c] * inside[i, j, k] * scale
 
 
-def _box(inside: NDArray[np.bool_], margin: list[int]) -> tuple[slice, ...]:
-    """The part of the grid that holds the brain and what a filter of that half-width sees from there."""
+def _box(inside: NDArray[np.bool_], sigma: list[float]) -> tuple[slice, ...]:
+    """The part of the grid that holds the brain and what a blur by that many voxels sees from there."""
+    return held(inside, [int(4 * width + 0.5) for width in sigma])
+
+
+def held(inside: NDArray[np.bool_], margin: Sequence[int]) -> tuple[slice, ...]:
+    """The part of a grid that holds a mask, with a margin in voxels around it where there is room."""
     slices: list[slice] = []
     for axis in range(3):
-        held = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        low, high = (int(held[0]), int(held[-1])) if len(held) else (0, 0)
+        found = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        low, high = (int(found[0]), int(found[-1])) if len(found) else (0, 0)
         slices.append(slice(max(low - margin[axis], 0), high + margin[axis] + 1))
     return tuple(slices)

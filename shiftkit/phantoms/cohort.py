@@ -9,6 +9,7 @@ import pandas as pd
 
 from .. import cohorts
 from ..errors import ConfigError
+from ..files import sweep
 from ..types import Cohort
 from ..work import Work
 from .acquisition import Profile, load_profile
@@ -103,6 +104,7 @@ def phantom(
         for name, row in made.items():
             rows[name].append(row)
     for name, members in plan.items():
+        sweep(out / name)
         _write_tables(out / name, name, rows[name], len(members), seed, spacing_mm)
     return {name: cohorts.load_cohort(out / name) for name in plan}
 

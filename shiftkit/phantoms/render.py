@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..types import Bundle, Volume
-from .acquisition import Pose, Profile, bias_field, draw_pose, measure_peaks, measure_scalar
+from .acquisition import Pose, Profile, bias_field, draw_pose, held, measure_peaks, measure_scalar
 from .diffusion import Diffusion, measure_diffusion
 from .fibers import Population, rasterize, true_peaks
 from .people import TYPICAL_AGE, Person, in_brain
+from .smoothing import smooth
 from .template import SPACING_MM, template
 from .warp import Array, interpolate
 
@@ -87,25 +89,26 @@ def render(
     tumor = person.tumor if with_tumor else None
     profile = profile.draw_scan(rng)
     pose = draw_pose(profile, rng, person.age)
-    points = _voxels(spacing_mm)
-    depth = tumor.depth(points) if tumor else np.full(shape, np.inf)
+    depth = _depth(person, spacing_mm) if tumor else np.full(shape, np.inf)
     core = tumor.core_share if tumor else 0.0
-    tissue = _tissue(to_template(points, person, pose, with_tumor))
+    points = _unpushed(person, spacing_mm) if tumor else _voxels(spacing_mm)
+    tissue = _tissue(person.warp.to_template(pose.warp.to_template(points)))
     brain = _brain(tissue)
+    drawn = brain & (depth > core)
     populations = [
         *(bundle_population(bundle, person, pose, affine, shape, with_tumor) for bundle in person.bundles),
         *(_population(streamlines, None, person, pose, affine, shape, with_tumor) for streamlines in person.own_others),
     ]
     threshold = _THRESHOLD * 2.0**-profile.label_style
     masks = {
-        bundle: Volume(array=populations[i].mask(threshold, shape) & (depth > core) & brain, affine=affine)
+        bundle: Volume(array=populations[i].mask(threshold, shape) & drawn, affine=affine)
         for i, bundle in enumerate(person.bundles)
     }
     seen: dict[str, Array] = {name: image[brain] for name, image in tissue.items()} | {"depth": depth[brain]}
     seen["edema"] = tumor.edema(seen["depth"], seen["wm"]) if tumor else np.zeros(len(seen["wm"]))
     # Fibers end in the core and thin out through the infiltrated rim, which reaches 1.35 radii.
     room = np.stack([np.clip((seen["depth"] - core) / (1.35 - core), 0, 1), np.clip(seen["depth"], 0, 1)], axis=-1)
-    filler = _filler(tissue["wm"], spacing_mm)[brain]
+    filler = _filler(tissue["wm"], brain, spacing_mm)
     peaks = true_peaks(populations, filler, seen["wm"], room, brain, profile.merged_deg)
     if tumor:
         peaks *= (1 - tumor.fading * seen["edema"]).astype(np.float32)[:, None, None]
@@ -115,7 +118,9 @@ def render(
     series = measure_diffusion(peaks, seen, brain, profile, affine, rng) if with_diffusion else None
     lesion = _lesion(person, spacing_mm)
     return Rendering(
-        images={name: Volume(array=array.astype(np.float32), affine=affine) for name, array in images.items()},
+        images={
+            name: Volume(array=array.astype(np.float32, copy=False), affine=affine) for name, array in images.items()
+        },
         masks=masks,
         tumor=lesion.get("tumor"),
         core=lesion.get("core"),
@@ -147,9 +152,26 @@ def _voxels(spacing_mm: float) -> Array:
     return world(*grid(spacing_mm))
 
 
-@lru_cache(maxsize=2)  # the participant at hand: the same in each of their scans
+# The participant at hand: the same in each of their scans.
+
+
+@lru_cache(maxsize=2)
 def _lesion(person: Person, spacing_mm: float) -> dict[str, Volume]:
     return tumor_masks(person, *grid(spacing_mm))
+
+
+@lru_cache(maxsize=1)
+def _depth(person: Person, spacing_mm: float) -> Array:
+    """`Tumor.depth` of every voxel."""
+    assert person.tumor is not None
+    return person.tumor.depth(_voxels(spacing_mm))
+
+
+@lru_cache(maxsize=1)
+def _unpushed(person: Person, spacing_mm: float) -> Array:
+    """Where the tissue of every voxel would be without mass effect, shape (X, Y, Z, 3) in mm."""
+    assert person.tumor is not None
+    return person.tumor.push.to_template(_voxels(spacing_mm))
 
 
 def tumor_masks(person: Person, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> dict[str, Volume]:
@@ -175,7 +197,7 @@ def tumor_distances(person: Person, spacing_mm: float) -> dict[str, float]:
     affine, shape = grid(spacing_mm)
     outside = ~_lesion(person, spacing_mm)["tumor"].array
     distance = np.asarray(ndimage.distance_transform_edt(outside, sampling=spacing_mm))
-    alive = person.tumor.depth(_voxels(spacing_mm)) > person.tumor.core_share
+    alive = _depth(person, spacing_mm) > person.tumor.core_share
     distances: dict[str, float] = {}
     for bundle in person.bundles:
         population = bundle_population(bundle, person, None, affine, shape, with_tumor=True)
@@ -196,8 +218,10 @@ def _stacked() -> NDArray[np.float32]:
 
 
 def _brain(tissue: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
-    inside = ndimage.binary_closing(tissue["gm"] + tissue["wm"] > 0.3, iterations=2)
-    return np.asarray(ndimage.binary_fill_holes(inside))
+    inside = tissue["gm"] + tissue["wm"] > 0.3
+    box = held(inside, [3] * 3)  # a voxel more than closing reaches
+    inside[box] = ndimage.binary_fill_holes(ndimage.binary_closing(inside[box], iterations=2))
+    return inside
 
 
 def bundle_population(
@@ -266,9 +290,28 @@ def _with_tumor(t1: Array, depth: Array) -> Array:
     return t1 * (1 - share) + share * (0.35 + 0.2 * np.clip(depth, 0, 1))
 
 
-def _filler(wm: Array, spacing_mm: float) -> Array:
-    """Directions of white matter that no modeled family fills: radial, towards the cortex."""
-    smooth = ndimage.gaussian_filter(wm, 6.0 / spacing_mm)
-    gradient = np.stack([np.gradient(smooth, axis=axis) for axis in range(3)], axis=-1)
-    norm = np.linalg.norm(gradient, axis=-1, keepdims=True)
-    return gradient / np.maximum(norm, 1e-6)
+def _filler(wm: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.float32]:
+    """Directions of white matter that no modeled family fills: radial, towards the cortex; shape (V, 3)."""
+    directions = np.empty((int(brain.sum()), 3), dtype=np.float32)
+    _ascend(smooth(wm, [6.0 / spacing_mm] * 3), np.argwhere(brain), directions)
+    return directions
+
+
+@numba.njit(cache=True)
+def _ascend(image, voxels, directions):  # pyright: ignore
+    """Unit gradient of an image at some voxels, by central differences, at the edges of the grid to one side."""
+    nx, ny, nz = image.shape
+    for v in range(voxels.shape[0]):
+        i, j, k = voxels[v]
+        (left, right), (back, front), (low, high) = _beside(i, nx), _beside(j, ny), _beside(k, nz)
+        x = (image[right, j, k] - image[left, j, k]) / np.float32(right - left)
+        y = (image[i, front, k] - image[i, back, k]) / np.float32(front - back)
+        z = (image[i, j, high] - image[i, j, low]) / np.float32(high - low)
+        norm = max(np.sqrt(x * x + y * y + z * z), np.float32(1e-6))
+        directions[v, 0], directions[v, 1], directions[v, 2] = x / norm, y / norm, z / norm
+
+
+@numba.njit(cache=True)
+def _beside(place, size):  # pyright: ignore
+    """The places before and after one, where there are any."""
+    return max(place - 1, 0), min(place + 1, size - 1)

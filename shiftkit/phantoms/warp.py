@@ -1,12 +1,14 @@
 """Diffeomorphisms from stationary velocity fields on a coarse grid in MNI mm."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from .smoothing import smooth
 
 Array = NDArray[np.floating[Any]]
 ORIGIN_MM = np.array([-98.0, -134.0, -72.0])
@@ -15,7 +17,7 @@ COARSE_MM = 5.0
 COARSE_SHAPE = tuple(int(n) for n in np.ceil(EXTENT_MM / COARSE_MM) + 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Warp:
     """A displacement field and its inverse, in mm, on the coarse grid.
 
@@ -104,10 +106,13 @@ def _index(position, size):  # pyright: ignore
     return np.uint32(min(max(position, 0.0), size - 1.0))
 
 
+@lru_cache(maxsize=1)
 def coarse_points() -> Array:
-    """World coordinates of the coarse grid, shape (X, Y, Z, 3) in mm."""
+    """World coordinates of the coarse grid, shape (X, Y, Z, 3) in mm, to be read only."""
     axes = [ORIGIN_MM[a] + COARSE_MM * np.arange(COARSE_SHAPE[a]) for a in range(3)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    points.flags.writeable = False
+    return points
 
 
 def exponentiate(velocity: Array, steps: int = 6) -> Warp:
@@ -118,8 +123,8 @@ def exponentiate(velocity: Array, steps: int = 6) -> Warp:
 def smooth_noise(rng: np.random.Generator, smoothness_mm: float) -> Array:
     """A random vector field, shape (X, Y, Z, 3), with unit standard deviation and a given correlation length."""
     noise = rng.standard_normal((3, *COARSE_SHAPE))
-    smooth = np.stack([ndimage.gaussian_filter(part, smoothness_mm / COARSE_MM, mode="wrap") for part in noise])
-    return np.moveaxis(smooth / smooth.std(), 0, -1)
+    smoothed = smooth(noise, [smoothness_mm / COARSE_MM] * 3, first_axis=1, wrap=True)
+    return np.moveaxis(smoothed / smoothed.std(), 0, -1)
 
 
 def jacobian(field: Array, spacing_mm: float = COARSE_MM) -> Array:

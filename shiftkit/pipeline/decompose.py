@@ -198,11 +198,14 @@ def ending_of(
     seen: "Reading | None" = None,
 ) -> Ending:
     """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
+    from ..analyses.decomposition.findings import bundle_verdicts
     from ..analyses.scoring.findings import bundle_findings
 
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
+    told = bundle_verdicts(result)
+    shown = bundle_findings(result.scores, sections, places, inference=design.inference)
     return Ending(
         result=result,
         title=TITLE,
@@ -226,7 +229,9 @@ def ending_of(
             for row in result.entered.to_dict("records")
             if row["reason"] != "entered"
         ),
-        bundle_findings=bundle_findings(result.scores, sections, places, inference=design.inference),
+        bundle_findings={
+            bundle: (*([told[bundle]] if bundle in told else []), *further) for bundle, further in shown.items()
+        },
         record={"split": result.told.record()},
     )
 

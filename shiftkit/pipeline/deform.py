@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES
 from ..runs import Outcome, Run, cohort_digest
+from ..status import Status
 from ..types import Cohort
 from ..work import Work
-from .story import Ending, counted, end
+from .story import Ending, LeftOut, counted, end
 
 
 def deform_cohort(
@@ -36,8 +39,17 @@ def deform_cohort(
         digests={name: cohort_digest(one) for name, one in digests.items() if one is not None},
         failed=result.failed,
         cohorts={"participants": (cohort, result.failed), "controls": (controls, {})},
-        left_out=counted("participants", left_out or {}),
+        left_out=(*counted("participants", left_out or {}), *without_number(result.table)),
         said=(str(result), *own, f"Tables: {run.root / 'tables'}"),
         facts={"claim": result.claim, "counts": result.counts()},
     )
     return end(run, ending, work)
+
+
+def without_number(table: pd.DataFrame) -> tuple[LeftOut, ...]:
+    """Bundles that could not be measured, and of how many participants, for each reason."""
+    missing = table[table["status"] != Status.OK]
+    return tuple(
+        LeftOut("participants", str(word), rows["participant_id"].nunique(), len(rows))
+        for word, rows in missing.groupby("status")
+    )

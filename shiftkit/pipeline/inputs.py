@@ -127,13 +127,32 @@ def gather(
         seen=(*seen, *seen_targets),
         target_controls=targets,
         left_out={**bystanders(found), **gone},
-        near=said_of_input(loaded, *(part for part in (patients, controls, targets) if part is not None), work=work),
     )
+    require_apart(inputs.cohorts)
     for part in inputs.cohorts.values():
         # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
         if part is not patients or not bundles:
             _require_common_bundles(loaded, part)
-    return inputs
+    # Images are read last: whatever else is wrong is told at once.
+    return dataclasses.replace(inputs, near=said_of_input(loaded, *inputs.cohorts.values(), work=work))
+
+
+def require_apart(cohorts: Mapping[str, Cohort]) -> None:
+    """Refuse, with a `DataError`, an identifier of two cohorts: its scores would be those of one person."""
+    first: dict[str, str] = {}
+    twice: dict[str, list[str]] = {}
+    for part, cohort in cohorts.items():
+        for case in cohort:
+            if (other := first.setdefault(case.participant_id, part)) != part:
+                twice.setdefault(f"{other} and {part}", []).append(case.participant_id)
+    raise_all(
+        [
+            f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} stand in {both}; rename "
+            "the folders, files and rows of one, such as sub-c01 for sub-01, and leave out whoever is the same person"
+            for both, names in twice.items()
+        ],
+        "Cohorts of which each numbers from 1",
+    )
 
 
 def find_patients(cohort: Cohort) -> Cohort:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..files import held, refuse_links
 from ..names import find_cohort
 from ..results import Finding, Result
 from ..runs import Outcome, Run
+from ..status import spoken
 from ..tables import Table
 from ..types import Bundle, Cohort, Predictions
 from ..work import Work
@@ -34,7 +36,19 @@ class LeftOut:
 
     def __str__(self) -> str:
         rows = "" if self.n_rows is None else f"{self.n_rows} row{'s' * (self.n_rows != 1)} of "
-        return f"{rows}{self.n_participants} {self.group} ({self.reason})"
+        one = _PEOPLE.get(self.group, self.group)
+        many = one if self.n_participants == 1 or self.group not in _PEOPLE else f"{one}s"
+        return f"{rows}{self.n_participants} {many} ({spoken(self.reason)})"
+
+
+_PEOPLE = {
+    "glioma": "patient",
+    "patients": "patient",
+    "control": "control",
+    "controls": "control",
+    "target_control": "target control",
+}
+"""What participants of a group are called, one of them."""
 
 
 def counted(group: str, reasons: Reasons) -> tuple[LeftOut, ...]:
@@ -148,7 +162,9 @@ def report_again(
 
     root = find_cohort(cohort, work=work).root if cohort is not None else None
     page = restore(folder, root)
-    page.save(folder / "report.html", linked=linked, work=work)
+    refuse_links(folder)
+    with held(folder, "report"):
+        page.save(folder / "report.html", linked=linked, work=work)
     return page
 
 

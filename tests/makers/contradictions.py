@@ -31,6 +31,16 @@ SAID = {
 }
 SIDE = {"shown": 1, "worse_near": 1, "negative": -1, "better_near": -1, "not_shown": 0, "negligible": 0}
 NAMES = {"total": "the total drop", "systematic": "the systematic part", "tumor": "the tumor's part"}
+REASONS = {
+    "reference_absent": "the reference lacks the bundle",
+    "both_absent": "neither reference nor prediction holds the bundle",
+    "level_too_rare": "fewer than 5 controls have the bundle",
+    "unavailable": "no prediction was written",
+}
+STATUSES = (
+    *("reference_absent", "both_absent", "level_too_rare", "too_few", "too_few_for_split", "split_withheld"),
+    *("near_field_unmeasured", "far_field_unmeasured", "no_tumor_effect_shown", "not_converged", "not_finite"),
+)
 _NUMBER = r"[−\d.]+"
 _INTERVAL = rf"({_NUMBER})(?: %)? \[({_NUMBER}), ({_NUMBER})\]"
 _RANGE = rf"between ({_NUMBER}) and ({_NUMBER}) \[({_NUMBER}), ({_NUMBER})\]"
@@ -158,9 +168,9 @@ class _Reader:
         wide = row["bound_high"] - row["bound_low"] > self.margin
         yield from _when((row["status"] == "range") != wide, f"status {row['status']}")
         yield from _when(wide == np.isfinite(row["estimate"]), "a point of a range")
-        # A range of the tumor's part may begin below its interval, whose lower end is that of the stacked estimate.
-        inside = wide or row["low"] - 1e-9 <= row["estimate"] <= row["high"] + 1e-9
-        yield from _when(not inside, "outside its interval")
+        ends = (row["bound_low"], row["estimate"], row["bound_high"])
+        inside = all(row["low"] - 1e-9 <= one <= row["high"] + 1e-9 for one in ends if np.isfinite(one))
+        yield from _when(not inside, "an interval without its range or point")
         small = max(-row["low"], row["high"]) < self.margin and self._drop > 2 * self.margin
         own = row["model"] == self.pooled["total"]["model"] and row["bundle"] == "all"
         if own and row["component"] == "systematic":
@@ -322,7 +332,9 @@ class _Reader:
         yield from _when((told is None) != same.empty, "a claim without a number")
         if told is not None and self.bounded and len(same):
             ends = [float(one.replace("−", "-")) for one in told.groups()]
-            yield from _when(not np.allclose(ends, [same.min(), same.max()], atol=0.00051), "ends of the claim")
+            digits = len(told[1].partition(".")[2])
+            near = np.abs(np.array(ends) - [same.min(), same.max()]) <= 0.5000001 * 10.0**-digits
+            yield from _when(not near.all(), "ends of the claim")
 
     def _recovery(self) -> Iterator[str]:
         """What is said to be removed, added or not shown is what the intervals of the recovery table say."""
@@ -388,7 +400,12 @@ class _Reader:
             row = counted.get((one["group"], one["reason"]))
             if one["n_rows"] is not None and (row is None or row["n_rows"] != one["n_rows"]):
                 yield f"{one['reason']} is counted otherwise"
-            yield from _when(one["reason"] not in self._notes, f"{one['reason']} is not on the page")
+            told = REASONS.get(one["reason"], one["reason"])
+            yield from _when(told not in self._notes, f"{told} is not on the page")
+        # Where there are sentences, nobody should have to know the words of the tables.
+        sentences = [self.sentence, *(self.page.text.get(place, "") for place in ("notes", "unknown", "origin"))]
+        for one in sentences:
+            yield from (f"{name} stands in a sentence" for name in STATUSES if re.search(rf"\b{name}\b", one))
 
 
 def _when(found: Any, what: str) -> list[str]:

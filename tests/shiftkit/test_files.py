@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftkit.files import array_shapes, atomic, read_json, read_toml, sweep, write_text
+from shiftkit.errors import ConfigError
+from shiftkit.files import (
+    array_shapes,
+    atomic,
+    one_at_a_time,
+    read_json,
+    read_toml,
+    refuse_links,
+    sweep,
+    write_text,
+)
 
 
 def test_an_interruption_leaves_the_file_before(tmp_path: Path) -> None:
@@ -38,6 +48,33 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path: Path) ->
     (tmp_path / "a" / ".part-1x.nii.gz").write_bytes(b"half")
     sweep(tmp_path)
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["kept.txt"]
+
+
+def test_folders_that_are_links_are_not_written_through(tmp_path: Path) -> None:
+    """A link in a folder that is gone on with is refused, and what it leads to stays; the folder may be one."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    refuse_links(tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "real" / "tables").symlink_to(tmp_path / "elsewhere")
+
+    @one_at_a_time
+    def go_on(out: Path, resume: bool = False) -> None:
+        write_text(out / "tables" / "a.tsv", "x")
+
+    with pytest.raises(ConfigError, match=r"tables leads to .*elsewhere"):
+        go_on(out=tmp_path / "out", resume=True)
+    with pytest.raises(ConfigError, match="leads to"):
+        refuse_links(tmp_path / "real", tmp_path / "real" / "tables" / "deeper")
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_files_that_are_links_are_replaced(tmp_path: Path) -> None:
+    """Writing where a link lies leaves the file that it leads to as it was."""
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "mine.txt")
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "mine.txt").read_text() == "mine" and (tmp_path / "a.txt").read_text() == "x"
 
 
 @pytest.mark.parametrize(

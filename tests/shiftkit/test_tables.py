@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from shiftkit.catalogue import SHELLS, TABLES
-from shiftkit.errors import DataError
-from shiftkit.tables import read_cells, read_table, write_sheet, write_table
+from shiftkit.errors import ConfigError, DataError
+from shiftkit.tables import Column, Table, read_cells, read_table, require_replaceable, write_sheet, write_table
 
 
 def shells(**changes: object) -> pd.DataFrame:
@@ -61,6 +61,18 @@ def test_what_is_not_the_table_is_a_data_error(tmp_path: Path, content: bytes) -
 def test_table_names_are_their_file_names() -> None:
     """The published tables are found under the name they are written with."""
     assert all(name == table.name for name, table in TABLES.items())
+
+
+def test_only_an_earlier_table_of_its_kind_is_replaced(tmp_path: Path) -> None:
+    """A cohort's table, a folder and somebody's JSON file are refused; the table itself may be written again."""
+    table = Table("ages", "How old they are.", {"name": Column("Who."), "age": Column("Age.", "number", "years")})
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-1\t40\n")
+    (tmp_path / "described.json").write_text('{"Name": "trial"}')
+    for taken in ("participants.tsv", "described.tsv", "."):
+        with pytest.raises(ConfigError, match=r"replaces nothing|is a folder"):
+            require_replaceable(tmp_path / taken, table)
+    write_table(pd.DataFrame({"name": ["a"], "age": [4.0]}), table, tmp_path / "ages.tsv")
+    require_replaceable(tmp_path / "ages.tsv", table)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,11 @@ def test_where_combines_attributes_and_a_predicate() -> None:
     assert [case.participant_id for case in cohort.where(lambda case: case.group == "glioma")] == ["sub-2"]
 
 
+def test_ages_that_bids_hides_are_their_bound() -> None:
+    """89+ is read as 89."""
+    assert Case(participant_id="sub-1", attributes={"age": "89+"}).number("age") == 89
+
+
 def test_an_estimate_without_a_number_says_why() -> None:
     """A withheld value prints its status, never a number."""
     text = str(Estimate(name="tumor", value=float("nan"), status="split_withheld"))

@@ -1,6 +1,7 @@
 """Agreement: paired differences on the same rows, judged by their own intervals."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,9 @@ from shiftkit.analyses.decomposition.rows import build_rows
 from shiftkit.analyses.decomposition.sentences import disagreements
 from shiftkit.analyses.decomposition.split import split
 from shiftkit.analyses.decomposition.study import decompose
+from shiftkit.analyses.decomposition.verdict import Part, Verdict
 from shiftkit.analyses.statistics.inference import Inference
+from shiftkit.status import Status
 
 
 def test_differences_are_those_of_the_tables_numbers() -> None:
@@ -61,10 +64,15 @@ def test_a_disagreement_is_told_only_where_it_is_shown() -> None:
             "low": [-0.05, -0.01],
             "high": [-0.01, 0.03],
             "p_adjusted": [0.01, 0.4],
+            "rows": "all",
         }
     )
-    (told,) = disagreements(table, 0.95)
-    assert "systematic part: exponential says 0.030 less" in told
+    total, none = Part(value=0.2, low=0.1, high=0.3, word="shown"), Part()
+    verdict = Verdict(status=Status.OK, total=total, systematic=none, tumor=none, margin=0.02, level=0.95)
+    (told,) = disagreements(table, verdict, "dice")
+    assert "systematic part: exponential says 0.03 [0.01, 0.05] Dice less than the primary estimate on" in told
+    (told,) = disagreements(table, replace(verdict, status=Status.RANGE), "dice")
+    assert "0.03 [0.01, 0.05] Dice less than the lower end of the primary range on" in told
 
 
 @pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")  # its numbers are compared

@@ -1,5 +1,7 @@
 """Figures of a decomposition say what its sentences say."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,18 @@ from makers.decompositions import FAST
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from shiftkit.analyses.decomposition.findings import findings
+from shiftkit.analyses.decomposition.findings import bundle_verdicts, findings
 from shiftkit.analyses.decomposition.study import decompose
+from shiftkit.status import Status
 from shiftkit.style import styled
+
+FAR = {
+    "shown": "is systematic",
+    "negative": "far from the tumor they are better",
+    "negligible": "the systematic part is negligible",
+    "not_shown": "a systematic part is not shown",
+}
+"""Words of the table as the sentence says them."""
 
 
 def near_only(table: pd.DataFrame) -> pd.DataFrame:
@@ -64,3 +75,31 @@ def test_other_estimators_stand_beside_the_primary_one() -> None:
     found = next(one for one in findings(result) if one.key == "agreement")
     assert [one.name for one in found.estimates[:2]] == ["systematic, primary", "tumor, primary"]
     assert len(found.estimates) == 8 and np.isfinite([one.low for one in found.estimates]).all()
+
+
+@pytest.mark.parametrize("status", ["ok", "range", "far_field_unmeasured"])
+def test_each_bundle_is_told_by_its_own_rows(status: str) -> None:
+    """A bundle's sentence holds the numbers and the words of its rows of the table, or why its drop is not split."""
+    result = decompose(DESIGNS[status], **FAST)
+    told = bundle_verdicts(result)
+    assert told
+    worse = {"shown": "worse than", "negative": "better than", "not_shown": "not shown to differ"}
+    table = result.table[result.table["method"] == "anchored"]
+    for bundle, finding in told.items():
+        own = table[(table["bundle"] == bundle.name) & (table["hemisphere"] == bundle.hemisphere)]
+        rows = {str(row["component"]): row for row in own.to_dict("records")}
+        total, far = rows["total"], rows.get("systematic")
+        turned = -1 if total["word"] == "negative" else 1
+        values = [turned * total["estimate"], *sorted(turned * total[name] for name in ("low", "high"))]
+        found = re.search(r"(\S+) \[(\S+), (\S+)\]", finding.claim)
+        assert found is not None
+        for text, value in zip(found.groups(), values, strict=True):
+            # As many decimals as stand there, two at least.
+            assert len(text.partition(".")[2]) >= 2
+            assert f"{value:z.{len(text.partition('.')[2])}f}".replace("-", "−") == text
+        assert worse[total["word"]] in finding.claim
+        if far is None:  # nothing is split, and so no bundle
+            assert Status(status).sentence in finding.claim
+        else:
+            split = far["status"] in (Status.OK, Status.RANGE)
+            assert (FAR[far["word"]] if split else Status(far["status"]).sentence) in finding.claim

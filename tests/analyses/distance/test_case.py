@@ -28,7 +28,9 @@ def test_a_brain_mask_under_the_tumors_name_is_refused(tmp_path: Path) -> None:
         case = load_cohort(tmp_path).cases[0]
         if fits:
             found = Anatomy.of(case, [bundle])
-            assert found.tumor_volume_ml == pytest.approx(512) and found.columns(bundle)["tumor_distance_mm"] > 10
+            assert (
+                found.tumor_volume_ml == pytest.approx(512) and float(found.columns(bundle)["tumor_distance_mm"]) > 10
+            )
         else:
             with pytest.raises(DataError, match="marks 1561 ml"):
                 Anatomy.of(case, [bundle])

@@ -328,3 +328,25 @@ def test_compare_rejects_nothing_and_counts_false_voxels() -> None:
     found = compare(np.ones((2, 2, 2), dtype=bool), np.zeros((2, 2, 2), dtype=bool), (1.0, 1.0, 1.0))
     assert (found.status, found.n_false_positive) == ("reference_absent", 8)
     assert all(np.isnan(value) for value in found.values.values())
+
+
+def test_a_damaged_image_costs_its_participant(cohort: Cohort, predicted: Path) -> None:
+    """One mask cut short: the others are scored, it is named with the reason; where all are damaged, nothing is."""
+    whole = mask_path(predicted, "sub-p", LEFT).read_bytes()
+    mask_path(predicted, "sub-p", LEFT).write_bytes(whole[: len(whole) // 2])
+    scores = score(predicted, cohort, metrics=("dice",), unwritten="unavailable")
+    assert set(scores.frame["participant_id"]) == {"sub-c", "sub-q"}
+    assert list(scores.failed) == ["sub-p"] and "damaged" in scores.failed["sub-p"]
+    for path in predicted.rglob("*_mask.nii.gz"):
+        path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"3 of 3 cases.*sub-c.*damaged"):
+        score(predicted, cohort, metrics=("dice",), unwritten="unavailable")
+
+
+def test_an_empty_folder_is_unfinished_and_not_missed(cohort: Cohort, predicted: Path) -> None:
+    """A participant without any mask has none of its bundles missed, whatever unwritten bundles of others mean."""
+    for path in predicted.glob("sub-p/dwi/*"):
+        path.unlink()
+    scores = score(predicted, cohort, metrics=("dice",), unwritten="missed")
+    assert set(scores.frame.loc[scores.frame["participant_id"] == "sub-p", "status"]) == {"unavailable"}
+    assert list(scores.failed) == ["sub-p"] and "unfinished" in scores.failed["sub-p"]

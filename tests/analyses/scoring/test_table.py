@@ -58,6 +58,8 @@ def test_spellings_of_a_table_are_understood() -> None:
         ("status", ["unavailable"], "status unavailable has no value"),
         ("value", [float("nan")], "finite value"),
         ("value", [70.0], "looks like percent"),
+        ("model", ["=1+1"], "'model': '=1.1' begins as a formula"),
+        ("bundle", ["<img src=x>"], "'bundle': '<img src=x>' holds markup"),
         ("bundle", ["AF", "AF"], "sub-0 AF left dice stands twice"),
     ],
 )

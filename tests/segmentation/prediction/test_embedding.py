@@ -81,7 +81,7 @@ def test_pooling_is_the_mean_over_the_region() -> None:
 def test_reference_rows_equal_pooling_by_hand(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """One vector a participant, region and layer; that of the left AF is the mean of the feature map in its mask."""
     model = make_model()
-    made, failed = embed(model, controls, out=tmp_path, layers=("encoder-1", "decoder-1"))
+    made, failed = embed(model, controls, out=tmp_path, layers=("encoder-1", "decoder-1"), device="cpu")
     assert failed == {}
     rows = made.rows
     assert set(rows["region"]) == {"brain", "reference", "mirror", "predicted"}

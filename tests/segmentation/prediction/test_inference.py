@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -9,12 +10,14 @@ from makers.segmentation import BUNDLES, PATCH, SHAPE, Counting, MakeModel
 from torch import nn
 
 from shiftkit import cohorts
-from shiftkit.errors import ConfigError, ModelMismatchError
+from shiftkit.errors import ConfigError, DataError, ModelMismatchError
 from shiftkit.images import read_image, write_image
-from shiftkit.segmentation.prediction.inference import infer, logits, predict_probabilities
+from shiftkit.segmentation.prediction import inference
+from shiftkit.segmentation.prediction.inference import Passage, each_case, infer, logits, predict_probabilities
 from shiftkit.segmentation.samples.samples import load_sample
 from shiftkit.segmentation.samples.warping import mirror
 from shiftkit.types import Bundle, Case, Cohort, Volume
+from shiftkit.work import Work
 
 
 def reoriented(case: Case, root: Path, codes: str) -> Case:
@@ -227,3 +230,71 @@ def test_windows_and_mirror_images_go_together(controls: Cohort, make_model: Mak
     made = infer([model], sample, mirrored=True)
     assert made.min() >= 0 and made.max() <= 1
     assert np.abs(made - infer([model], sample)).max() > 1e-3
+
+
+def test_reading_and_writing_overlap_with_computing(
+    controls: Cohort, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first case is computed the next is read, while the next is computed the first is written; in order."""
+    monkeypatch.setattr(inference, "helper_threads", lambda most: 1)
+    first, second, third = (case.key for case in controls.cases[:3])
+    next_is_read, first_is_written = threading.Event(), threading.Event()
+    order: list[tuple[int, int, str]] = []
+
+    def look(case: Case) -> str:
+        if case.key == second:
+            next_is_read.set()
+        return case.key
+
+    def compute(case: Case, item: str) -> str:
+        if case.key == first:
+            assert next_is_read.wait(10)
+        if case.key == second:
+            assert first_is_written.wait(10)
+        return item + "!"
+
+    written: list[str] = []
+
+    def write(case: Case, made: str) -> None:
+        written.append(made)
+        first_is_written.set()
+
+    passage = Passage(read=look, compute=compute, write=write)
+    work = Work(progress=lambda *call: order.append(call))
+    assert each_case([make_model()], controls.cases[:3], passage, "cpu", work, "Looking") == {}
+    assert written == [f"{key}!" for key in (first, second, third)]
+    assert order == [(done, 3, "Looking") for done in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("threads", [0, 1, 4])
+def test_the_threads_change_nothing(
+    controls: Cohort, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Who fails, with what, and what is left out do not depend on how many threads help."""
+    monkeypatch.setattr(inference, "helper_threads", lambda most: threads)
+    bad_to_read, bad_to_write, nothing_to_do = (controls.cases[number].key for number in (1, 3, 4))
+    done: list[str] = []
+
+    def read(case: Case) -> str | None:
+        if case.key == bad_to_read:
+            raise DataError("unreadable")
+        return None if case.key == nothing_to_do else case.key
+
+    def write(case: Case, made: str) -> None:
+        if case.key == bad_to_write:
+            raise ModelMismatchError("unwritable")
+        done.append(made)
+
+    passage = Passage(read=read, compute=lambda case, item: item, write=write)
+    failed = each_case([make_model()], controls.cases, passage, "cpu", Work(), "Looking")
+    assert failed == {bad_to_read: "unreadable", bad_to_write: "unwritable"}
+    assert sorted(done) == sorted(case.key for case in controls if case.key not in (*failed, nothing_to_do))
+    with pytest.raises(DataError, match="unreadable"):
+        each_case([make_model()], controls.cases[1:2], passage, "cpu", Work(), "Looking")
+    with pytest.raises(RuntimeError, match="disk"):  # what is not one participant's alone ends all
+        full = dataclasses.replace(passage, write=lambda case, made: _full())
+        each_case([make_model()], controls.cases, full, "cpu", Work(), "Looking")
+
+
+def _full() -> None:
+    raise RuntimeError("disk")

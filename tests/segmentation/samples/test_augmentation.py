@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers.segmentation import random_sample
@@ -73,3 +74,30 @@ def test_every_augmentation_follows_its_generator(name: str) -> None:
     assert one.image.shape == sample.image.shape and one.image.dtype == np.float32
     assert np.array_equal(one.image[-COORDINATE_CHANNELS:], before[-COORDINATE_CHANNELS:])
     assert np.isfinite(one.image).all()
+
+
+def test_light_on_a_device_is_light_with_other_noise() -> None:
+    """Anatomy moves and scales by the same draws as on the CPU, background and coordinates stay, noise has its size."""
+    sample = random_sample(shape=(24, 22, 20))
+    image = sample.image.copy()
+    image[:-COORDINATE_CHANNELS, :5] = 0
+    sample = replace(sample, image=image)
+    tensors = torch.from_numpy(sample.image), torch.from_numpy(sample.target).float()
+    for seed in range(4):
+        made, target = augmentation.light_on_device(*tensors, np.random.default_rng(seed))
+        again, _ = augmentation.light_on_device(*tensors, np.random.default_rng(seed))
+        assert torch.equal(made, again)
+        rng = np.random.default_rng(seed)
+        voxels, factor = rng.integers(-2, 3, 3).tolist(), rng.uniform(0.85, 1.15)
+        rng.integers(2**62)
+        sd = rng.uniform(0, 0.06)
+        moved = warping.shift(sample, tuple(voxels))
+        host = augmentation.light(sample, np.random.default_rng(seed))
+        assert np.array_equal(target.numpy() > 0.5, moved.target) and np.array_equal(moved.target, host.target)
+        assert np.array_equal(made[-COORDINATE_CHANNELS:].numpy(), sample.image[-COORDINATE_CHANNELS:])
+        noise = made.numpy()[:-COORDINATE_CHANNELS] - moved.channels * np.float32(factor)
+        assert not noise[:, ~moved.brain].any()
+        inside = noise[:, moved.brain]
+        assert inside.std() == pytest.approx(sd, rel=0.05) and abs(inside.mean()) < 0.1 * sd
+    before = torch.from_numpy(image.copy())
+    assert torch.equal(tensors[0], before)

@@ -12,7 +12,7 @@ from makers.segmentation import PATCH, RECIPE, interrupted, on_grid, same_weight
 
 from shiftkit.errors import ConfigError
 from shiftkit.segmentation.network.checkpoints import Model
-from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule
+from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule, make_optimizer
 from shiftkit.segmentation.training.fitting import fit
 from shiftkit.segmentation.training.source import train
 from shiftkit.segmentation.training.states import StateFolder
@@ -234,3 +234,18 @@ def test_a_state_without_settings_is_refused(controls: Cohort, halted: Path, tmp
     log.write_text(json.dumps({name: record[name] for name in ("log", "best")}))
     with pytest.raises(ConfigError, match="is nothing there, "):
         train(controls, out=tmp_path / "m", resume=True, recipe=RECIPE)
+
+
+def test_moments_lie_as_their_parameters_do(controls: Cohort, make_model: Callable[..., Model], tmp_path: Path) -> None:
+    """Read from disk, Adam's moments have each parameter's memory format: the fused optimizer refuses others."""
+    network, schedule = make_model().network, Schedule(epochs=1, learning_rate=1e-3)
+    fit(network, on_grid(controls.cases[:2]), [], schedule, seed=0, device="cpu", state=StateFolder(tmp_path))
+    optimizer = make_optimizer(network, schedule, None)
+    settings = json.loads((tmp_path / "log.json").read_text())["settings"]
+    StateFolder(tmp_path, settings).restore(network, optimizer)
+    convolutions = [one for one in network.parameters() if one.ndim == 5 and not one.is_contiguous()]
+    assert convolutions
+    for parameter in convolutions:
+        moments = optimizer.state[parameter]
+        assert moments["exp_avg"].stride() == moments["exp_avg_sq"].stride() == parameter.stride()
+        assert moments["exp_avg"].abs().sum() > 0

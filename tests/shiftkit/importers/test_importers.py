@@ -1,4 +1,3 @@
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -154,17 +153,19 @@ def test_brats_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(some.tumor).array, np.isin(array, (1, 4)))
 
 
-def test_a_release_that_codes_tumors_otherwise_is_told(tmp_path: Path) -> None:
-    """Labels 1 and 4 of a map that has 1, 2 and 3 leave enhancing tumor out, which is said by name; 1 and 2 do not."""
-    for name, last in (("BraTS_001", 3), ("BraTS_002", 2)):
+def test_brats_labels_of_another_release(tmp_path: Path) -> None:
+    """Enhancing tumor asked for as 4 and coded 3 is refused by the patient's name, and labels that nobody has are."""
+    for name, labels in (("P1", (1, 2, 4)), ("P2", (1, 2, 3)), ("P3", (1, 2))):
         array = np.zeros((20, 20, 20), dtype=np.uint8)
-        array[5:7], array[7:10], array[10:11] = 1, 2, last
+        for place, label in enumerate(labels, start=5):
+            array[place] = label
         write_image(volume(array), tmp_path / "in" / name / f"{name}_seg.nii.gz")
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        import_cohort("brats", tmp_path / "in", tmp_path / "out", group="glioma", tumor_labels=(1, 4))
-    (text,) = [str(one.message) for one in told]
-    assert "sub-BraTS001" in text and "4 is absent, and 3 is left out" in text
+    for wanted, said in (((1, 4), "P2: .* 4, which is absent, and 3 is left over"), ((1, 7), "7 occurs in none")):
+        with pytest.raises(DataError, match=said):
+            import_cohort("brats", tmp_path / "in", tmp_path / "out", group="glioma", tumor_labels=wanted)
+        assert not (tmp_path / "out").exists()
+    cohort = import_cohort("brats", tmp_path / "in", tmp_path / "out", group="glioma", tumor_labels=(1, 3, 4))
+    assert [int(read_mask(one.tumor).array.sum()) for one in cohort if one.tumor] == [800, 800, 400]
 
 
 @pytest.mark.parametrize(

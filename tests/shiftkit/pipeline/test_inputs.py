@@ -10,7 +10,15 @@ from makers.segmentation import small_model, write_cohort
 from shiftkit.cohorts.folder import load_cohort
 from shiftkit.errors import ConfigError, DataError, ShiftkitWarning
 from shiftkit.images import read_image, write_image
-from shiftkit.pipeline.inputs import bystanders, find_controls, find_patients, gather, one_session, require_understood
+from shiftkit.pipeline.inputs import (
+    bystanders,
+    find_controls,
+    find_patients,
+    gather,
+    one_session,
+    require_apart,
+    require_understood,
+)
 from shiftkit.segmentation.network.checkpoints import save_model
 from shiftkit.segmentation.samples.domain import domain_of, measure_all
 from shiftkit.types import Cohort
@@ -92,3 +100,12 @@ def test_the_built_in_model_on_images_that_are_no_phantom_is_told(tmp_path: Path
         said = tuple(str(one.message) for one in told if issubclass(one.category, ShiftkitWarning))
         assert said == inputs.warnings and sum("mine is no phantom" in one for one in said) == n
         assert sum("lie outside" in one for one in said) == 2
+
+
+def test_cohorts_that_both_number_from_one_are_refused(tmp_path: Path) -> None:
+    """An identifier in patients and controls is named with the cure; others may stand beside each other."""
+    patients = cohort(tmp_path / "p", {"sub-1": "glioma", "sub-2": "glioma"}, ["sub-1", "sub-2"])
+    controls = cohort(tmp_path / "h", {"sub-2": "control", "sub-3": "control"}, ["sub-2", "sub-3"])
+    with pytest.raises(DataError, match="sub-2 stand in patients and controls; rename"):
+        require_apart({"patients": patients, "controls": controls})
+    require_apart({"patients": patients, "controls": controls.where(lambda case: case.key == "sub-3")})
