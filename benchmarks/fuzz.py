@@ -25,7 +25,7 @@ import traceback
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -62,6 +62,8 @@ from shiftkit.segmentation.network.networks import Architecture, build_network
 from shiftkit.types import Bundle, Volume
 
 MOST_S, MOST_GIB = 5.0, 1.0
+_HANGS_S = 120.0
+"""By the clock, after which an input is given up; what ends is judged by its processor time."""
 SHAPE = (12, 14, 10)
 AFFINE = np.array([[-2.5, 0, 0, 15], [0, 2.5, 0, -17], [0, 0, 2.5, -12], [0, 0, 0, 1.0]])
 BUNDLES = ("AFleft", "AFright")
@@ -419,7 +421,7 @@ def change_archive(rng: Random, data: bytes) -> bytes:
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
         members[name] = header.getvalue() + bytes(4096)
     else:
-        shape = (3, 700, 700, 700)
+        shape = (3, 500, 500, 500)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
         return _zip_bomb(name, header.getvalue(), 4 * int(np.prod(shape)))
@@ -428,6 +430,58 @@ def change_archive(rng: Random, data: bytes) -> bytes:
         for one, content in members.items():
             out.writestr(one, content)
     return made.getvalue() if rng.random() < 0.7 else pick(rng, BINARY)(rng, made.getvalue())
+
+
+def change_workbook(rng: Random, data: bytes) -> bytes:
+    """Other words in cells; in the sheets' own XML other numbers, far cells, entities; damaged or enormous members."""
+    what = int(rng.integers(5))
+    if what == 0:
+        frame = pd.read_excel(io.BytesIO(data), header=None, dtype=str, keep_default_na=False)
+        text = io.BytesIO(change_cell(rng, frame.to_csv(sep="\t", index=False, header=False).encode()))
+        made = io.BytesIO()
+        changed = pd.read_csv(text, sep="\t", dtype=str, header=None, keep_default_na=False)
+        changed.to_excel(made, index=False, header=False)
+        return made.getvalue()
+    with zipfile.ZipFile(io.BytesIO(data)) as stored:
+        members = {name: stored.read(name) for name in stored.namelist()}
+    name = pick(rng, [one for one in members if one.endswith(("sheet1.xml", "haredStrings.xml", "styles.xml"))])
+    text = decode(members[name])
+    if what == 1:
+        found = list(re.finditer(r"(?<=[>\"])[A-Za-z0-9.:]+(?=[<\"])", text)) or [None]
+        words = [*CELLS[:17], "XFD1048576", "ZZZZZZ9", "A0", "-1", "4294967296", "e", "s", "b", "d", "str", "inlineStr"]
+        for one in sorted((pick(rng, found) for _ in range(3)), key=lambda one: -one.start()):
+            text = text[: one.start()] + pick(rng, words) + text[one.end() :]
+    elif what == 2:
+        nested = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "lol"}">' for n in range(12))
+        text = text.replace("?>", f"?><!DOCTYPE x [{nested}]>", 1).replace("<t>", "<t>&e11;", 1)
+    elif what == 3:
+        members[name] = pick(rng, BINARY)(rng, members[name])
+        text = ""
+    else:
+        return _zip_bomb("xl/worksheets/sheet1.xml", b"<", 2**30)
+    members[name] = encode(text) or members[name]
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as out:
+        for one, content in members.items():
+            out.writestr(one, content)
+    return made.getvalue()
+
+
+def change_parquet(rng: Random, data: bytes) -> bytes:
+    """Other words in the cells of a column, very many rows, other types."""
+    frame = pd.read_parquet(io.BytesIO(data))
+    column, what = pick(rng, list(frame)), int(rng.integers(4))
+    if what == 0:
+        frame[column] = [pick(rng, CELLS) for _ in range(len(frame))]
+    elif what == 1:
+        frame = frame.loc[np.zeros(int(pick(rng, [0, 1, 10**5, 10**7])), int), [column]]
+    elif what == 2:
+        frame[column] = [pick(rng, [[1, 2], {"a": 1}, [b"x"]])] * len(frame)
+    else:
+        frame[column] = pick(rng, [pd.Timestamp(0), True, 2**62, np.nan, np.inf, b"\x1b[2J"])
+    made = io.BytesIO()
+    frame.to_parquet(made)
+    return made.getvalue()
 
 
 def _array(array: np.ndarray) -> bytes:
@@ -655,7 +709,7 @@ def score_table() -> bytes:
 def bad_scores(frame: pd.DataFrame) -> str:
     """Rows that cannot be."""
     told = frame[frame["status"].isin(["ok", "missed"])]
-    limits = told["metric"].map(lambda name: 1.0 if name in METRICS and METRICS[name].bounded else np.inf)
+    limits = np.array([1.0 if name in METRICS and METRICS[name].bounded else np.inf for name in told["metric"]])
     known = told["metric"].isin(METRICS)
     patients = frame.loc[frame["group"] == "glioma", "tumor_distance_mm"].dropna()
     names = frame[["participant_id", "cohort", "model", "modality", "bundle"]].to_numpy().ravel()
@@ -690,6 +744,44 @@ def _is_float(text: str) -> bool:
 
 ENTRIES["score table"] = Entry(
     1500, "s.tsv", lambda: [score_table()], TABLE, lambda at: as_frame(ScoreTable.load(at / "s.tsv")), bad_scores
+)  # fmt: skip
+
+
+def wide_table() -> pd.DataFrame:
+    """A participant a row, as people write it: scores in percent, distances beside them."""
+    rows = {"ID": ["P1", "P2", "C1", "C2"], "Group": ["Patient", "Patient", "HC", "HC"]}
+    values = {"AF_L": [70.1, 64.0, 81.2, 83.0], "AF_R": [75.2, 71.5, 84.0, 80.9]}
+    far = {f"distance_{name}": [12.0, 30.5, None, None] for name in values}
+    return pd.DataFrame({**rows, **values, **far})
+
+
+def _in_form(write: Callable[[pd.DataFrame, io.BytesIO], Any]) -> Callable[[], list[bytes]]:
+    def sound() -> list[bytes]:
+        long = pd.read_csv(io.BytesIO(score_table()), sep="\t", keep_default_na=False, na_values=["n/a"])
+        made = [io.BytesIO(), io.BytesIO()]
+        for frame, stream in zip((wide_table(), long), made, strict=True):
+            write(frame, stream)
+        return [stream.getvalue() for stream in made]
+
+    return sound
+
+
+def _scores_at(name: str) -> Callable[[Path], Any]:
+    return lambda at: as_frame(ScoreTable.load(at / name))
+
+
+ENTRIES["score sheet with semicolons"] = Entry(
+    400, "s.csv", _in_form(lambda frame, stream: frame.to_csv(stream, sep=";", decimal=",", index=False)),
+    (*TABLE, lambda rng, data: change_cell(rng, data.replace(b";", b"\t")).replace(b"\t", b";")), _scores_at("s.csv"),
+    bad_scores,
+)  # fmt: skip
+ENTRIES["score workbook"] = Entry(
+    300, "s.xlsx", _in_form(lambda frame, stream: frame.to_excel(stream, index=False)),
+    (*[change_workbook] * 4, *BINARY), _scores_at("s.xlsx"), bad_scores,
+)  # fmt: skip
+ENTRIES["score Parquet"] = Entry(
+    300, "s.parquet", _in_form(lambda frame, stream: frame.to_parquet(stream)),
+    (*[change_parquet] * 3, *BINARY), _scores_at("s.parquet"), bad_scores,
 )  # fmt: skip
 RATINGS = b"participant_id\tbundle\themisphere\tmodel\trating\nsub-00\tAF\tleft\tm\tbad\nsub-01\tAF\tleft\tn/a\tgood\n"
 ENTRIES["ratings"] = Entry(
@@ -1100,7 +1192,9 @@ def mutated(name: str, index: int, seed: int) -> bytes:
         return gzip.compress(whole) if entry.mutations == [compressed] else whole
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), index])
     data = pick(rng, sound)
-    for _ in range(1 if rng.random() < 0.85 else 2):
+    for turn in range(1 if rng.random() < 0.85 else 2):
+        if turn and len(data) > _LARGE:
+            break
         try:
             data = pick(rng, entry.mutations)(rng, data)
         except Exception:  # of what the first mutation left, the second can make nothing
@@ -1109,6 +1203,8 @@ def mutated(name: str, index: int, seed: int) -> bytes:
 
 
 _SOUND: dict[str, list[bytes]] = {}
+_LARGE = 2**24
+"""Bytes of what is not mutated again: as many strings and lists of it are more than the memory that is allowed."""
 
 
 def judged(entry: Entry, at: Path) -> tuple[str, str]:
@@ -1209,9 +1305,9 @@ def examine(name: str, inputs: int, seed: int) -> Tally:
         running: int | None = None
         while True:
             try:
-                # What is written and generated around a reading takes time too.
-                if not here.poll(4 * MOST_S):
-                    tally.faults.append((begin if running is None else running, f"hung for {4 * MOST_S:g} s"))
+                # What is written and generated around a reading takes time too, and others share the cores.
+                if not here.poll(_HANGS_S):
+                    tally.faults.append((begin if running is None else running, f"hung for {_HANGS_S:g} s"))
                     break
                 kind, content = here.recv()
             except (EOFError, OSError):
@@ -1256,39 +1352,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--scale", type=float, default=1.0, help="times the number of inputs")
-    parser.add_argument("--only", default="", help="entry points whose name holds this; nothing is written")
+    parser.add_argument("--only", default="", help="entry points whose name holds this; others keep their lines")
     parser.add_argument("--index", type=int, help="show this one input")
     options = parser.parse_args()
     names = [name for name in ENTRIES if options.only in name]
     if options.index is not None:
         show(names[0], options.index, options.seed)
         return
-    lines, total, faults = [], Counter[str](), 0
+    lines: dict[str, str] = {}
     for name in names:
-        inputs = max(3, int(ENTRIES[name].inputs * options.scale))
-        tally = examine(name, inputs, options.seed)
-        total += tally.counts
-        faults += len(tally.faults)
+        tally = examine(name, max(3, int(ENTRIES[name].inputs * options.scale)), options.seed)
         n = tally.counts
         line = [name, n.total(), n["accepted"], n["refused"], f"{tally.worst_s:.2f}", f"{tally.worst_mib:.0f}"]
-        lines.append(f"| {' | '.join(map(str, line))} | {len(tally.faults)} |")
-        print(lines[-1], flush=True)
+        lines[name] = f"| {' | '.join(map(str, line))} | {len(tally.faults)} |"
+        print(lines[name], flush=True)
         for kind, several in _by_kind(tally.faults).items():
             print(f"    {len(several)} × {kind} (--index {several[0]})", flush=True)
+    if options.scale >= 1:
+        _write(Path(__file__).parent / "fuzz.md", lines, options.seed)
+    inputs, _, _, faults = _totals(lines.values())
+    print(f"{inputs} inputs, {faults} faults.")
+    sys.exit(bool(faults))
+
+
+def _write(path: Path, lines: Mapping[str, str], seed: int) -> None:
+    """The table; entry points that were not read now keep the line they had."""
+    before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    kept = {line.split(" | ")[0].removeprefix("| "): line for line in before if line.startswith("| ")}
+    table = [line for name in ENTRIES if (line := lines.get(name) or kept.get(name))]
+    inputs, accepted, refused, faults = _totals(table)
     head = [
         "# Damaged and malicious files",
         "",
-        f"`python benchmarks/fuzz.py`, seed {options.seed}: {total.total()} inputs, {total['accepted']} accepted and "
-        f"in range, {total['refused']} refused in a sentence, {faults} faults. A fault is an exception that is no "
-        f"sentence, over {MOST_S:g} s of processor time, over {MOST_GIB:g} GiB, or nonsense that was accepted.",
+        f"`python benchmarks/fuzz.py`, seed {seed}: {inputs} inputs, {accepted} accepted and in range, {refused} "
+        f"refused in a sentence, {faults} faults. A fault is an exception that is no sentence, over {MOST_S:g} s of "
+        f"processor time, over {MOST_GIB:g} GiB, or nonsense that was accepted.",
         "",
         "| entry point | inputs | accepted | refused | worst time [s] | worst memory [MiB] | faults |",
         "|---|---|---|---|---|---|---|",
     ]
-    if not options.only and options.scale >= 1:
-        (Path(__file__).parent / "fuzz.md").write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
-    print(f"{total.total()} inputs, {faults} faults.")
-    sys.exit(bool(faults))
+    path.write_text("\n".join([*head, *table]) + "\n", encoding="utf-8")
+
+
+def _totals(table: Iterable[str]) -> tuple[int, int, int, int]:
+    """Inputs, accepted and refused ones, and faults, over lines of the table."""
+    cells = [[int(line.split("|")[place]) for place in (2, 3, 4, 7)] for line in table]
+    inputs, accepted, refused, faults = (sum(column) for column in zip(*cells, strict=True))
+    return inputs, accepted, refused, faults
 
 
 def _by_kind(faults: Sequence[tuple[int, str]]) -> dict[str, list[int]]:

@@ -237,12 +237,14 @@ def train(
     See `shiftkit.segmentation.training.source.train`.
     """
     settings = settings_of(train, locals())
+    from .cohorts.folder import require_own_files
     from .names import find_cohort
     from .segmentation.training.recipes import Recipe
     from .segmentation.training.source import train as fit
 
     work = Work(progress=progress)
-    found, recipe = find_cohort(cohort, filters=filters, work=work), Recipe(**passed_on(Recipe, settings))
+    found = require_own_files(find_cohort(cohort, filters=filters, work=work))
+    recipe = Recipe(**passed_on(Recipe, settings))
     return fit(found, out=Path(out), recipe=recipe, folds=folds, resume=resume, work=work)
 
 
@@ -359,6 +361,7 @@ def predict(
     Without ``out`` they go into a temporary folder of this process. See `shiftkit.segmentation.prediction.cohort`.
     """
     settings = settings_of(predict, locals())
+    from .cohorts.folder import require_own_files
     from .names import find_cohort, find_model
     from .pipeline.inputs import said_of_input
     from .segmentation.network.checkpoints import Model
@@ -368,9 +371,9 @@ def predict(
     work = Work(progress=progress)
     named = [model] if isinstance(model, str | Path | Model) else model
     models = model if isinstance(model, Model) else open_models([find_model(one) for one in named])  # pyright: ignore
-    found = find_cohort(cohort, filters=filters, work=work)
+    found = require_own_files(find_cohort(cohort, filters=filters, work=work))
     first = models if isinstance(models, Model) else models[0] if isinstance(models, Sequence) else models.head
-    said_of_input(first, found, work)
+    said_of_input(first, found, work=work)
     return segment(
         models,
         found,
@@ -412,6 +415,7 @@ def score(
     from .analyses.scoring.predictions import find_predictions
     from .analyses.scoring.study import score as compare_masks
     from .catalogue import SCORES, SECTIONS
+    from .cohorts.folder import require_own_files
     from .names import find_cohort
     from .tables import require_replaceable, write_table
 
@@ -421,13 +425,16 @@ def score(
             require_replaceable(Path(place), table)
     work = Work(jobs=jobs, progress=progress)
     source = Path(predictions) if isinstance(predictions, str) else predictions
-    found = find_cohort(cohort, filters=filters, work=work)
+    found = require_own_files(find_cohort(cohort, filters=filters, work=work))
     maps = None if error_maps is None else Path(error_maps)
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
     scores = compare_masks(source, found, **wanted, error_maps=maps, work=work)
     say = announce or str
-    if told := find_predictions(source).unlike(found):
+    there = find_predictions(source)
+    if told := there.unlike(found):
         say(f"Bundles without a prediction: {told}.")
+    if told := there.strangers(found):
+        say(f"Predictions of nobody in {found.name}: {told}.")
     if exclude is not None:
         from .analyses.scoring.table import without_bad
 
@@ -501,13 +508,14 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     settings = settings_of(deform, locals())
     from .analyses.deformation.study import deform as measure
     from .analyses.statistics.inference import Inference
+    from .cohorts.folder import require_own_files
     from .names import find_cohort
     from .pipeline.deform import deform_cohort
     from .pipeline.inputs import bystanders, controls_once, find_controls, one_session
     from .runs import Run
 
     work = Work(jobs=jobs, progress=progress)
-    cases = find_cohort(cohort, work=work)
+    cases = require_own_files(find_cohort(cohort, work=work))
     # Measuring shapes has no model that may have seen the controls.
     controls = controls_once(find_controls(cases, reference, work), session)
     found, gone = one_session(cases, session)

@@ -72,10 +72,14 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = read_json(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} must be the run.json of a decomposition; it cannot be read: {error}.") from error
-    if not isinstance(record, dict) or "decompose" not in record.get("seeds", {}) or "configuration" not in record:  # pyright: ignore
+        raise ConfigError(
+            f"{path} must be the run.json of a decomposition; it cannot be read: {str(error).removesuffix('.')}."
+        ) from error
+    names = ("seeds", "configuration", "inputs")
+    parts: list[Any] = [record.get(name) for name in names] if isinstance(record, dict) else [None]  # pyright: ignore
+    if not all(isinstance(one, dict) for one in parts) or "decompose" not in parts[0]:
         raise ConfigError(f"{path} must be the run.json of a decomposition; it has no such settings.")
-    return record  # pyright: ignore[reportUnknownVariableType]
+    return record
 
 
 def registered_names(kind: str) -> dict[str, Path]:
@@ -95,7 +99,7 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return read_toml(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} must be a TOML file; it cannot be read: {error}.") from error
+        raise ConfigError(f"{path} must be a TOML file; it cannot be read: {str(error).removesuffix('.')}.") from error
 
 
 def _check_names(table: str, entries: Any) -> list[str]:

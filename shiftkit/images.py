@@ -1,5 +1,6 @@
 """NIfTI images in and out, and from one grid to another through full affines."""
 
+import gzip
 import hashlib
 import logging
 import zlib
@@ -20,23 +21,22 @@ from .words import readable
 def read_image(path: Path, dtype: Any = np.float32, *, anywhere: bool = False) -> Volume:
     """Read a NIfTI file as it lies, shape (X, Y, Z) or (X, Y, Z, C) in the file's own grid and axis order.
 
-    With ``anywhere`` the world that an affine leads to may be any, as for the checks, which tell what is wrong with it.
+    With ``anywhere`` the world that an affine leads to may be any, also one that no header declares, as for the checks,
+    which tell what is wrong with it.
 
     Raises
     ------
     ImageError
-        If the file is missing, empty, truncated, not NIfTI, or of absurd dimensions: voxels that no scanner makes, or
-        places that none reaches.
+        If the file is missing, empty, truncated, not NIfTI, does not declare its orientation, or is of absurd
+        dimensions: voxels that no scanner makes, or places that none reaches.
     """
-    import nibabel as nib
-
     if not path.is_file():
         raise ImageError(f"There is no image at {path}.")
     try:
         # A damaged header or scale factor carries values beyond a type: infinite ones. What is wrong is raised, not
         # logged.
         with np.errstate(all="ignore"), _unlogged():
-            image = nib.Nifti1Image.from_filename(path)
+            image = open_nifti(path)
             _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
             array = np.asarray(image.dataobj).astype(dtype, copy=False)
     except ImageError:
@@ -50,8 +50,33 @@ def read_image(path: Path, dtype: Any = np.float32, *, anywhere: bool = False) -
         array = array[..., 0]
     volume = Volume(array=array, affine=np.asarray(image.affine, dtype=np.float64))
     if not anywhere:
+        _require_declared(path, image.header)
         _require_sane_grid(path, volume)
     return volume
+
+
+def open_nifti(path: Path) -> Any:
+    """The header of a NIfTI file of either version, and its voxels once they are asked for, as nibabel has them."""
+    import nibabel as nib
+
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        size = stream.read(4)
+    second = 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
+    return (nib.Nifti2Image if second else nib.Nifti1Image).from_filename(path)
+
+
+def is_declared(header: Any) -> bool:
+    """Whether a NIfTI header says where left is; where both codes are 0 readers invent a frame, each its own."""
+    return bool(header["sform_code"] or header["qform_code"])
+
+
+def _require_declared(path: Path, header: Any) -> None:
+    if not is_declared(header):
+        raise ImageError(
+            f"{path} must declare its orientation; the codes of its sform and qform are both 0, so nothing tells left "
+            "from right. Convert it again from its source, or copy the geometry of an image of the same grid whose "
+            "left and right you know, and set the code to 1 or 2."
+        )
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def read_sheet(path: Path) -> tuple[pd.DataFrame, str]:
         if magic.startswith(b"PK\x03\x04"):
             lines, form = _excel(path)
         elif magic.startswith(b"PAR1"):
-            frame = cells_of(_parquet(path))
+            frame = _parquet(path)
             rows: list[list[str]] = [[str(name) for name in frame], *frame.to_numpy().tolist()]
             lines, form = dict(enumerate(rows, start=1)), "Parquet"
         elif magic.startswith(b"\xd0\xcf\x11\xe0"):
@@ -318,7 +318,7 @@ def _plain(value: Any) -> str:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    """A Parquet file whose footer says that it is of bounded size."""
+    """The cells of a Parquet file whose footer says that it is of bounded size."""
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
@@ -330,7 +330,7 @@ def _parquet(path: Path) -> pd.DataFrame:
                 raise ValueError(f"it has {told.num_columns} columns and {told.num_rows} rows, which is too much")
             if size > _MOST_UNPACKED:
                 raise ValueError(f"it unpacks to {size / 2**20:.0f} MiB, more than {_MOST_UNPACKED / 2**20:g}")
-            return file.read().to_pandas()
+            return cells_of(file.read().to_pandas())  # here, as bytes that are no text are found late
     except ArrowException as error:
         raise ValueError(str(error)) from error
 

@@ -222,7 +222,8 @@ class Case:
         if text is None:
             return float("nan")
         try:
-            number = float(text.removesuffix("+"))
+            # BIDS has people above 89 written as 89+, so that nobody is known by their age.
+            number = float(text.removesuffix("+") if column == "age" else text)
         except ValueError:
             number = math.inf
         if math.isinf(number):

@@ -29,12 +29,11 @@ class Anatomy:
 
     @classmethod
     def of(cls, case: Case, bundles: Sequence[Bundle]) -> "Anatomy":
-        """Read the masks of a case; one that is sheared or lies on another grid than the others is a `DataError`."""
+        """Read the masks of a case; a `DataError` if one is sheared, on another grid, or marks a whole brain."""
         references = {bundle: _read(case.masks[bundle]) if bundle in case.masks else None for bundle in bundles}
         has_tumor = case.group not in ("control", "target_control")
         tumor, core = (
-            Tumor.of(_read(path), path.name) if has_tumor and path is not None else None
-            for path in (case.tumor, case.tumor_core)
+            _tumor(path) if has_tumor and path is not None else None for path in (case.tumor, case.tumor_core)
         )
         _require_one_grid(references, tumor, core)
         # The participants table goes first: there a person has said it.
@@ -66,6 +65,20 @@ def _read(path: Path) -> Volume:
     mask = read_mask(path)
     check_orthogonal(mask.affine, path.name)
     return mask
+
+
+_LARGEST_ML = 1000.0
+"""Of a tumor; a whole brain has little more."""
+
+
+def _tumor(path: Path) -> Tumor:
+    tumor = Tumor.of(_read(path), path.name)
+    if tumor.volume_ml > _LARGEST_ML:
+        raise DataError(
+            f"A tumor takes up a part of the brain, less than {_LARGEST_ML:g} ml; {path.name} marks "
+            f"{tumor.volume_ml:.0f} ml. It may be a brain mask, or inverted: write the tumor mask again."
+        )
+    return tumor
 
 
 def _require_one_grid(references: Mapping[Bundle, Volume | None], tumor: Tumor | None, core: Tumor | None) -> None:

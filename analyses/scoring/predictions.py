@@ -1,13 +1,14 @@
 """Predicted masks of a cohort, read one by one and brought onto the grid of the reference."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...bundles import bundle_named
 from ...cohorts.folder import load_cohort, require_finished
@@ -24,11 +25,13 @@ from .nnunet import Channel
 class Source:
     """Where the prediction of one bundle in one participant lies: a mask or a label map, and probabilities.
 
-    ``labels`` are the values of a label map that mean this bundle; there are none for a mask.
+    ``labels`` are the values of a label map that mean this bundle; there are none for a mask. ``known`` are all values
+    that have a meaning there.
     """
 
     mask: Path | None = None
     labels: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
     probability: Path | Channel | None = None
 
     def read_mask(self, threshold: float | None) -> Volume:
@@ -39,7 +42,9 @@ class Source:
                 raise DataError("A prediction needs a mask or probabilities; this one has neither.")
             volume = _read(self.mask)
             if self.labels:
-                return volume.with_array(np.isin(whole_labels(volume.array, self.mask), self.labels))
+                values = whole_labels(volume.array, self.mask)
+                _require_known(values, self.known, self.mask)
+                return volume.with_array(np.isin(values, self.labels))
             return volume.with_array(inside(volume.array, self.mask, threshold))
         return volume.with_array(volume.array >= (0.5 if threshold is None else threshold))
 
@@ -134,13 +139,21 @@ class PredictedMasks:
         there = f"; present but not understood: {', '.join(spare[:20])}" if spare else ""
         return f"{', '.join(asked)}{there}" if asked else ""
 
+    def strangers(self, cohort: Cohort) -> str:
+        """Whose predictions belong to nobody in a cohort; empty where all do."""
+        people = {_identifier(case.key) for case in cohort}
+        keys = [key for key in self.cases if _identifier(key) not in people]
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        return f"{', '.join(keys[:5])}{more}"
+
     @cached_property
     def _names(self) -> set[tuple[str, str]]:
         return {_same(bundle) for bundle in self.bundles}
 
     @cached_property
     def _by_id(self) -> dict[str, Mapping[Bundle, Source]]:
-        return {_identifier(key): sources for key, sources in self.cases.items()}
+        named = [(_identifier(key), key, sources) for key, sources in self.cases.items()]
+        return _once(named, f"the case of {self.name}")
 
 
 def _same(bundle: Bundle) -> tuple[str, str]:
@@ -151,6 +164,31 @@ def _same(bundle: Bundle) -> tuple[str, str]:
 
 def _identifier(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9]", "", key.removeprefix("sub-"))
+
+
+Thing = TypeVar("Thing")
+
+
+def _once(named: Iterable[tuple[Any, object, Thing]], what: str) -> dict[Any, Thing]:
+    """Things by what their names mean; a `DataError` where two names mean the same, and one would be lost."""
+    found: dict[Any, tuple[object, Thing]] = {}
+    for meaning, name, thing in named:
+        if meaning in found:
+            raise DataError(
+                f"A prediction stands once; {found[meaning][0]} and {name} are both names of {what} {meaning}. Remove "
+                "or rename one of them."
+            )
+        found[meaning] = (name, thing)
+    return {meaning: thing for meaning, (_, thing) in found.items()}
+
+
+def _require_known(values: NDArray[Any], known: tuple[int, ...], path: Path) -> None:
+    strange = np.unique(values[~np.isin(values.astype(np.int64), known)]) if known else ()
+    if len(strange):
+        raise DataError(
+            f"A label map holds the labels that dataset.json names, {', '.join(map(str, known))}; {path} holds "
+            f"{', '.join(f'{one:g}' for one in strange[:5])} too. Give the dataset.json that belongs to it."
+        )
 
 
 def _bring_onto(volume: Volume, reference: Volume, allowed: bool, what: str) -> Volume:
@@ -278,33 +316,48 @@ def _label_maps(root: Path) -> dict[str, dict[Bundle, Source]]:
     if not description.is_file():
         return {}
     labels = _labels(description)
-    return {stem: _of_label_map(path, stem, labels) for path, stem in _images(root).items()}
+    known = tuple(sorted({0, *(value for values in labels.values() for value in values)}))
+    meant = {name: values for name, values in labels.items() if name != "ignore" and set(values) - {0}}
+    return {stem: _of_label_map(path, stem, meant, known) for path, stem in _images(root).items()}
 
 
-def _of_label_map(path: Path, stem: str, labels: Mapping[str, tuple[int, ...]]) -> dict[Bundle, Source]:
+def _of_label_map(
+    path: Path, stem: str, labels: Mapping[str, tuple[int, ...]], known: tuple[int, ...]
+) -> dict[Bundle, Source]:
     array = path.with_name(f"{stem}.npz")
     is_region = any(len(values) > 1 for values in labels.values())
-    sources: dict[Bundle, Source] = {}
+    sources: list[tuple[Bundle | None, str, Source]] = []
     for place, (name, values) in enumerate(labels.items()):
-        bundle = bundle_named(name)
-        if bundle is not None:
-            index = place if is_region else values[0]  # regions come in the order of the file, labels by value
-            channel = Channel(path=array, label_map=path, index=index, is_region=is_region)
-            sources[bundle] = Source(mask=path, labels=values, probability=channel if array.is_file() else None)
-    return sources
+        index = place if is_region else values[0]  # regions come in the order of the file, labels by value
+        channel = Channel(path=array, label_map=path, index=index, is_region=is_region)
+        probability = channel if array.is_file() else None
+        source = Source(mask=path, labels=values, known=known, probability=probability)
+        sources.append((bundle_named(name), name, source))
+    return _once((one for one in sources if one[0] is not None), "bundle")
 
 
 def _labels(description: Path) -> dict[str, tuple[int, ...]]:
-    """Values by name, in order, without background."""
+    """Values by name, in order."""
     try:
         labels: dict[str, Any] = read_json(description)["labels"]
-        values = {name: tuple(int(v) for v in np.atleast_1d(value)) for name, value in labels.items()}
+        values = {name: tuple(_label(v) for v in np.atleast_1d(value)) for name, value in labels.items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
             f'{description} must hold "labels" with the values of each bundle, as in {{"AFleft": 1}}; it does not '
             f"({error!r})."
         ) from error
-    return {name: value for name, value in values.items() if name != "ignore" and set(value) - {0}}
+    return values
+
+
+_MOST_LABELS = 2**16
+
+
+def _label(value: Any) -> int:
+    """A value of a label map; -1 would count channels from the end, and 1.5 be cut to 1."""
+    label = int(value)
+    if label != float(value) or not 0 <= label < _MOST_LABELS:
+        raise ValueError(f"{value} is no label, which is a whole number from 0 to {_MOST_LABELS - 1}")
+    return label
 
 
 def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
@@ -312,19 +365,19 @@ def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
     for depth in ("", "*/", "*/*/", "*/*/*/"):
         folders += sorted(path for path in root.glob(f"{depth}bundle_segmentations") if path.is_dir())
     folders = folders or sorted(path for path in root.glob("sub-*") if path.is_dir())
-    cases: dict[str, dict[Bundle, Source]] = {}
+    cases: list[tuple[str, Path, dict[Bundle, Source]]] = []
     for folder in folders:
         parts = [part for part in folder.relative_to(root).parts if part not in _BETWEEN]
-        files = {bundle_named(stem): path for path, stem in _images(folder).items()}
-        sources = {bundle: Source(mask=path) for bundle, path in files.items() if bundle is not None}
-        cases["_".join(parts) or root.resolve().name] = sources
-    return cases
+        files = [(bundle_named(stem), path, Source(mask=path)) for path, stem in _images(folder).items()]
+        sources = _once((one for one in files if one[0] is not None), "bundle")
+        cases.append(("_".join(parts) or root.resolve().name, folder, sources))
+    return _once(cases, "the case")
 
 
 def _one_folder_a_bundle(root: Path) -> dict[str, dict[Bundle, Source]]:
-    cases: dict[str, dict[Bundle, Source]] = {}
+    cases: dict[str, list[tuple[Bundle, Path, Source]]] = {}
     for path, stem in _images(root, "*/*").items():
         bundle = bundle_named(path.parent.name)
         if bundle is not None:
-            cases.setdefault(stem, {})[bundle] = Source(mask=path)
-    return cases
+            cases.setdefault(stem, []).append((bundle, path, Source(mask=path)))
+    return {stem: _once(sources, "bundle") for stem, sources in cases.items()}

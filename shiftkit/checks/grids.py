@@ -1,12 +1,13 @@
 """Grids: one shape and affine a participant, headers that agree with themselves, millimeters."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ..cohorts.folder import other_name
 from ..geometry import same_grid
+from ..images import is_declared, open_nifti
 from ..types import Volume
 from .subject import Subject
 from .verdict import Problem
@@ -25,20 +26,15 @@ def find(subject: Subject) -> Iterator[Problem]:
 
 
 def _name(subject: Subject, path: Path) -> Iterator[Problem]:
-    case = subject.case
-    told = re.match(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_", path.name)
-    if told is None or (told[1] == case.participant_id and (told[2] is None or told[2] == case.session)):
-        return
-    other = "_".join(part for part in told.groups() if part)
-    sentence = f"Files in the folder of {case.key} carry its name; this one is called {other}."
-    cure = "Find out whose image it is, and move or rename it."
-    yield subject.problem("name", "error", path, sentence, cure)
+    other = other_name(subject.case, path)
+    if other:
+        sentence = f"Files in the folder of {subject.case.key} carry its name; this one is called {other}."
+        cure = "Find out whose image it is, and move or rename it."
+        yield subject.problem("name", "error", path, sentence, cure)
 
 
 def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
-    import nibabel as nib
-
-    header = nib.Nifti1Image.from_filename(path).header
+    header = open_nifti(path).header
     units = str(header.get_xyzt_units()[0])
     spacing = volume.spacing_mm
     too_small, too_large = min(spacing) < _SPACING_MM[0], max(spacing) > _SPACING_MM[1]
@@ -52,8 +48,7 @@ def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
         cure = f"{looks} the affine to mm and set the header's unit to mm."
         yield subject.problem("units", "error", path, sentence, cure)
     sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
-    if not sform[1] and not qform[1]:
-        # Readers invent a frame here, each its own: nothing else in the file or beside it tells left from right.
+    if not is_declared(header):
         sentence = "An image declares its orientation; the codes of its sform and qform are both 0, so nothing does."
         cure = (
             "Convert it again from its source, or copy the geometry of an image of the same grid whose left and right "
@@ -63,10 +58,13 @@ def _header(subject: Subject, path: Path, volume: Volume) -> Iterator[Problem]:
     if sform[1] and qform[1]:
         apart = np.abs(np.asarray(sform[0]) - np.asarray(qform[0])).max()
         if apart > 0.1 * min(spacing):  # a qform is a rotation in single precision: less is rounding
+            mirrored = np.linalg.det(sform[0][:3, :3]) * np.linalg.det(qform[0][:3, :3]) < 0
             differ = f"their entries differ by up to {apart:.3g} mm. The sform is used."
+            if mirrored:  # no two spaces of a head are mirror images: one of them takes left for right
+                differ = "one is the mirror image of the other, so left and right are not known."
             cure = "Copy the right one over the other, for example with nibabel's set_qform and set_sform."
             sentence = f"sform and qform must place voxels alike; {differ}"
-            yield subject.problem("header", "warning", path, sentence, cure)
+            yield subject.problem("header", "error" if mirrored else "warning", path, sentence, cure)
 
 
 def _common_grid(subject: Subject) -> Iterator[Problem]:

@@ -106,7 +106,8 @@ def read_subject(case: Case, root: Path) -> Subject:
             return read_image(path, anywhere=True)
         except DataError as error:
             cure = "Copy the file again from its source, or remove it."
-            sentence = str(error).replace(str(path), "The file").replace(" Copy it again from its source.", "")
+            sentence = str(error).replace(f"There is no image at {path}", "The file is a link to one that is not there")
+            sentence = sentence.replace(str(path), "The file").replace(" Copy it again from its source.", "")
             damaged.append(empty.problem("unreadable", "error", path, sentence, cure))
             return None
 

@@ -1,6 +1,5 @@
 """participants.tsv against the folders and against itself."""
 
-import math
 from collections.abc import Iterator
 
 from ..cohorts.folder import participants_by_folder, read_participants
@@ -10,7 +9,8 @@ from ..words import same_person, words_of
 from .verdict import Problem, Severity
 
 _WORDS = ("group", "tumor_side", "split")
-_NUMBERS = ("age", "tumor_volume_ml")
+_RANGES = {"age": (0, 130), "tumor_volume_ml": (0, 10_000_000)}
+"""What a number can be: years, also as 89+; a volume also in mm³, which is told where the mask says so."""
 
 
 def find(cohort: Cohort) -> Iterator[Problem]:
@@ -44,10 +44,10 @@ def _values(participant: str, record: dict[str, str]) -> Iterator[Problem]:
         if value is not None and value not in words:
             sentence = f"{column} is one of {', '.join(words)} or n/a; {participant} has {value!r}."
             yield _problem(participant, "error", sentence, "Correct the cell.")
-    for column in _NUMBERS:
+    for column, (low, high) in _RANGES.items():
         value = record.get(column)
-        if value is not None and not _is_number(value):
-            sentence = f"{column} is a number or n/a; {participant} has {value!r}."
+        if value is not None and not _is_number(value, column):
+            sentence = f"{column} is a number from {low} to {high}, or n/a; {participant} has {value!r}."
             yield _problem(participant, "error", sentence, "Correct the cell.")
     if "group" not in record:
         sentence = f"group says who is a patient; {participant} has none."
@@ -67,9 +67,11 @@ def _contents(case: Case, group: str | None) -> Iterator[Problem]:
         yield _problem(participant, "warning", sentence, f"Add anat/{participant}_label-tumor_mask.nii.gz.")
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: str, column: str) -> bool:
+    low, high = _RANGES[column]
     try:
-        return not math.isnan(float(text.removesuffix("+")))  # BIDS writes 89+ for ages that would tell who it is
+        # BIDS writes 89+ for ages that would tell who it is
+        return low <= float(text.removesuffix("+") if column == "age" else text) <= high
     except ValueError:
         return False
 

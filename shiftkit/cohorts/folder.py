@@ -76,6 +76,26 @@ def require_finished(root: Path) -> None:
         )
 
 
+def other_name(case: Case, path: Path) -> str:
+    """Whom a file in a case's folder is called after, where that is somebody else; else empty."""
+    told = re.match(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_", path.name)
+    if told is None or (told[1] == case.participant_id and (told[2] is None or told[2] == case.session)):
+        return ""
+    return "_".join(part for part in told.groups() if part)
+
+
+def require_own_files(cohort: Cohort) -> Cohort:
+    """Refuse, with a `DataError`, files that are called after another participant; `shiftkit.checks` lists them all."""
+    for case in cohort:
+        for path in (*case.images.values(), *case.masks.values(), case.tumor, case.tumor_core):
+            if path is not None and (other := other_name(case, path)):
+                raise DataError(
+                    f"Files in the folder of {case.key} carry its name; {path.name} is called after {other}. Find out "
+                    "whose image it is, and move or rename it."
+                )
+    return cohort
+
+
 def participants_frame(cohort: Cohort) -> pd.DataFrame:
     """The rows of ``participants.tsv`` of a cohort's participants."""
     rows = {case.participant_id: {"participant_id": case.participant_id, **case.attributes} for case in cohort}

@@ -38,7 +38,7 @@ def _patient(folder: Path, tumor_labels: tuple[int, ...] | None) -> Found:
     return Found(
         participant_id=participant_id(folder.resolve().name),
         images={} if t1w is None else {"t1w": t1w},
-        tumor=MaskSource(path=path, labels=tumor_labels),
+        tumor=MaskSource(path=path, labels=tumor_labels or ()),
         core=MaskSource(path=path, labels=core),
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bundles import bundle_named
 from ..errors import DataError
-from ..images import read_image
+from ..images import inside, read_image, whole_labels
 from ..types import Bundle, Volume
 
 
@@ -17,8 +17,8 @@ from ..types import Bundle, Volume
 class MaskSource:
     """Where a mask comes from: an image, or streamlines (``.trk``, ``.tck``, also compressed).
 
-    ``channel`` picks one of an image with several; ``labels`` are the values of a label map that count as inside, by
-    default all above 0.
+    ``channel`` picks one of an image with several; ``labels`` are the values of a label map that count as inside, of
+    ``()`` all but 0. Without them the image is a mask.
     """
 
     path: Path
@@ -31,18 +31,23 @@ class MaskSource:
         return self.path.name.endswith((".trk", ".tck", ".trk.gz"))
 
     def read_mask(self) -> Volume:
-        """Read an image source as a mask; `DataError` if it is damaged or has no such channel."""
+        """Read an image source as a mask.
+
+        A `DataError` if it is damaged, has no such channel, or its values leave doubt what is inside; see
+        `shiftkit.images.inside` and `shiftkit.images.whole_labels`.
+        """
         volume = read_image(self.path)
-        array = np.nan_to_num(volume.array)
+        array = volume.array
         if self.channel is not None:
             if array.ndim != 4 or self.channel >= array.shape[3]:
                 raise DataError(f"{self.path} must have a channel {self.channel}; its shape is {array.shape}.")
             array = array[..., self.channel]
         if array.ndim != 3:
             raise DataError(f"{self.path} must be a mask with three axes; its shape is {array.shape}.")
-        # Label maps may be stored as floating point, with rounding errors.
-        inside = array > 0.5 if self.labels is None else np.isin(np.rint(array).astype(int), self.labels)
-        return volume.with_array(inside)
+        if self.labels is None:
+            return volume.with_array(inside(array, self.path))
+        labels = whole_labels(array, self.path)
+        return volume.with_array(np.isin(labels, self.labels) if self.labels else labels != 0)
 
 
 @dataclass(frozen=True, kw_only=True)

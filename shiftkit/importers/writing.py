@@ -45,6 +45,9 @@ def _write_participant(root: Path, one: Found) -> None:
     key = one.participant_id
     for modality, path in one.images.items():
         volume = read_image(path)
+        if np.isinf(volume.array).any():
+            raise DataError(f"{path} must hold finite numbers; it holds infinite ones. Export it again.")
+        # NaN is how some tools say that nothing was measured there.
         write_image(volume.with_array(np.nan_to_num(volume.array)), image_path(root, key, modality))
         if modality == "peaks":
             write_peaks_sidecar(image_path(root, key, modality))

@@ -16,6 +16,7 @@ from ..results import Finding
 from ..types import Case, Cohort, Predictions
 
 if TYPE_CHECKING:
+    from ..segmentation.samples.domain import Nearness
     from .inputs import Inputs
 
 _KEPT = ("group", "age", "sex", "site", "scanner", "tumor_side", "tumor_volume_ml", "split")
@@ -60,10 +61,6 @@ class Aliases:
     def inputs(self, inputs: "Inputs") -> "Inputs":
         """The same people and images under other names."""
         hidden = {name: self.cohort(cohort, name) for name, cohort in inputs.cohorts.items()}
-        near, patients = inputs.near, self.people["patients"]
-        if near is not None:
-            outside = tuple(dataclasses.replace(one, key=patients[one.key.split("_")[0]]) for one in near.outside)
-            near = dataclasses.replace(near, model=MODEL, cohort="patients", outside=outside)
         return dataclasses.replace(
             inputs,
             model=dataclasses.replace(inputs.model, name=MODEL),
@@ -73,9 +70,15 @@ class Aliases:
             # Who was left out has no alias, and is told by number.
             seen=tuple(f"seen {number}" for number, _ in enumerate(inputs.seen, start=1)),
             left_out=unnamed(inputs.left_out),
-            near=near,
+            near=tuple(map(self._near, inputs.cohorts, inputs.near)),
             anonymous=True,
         )
+
+    def _near(self, part: str, near: "Nearness") -> "Nearness":
+        """How near the images of a part are, with its name alone."""
+        people = self.people[part]
+        outside = tuple(dataclasses.replace(one, key=people[one.key.split("_")[0]]) for one in near.outside)
+        return dataclasses.replace(near, model=MODEL, cohort=part.replace("_", " "), outside=outside)
 
     def cohort(self, cohort: Cohort, part: str) -> Cohort:
         """A cohort under the name of its part; whoever is not in this run is left out."""

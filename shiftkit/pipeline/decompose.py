@@ -264,8 +264,10 @@ def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
     if is_of_phantom(inputs.model.digest):
         # Without the phantom's data the run has a warning of its own.
         told += [f"Model {model} was made for such data."] if drawn else []
-    else:
+    elif not any(one.known for one in inputs.near):
         told.append(f"Whether model {model} was made for images like these is not known.")
+    else:  # what lies outside is a warning, in the verdict
+        told += [str(one) for one in inputs.near if not one.outside]
     told += [f"{one.title}: {one.claim}" for one in checks if any(e.value > 0 for e in one.estimates[:2])]
     return tuple(told)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import CURVES, SCORES, SHOTS
+from ..cohorts.folder import require_own_files
 from ..errors import ConfigError, ModelMismatchError
 from ..names import find_cohort, find_model
 from ..runs import Outcome, Run, cohort_digest
@@ -51,6 +52,8 @@ def finetune_cohort(
 
     find_strategy(transfer.strategy)  # before a cohort is looked up, which can mean that the phantom is made
     inputs = gather(model, cohort, reference, bundles=transfer.bundles, filters=filters, session=session, work=work)
+    for part in inputs.cohorts.values():
+        require_own_files(part)
     return finetune(inputs.model, inputs.patients, controls=inputs.controls, transfer=transfer, work=work, **where)
 
 
@@ -85,7 +88,7 @@ def learn(
     strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))  # scratch asked for is not run twice
     curves_of = Shots(numbers=tuple(shots), draws=draws, strategies=strategies, transfer=transfer)
     _require_curves(source, patients, curves_of)
-    near = said_of_input(source, patients, work)
+    near = said_of_input(source, patients, work=work)
     run.open()
     options: dict[str, Any] = {"resume": run.resume, "work": work}
     made = finetune_shots(source, patients, curves_of, out=run.root, announce=announce, **options)
@@ -104,8 +107,8 @@ def learn(
         failed={key: why for predictions in (untouched, *made.values()) for key, why in predictions.failed.items()},
         cohorts={"patients": (patients, {})},
         left_out=counted("patients", {**bystanders(found), **gone}),
-        notes=notes_of(near),
-        warnings=warnings_of(source, patients, near),
+        notes=notes_of(*near),
+        warnings=warnings_of(source, patients, *near),
         said=(str(curves), f"Tables: {run.root / 'tables'}", f"Figure: {run.root / 'figures' / 'shots.svg'}"),
     )
     return end(run, ending, work)

@@ -27,8 +27,8 @@ class Inputs:
 
     ``target_controls`` are healthy people scanned like the patients, unseen too; ``seen`` are the keys of controls that
     were left out because the model was trained or tuned on them. ``left_out`` are the others who were, each with the
-    reason; ``near`` is how far the patients' images lie from those of the training; names of an ``anonymous`` run are
-    none of the user's.
+    reason; ``near`` is how far the images of each cohort lie from those of the training, patients first; names of an
+    ``anonymous`` run are none of the user's.
     """
 
     model: "Model"
@@ -37,18 +37,18 @@ class Inputs:
     seen: tuple[str, ...]
     target_controls: Cohort | None = None
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-    near: "Nearness | None" = None
+    near: "tuple[Nearness, ...]" = ()
     anonymous: bool = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences without which no number of this run must be read."""
-        return warnings_of(self.model, self.patients, self.near)
+        return warnings_of(self.model, self.patients, *self.near)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What else is said of the input."""
-        return notes_of(self.near)
+        return notes_of(*self.near)
 
     @property
     def cohorts(self) -> dict[str, Cohort]:
@@ -134,7 +134,7 @@ def gather(
         if part is not patients or not bundles:
             _require_common_bundles(loaded, part)
     # Images are read last: whatever else is wrong is told at once.
-    return dataclasses.replace(inputs, near=said_of_input(loaded, patients, work))
+    return dataclasses.replace(inputs, near=said_of_input(loaded, *inputs.cohorts.values(), work=work))
 
 
 def require_apart(cohorts: Mapping[str, Cohort]) -> None:
@@ -286,33 +286,33 @@ def controls_once(controls: Cohort, session: str | None) -> Cohort:
     return controls if once else one_session(controls, session)[0]
 
 
-def said_of_input(model: "Model", cohort: Cohort, work: Work = Work()) -> "Nearness":
-    """How far a cohort's images lie from those of the model's training; what must be known of it is told at once.
+def said_of_input(model: "Model", *cohorts: Cohort, work: Work = Work()) -> "tuple[Nearness, ...]":
+    """How far images of cohorts lie from those of the model's training; what must be known of it is told at once.
 
     See `shiftkit.segmentation.samples.domain.nearness`.
     """
     from ..segmentation.samples.domain import nearness
 
-    near = nearness(model.name, model.image_statistics, model.modality, cohort, work)
-    for sentence in warnings_of(model, cohort, near):
+    near = tuple(nearness(model.name, model.image_statistics, model.modality, one, work) for one in cohorts)
+    for sentence in warnings_of(model, cohorts[0], *near):
         warn(sentence, ShiftkitWarning, stacklevel=3)
     return near
 
 
-def warnings_of(model: "Model", patients: Cohort, near: "Nearness | None") -> tuple[str, ...]:
+def warnings_of(model: "Model", cohort: Cohort, *near: "Nearness") -> tuple[str, ...]:
     """Sentences without which no number of a run must be read."""
     told: list[str] = []
-    if not is_phantom(patients) and is_of_phantom(model.digest):
+    if not is_phantom(cohort) and is_of_phantom(model.digest):
         told.append(
-            f"Model {model.name} was trained on shiftkit's digital phantom and {patients.name} is no phantom: what it "
+            f"Model {model.name} was trained on shiftkit's digital phantom and {cohort.name} is no phantom: what it "
             "segments there says nothing about a network for real images. Name a model that was trained on such images."
         )
-    return (*told, str(near)) if near is not None and near.outside else tuple(told)
+    return (*told, *(str(one) for one in near if one.outside))
 
 
-def notes_of(near: "Nearness | None") -> tuple[str, ...]:
+def notes_of(*near: "Nearness") -> tuple[str, ...]:
     """What a page says besides: that images lie in the range of the training's, or that this is not known."""
-    return () if near is None or near.outside else (str(near),)
+    return tuple(str(one) for one in near if not one.outside)
 
 
 def _by_sight(model: "Model", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:

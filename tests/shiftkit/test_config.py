@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shiftkit.api import VERBS
-from shiftkit.config import find_file, read_file, registered_names, resolve
+from shiftkit.config import find_file, read_file, read_record, registered_names, resolve
 from shiftkit.errors import ConfigError
 from shiftkit.names import find_cohort, find_model
 
@@ -73,3 +73,17 @@ def test_names_are_found_upwards_and_relative_to_their_file(tmp_path: Path, monk
     assert find_file() == tmp_path / "shiftkit.toml"
     assert registered_names("cohorts") == {"hospital": tmp_path / "data" / "hospital"}
     assert registered_names("models") == {}
+
+
+@pytest.mark.parametrize("part", ["seeds", "configuration", "inputs"])
+@pytest.mark.parametrize("value", ["null", "true", "3", "[]", '"decompose"'])
+def test_a_record_of_another_kind_is_refused(part: str, value: str, tmp_path: Path) -> None:
+    """Each part of a run.json is a mapping; anything else is no record of a decomposition."""
+    parts = {"seeds": '{"decompose": 0}', "configuration": "{}", "inputs": "{}"}
+    for text, sound in ((parts, True), (parts | {part: value}, False)):
+        (tmp_path / "run.json").write_text("{" + ", ".join(f'"{name}": {one}' for name, one in text.items()) + "}")
+        if sound:
+            assert read_record(tmp_path / "run.json")["inputs"] == {}
+        else:
+            with pytest.raises(ConfigError, match="no such settings"):
+                read_record(tmp_path / "run.json")

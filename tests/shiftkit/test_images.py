@@ -156,6 +156,29 @@ def test_images_in_other_units_or_far_away_are_refused(spacing: float, tmp_path:
         read_image(tmp_path / "a.nii")
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_both_versions_of_nifti_are_read(name: str, tmp_path: Path) -> None:
+    """The second version of NIfTI, of either byte order, gives the same voxels and world."""
+    array, affine = np.random.default_rng(0).random((4, 5, 6), np.float32), oblique(0.3, (2, 2, 2.5), True)
+    for endianness in "<>":
+        header = nib.Nifti2Header(endianness=endianness)
+        nib.save(nib.Nifti2Image(array, affine, header), tmp_path / name)
+        volume = read_image(tmp_path / name)
+        np.testing.assert_array_equal(volume.array, array)
+        np.testing.assert_allclose(volume.affine, affine)
+
+
+def test_an_image_that_does_not_say_where_left_is_is_refused(tmp_path: Path) -> None:
+    """With both codes 0 a reader would invent a frame; one of them is enough."""
+    image = nib.Nifti1Image(np.ones((3, 3, 3), np.float32), None)
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(DataError, match="both 0"):
+        read_image(tmp_path / "a.nii")
+    image.set_qform(np.diag([2.0, 2, 2, 1]), code=1)
+    nib.save(image, tmp_path / "a.nii")
+    assert read_image(tmp_path / "a.nii").spacing_mm == (2, 2, 2)
+
+
 def test_what_is_repaired_in_a_header_is_not_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A damaged header is an error in one sentence, and stderr stays empty."""
     write_image(Volume(array=np.ones((3, 3, 3), np.float32), affine=np.eye(4)), tmp_path / "a.nii")

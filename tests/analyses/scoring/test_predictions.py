@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from shiftkit.analyses.scoring.predictions import find_predictions
 from shiftkit.analyses.scoring.study import score
+from shiftkit.api import score as shiftkit_score
 from shiftkit.cohorts.folder import load_cohort, mask_path, write_description, write_participants
 from shiftkit.errors import DataError
 from shiftkit.images import write_image
@@ -254,3 +255,70 @@ def test_predictions_of_other_bundles_are_refused_with_both_lists(cohort: Cohort
         put(tmp_path / "p" / key / "XYZ_left.nii.gz", reference(key, "AFleft"))
     with pytest.raises(DataError, match="none of AFleft, PYTright; present but not understood: XYZleft"):
         score(tmp_path / "p", cohort, metrics=["dice"])
+
+
+def test_what_stands_there_under_two_names_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    """Two files, folders, labels or cases that mean the same are both named: one would win in silence."""
+    mask = reference("sub-1", "AFleft")
+    for name in ("AFleft", "AF_L"):
+        put(tmp_path / "files" / "sub-1" / f"{name}.nii.gz", mask)
+        put(tmp_path / "folders" / name / "sub-1.nii.gz", mask)
+        put(tmp_path / "labels" / "sub-1.nii.gz", mask.astype(np.uint8))
+    (tmp_path / "labels" / "dataset.json").write_text(json.dumps({"labels": {"AF_left": 1, "left_AF": 2}}))
+    for middle in ("", "tractseg_output"):
+        put(tmp_path / "twice" / "sub-1" / middle / "bundle_segmentations" / "AF_left.nii.gz", mask)
+    for folder, words in (
+        ("files", "both names of bundle AFleft"),
+        ("folders", "both names of bundle AFleft"),
+        ("labels", "both names of bundle AFleft"),
+        ("twice", "both names of the case sub-1"),
+    ):
+        with pytest.raises(DataError, match=words):
+            find_predictions(tmp_path / folder)
+    for name in ("sub-1", "1"):
+        put(tmp_path / "cases" / name / "bundle_segmentations" / "AF_left.nii.gz", mask)
+    with pytest.raises(DataError, match=r"sub-1 and 1|1 and sub-1"):
+        score(tmp_path / "cases", cohort, metrics=["dice"])
+
+
+def test_labels_that_dataset_json_does_not_name_are_refused(cohort: Cohort, tmp_path: Path) -> None:
+    """A map of another tool beside the wrong dataset.json would be scored under wrong names; ignored ones are not."""
+    for key in KEYS:
+        array = 2 * reference(key, "AFleft") + 3 * reference(key, "PYTright")
+        put(tmp_path / "n" / f"{key}.nii.gz", array.astype(np.uint8))
+    labels = {"background": 0, "AF_left": 1, "CST_right": 2}
+    (tmp_path / "n" / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(DataError, match=r"0, 1, 2;.* holds 3 too"):
+        score(tmp_path / "n", cohort, metrics=["dice"])
+    labels = {"background": 0, "AF_left": 2, "ignore": 3}
+    (tmp_path / "n" / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert score(tmp_path / "n", cohort, metrics=["dice"]).counts()["ok"] == 2
+
+
+def test_predictions_of_nobody_are_told(cohort: Cohort, tmp_path: Path) -> None:
+    """Cases that the cohort does not have are named; a few of very many."""
+    for key in (*KEYS, "sub-99"):
+        put(tmp_path / "p" / key / "AF_L.nii.gz", reference("sub-1", "AFleft"))
+    assert find_predictions(tmp_path / "p").strangers(cohort) == "sub-99"
+    told: list[str] = []
+    shiftkit_score(tmp_path / "p", cohort, metrics=["dice"], jobs=1, announce=told.append)
+    assert "Predictions of nobody in cohort: sub-99." in told
+
+
+def test_a_reference_that_carries_another_name_is_not_scored(cohort: Cohort, tmp_path: Path) -> None:
+    """The mask of one participant in the folder of another is refused by name before anything is compared."""
+    for key in KEYS:
+        put(tmp_path / "p" / key / "AF_L.nii.gz", reference(key, "AFleft"))
+    path = mask_path(cohort.root, "sub-1", Bundle.parse("AFleft"))
+    path.rename(path.with_name(path.name.replace("sub-1", "sub-2")))
+    with pytest.raises(DataError, match=r"folder of sub-1 carry its name; sub-2_label-AFleft"):
+        shiftkit_score(tmp_path / "p", load_cohort(cohort.root), metrics=["dice"], jobs=1)
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "1e9", "[1, -2]"])
+def test_a_value_that_no_label_map_holds_is_refused(value: str, tmp_path: Path) -> None:
+    """A negative label would count channels from the end, a broken one would be cut."""
+    put(tmp_path / "sub-1.nii.gz", reference("sub-1", "AFleft").astype(np.uint8))
+    (tmp_path / "dataset.json").write_text(f'{{"labels": {{"background": 0, "AF_left": {value}}}}}')
+    with pytest.raises(DataError, match="is no label"):
+        find_predictions(tmp_path)

@@ -269,6 +269,15 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str, str]] = {
         "participants.tsv",
         "Correct the cell",
     ),
+    **{
+        f"age of {age}": (
+            table(lambda f, age=age: f.assign(age=f["age"].astype(str).where(f.participant_id != PATIENT, age))),
+            "participants",
+            "participants.tsv",
+            "Correct the cell",
+        )
+        for age in ("-4", "inf", "390", "nan")
+    },
     "truncated gzip": (
         raw("fa", lambda content: content[: len(content) // 2]),
         "unreadable",
@@ -428,6 +437,35 @@ def test_folder_without_data_is_no_sound_participant(cohort: Path) -> None:
     )
     named = {one.participant for one in check(load_cohort(cohort)).problems if one.check == "participants"}
     assert named == {"sub-g003", "sub-g004"}
+
+
+def test_a_qform_that_mirrors_the_sform_is_an_error(cohort: Path) -> None:
+    """Two frames that disagree on left and right leave it open, whichever a reader takes."""
+    path = image_path(cohort, PATIENT, "fa")
+    image = nib.Nifti1Image.from_filename(path)
+    data, other = np.asarray(image.dataobj), np.diag([-1.0, 1, 1, 1]) @ image.affine
+    image.header.set_qform(other, code=1)
+    made = nib.Nifti1Image(data, image.affine, image.header)
+    made.set_qform(other, code=1)
+    nib.save(made, path)
+    (problem,) = [one for one in examine(cohort).problems if one.check == "header"]
+    assert problem.severity == "error" and "left and right are not known" in problem.sentence
+
+
+def test_an_age_above_89_is_read_as_bids_writes_it(cohort: Path) -> None:
+    """``89+`` hides who somebody is, and is 89 years here."""
+    table(lambda f: f.assign(age="89+"))(cohort)
+    assert not [one for one in examine(cohort).problems if one.check == "participants"]
+    assert {case.number("age") for case in load_cohort(cohort)} == {89.0}
+
+
+def test_a_link_to_nothing_is_named_as_one(cohort: Path) -> None:
+    """An annexed file that was not fetched says so."""
+    path = image_path(cohort, PATIENT, "fa")
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/none.nii.gz")
+    (problem,) = [one for one in examine(cohort).problems if one.check == "unreadable"]
+    assert "a link to one that is not there" in problem.sentence
 
 
 def test_an_orientation_that_nobody_declared_is_an_error(cohort: Path) -> None:

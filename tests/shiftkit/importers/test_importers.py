@@ -168,6 +168,32 @@ def test_brats_labels_of_another_release(tmp_path: Path) -> None:
     assert [int(read_mask(one.tumor).array.sum()) for one in cohort if one.tumor] == [800, 800, 400]
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [((0, 0.02), "from 0 to 0.02"), ((0, 50, 100), "from 0 to 100"), ((0, np.nan), "NaN"), ((0, 1, 2), "labels")],
+    ids=["density", "percent", "NaN", "labels"],
+)
+def test_masks_that_are_none_are_not_imported(values: tuple[float, ...], words: str, tmp_path: Path) -> None:
+    """A map that could be cut anywhere is refused with its range, and no cohort is left."""
+    folder = tmp_path / "in" / "599469" / "bundle_segmentations"
+    array = np.zeros((20, 20, 20), dtype=np.float32)
+    for number, value in enumerate(values):
+        array[4 * number : 4 * number + 4] = value
+    write_image(volume(array), folder / "AF_left.nii.gz")
+    with pytest.raises(DataError, match=words):
+        import_cohort("tractseg", tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_undeclared_orientation_is_not_declared_by_importing(tmp_path: Path) -> None:
+    """A mask whose header says nothing of left and right is refused: a copy would say what nobody knows."""
+    path = tmp_path / "in" / "599469" / "bundle_segmentations" / "AF_left.nii.gz"
+    mask(path)
+    nib.save(nib.Nifti1Image(np.asarray(nib.Nifti1Image.from_filename(path).dataobj), None), path)
+    with pytest.raises(DataError, match="declare its orientation"):
+        import_cohort("tractseg", tmp_path / "in", tmp_path / "out")
+
+
 def test_real_bundles_of_dipy(tmp_path: Path) -> None:
     """The minimal bundles inside DIPY's package import, and every streamline point lies in its mask."""
     import dipy.data

@@ -1,19 +1,26 @@
 """Who takes part: controls that somebody named, and nobody lost in silence."""
 
+import dataclasses
+import warnings
 from pathlib import Path
 
 import pytest
+from makers.segmentation import small_model, write_cohort
 
 from shiftkit.cohorts.folder import load_cohort
-from shiftkit.errors import ConfigError, DataError
+from shiftkit.errors import ConfigError, DataError, ShiftkitWarning
+from shiftkit.images import read_image, write_image
 from shiftkit.pipeline.inputs import (
     bystanders,
     find_controls,
     find_patients,
+    gather,
     one_session,
     require_apart,
     require_understood,
 )
+from shiftkit.segmentation.network.checkpoints import save_model
+from shiftkit.segmentation.samples.domain import domain_of, measure_all
 from shiftkit.types import Cohort
 
 
@@ -62,6 +69,37 @@ def test_one_session_of_each_patient(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="`session`"):
         one_session(twice, None)
     assert [case.key for case in one_session(twice, "pre")[0]] == ["sub-1_ses-pre"]
+
+
+def test_whoever_lies_outside_the_training_is_told_patients_and_controls(tmp_path: Path) -> None:
+    """Controls of another scanner are named at the start and with every number, patients like the training are not."""
+    trained = write_cohort(tmp_path / "trained", 12, prefix="t")
+    statistics = domain_of(list(measure_all(trained.cases, "fa").values()))
+    save_model(dataclasses.replace(small_model(), image_statistics=(statistics,)), tmp_path / "model")
+    patients = write_cohort(tmp_path / "patients", 4, group="glioma", prefix="g")
+    controls = write_cohort(tmp_path / "controls", 3, prefix="h")
+    for case in controls:
+        volume = read_image(case.images["fa"])
+        write_image(volume.with_array(3 * volume.array), case.images["fa"])
+    with pytest.warns(ShiftkitWarning, match="3 of 3 participants of controls lie outside") as told:
+        inputs = gather(tmp_path / "model", patients, controls)
+    assert len(told) == 1 and "intensity of fa" in str(told[0].message)
+    assert [one.cohort for one in inputs.near] == ["patients", "controls"] and not inputs.near[0].outside
+    assert inputs.warnings == (str(inputs.near[1]),) and inputs.notes == (str(inputs.near[0]),)
+
+
+def test_the_built_in_model_on_images_that_are_no_phantom_is_told(tmp_path: Path) -> None:
+    """One sentence at the start, which stands with every number of the run; nothing of it is said of a phantom."""
+    patients = write_cohort(tmp_path / "mine", 3, group="glioma", prefix="g")
+    controls = write_cohort(tmp_path / "own", 3, prefix="h")
+    drawn = dataclasses.replace(patients, description={**patients.description, "Phantom": {}})
+    for cohort, n in ((patients, 1), (drawn, 0)):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            inputs = gather("reference", cohort, controls)
+        said = tuple(str(one.message) for one in told if issubclass(one.category, ShiftkitWarning))
+        assert said == inputs.warnings and sum("mine is no phantom" in one for one in said) == n
+        assert sum("lie outside" in one for one in said) == 2
 
 
 def test_cohorts_that_both_number_from_one_are_refused(tmp_path: Path) -> None:
