@@ -97,7 +97,8 @@ def overlap(rows: Rows, names: Sequence[str]) -> pd.DataFrame:
         values, shared = _shared(first[name], cohort)
         for group, word in ((PATIENT, "patients"), (CONTROL, "controls")):
             own = values[cohort == group]
-            ends = np.quantile(own, [0.1, 0.5, 0.9]) if values.dtype.kind == "f" else np.full(3, np.nan)
+            known = values.dtype.kind == "f"
+            ends = np.quantile(own.astype(float), [0.1, 0.5, 0.9]) if known else np.full(3, np.nan)
             spread = dict(zip(("low", "median", "high"), ends.tolist(), strict=True))
             records.append({"covariate": name, "group": word, "n": len(own), **spread, "n_shared": shared[group]})
     return pd.DataFrame(records)

@@ -268,7 +268,7 @@ def plan(
         f"{MORE} more controls": _Variant(layout, [(layout, n_patients)], n_controls + MORE, effects),
     }
     if len(far := layout.far(40.0).distance_mm):
-        groups = [(layout, n_patients), (replace(layout, distance_mm=far), MORE)]
+        groups: list[tuple[Layout, int | None]] = [(layout, n_patients), (replace(layout, distance_mm=far), MORE)]
         variants[f"{MORE} more patients with a bundle beyond 40 mm"] = _Variant(layout, groups, n_controls, effects)
     if len(layout.sides) == 1:
         both = layout.both_sides()

@@ -163,17 +163,19 @@ def _voxel_replicates(seed: int, task: tuple[int, int, int]) -> pd.DataFrame:
         one = measures_of(split, told, drawn.truth)
         inference = Inference(n_bootstrap=200, seed=number)
         found = shells(drawn.patients, drawn.controls, ("simulated", "none"), inference=inference).decomposition()
-        parts = found[found["bundle"] == "all"].set_index("component")
+        pooled = found[found["bundle"] == "all"].set_index("component")
+        parts = {str(name): row for name, row in pooled[["estimate", "low", "high"]].astype(float).iterrows()}
         known = {"S": ("systematic", drawn.truth.systematic), "tumor": ("tumor", drawn.truth.tumor)}
         for name, (component, value) in known.items():
-            low, high, estimate = (float(parts.loc[component, end]) for end in ("low", "high", "estimate"))
+            low, high, estimate = (float(parts[component][end]) for end in ("low", "high", "estimate"))
             given = np.isfinite(low)
             one[f"shells: coverage of {name}"] = float(low <= value <= high) if given else np.nan
             one[f"shells: bias of {name}"] = estimate - value
             one["shells: withheld"] = float(not given)
         # One says worse near the tumor, the other better: no reader could make sense of both.
         sides = {"worse_near": 1, "better_near": -1}.get(told.tumor.word, 0)
-        theirs = np.sign(parts.loc["tumor", "low"]) if parts.loc["tumor", "low"] * parts.loc["tumor", "high"] > 0 else 0
+        low, high = (float(parts["tumor"][end]) for end in ("low", "high"))
+        theirs = np.sign(low) if low * high > 0 else 0
         one["words that contradict"] = float(sides * theirs < 0)
         made.append(one)
     return pd.DataFrame(made)

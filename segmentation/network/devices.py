@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,19 +47,20 @@ def same_every_time(device: torch.device, wanted: bool = True) -> Generator[None
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     flags = (cudnn.deterministic, cudnn.benchmark)
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
     workspace = os.environ.get(_WORKSPACE)
     if wanted:
         os.environ.setdefault(_WORKSPACE, ":4096:8")  # what cuBLAS asks for in return for equal sums
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Every new array would be filled before it is written: half as many kernels again, for nothing.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
     cudnn.deterministic, cudnn.benchmark = wanted, not wanted
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = fill
         cudnn.deterministic, cudnn.benchmark = flags
         if workspace is None:
             os.environ.pop(_WORKSPACE, None)

@@ -160,11 +160,11 @@ def _threads(model: Model, cases: Sequence[Case], device: torch.device) -> int:
     import nibabel as nib
 
     free = helper_threads(16) if device.type == "cpu" else allowed_cores()
-    for case in cases[:1]:
-        path = case.images.get(model.modality.split("+")[0])
+    for path in [case.images.get(model.modality.split("+")[0]) for case in cases[:1]]:
         with suppress(Exception):  # what is damaged is told when it is read
             # A few copies of the image's channels on the way in, and of the bundles' on the way out.
-            numbers = math.prod(nib.load(path).shape[:3]) * (4 * channels_of(model.modality) + 3 * len(model.bundles))
+            header: Any = nib.load(path or "")
+            numbers = math.prod(header.shape[:3]) * (4 * channels_of(model.modality) + 3 * len(model.bundles))
             free = min(free, max(1, int(_ROOM_GIB * 2**30 / (4 * numbers))))
     return free
 
