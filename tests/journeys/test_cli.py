@@ -81,7 +81,7 @@ def test_a_verb_ends_with_what_to_do_next(tmp_path: Path, capsys: pytest.Capture
     table, run = tmp_path / "scores.tsv", tmp_path / "run"
     assert main(["template", str(table)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"shiftkit decompose --scores {table} --out run")
-    long_table().to_csv(table, sep="\t", index=False)
+    long_table(n_patients=12, n_controls=8).to_csv(table, sep="\t", index=False)
     words = ["decompose", "--scores", str(table), "--bootstrap", "100", "--permutations", "99", "--no-sensitivity"]
     assert main([*words, "--out", str(run)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"Next: open {run}/report.html")
