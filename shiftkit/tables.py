@@ -331,7 +331,7 @@ def _parquet(path: Path) -> pd.DataFrame:
             if size > _MOST_UNPACKED:
                 raise ValueError(f"it unpacks to {size / 2**20:.0f} MiB, more than {_MOST_UNPACKED / 2**20:g}")
             return cells_of(file.read().to_pandas())  # here, as bytes that are no text are found late
-    except ArrowException as error:
+    except (ArrowException, TypeError, KeyError, AttributeError) as error:  # pandas too trusts what the footer says
         raise ValueError(str(error)) from error
 
 

@@ -89,6 +89,10 @@ def is_formula(text: str) -> bool:
     return False
 
 
+_TAG = re.compile(r"<[A-Za-z/!?]")
+"""What a browser takes for markup; a sign of comparison alone is none."""
+
+
 def name_problem(text: str) -> str | None:
     """What is wrong with a text as the name of a person, bundle, model or cohort; None if nothing is.
 
@@ -96,8 +100,8 @@ def name_problem(text: str) -> str | None:
 
     Examples
     --------
-    >>> [name_problem(text) for text in ("sub-01", "=1+1", "../x", "<b>")]
-    [None, 'begins as a formula does', 'leaves its folder', 'holds markup']
+    >>> [name_problem(text) for text in ("sub-01", "=1+1", "../x", "<b>", "over 60: >60")]
+    [None, 'begins as a formula does', 'leaves its folder', 'holds markup', None]
     """
     if not text:
         return "is empty"
@@ -109,7 +113,7 @@ def name_problem(text: str) -> str | None:
         return "begins as a formula does"
     if ".." in text or text.startswith(("/", "\\", "~")):
         return "leaves its folder"
-    return "holds markup" if set(text) & set("<>") else None
+    return "holds markup" if _TAG.search(text) else None
 
 
 def words_of(column: str) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ def test_what_is_said_at_the_start_in_the_verdict_and_on_the_page(
     cohort = dataclasses.replace(many, cases=(strange, *many.cases[1:]))
     with pytest.warns(ShiftkitWarning, match="1 of 20 participants"):
         near = said_of_input(model, cohort)
-    assert warnings_of(model, cohort, near) == (str(near),) and notes_of(near) == ()
+    assert warnings_of(model, cohort, *near) == (str(near[0]),) and notes_of(*near) == ()
     near = said_of_input(model, many)
-    assert warnings_of(model, many, near) == () and "all 20" in notes_of(near)[0]
-    assert "not known" in notes_of(said_of_input(make_model(), many))[0]
+    assert warnings_of(model, many, *near) == () and "all 20" in notes_of(*near)[0]
+    assert "not known" in notes_of(*said_of_input(make_model(), many))[0]
