@@ -202,6 +202,7 @@ def test_an_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "--resume" in last_line(capsys)
 
 
+@pytest.mark.slow
 def test_validate_writes_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The recovery study says how many targets were met and leaves a table with a data dictionary."""
     words = ["validate", "--replicates", "10", "--cell", "Gaussian, half", "--jobs", "1", "--out", str(tmp_path)]
@@ -315,6 +316,7 @@ def test_a_corrupt_file_ends_with_3_and_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_spreadsheet_of_scores_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With other names and an empty cell: what was understood is said first and reported, and JSON stays JSON."""
