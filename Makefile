@@ -41,7 +41,7 @@ demo: $(VENV)/demo.done
 # What lint installs has all that the tests need: nothing is installed twice.
 test: $(or $(wildcard $(VENV)/dev.done),$(VENV)/test.done)
 	@$(VIEWER) --optional
-	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder --durations 40 --doctest-modules shiftkit tests
+	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 40 --doctest-modules shiftkit tests
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .

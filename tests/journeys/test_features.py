@@ -21,7 +21,6 @@ from shiftkit.tables import read_table, write_table
 # These images are coarser than those that the reference was trained on, which is told, and is not what is tested.
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("umap"),  # compiled once in a process
     pytest.mark.filterwarnings("ignore:The images of:shiftkit.errors.ShiftkitWarning"),
 ]
 

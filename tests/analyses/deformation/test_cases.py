@@ -18,7 +18,7 @@ from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import write_image
 from shiftkit.types import Volume
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deformation")]  # one run in a process
+pytestmark = pytest.mark.slow
 
 
 def test_the_own_baseline_tells_the_push_from_anatomy(run: Path) -> None:

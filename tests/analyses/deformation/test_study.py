@@ -21,7 +21,7 @@ from shiftkit.tables import read_table
 from shiftkit.types import Bundle
 from shiftkit.work import Work
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deformation")]  # one run in a process
+pytestmark = pytest.mark.slow
 
 
 def test_a_run_holds_tables_maps_templates_and_figures(run: Path) -> None:

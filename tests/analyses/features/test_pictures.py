@@ -8,7 +8,6 @@ from shiftkit.analyses.features.pictures import control_components, umap
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("umap")  # umap-learn compiles when it is first used in a process
 def test_the_same_seed_gives_the_same_umap() -> None:
     """Two calls give the same coordinates, to the bit; another seed gives others."""
     pytest.importorskip("umap", reason="umap-learn comes with the extra 'features'")
