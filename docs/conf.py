@@ -1,5 +1,6 @@
 """How Sphinx builds the site: ``make docs``. Everything it shows works offline."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ myst_heading_anchors = 3
 
 # Notebooks lie there without outputs; each is run by the build, and an error in one is an error of the build.
 nb_execution_mode = "force"
+# With SHIFTKIT_DOCS_QUICK set, those that render a phantom, minutes of processor time, are shown without outputs.
+nb_execution_excludepatterns = ["main_job*", "own_network*"] if os.environ.get("SHIFTKIT_DOCS_QUICK") else []
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
