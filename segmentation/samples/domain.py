@@ -30,7 +30,7 @@ ten measures of 100 participants, once in seventeen cohorts."""
 _FLOOR = 0.05
 """Of the mean, the least standard deviation: a training at one voxel size, or of one scanner, shows none, and what
 differs by less than that is resampled or normalized away."""
-_SHOWN_MEASURES, _SHOWN_PEOPLE = 3, 5
+_SHOWN_MEASURES = 3
 _READING = 4  # threads, each with an image in memory
 _STAGE = "Comparing images with those of the training"
 
@@ -128,9 +128,6 @@ class Outside:
     measures: tuple[str, ...]
     distance: float
 
-    def __str__(self) -> str:
-        return f"{self.key} ({'; '.join(self.measures)})"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Nearness:
@@ -171,11 +168,11 @@ class Nearness:
                 f"The images of all {self.n} participants of {self.cohort} lie in the range of those that model "
                 f"{self.model} was trained on, {far}."
             )
-        named = ", ".join(map(str, self.outside[:_SHOWN_PEOPLE]))
-        more = len(self.outside) - _SHOWN_PEOPLE
+        # It stands in a run's verdict, so that the farthest participant and measure stand for all.
+        first = self.outside[0]
         return (
             f"The images of {len(self.outside)} of {self.n} participants of {self.cohort} lie outside the range of "
-            f"those that model {self.model} was trained on, {far}: {named}{f', and {more} more' if more > 0 else ''}."
+            f"those that model {self.model} was trained on, {far} ({first.key}: {first.measures[0]})."
         )
 
 
