@@ -53,7 +53,7 @@ def test_who_is_out_of_range_is_named_with_the_reason(many: Cohort, tmp_path: Pa
     usual, strange = many.cases[-2], changed(many.cases[-1], tmp_path / "other.nii.gz", change)
     near = nearness("m", [domain], "fa", dataclasses.replace(many, cases=(usual, strange)))
     assert [one.key for one in near.outside] == [strange.key]
-    assert re.search(rf"1 of 2 participants .* up to .*{strange.key} \(.*{words}", str(near)), str(near)
+    assert re.search(rf"1 of 2 participants .* up to .*\({strange.key}: .*{words}", str(near)), str(near)
 
 
 def test_the_length_of_peaks_is_measured(many: Cohort, tmp_path: Path) -> None:
