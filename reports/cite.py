@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from .. import __version__
 from ..results import Finding
 from .contents import Contents
 
@@ -94,7 +94,7 @@ def citation_markdown(report: Contents) -> str:
         for cohort in report.cohorts
     )
     methods = [method for _, method in methods_of(report.findings)]
-    opening = f"Bundle segmentation was analyzed with shiftkit {__version__}."
+    opening = f"Bundle segmentation was analyzed with shiftkit {version('shiftkit')}."
     paragraph = " ".join([opening, f"Participants: {people}." if people else "", *methods, *report.notes])
     numbers = [f"- {estimate}" for finding in report.findings for estimate in finding.estimates]
     references = [f"- https://doi.org/{doi}" for doi in references_of(report)]
@@ -117,7 +117,7 @@ def methods_of(findings: Sequence[Finding]) -> list[tuple[str, str]]:
 
 def citation_bibtex(report: Contents) -> str:
     """One BibTeX entry for the software and one a reference; those not known by heart hold DOI and address alone."""
-    entries = [_entry("shiftkit", "software", {"title": "{shiftkit}", "version": __version__})]
+    entries = [_entry("shiftkit", "software", {"title": "{shiftkit}", "version": version("shiftkit")})]
     for doi in references_of(report):
         known = {name: text for name, text in zip(_JOURNAL, _KNOWN.get(doi, ()), strict=False) if text}
         fields = {**known, "doi": doi, "url": f"https://doi.org/{doi}"}

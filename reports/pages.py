@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib import resources
+from importlib.metadata import version
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -13,7 +14,6 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from .. import __version__
 from ..types import Bundle, Hemisphere
 from ..work import Work, in_parallel
 from .cite import citation_bibtex, citation_markdown, methods_of, references_of
@@ -310,7 +310,7 @@ class Pages:
                 participants=self.participants,
                 sisters=self.sisters,
                 home=self.stem,
-                version=__version__,
+                version=version("shiftkit"),
                 styles=Markup(_resource("styles.css")),
                 script=Markup(script),
                 viewer=viewer,

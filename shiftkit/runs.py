@@ -13,14 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from . import __version__
 from .errors import ConfigError
 from .files import file_digest, holds, sweep, write_text
 from .results import Result
 from .tables import Table, write_table
 from .types import Cohort
 
-_PACKAGES = ("torch", "monai", "accelerate", "nibabel", "numpy", "scipy", "pandas", "numba", "nilearn", "dipy")
+_PACKAGES = ("torch", "monai", "nibabel", "numpy", "scipy", "pandas", "numba", "nilearn", "dipy")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +97,7 @@ class Run:
     def record(self, **content: Any) -> dict[str, Any]:
         """Version, packages, times, settings and what the caller adds: what ``run.json`` and the report tell."""
         return {
-            "shiftkit": __version__,
+            "shiftkit": version("shiftkit"),
             "python": platform.python_version(),
             "packages": package_versions(),
             "started": self.started.isoformat(timespec="seconds"),

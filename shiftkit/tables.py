@@ -9,7 +9,8 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -274,7 +275,7 @@ def _excel(path: Path) -> tuple[dict[int, list[str]], str]:
     from openpyxl import load_workbook
 
     full: dict[str, dict[int, list[str]]] = {}
-    try:
+    with _damage_told("workbook"):
         with ZipFile(path) as archive:
             size = sum(one.file_size for one in archive.infolist())
         if size > _MOST_UNPACKED:
@@ -289,10 +290,6 @@ def _excel(path: Path) -> tuple[dict[int, list[str]], str]:
                 if lines:
                     full[sheet.title] = lines
             workbook.close()
-    except (ValueError, MemoryError):
-        raise
-    except Exception as error:  # damaged workbooks raise a dozen kinds, which share no base
-        raise ValueError(f"the workbook is damaged ({type(error).__name__}: {error})") from error
     if not full:
         raise ValueError("it is empty")
     name, lines = next(iter(full.items()))
@@ -319,20 +316,27 @@ def _plain(value: Any) -> str:
 
 def _parquet(path: Path) -> pd.DataFrame:
     """The cells of a Parquet file whose footer says that it is of bounded size."""
-    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
+    with _damage_told("Parquet file"), ParquetFile(path) as file:
+        told = file.metadata
+        size = sum(told.row_group(number).total_byte_size for number in range(told.num_row_groups))
+        if told.num_columns > _MOST_COLUMNS or told.num_rows * told.num_columns > _MOST_CELLS:
+            raise ValueError(f"it has {told.num_columns} columns and {told.num_rows} rows, which is too much")
+        if size > _MOST_UNPACKED:
+            raise ValueError(f"it unpacks to {size / 2**20:.0f} MiB, more than {_MOST_UNPACKED / 2**20:g}")
+        return cells_of(file.read().to_pandas())  # here, as bytes that are no text are found late
+
+
+@contextmanager
+def _damage_told(what: str) -> Generator[None]:
+    """Turn what a reader raises of a damaged file, a dozen kinds that share no base, into a `ValueError`."""
     try:
-        with ParquetFile(path) as file:
-            told = file.metadata
-            size = sum(told.row_group(number).total_byte_size for number in range(told.num_row_groups))
-            if told.num_columns > _MOST_COLUMNS or told.num_rows * told.num_columns > _MOST_CELLS:
-                raise ValueError(f"it has {told.num_columns} columns and {told.num_rows} rows, which is too much")
-            if size > _MOST_UNPACKED:
-                raise ValueError(f"it unpacks to {size / 2**20:.0f} MiB, more than {_MOST_UNPACKED / 2**20:g}")
-            return cells_of(file.read().to_pandas())  # here, as bytes that are no text are found late
-    except (ArrowException, TypeError, KeyError, AttributeError) as error:  # pandas too trusts what the footer says
-        raise ValueError(str(error)) from error
+        yield
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"the {what} is damaged ({type(error).__name__}: {error})") from error
 
 
 def _filled_lines(rows: Iterable[list[str]], needed: bool = True) -> dict[int, list[str]]:

@@ -75,28 +75,29 @@ def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str
     if not verdict.total.given:
         return " ".join([f"No interval is given: {verdict.status.sentence}", *_help(before)])
     base = digits_for(verdict, metric)
-    opening = _opening(verdict.total, metric, base)
+    sentence = _drop(verdict.parts, metric, base)
     if not verdict.systematic.given:
-        return " ".join([f"{opening}.", verdict.status.sentence, *_help(before)]) + _few(before)
-    sentence = f"{opening}: {_far(verdict.systematic, metric, base)}, and {_near(verdict.tumor, metric, base)}"
+        return " ".join([f"{sentence}.", verdict.status.sentence, *_help(before)]) + _few(before)
     endings = [_repair(str(name), rows, settings) for name, rows in repaired.groupby("model", sort=False)]
     return "; ".join([sentence, *(one for one in endings if one)]) + "." + _few(before)
 
 
 def verdict_of_bundle(verdict: Verdict, level: tuple[str, str], metric: str) -> str:
-    """The answer for one bundle and hemisphere, in one or two sentences; empty where it has no rows of its own."""
-    parts = verdict.bundles.get(level)
-    if parts is None:
-        return ""
+    """The answer for one bundle and hemisphere with rows of its own, in one or two sentences."""
+    # Where the whole is not split, neither are its bundles.
+    parts = {"systematic": Part(status=verdict.status), **verdict.bundles[level]}
     if not parts["total"].given:
         return f"No interval is given: {parts['total'].status.sentence}"
-    base = digits_for(verdict, metric)
+    sentence = f"{_drop(parts, metric, digits_for(verdict, metric))}."
+    return sentence if parts["systematic"].given else f"{sentence} {parts['systematic'].status.sentence}"
+
+
+def _drop(parts: Mapping[str, Part], metric: str, base: int) -> str:
+    """The drop and, where they are given, its parts; without the full stop."""
     opening = _opening(parts["total"], metric, base)
-    if "systematic" not in parts:  # no split of the whole, and so none of its bundles
-        return f"{opening}. {verdict.status.sentence}"
     if not parts["systematic"].given:
-        return f"{opening}. {parts['systematic'].status.sentence}"
-    return f"{opening}: {_far(parts['systematic'], metric, base)}, and {_near(parts['tumor'], metric, base)}."
+        return opening
+    return f"{opening}: {_far(parts['systematic'], metric, base)}, and {_near(parts['tumor'], metric, base)}"
 
 
 def _opening(total: Part, metric: str, base: int) -> str:

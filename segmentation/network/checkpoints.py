@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ... import __version__
 from ...errors import ConfigError, DataError
 from ...files import atomic, holds, read_json, require_file, sweep, write_text
 from ...images import image_digest
@@ -356,7 +356,7 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def _metadata(model: Model) -> dict[str, Any]:
     return {
-        "version": __version__,
+        "version": version("shiftkit"),
         "name": model.name,
         "task": "White-matter bundle segmentation",
         "monai_version": ">=1.4",

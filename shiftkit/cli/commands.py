@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import __version__
 from ..errors import DataError, Unfinished
 from .bars import say
 from .flags import Show, Verb, add, failures
@@ -29,7 +28,9 @@ model = typer.Typer(no_args_is_help=True, help="Look at a checkpoint, verify it,
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        from importlib.metadata import version
+
+        typer.echo(version("shiftkit"))
         raise typer.Exit
 
 

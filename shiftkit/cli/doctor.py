@@ -4,10 +4,10 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from .. import __version__
 from ..errors import ShiftkitError
 from ..files import cache_dir
 from ..names import BUILT_IN_MODELS
@@ -27,8 +27,9 @@ def examine() -> tuple[list[str], bool]:
 
     A line that starts with ``PROBLEM`` says what to do.
     """
-    lines = [f"shiftkit {__version__}, Python {platform.python_version()}, {platform.system()}, {n_processes(0)} cores"]
-    lines += [f"{name} {version}" for name, version in package_versions().items()]
+    own, system = version("shiftkit"), platform.system()
+    lines = [f"shiftkit {own}, Python {platform.python_version()}, {system}, {n_processes(0)} cores"]
+    lines += [f"{name} {found}" for name, found in package_versions().items()]
     problems = _check_cache(lines) + _check_models(lines)
     _describe_devices(lines)
     lines += [_feature(what, extra, names) for what, (extra, names) in EXTRAS.items()]

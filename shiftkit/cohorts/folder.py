@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from .. import __version__
 from ..errors import DataError, raise_all
 from ..files import write_json, write_text
 from ..tables import harmless, read_cells
@@ -51,7 +51,7 @@ def write_description(root: Path, name: str, **extra: Any) -> None:
         "Name": name,
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "shiftkit", "Version": __version__}],
+        "GeneratedBy": [{"Name": "shiftkit", "Version": version("shiftkit")}],
         **extra,
     }
     write_json(root / "dataset_description.json", content)

@@ -1,12 +1,13 @@
 """The files of one phantom participant, the truth among them."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import __version__, cohorts
+from .. import cohorts
 from ..cohorts.layout import read_json
 from ..cohorts.peaks import sidecar_path
 from ..errors import ConfigError
@@ -120,7 +121,7 @@ class Files:
         tumor, pose = person.tumor, rendering.pose
         content = {
             "participant_id": person.participant_id,
-            "version": __version__,
+            "version": version("shiftkit"),
             "settings": settings,
             "age": person.age,
             "sex": person.sex,

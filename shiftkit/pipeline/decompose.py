@@ -130,7 +130,7 @@ def decompose_cohort(
     run.open()
     aliases = Aliases.of_inputs(inputs, design.covariates) if design.anonymous else None
     checks = _require_sound(inputs, design, aliases, work)
-    after = _tuned(finetuned)
+    after = [_finetuned(folder) for folder in finetuned]
     if aliases is not None:
         _keep_aliases(aliases, design)
         names = model_names([one["patients"].model for one in after], inputs.model.name)
@@ -275,10 +275,6 @@ def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     """The rows of the metric that is decomposed."""
     return frame[frame["metric"] == design.metric].reset_index(drop=True)
-
-
-def _tuned(folders: Sequence[Path]) -> list[dict[str, Predictions]]:
-    return [_finetuned(folder) for folder in folders]
 
 
 def _keep_aliases(aliases: Aliases, design: Design) -> None:

@@ -29,7 +29,7 @@ from shiftkit.segmentation.training.recipes import Recipe
 from shiftkit.segmentation.training.source import train
 from shiftkit.work import Work
 # What every child would import, seconds each: the optimizer's first step alone imports the compiler.
-import accelerate, matplotlib.backends.backend_svg, torch._dynamo
+import matplotlib.backends.backend_svg, torch._dynamo
 import monai.inferers.utils, monai.losses.dice, monai.networks.nets.unet
 torch.set_num_threads(1)
 cohort, folder = load_cohort(Path(sys.argv[1])), Path(sys.argv[2])
