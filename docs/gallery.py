@@ -28,7 +28,7 @@ def first_screen(run: Path) -> None:
     with sync_playwright() as playwright:
         place = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=place, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
         page.goto((run / "report.html").resolve().as_uri())
         image = Image.open(io.BytesIO(page.screenshot()))
         browser.close()

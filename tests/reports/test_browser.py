@@ -25,6 +25,8 @@ FLAGS = [
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
 ]
+# Pages scroll smoothly unless motion is reduced: a click may then fall beside what moves.
+STILL = {"offline": True, "reduced_motion": "reduce"}
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +52,7 @@ def saved(made: Report, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(browser: Any, saved: Path) -> Iterator[Any]:
     """The first page, offline, with every complaint of the browser collected."""
-    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    context = browser.new_context(**STILL, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.complaints = []
     # Chromium without a graphics card tells how it copies pixels; that is no word of the page's.
@@ -126,7 +128,7 @@ def test_one_drawing_is_shown_at_a_time(opened: Any) -> None:
 
 def test_dark_mode_is_dark_with_light_ink(browser: Any, saved: Path) -> None:
     """In dark mode the page is dark, and the figures' text follows the page's."""
-    context = browser.new_context(offline=True, color_scheme="dark")
+    context = browser.new_context(**STILL, color_scheme="dark")
     page = context.new_page()
     page.goto(saved.as_uri())
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
@@ -139,7 +141,7 @@ def test_dark_mode_is_dark_with_light_ink(browser: Any, saved: Path) -> None:
 
 def test_page_is_whole_without_scripts(browser: Any, saved: Path) -> None:
     """With scripts off every table row and every picture is there."""
-    context = browser.new_context(offline=True, java_script_enabled=False)
+    context = browser.new_context(**STILL, java_script_enabled=False)
     page = context.new_page()
     page.goto(saved.as_uri())
     assert page.locator("#table-anchored tbody tr").count() == 10
@@ -211,7 +213,7 @@ def test_axe_finds_nothing(browser: Any, saved: Path, scheme: str, width: int) -
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     # The checker is itself a script that the page's policy would refuse.
     look: dict[str, Any] = {} if scheme == "print" else {"color_scheme": scheme}
-    context = browser.new_context(offline=True, bypass_csp=True, viewport={"width": width, "height": 900}, **look)
+    context = browser.new_context(**STILL, bypass_csp=True, viewport={"width": width, "height": 900}, **look)
     page = context.new_page()
     page.emulate_media(media="print" if scheme == "print" else "screen")
     pages = sorted((saved.parent / "reports").glob("*.html"))
@@ -247,7 +249,7 @@ def test_viewer_draws_the_case_that_was_clicked(
     if linked:
         path = made.save(tmp_path / "report.html", linked=True, work=Work(jobs=1))
         assert (path.parent / "reports" / "volumes" / "niivue.js").is_file()
-    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    context = browser.new_context(**STILL, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -282,7 +284,7 @@ def test_rating_in_the_viewer_is_the_cards_rating(opened: Any) -> None:
 
 def test_without_webgl_a_row_leads_to_the_static_picture(browser: Any, saved: Path) -> None:
     """Where the canvas gives no WebGL, a row's link goes to the case's picture and no dialog opens."""
-    context = browser.new_context(offline=True)
+    context = browser.new_context(**STILL)
     page = context.new_page()
     page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     page.goto(saved.as_uri())
@@ -347,7 +349,7 @@ def test_a_bundle_leads_to_its_page_from_table_and_brain(opened: Any) -> None:
 
 def test_without_webgl_a_still_picture_stands_and_says_so(browser: Any, saved: Path) -> None:
     """Where the canvas gives no WebGL, the still picture is shown, is no blank, and the page says why."""
-    context = browser.new_context(offline=True)
+    context = browser.new_context(**STILL)
     page = context.new_page()
     page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     page.goto((saved.parent / "reports" / "participant-sub-04.html").as_uri())
