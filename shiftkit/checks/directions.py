@@ -41,8 +41,10 @@ def find(subject: Subject) -> Iterator[Problem]:
 
 def _frame(subject: Subject, stored: Volume, reference: Reference) -> Iterator[Problem]:
     rotation = frame_rotation(stored.affine, reference).astype(np.float32)
-    clean = np.nan_to_num(stored.array, posinf=0.0, neginf=0.0).reshape(*stored.shape, 3, 3) @ rotation.T
-    peaks = stored.with_array(clean.reshape(stored.array.shape))
+    finite = np.isfinite(stored.array)
+    clean = stored.array if finite.all() else np.where(finite, stored.array, 0)
+    # One product of two matrices: a stack of three by three is multiplied a voxel at a time.
+    peaks = stored.with_array((clean.reshape(-1, 3) @ rotation.T).reshape(clean.shape))
     rng = np.random.default_rng(zlib.crc32(subject.case.key.encode()))  # the same voxels in every run
     frames = _candidates(stored.affine)
     matrices = list(frames.values())

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..geometry import same_grid
+from ..geometry import pieces, same_grid
 from ..types import Volume
 from .subject import Subject, inside
 from .verdict import Problem
@@ -70,8 +69,8 @@ def _empty(subject: Subject, what: str, path: Path) -> Problem:
 
 
 def _pieces(subject: Subject, what: str, path: Path) -> Iterator[Problem]:
-    label: NDArray[np.int32] = ndimage.label(subject.marked[path].array, np.ones((3, 3, 3)))[0]  # type: ignore[index]
-    sizes = np.sort(np.bincount(label.ravel())[1:])[::-1]
+    _, labeled = pieces(subject.marked[path].array)
+    sizes = np.sort(np.bincount(labeled.ravel())[1:])[::-1]
     count = len(sizes)
     rest = 1 - sizes[:3].sum() / sizes.sum()  # a tumor or a thin waist may part a bundle in two or three
     if count > 8 and rest > 0.2:

@@ -31,7 +31,8 @@ def _degenerate(subject: Subject, modality: str, path: Path, volume: Volume) -> 
     if not finite.any():
         yield subject.problem("values", "error", path, "An image must hold numbers; every voxel is NaN.", _AGAIN)
         return
-    low, high = float(volume.array[finite].min()), float(volume.array[finite].max())
+    known = volume.array if finite.all() else volume.array[finite]  # a selection copies, and peaks are large
+    low, high = float(known.min()), float(known.max())
     if low == high:
         what = "all zero" if low == 0 else f"constant ({low:g})"
         yield subject.problem("values", "error", path, f"An image must show something; it is {what}.", _AGAIN)
