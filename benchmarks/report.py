@@ -150,7 +150,9 @@ def painted(path: Path) -> str:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for _ in range(5):
-            page = browser.new_context(offline=True, reduced_motion="reduce", viewport={"width": 1280, "height": 900}).new_page()
+            page = browser.new_context(
+                offline=True, reduced_motion="reduce", viewport={"width": 1280, "height": 900}
+            ).new_page()
             page.goto(path.as_uri())
             page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
             seen.append(page.evaluate(asked))
