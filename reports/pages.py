@@ -96,9 +96,10 @@ class Pages:
     @cached_property
     def parts(self) -> dict[str, str]:
         """Parts of the report that have a page of their own, or end the first page where there are no others."""
+        cohort = {"cohort": "The cohort"} if self._placed["cohort"] else {}
         # A report of one study alone has nothing to put before what it found.
         more = {"more": "Further analyses"} if self._placed["further"] and self._placed["first"] else {}
-        return {**more, "data": "Data and checks", "methods": "Methods and provenance"}
+        return {**cohort, **more, "data": "Data and checks", "methods": "Methods and provenance"}
 
     def part_page(self, name: str) -> str:
         """The page of one of the `parts`."""
@@ -116,7 +117,8 @@ class Pages:
         """What the first page and those of its parts are made from."""
         report, placed = self.report, self._placed
         return {
-            **{name: found for name, found in placed.items() if name != "data"},
+            **{name: found for name, found in placed.items() if name not in ("cohort", "data")},
+            "placed_cohort": placed["cohort"],
             "placed_data": placed["data"],
             "parts_of_report": self.parts,
             "methods": methods_of(report.findings),

@@ -11,7 +11,7 @@ from .errors import DataError
 from .status import spoken
 from .style import styled
 
-Place = Literal["first", "lead", "distance", "further", "data"]
+Place = Literal["first", "lead", "distance", "cohort", "further", "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +83,10 @@ class Finding:
         Takes matplotlib axes (or None) and returns the axes drawn on.
     alt : str
         What the figure shows, for readers who do not see it.
-    place : {"first", "lead", "distance", "further", "data"}
+    place : {"first", "lead", "distance", "cohort", "further", "data"}
         Where a report shows it: on the first screen (the first such finding with its figure, others with their claims);
         below it; on the first screen too, and then cases can be opened from its figure, which has distance along x and
-        the score along y; among further analyses; among what is said of the data.
+        the score along y; on the page of the whole cohort; among further analyses; among what is said of the data.
     """
 
     key: str

@@ -10,7 +10,15 @@ from ...tables import parse_table
 from ...types import Bundle, Cohort, Predictions
 from ...work import Work
 from ..scoring.cases import Look, Made, Reader, read_cases, require_predictions, rows_of
-from ..scoring.error_maps import ErrorPlaces, error_voxels, places_of
+from ..scoring.error_maps import (
+    ErrorPlaces,
+    TumorPlaces,
+    error_voxels,
+    places_of,
+    places_of_all,
+    tumor_voxels,
+    tumors_of,
+)
 from ..scoring.predictions import find_predictions
 from ..scoring.sections import Sections
 from ..scoring.study import Scoring
@@ -33,6 +41,10 @@ class Reading:
         Columns of `shiftkit.catalogue.SECTIONS`: patients and controls, predicted by the first model.
     places : mapping of Bundle to ErrorPlaces
         Where the first model errs in patients.
+    everywhere : ErrorPlaces, or None
+        The same for all bundles together; None where no patient has a reference and a prediction.
+    tumors : TumorPlaces, or None
+        Where the patients' tumors are; None without their masks.
     counts : tuple of ErrorCounts, or None
         Of patients and controls by the first model, for `shiftkit.analyses.decomposition.shells.study.shells`.
     """
@@ -40,6 +52,8 @@ class Reading:
     scores: Mapping[str, tuple[ScoreTable, ...]]
     sections: pd.DataFrame
     places: Mapping[Bundle, ErrorPlaces]
+    everywhere: ErrorPlaces | None
+    tumors: TumorPlaces | None
     counts: tuple[ErrorCounts, ErrorCounts] | None
 
 
@@ -77,7 +91,7 @@ def read_once(
     # Controls first: the places along the bundles come from them, and patients are counted there.
     more: dict[str, Reader] = {"kept": keep_masks} if shells else {}
     controls = _Opened.of(cohorts["controls"], predictions["controls"], metrics, more, work)
-    more, healthy, counting = {"places": error_voxels}, None, None
+    more, healthy, counting = {"places": error_voxels, "tumors": tumor_voxels}, None, None
     if shells:
         looked, failed = cohorts["controls"].bundles, sources[1].failed
         healthy, along = count_healthy(
@@ -96,11 +110,15 @@ def read_once(
         if name not in opened
     }
     sections = pd.concat([glioma.rows("sections"), controls.rows("sections")], ignore_index=True)
-    predicted = {case.key: glioma.made[0]["places"][case.key] for case in glioma.parts[0]}
+    predicted, tumors = (
+        {case.key: glioma.made[0][name][case.key] for case in glioma.parts[0]} for name in ("places", "tumors")
+    )
     return Reading(
         scores={name: one.scores for name, one in opened.items()},
         sections=parse_table(sections, SECTIONS, "The table of sections"),
         places=places_of(predicted, cohorts["patients"].bundles),
+        everywhere=places_of_all(predicted),
+        tumors=tumors_of(tumors),
         counts=counts,
     )
 

@@ -1,4 +1,4 @@
-"""Errors voxel by voxel: a participant's map, and where they pile up over a cohort."""
+"""Errors voxel by voxel: a participant's map, and where errors and tumors pile up over a cohort."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,9 +67,24 @@ class ErrorPlaces:
         index = np.argwhere((self.missed + self.false) > 0)
         x, y, z = self.share("missed").world(index).T
         at = tuple(index.T)
-        return pd.DataFrame(
-            {"x_mm": x, "y_mm": y, "z_mm": z, "missed": self.missed[at] / self.n, "false": self.false[at] / self.n}
-        )
+        # Pages hold this table: four decimals tell all shares of some hundred patients apart.
+        shares = {kind: (getattr(self, kind)[at] / self.n).round(4) for kind in KINDS}
+        return pd.DataFrame({"x_mm": x, "y_mm": y, "z_mm": z, **shares})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TumorPlaces:
+    """How many of ``n`` patients' tumors cover each voxel of MNI152 space; shape (X, Y, Z)."""
+
+    counts: NDArray[np.int_]
+    n: int
+    affine: NDArray[np.float64]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a voxel that a tumor covers: MNI152 coordinates in mm, and how many do."""
+        index = np.argwhere(self.counts > 0)
+        x, y, z = Volume(array=self.counts, affine=self.affine).world(index).T
+        return pd.DataFrame({"x_mm": x, "y_mm": y, "z_mm": z, "n_tumors": self.counts[tuple(index.T)]})
 
 
 Voxels = dict[str, NDArray[np.int_]]
@@ -77,16 +92,40 @@ Voxels = dict[str, NDArray[np.int_]]
 
 def places_of(made: Mapping[str, Sequence[Voxels | None]], bundles: Sequence[Bundle]) -> dict[Bundle, ErrorPlaces]:
     """Count what `error_voxels` found, by case and for every bundle that a case has a reference and a prediction of."""
-    affine, shape, _ = _template()
     counts: dict[Bundle, ErrorPlaces] = {}
     for place, bundle in enumerate(bundles):
         found = [one for values in made.values() if (one := values[place]) is not None]
         if found:
-            piled = {kind: np.zeros(shape, dtype=int) for kind in KINDS}
-            for kind, where in product(KINDS, found):
-                piled[kind][tuple(where[kind].T)] += 1
-            counts[bundle] = ErrorPlaces(**piled, n=len(found), affine=affine)
+            counts[bundle] = _piled(found)
     return dict(sorted(counts.items()))
+
+
+def places_of_all(made: Mapping[str, Sequence[Voxels | None]]) -> ErrorPlaces | None:
+    """As `places_of`, for the bundles taken together: a case counts once where it errs in any; None without cases."""
+    found: list[Voxels] = []
+    for values in made.values():
+        several = [one for one in values if one is not None]
+        if several:
+            found.append({kind: np.unique(np.concatenate([one[kind] for one in several]), axis=0) for kind in KINDS})
+    return _piled(found) if found else None
+
+
+def _piled(found: Sequence[Voxels]) -> ErrorPlaces:
+    affine, shape, _ = _template()
+    piled = {kind: np.zeros(shape, dtype=int) for kind in KINDS}
+    for kind, where in product(KINDS, found):
+        piled[kind][tuple(where[kind].T)] += 1
+    return ErrorPlaces(**piled, n=len(found), affine=affine)
+
+
+def tumors_of(made: Mapping[str, Sequence[NDArray[np.int_] | None]]) -> TumorPlaces | None:
+    """Count what `tumor_voxels` found, by case; None where nobody has a tumor's mask."""
+    affine, shape, _ = _template()
+    found = [one for values in made.values() for one in values if one is not None]
+    counts = np.zeros(shape, dtype=int)
+    for where in found:
+        counts[tuple(where.T)] += 1
+    return TumorPlaces(counts=counts, n=len(found), affine=affine) if found else None
 
 
 def error_voxels(opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> Voxels | None:
@@ -98,15 +137,26 @@ def error_voxels(opened: OpenCase, bundle: Bundle, prediction: Volume | None) ->
     reference = opened.anatomy.references[bundle]
     if reference is None or prediction is None:
         return None
-    truth, drawn, box = reference.array, prediction.array, opened.brain_box_mm
+    truth, drawn = reference.array, prediction.array
+    wrong = zip(KINDS, (truth & ~drawn, drawn & ~truth), strict=True)
+    return {kind: _in_template(opened, reference.with_array(mask)) for kind, mask in wrong}
+
+
+def tumor_voxels(opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> NDArray[np.int_] | None:
+    """Reader: the template's voxels that a case's tumor covers, told with the first bundle; None without a tumor."""
+    tumor = opened.anatomy.tumor
+    if tumor is None or bundle != next(iter(opened.anatomy.references)):
+        return None
+    return _in_template(opened, tumor.mask)
+
+
+def _in_template(opened: OpenCase, mask: Volume) -> NDArray[np.int_]:
+    """Indices of the template's voxels that a case's mask meets, shape (N, 3)."""
     affine, shape, template = _template()
-    box = template if box is None else box
-    found: Voxels = {}
-    for kind, wrong in zip(KINDS, (truth & ~drawn, drawn & ~truth), strict=True):
-        share = (reference.with_array(wrong).points_inside() - box[0]) / (box[1] - box[0])
-        index = np.round((share * (template[1] - template[0]) + template[0] - affine[:3, 3]) / EDGE_MM).astype(int)
-        found[kind] = np.unique(index[((index >= 0) & (index < shape)).all(axis=1)], axis=0)
-    return found
+    box = template if opened.brain_box_mm is None else opened.brain_box_mm
+    share = (mask.points_inside() - box[0]) / (box[1] - box[0])
+    index = np.round((share * (template[1] - template[0]) + template[0] - affine[:3, 3]) / EDGE_MM).astype(int)
+    return np.unique(index[((index >= 0) & (index < shape)).all(axis=1)], axis=0)
 
 
 @cache

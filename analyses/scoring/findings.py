@@ -1,18 +1,20 @@
-"""What is told of one bundle in one hemisphere: performance against distance, along the bundle, and in the brain."""
+"""What is told of one bundle (against distance, along it, in the brain), and of the patients taken together."""
 
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ...results import Finding
-from ...style import band, legend, look, new_axes
+from ...style import band, legend, legend_above, look, new_axes
 from ...types import Bundle, Volume
+from ...words import spoken_model
 from ..statistics.inference import FEWEST, Array, Inference
-from .error_maps import EDGE_MM, KINDS, ErrorPlaces
-from .metrics import METRICS
+from .brain_maps import glass, peak_of, tumor_planes
+from .error_maps import KINDS, ErrorPlaces, TumorPlaces
+from .metrics import METRICS, Metric
 
 _GROUPS = {"glioma": ("patients", look(1), "-"), "control": ("controls", look(0), "--")}
 _WIDTH_MM = 10.0
@@ -104,15 +106,21 @@ def _mean(rows: pd.DataFrame) -> float:
 
 def _running_mean(points: pd.DataFrame, inference: Inference) -> pd.DataFrame:
     """Kernel-weighted mean on a grid of distances, with a pointwise band over participants."""
-    x, y = (points[column].to_numpy(dtype=float) for column in ("tumor_distance_mm", "value"))
-    who, sessions = np.unique(points["participant_id"], return_inverse=True, return_counts=True)[1:]
-    n = len(sessions)
-    grid = np.linspace(0.0, x.max(), 60)
-    # A participant's sessions share one weight, and are drawn together; the small number keeps far grid points defined.
-    kernel = (np.exp(-0.5 * ((grid[:, None] - x[None, :]) / _WIDTH_MM) ** 2) + 1e-12) / sessions[who]
+    y = points["value"].to_numpy(dtype=float)
+    grid, kernel, who = _kernel(points)
+    n = int(who.max()) + 1
     drawn = inference.weights((n,))[:, who]
     low, high = _band((drawn * y) @ kernel.T / (drawn @ kernel.T), np.full(len(grid), n), inference)
     return pd.DataFrame({"distance_mm": grid, "mean": kernel @ y / kernel.sum(axis=1), "low": low, "high": high})
+
+
+def _kernel(points: pd.DataFrame) -> tuple[Array, Array, Array]:
+    """Distances to draw at, the weight of each point at each of them, and the number of each point's participant."""
+    x = points["tumor_distance_mm"].to_numpy(dtype=float)
+    who, sessions = np.unique(points["participant_id"], return_inverse=True, return_counts=True)[1:]
+    grid = np.linspace(0.0, x.max(), 60)
+    # A participant's sessions share one weight, and are drawn together; the small number keeps far grid points defined.
+    return grid, (np.exp(-0.5 * ((grid[:, None] - x[None, :]) / _WIDTH_MM) ** 2) + 1e-12) / sessions[who], who
 
 
 def _band(draws: Array, n: Array, inference: Inference) -> Array:
@@ -186,76 +194,172 @@ def _profile_claim(profile: pd.DataFrame) -> str:
 
 def in_the_brain(places: ErrorPlaces, bundle: Bundle) -> Finding:
     """Where the patients' predictions miss the bundle and make it up, seen through a glass brain."""
+    return _errors(places, f"bundle-{bundle.label}-errors", "In the brain", "the bundle")
+
+
+def _errors(places: ErrorPlaces, key: str, title: str, what: str) -> Finding:
     most = {kind: float(places.share(kind).array.max()) for kind in KINDS}
     return Finding(
-        key=f"bundle-{bundle.label}-errors",
-        title="In the brain",
-        claim=f"At the places where most patients agree, {most['missed']:.0%} of {places.n} patients miss the bundle "
-        f"and {most['false']:.0%} have false voxels.",
+        key=key,
+        title=title,
+        claim=f"At the places where most patients agree, the prediction misses {what} in {most['missed']:.0%} of "
+        f"{places.n} patients and has false voxels in {most['false']:.0%}.",
         table=places.to_frame(),
-        caveats=(
-            "Participants are aligned by the extent of their brains only: the map shows where errors gather, not where "
-            "exactly they are.",
-        ),
+        caveats=(_ALIGNED,),
         method="Share of patients with a missed or false voxel in each voxel of 4 mm in MNI152 space, as maximum "
         "projections.",
-        references=("10.3389/fninf.2014.00014", "10.1016/j.neuroimage.2010.07.033"),
-        figure=lambda ax: _glass(new_axes(ax), places, max(*most.values(), 0.01)),
-        alt="Glass brains from the side, the back and above: fuller colors where more patients miss the bundle, in the "
-        "upper row, or have false voxels, in the lower row.",
+        references=_MNI152,
+        figure=lambda ax: glass(new_axes(ax), places),
+        alt=f"Glass brains from the left, the front and below: fuller colors where {what} is missed in more patients, "
+        "in the upper row, or has false voxels, in the lower row.",
     )
 
 
-def _glass(ax: Any, places: ErrorPlaces, most: float) -> Any:
-    """Maximum projections from the right, the back and above, a row a kind of error, over the template's outline."""
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
+_ALIGNED = (
+    "Participants are aligned by the extent of their brains only: the map shows where errors and tumors gather, not "
+    "where exactly each of them is."
+)
+_MNI152 = ("10.3389/fninf.2014.00014", "10.1016/j.neuroimage.2010.07.033")
 
-    ax.set_axis_off()
-    lines: dict[str, Any] = {"colors": [ax.xaxis.label.get_color()], "linewidths": 0.5, "alpha": 0.6}
-    for kind, bottom in zip(KINDS, (0.5, 0.0), strict=True):
-        share = places.share(kind)
-        # The palest third is left out: it cannot be seen on white, and outshines the rest on a dark page.
-        colors = ListedColormap(colormaps["YlOrBr" if kind == "missed" else "Blues"](np.linspace(0.35, 1, 256)))
-        shown: dict[str, Any] = {"cmap": colors, "norm": Normalize(0.0, most)}
-        for through in range(3):
-            panel = ax.inset_axes((0.02 + 0.29 * through, bottom, 0.28, 0.46))
-            panel.set_axis_off()
-            panel.set_aspect("equal")
-            for *outline, level in _outlines(through):
-                panel.contour(*outline, levels=[level], **lines)
-            seen = share.array.max(axis=through).T
-            (x, y), half = _grid(share, through), EDGE_MM / 2
-            extent = (x[0] - half, x[-1] + half, y[0] - half, y[-1] + half)
-            panel.imshow(np.ma.masked_equal(seen, 0), extent=extent, origin="lower", interpolation="nearest", **shown)
-            if through > 0:
-                for side, x in (("L", 0.04), ("R", 0.96)):
-                    panel.text(x, 0.9, side, transform=panel.transAxes, ha="center", size=7)
-        bar = ax.inset_axes((0.91, bottom + 0.03, 0.015, 0.38))
-        ax.figure.colorbar(ScalarMappable(**shown), cax=bar)
-        ax.text(0.0, bottom + 0.49, kind, transform=ax.transAxes, va="top")
+
+def cohort_findings(
+    scores: pd.DataFrame, everywhere: ErrorPlaces | None = None, tumors: TumorPlaces | None = None
+) -> tuple[Finding, ...]:
+    """Findings of the patients taken together: where predictions err, where tumors lie, and every bundle by distance.
+
+    Scores, of one metric, as in `bundle_findings`; what is None has no map.
+    """
+    found = []
+    if everywhere is not None:
+        found.append(_errors(everywhere, "cohort-errors", "Where predictions err", "some bundle"))
+    if tumors is not None and tumors.counts.any():
+        found.append(_tumors(tumors))
+    patients = scores[(scores["group"] == "glioma") & scores["value"].notna() & scores["tumor_distance_mm"].notna()]
+    if len(patients):
+        found.append(_bundles(scores, patients))
+    return tuple(replace(one, place="cohort") for one in found)
+
+
+def _tumors(tumors: TumorPlaces) -> Finding:
+    most = int(tumors.counts.max())
+    place = Volume(array=tumors.counts, affine=tumors.affine).world(peak_of(tumors)[None])[0]
+    x, y, z = (f"{one:.0f}".replace("-", "−") for one in place)
+    side = "left" if place[0] < 0 else "right"
+    where = f"in the {side} hemisphere (x {x}, y {y}, z {z} mm in MNI152 space)"
+    many = f"At most {most} of the {tumors.n} tumors overlap in one place, {where}."
+    claim = many if most > 1 else f"None of the {tumors.n} tumors overlaps with another."
+    return Finding(
+        key="cohort-tumors",
+        title="Where the tumors are",
+        claim=claim,
+        table=tumors.to_frame(),
+        caveats=(_ALIGNED,),
+        method="Number of patients whose tumor mask covers each voxel of 4 mm in MNI152 space.",
+        references=_MNI152,
+        figure=lambda ax: tumor_planes(_low(new_axes(ax)), tumors),
+        alt="Sagittal, coronal and axial slice of the template brain through the place that most tumors share; fuller "
+        f"colors where more of the {tumors.n} tumors overlap, at most {most}. The participant's right is on the left.",
+    )
+
+
+def _low(ax: Any) -> Any:
+    """Axes for one row of slices."""
+    ax.figure.set_figheight(0.32 * ax.figure.get_figwidth())
     return ax
 
 
-def _grid(volume: Volume, through: int) -> list[Array]:
-    """World coordinates of the voxels' centers along the two axes that are not looked through, in mm."""
-    shape = volume.array.shape
-    at = [volume.world(np.arange(shape[axis])[:, None] * np.eye(3)[axis])[:, axis] for axis in range(3)]
-    return [at[axis] for axis in range(3) if axis != through]
+def _bundles(scores: pd.DataFrame, patients: pd.DataFrame) -> Finding:
+    """Every bundle's scores against distance in a panel of its own, all with the same axes."""
+    metric = METRICS[str(patients["metric"].iloc[0])]
+    source = patients["model"].iloc[0]
+    healthy = scores[(scores["group"] == "control") & (scores["model"] == source)]
+    levels = patients[["bundle", "hemisphere"]].drop_duplicates().sort_values(["bundle", "hemisphere"])
+    bundles = [Bundle(name=name, hemisphere=side) for name, side in levels.itertuples(index=False, name=None)]
+    means = {one: _mean(_of(patients[patients["model"] == source], one)) for one in bundles}
+    known = {one: mean for one, mean in means.items() if np.isfinite(mean)}
+    worst, best = (_extreme(known, worst, metric) for worst in (True, False))
+    unit = "" if metric.unit == "1" else f" {metric.unit}"
+
+    def figure(ax: Any) -> Any:
+        return _small_multiples(new_axes(ax), bundles, patients, healthy, metric.label)
+
+    return Finding(
+        key="cohort-bundles",
+        title="Every bundle against distance",
+        claim=f"Patients score worst in {_name(worst)}, on average {known[worst]:.2f}{unit}, and best in "
+        f"{_name(best)}, {known[best]:.2f}{unit}.",
+        table=patients[["participant_id", "bundle", "hemisphere", "model", "tumor_distance_mm", "value"]].reset_index(
+            drop=True
+        ),
+        method=f"Running means with a Gaussian kernel of {_WIDTH_MM:.0f} mm, every patient of one weight.",
+        figure=figure,
+        alt=f"A panel a bundle, all with the same axes: each patient's {metric.label} by distance to the tumor in mm, "
+        "with a running mean for each model, and the controls' mean as a dotted line.",
+    )
 
 
-@cache
-def _outlines(through: int) -> list[tuple[Array, Array, Array, float]]:
-    """Silhouette of the template's brain, and the white matter in the slice through its middle, to be contoured."""
-    from nilearn.datasets import load_mni152_template
+def _extreme(means: Mapping[Bundle, float], worst: bool, metric: Metric) -> Bundle:
+    lowest = worst == (metric.better == "higher")
+    return (min if lowest else max)(means, key=lambda one: means[one])
 
-    image: Any = load_mni152_template(resolution=4)
-    brain = Volume(array=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine)
-    # Beside the midline, where the hemispheres part and no white matter lies.
-    middle = np.take(brain.array, brain.array.shape[through] // 2 + (3 if through == 0 else 0), axis=through)
-    x, y = _grid(brain, through)
-    return [
-        (x, y, brain.array.max(axis=through).T, 0.3),
-        (x, y, middle.T, float(np.quantile(middle[middle > 0.3], 0.6))),
-    ]
+
+def _name(bundle: Bundle) -> str:
+    return bundle.name if bundle.hemisphere == "none" else f"{bundle.name} {bundle.hemisphere}"
+
+
+def _small_multiples(ax: Any, bundles: list[Bundle], patients: pd.DataFrame, healthy: pd.DataFrame, label: str) -> Any:
+    """Panels inside the axes: as axes of their own, each would be laid out several times, which takes seconds."""
+    from matplotlib.ticker import MaxNLocator
+
+    wide = ax.figure.get_figwidth() > _NARROW_INCHES
+    n_columns = min(5 if wide else 2, len(bundles))
+    n_rows = -(-len(bundles) // n_columns)
+    ax.figure.set_figheight(0.7 + n_rows * (1.35 if wide else 1.2))
+    ax.set(xlabel="Distance from tumor to bundle (mm)", ylabel=label)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    models = list(dict.fromkeys(patients["model"]))
+    far, values = patients["tumor_distance_mm"].max(), pd.concat([patients["value"], healthy["value"]])
+    ax.set(xlim=(-1, 1.05 * far), ylim=(min(0.0, values.min()), 1.05 * values.max()))
+    # Ticks of the axes leave room for those of the panels, which the layout does not look at.
+    ticks = [MaxNLocator(4).tick_values(*ends) for ends in _limits(ax)]
+    ticks = [each[(each >= low) & (each <= high)] for each, (low, high) in zip(ticks, _limits(ax), strict=True)]
+    ax.set(xticks=ticks[0], yticks=ticks[1])
+    ax.tick_params(length=0, colors="none")
+    width, height = 1 / n_columns, 1 / n_rows
+    for place, bundle in enumerate(bundles):
+        row, column = divmod(place, n_columns)
+        panel = ax.inset_axes((column * width, 1 - (row + 1) * height, 0.92 * width, 0.78 * height))
+        _panel(panel, _of(patients, bundle), models, _mean(_of(healthy, bundle)))
+        panel.set(xticks=ticks[0], yticks=ticks[1], xlim=ax.get_xlim(), ylim=ax.get_ylim())
+        panel.set_in_layout(False)
+        panel.set_title(_name(bundle), pad=2, loc="left")
+        panel.tick_params(labelleft=column == 0, labelbottom=place + n_columns >= len(bundles))
+    for place, model in enumerate(models):
+        seen = look(place)
+        ax.plot([], [], color=seen.color, marker=seen.marker, linestyle=seen.line, label=spoken_model(model, models[0]))
+    ax.plot([], [], **_CONTROLS)
+    legend_above(ax)
+    return ax
+
+
+def _limits(ax: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    return ax.get_xlim(), ax.get_ylim()
+
+
+_CONTROLS: dict[str, Any] = {"color": "0.3", "linewidth": 0.8, "linestyle": ":", "label": "controls' mean"}
+
+
+def _panel(panel: Any, own: pd.DataFrame, models: list[str], healthy: float) -> None:
+    for place, model in enumerate(models):
+        part, seen = own[own["model"] == model], look(place)
+        x, y = part["tumor_distance_mm"].to_numpy(dtype=float), part["value"].to_numpy(dtype=float)
+        panel.scatter(x, y, s=5, alpha=0.5, color=seen.color, marker=seen.marker, lw=0)
+        if part["participant_id"].nunique() >= FEWEST:
+            grid, kernel, _ = _kernel(part)
+            panel.plot(grid, kernel @ y / kernel.sum(axis=1), color=seen.color, linestyle=seen.line)
+    if np.isfinite(healthy):
+        panel.axhline(healthy, **_CONTROLS)
+
+
+_NARROW_INCHES = 4.5

@@ -199,13 +199,14 @@ def ending_of(
 ) -> Ending:
     """What a decomposition leaves behind, also one of a table: of that there is no shell estimate and no place."""
     from ..analyses.decomposition.findings import bundle_verdicts
-    from ..analyses.scoring.findings import bundle_findings
+    from ..analyses.scoring.findings import bundle_findings, cohort_findings
 
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     told = bundle_verdicts(result)
     shown = bundle_findings(result.scores, sections, places, inference=design.inference)
+    maps = () if seen is None else (seen.everywhere, seen.tumors)
     return Ending(
         result=result,
         title=TITLE,
@@ -221,7 +222,7 @@ def ending_of(
             *(() if seen is None else ((seen.sections, SECTIONS),)),
         ),
         digests=digests,
-        findings=() if shell is None else tuple(shell.findings),
+        findings=(*cohort_findings(result.scores, *maps), *(() if shell is None else shell.findings)),
         notes=(*notes, *result.notes),
         components=components,
         entered=result.entered,

@@ -170,6 +170,23 @@ def distance(ids: list[str], far: list[float] | None = None, dice: list[float] |
     )
 
 
+def cohort() -> Finding:
+    """A finding about the whole cohort, with a figure."""
+
+    def figure(ax: Any) -> Any:
+        ax.imshow(np.eye(4))
+        return ax
+
+    return Finding(
+        key="cohort-tumors",
+        place="cohort",
+        title="Where the tumors are",
+        claim="At most 2 of the 4 tumors overlap in one place.",
+        figure=figure,
+        alt="Slices through the place that most tumors share.",
+    )
+
+
 def sensitivity() -> Finding:
     """A finding without a figure."""
     return Finding(
@@ -197,6 +214,7 @@ def example(folder: Path, n: int = 4, ids: list[str] | None = None) -> Report:
     return report(
         [
             sensitivity(),
+            cohort(),
             distance(
                 [one.participant_id for one in pictures], [p.distance_mm for p in pictures], [p.score for p in pictures]
             ),

@@ -55,7 +55,9 @@ def test_an_archive_without_places_tells_the_same_story(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     content = json.loads(path.read_text())
     for finding in content["findings"]:
-        del finding["place"]
+        # Findings about the whole cohort came later.
+        if finding["place"] != "cohort":
+            del finding["place"]
     path.write_text(json.dumps(content))
     assert [one.place for one in restore(tmp_path).findings] == [one.place for one in made.findings]
 

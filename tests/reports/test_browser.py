@@ -217,7 +217,12 @@ def test_axe_finds_nothing(browser: Any, saved: Path, scheme: str, width: int) -
     page = context.new_page()
     page.emulate_media(media="print" if scheme == "print" else "screen")
     pages = sorted((saved.parent / "reports").glob("*.html"))
-    for path in [saved, pages[0], *(one for one in pages if one.stem in ("data", "methods", "more")), pages[-1]]:
+    for path in [
+        saved,
+        pages[0],
+        *(one for one in pages if one.stem in ("cohort", "data", "methods", "more")),
+        pages[-1],
+    ]:
         page.goto(path.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
         faults = axe.Axe().run(page).response["violations"]

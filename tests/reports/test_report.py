@@ -51,10 +51,11 @@ def test_save_writes_page_bundle_pages_and_figures(saved: Path) -> None:
         "report.html",
         *(f"reports/bundle-{name}{side}.html" for name in BUNDLES for side in ("left", "right")),
         *(f"reports/participant-sub-0{i}.html" for i in range(1, 5)),
-        *(f"reports/{name}.html" for name in ("more", "data", "methods")),
+        *(f"reports/{name}.html" for name in ("cohort", "more", "data", "methods")),
         "CITATION.md",
         "CITATION.bib",
         *(f"figures/{name}{end}" for name in ("decomposition", "distance", "recovery") for end in FIGURE_FILES),
+        *(f"figures/cohort-tumors{end}" for end in FIGURE_FILES if not end.endswith(".tsv")),
     }
 
 
@@ -73,12 +74,25 @@ def test_story_is_told_in_order(saved: Path) -> None:
     ]
     places = [ids.index(name) for name in [*first, "limitations"]]
     assert places == sorted(places)
-    apart = {"more": ["sensitivity"], "data": ["origin", "cohorts"], "methods": ["methods", "provenance"]}
+    apart = {
+        "cohort": ["cohort-tumors"],
+        "more": ["sensitivity"],
+        "data": ["origin", "cohorts"],
+        "methods": ["methods", "provenance"],
+    }
     for name, sections in apart.items():
         own = Seen((saved.parent / "reports" / f"{name}.html").read_text()).every("id")
         assert set(sections) <= set(own) and not set(sections) & set(ids)
     whole = Seen(example(saved.parent.parent / "images", n=1).html).every("id")
     assert {name for sections in apart.values() for name in sections} <= set(whole)
+
+
+def test_the_cohorts_page_is_in_the_menu_and_leads_to_cases_and_bundles(saved: Path) -> None:
+    """The short menu names it; its first sentence leads to the table of every case and to each bundle's page."""
+    assert 'href="reports/cohort.html">The cohort</a>' in saved.read_text()
+    links = Seen((saved.parent / "reports" / "cohort.html").read_text()).every("href")
+    assert "../report.html#cases" in links
+    assert {f"bundle-{name}{side}.html" for name in BUNDLES for side in ("left", "right")} <= set(links)
 
 
 def test_pages_load_nothing(saved: Path) -> None:
@@ -87,7 +101,11 @@ def test_pages_load_nothing(saved: Path) -> None:
         seen = Seen(path.read_text())
         assert all(source.startswith("data:") for source in seen.every("src"))
         for target in seen.every("href"):
-            assert target.startswith(("#", "data:", "https://doi.org/")) or (path.parent / target).is_file(), target
+            if target.startswith(("#", "data:", "https://doi.org/")):
+                continue
+            other, _, anchor = target.partition("#")
+            assert (path.parent / other).is_file(), target
+            assert not anchor or anchor in Seen((path.parent / other).read_text()).every("id"), target
         assert not re.search(r"@import|url\((?!#|%23|data:)", path.read_text())
 
 

@@ -83,6 +83,8 @@ def test_one_pass_gives_what_each_analysis_makes_by_itself(groups: Any):
     alone = places_of(voxels["places"], glioma.bundles)
     assert {bundle: one.n for bundle, one in reading.places.items()} == dict.fromkeys(alone, 5)
     assert all((one.missed == reading.places[bundle].missed).all() for bundle, one in alone.items())
+    assert reading.everywhere is not None and reading.everywhere.n == reading.tumors.n == 5
+    assert all((reading.everywhere.missed >= one.missed).all() for one in alone.values())
     expected = shells(*counted_alone(made, glioma, found, healthy), NAMES, inference=INFERENCE)
     given = shells(*reading.counts, NAMES, inference=INFERENCE)
     pd.testing.assert_frame_equal(given.components, expected.components)

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 
-from shiftkit.analyses.scoring.cases import Look, read_cases
-from shiftkit.analyses.scoring.error_maps import error_voxels, places_of
-from shiftkit.analyses.scoring.findings import bundle_findings
+from shiftkit.analyses.scoring.brain_maps import peak_of
+from shiftkit.analyses.scoring.cases import Look, Made, read_cases
+from shiftkit.analyses.scoring.error_maps import error_voxels, places_of, places_of_all, tumor_voxels, tumors_of
+from shiftkit.analyses.scoring.findings import bundle_findings, cohort_findings
 from shiftkit.analyses.scoring.predictions import find_predictions
 from shiftkit.analyses.statistics.inference import Inference
 from shiftkit.images import write_image
@@ -32,24 +33,78 @@ def person(folder: Path, name: str, shift: float, scale: float, at: tuple[float,
     for part, array in (("fa", brain), ("reference", reference), ("prediction", np.zeros(shape))):
         paths[part] = folder / f"{name}-{part}.nii.gz"
         write_image(Volume(array=array.astype(np.float32), affine=affine), paths[part])
-    common = Case(participant_id=name, images={"fa": paths["fa"]}, masks={AF: paths["reference"]})
+    # Where the bundle is, there is the tumor too.
+    common = Case(
+        participant_id=name, images={"fa": paths["fa"]}, masks={AF: paths["reference"]}, tumor=paths["reference"]
+    )
     return common, dataclasses.replace(common, masks={AF: paths["prediction"]})
+
+
+def read_two(folder: Path, at: tuple[float, float, float]) -> tuple[Made, Cohort]:
+    """What is read of two brains of other place and size, each with the same missed bundle and tumor."""
+    made = [person(folder, "sub-1", 0.0, 1.0, at), person(folder, "sub-2", 15.0, 0.85, at)]
+    cohort = Cohort(name="c", root=folder, cases=tuple(one for one, _ in made))
+    predicted = Cohort(name="p", root=folder, cases=tuple(one for _, one in made))
+    readers = {"places": error_voxels, "tumors": tumor_voxels}
+    (found,) = read_cases(cohort, [Look(predicted=find_predictions(predicted), readers=readers)], Work())
+    return found, cohort
 
 
 def test_errors_of_moved_and_scaled_brains_meet(tmp_path: Path) -> None:
     """The same missed bundle in two brains of other place and size is counted twice, at its place in the template."""
     at = (-40.0, -20.0, 20.0)
-    made = [person(tmp_path, "sub-1", 0.0, 1.0, at), person(tmp_path, "sub-2", 15.0, 0.85, at)]
-    cohort = Cohort(name="c", root=tmp_path, cases=tuple(one for one, _ in made))
-    predicted = Cohort(name="p", root=tmp_path, cases=tuple(one for _, one in made))
-    look = Look(predicted=find_predictions(predicted), readers={"places": error_voxels})
-    (found,) = read_cases(cohort, [look], Work())
+    found, cohort = read_two(tmp_path, at)
     places = places_of(found["places"], cohort.bundles)[AF]
     assert places.n == 2 and not places.false.any()
     both = np.argwhere(places.missed == 2)
     center = (both @ places.affine[:3, :3].T + places.affine[:3, 3]).mean(axis=0)
     np.testing.assert_allclose(center, at, atol=5.0)
     assert len(both) > 0.6 * (places.missed > 0).sum()
+
+
+def test_tumors_of_moved_and_scaled_brains_meet(tmp_path: Path) -> None:
+    """Two tumors at the same place of two brains overlap there, and the finding says how many, of how many, where."""
+    at = (-40.0, -20.0, 20.0)
+    tumors = tumors_of(read_two(tmp_path, at)[0]["tumors"])
+    assert tumors is not None and tumors.n == 2 and tumors.counts.max() == 2
+    place = tumors.affine[:3, :3] @ peak_of(tumors) + tumors.affine[:3, 3]
+    np.testing.assert_allclose(place, at, atol=5.0)
+    found = next(one for one in cohort_findings(scores(), None, tumors) if one.key == "cohort-tumors")
+    assert "At most 2 of the 2 tumors overlap in one place, in the left hemisphere" in found.claim
+    assert found.place == "cohort" and found.table is not None and found.table["n_tumors"].max() == 2
+    ink = found.plot()
+    assert {"x = ", "y = ", "z = "} <= {one.get_text()[:4] for one in ink.texts}
+
+
+def test_a_patient_who_errs_in_two_bundles_at_one_place_counts_once() -> None:
+    """Over bundles, a voxel's count is that of patients, and those without any prediction are left out."""
+    here, there = np.array([[10, 10, 10]]), np.array([[10, 10, 10], [20, 20, 20]])
+    none = np.empty((0, 3), dtype=int)
+    made = {
+        "sub-1": [{"missed": here, "false": none}, {"missed": there, "false": none}],
+        "sub-2": [None, {"missed": none, "false": here}],
+        "sub-3": [None, None],
+    }
+    every = places_of_all(made)
+    assert every is not None and every.n == 2
+    assert (every.missed[10, 10, 10], every.missed[20, 20, 20], every.missed.sum()) == (1, 1, 2)
+    assert (every.false[10, 10, 10], every.false.sum()) == (1, 1)
+    assert places_of_all({"sub-3": [None, None]}) is None and tumors_of({"sub-3": [None, None]}) is None
+
+
+def test_small_multiples_share_their_axes_and_name_the_worst_bundle() -> None:
+    """Every bundle has a panel with the limits of all; the worst is the lowest Dice, and the largest distance."""
+    worse = scores().assign(bundle="PYT", value=lambda frame: frame["value"] - 0.2)
+    both = pd.concat([scores(), worse], ignore_index=True)
+    (found,) = cohort_findings(both)
+    assert "worst in PYT left" in found.claim and "best in AF left" in found.claim
+    panels = found.plot().child_axes
+    assert [one.get_title(loc="left") for one in panels] == ["AF left", "PYT left"]
+    assert len({(one.get_xlim(), one.get_ylim()) for one in panels}) == 1
+    low, high = panels[0].get_ylim()
+    assert low <= both["value"].min() and high >= both["value"].max()
+    (found,) = cohort_findings(both.assign(metric="hd95"))
+    assert "worst in AF left" in found.claim and " mm" in found.claim
 
 
 def scores(n: int = 20) -> pd.DataFrame:
