@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         verify_model,
     )
     from .results import Estimate, Finding
+    from .segmentation.network.checkpoints import Model
     from .types import Bundle, Case, Cohort, Predictions, Volume
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Cohort",
     "Estimate",
     "Finding",
+    "Model",
     "Predictions",
     "Volume",
     "__version__",
@@ -79,7 +81,7 @@ __all__ = [
     "verify_model",
 ]
 
-_HOMES = {"Estimate": ".results", "Finding": ".results"} | dict.fromkeys(
+_HOMES = {"Estimate": ".results", "Finding": ".results", "Model": ".segmentation.network.checkpoints"} | dict.fromkeys(
     ("Bundle", "Case", "Cohort", "Predictions", "Volume"), ".types"
 )
 

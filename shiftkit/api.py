@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 Place = Annotated["str | Path", Input("Folder to write to; it must be new or empty.", required=True)]
 CohortName = Annotated["str | Path | Cohort", Input("Path, registered name, or built-in: healthy, glioma.")]
-ModelName = Annotated["str | Path", Input("Checkpoint folder, registered name, or built-in: reference.")]
+ModelName = Annotated[
+    "str | Path | Model",
+    Input("Checkpoint folder, registered name, built-in: reference, or your own: file.py:function."),
+]
 Checkpoint = Annotated["str | Path", Input("Checkpoint folder, registered name, or reference.", metavar="CKPT")]
 RunFolder = Annotated["str | Path", Input("Folder of a run.", metavar="RUN")]
 Controls = Annotated["str | Path | Cohort | None", Input("Cohort that holds the controls.")]
@@ -70,11 +73,13 @@ def load_cohort(cohort: "str | Path | Cohort", *, filters: "str | Path | Filters
 
 
 def load_model(model: "str | Path | Model") -> "Model":
-    """Load a model by path, registered name or built-in name; a `DataError` if it is missing, damaged or no model."""
-    from .names import find_model
-    from .segmentation.network.checkpoints import load_model as load
+    """Load a model by path, registered name, built-in name or ``file.py:function``, which is run and makes one.
 
-    return load(find_model(model)) if isinstance(model, str | Path) else model
+    A `DataError` if it is missing, damaged or no model. See `shiftkit.pipeline.inputs.place_of_model`.
+    """
+    from .pipeline.inputs import open_model
+
+    return open_model(model)
 
 
 def load_scores(
@@ -331,10 +336,10 @@ def finetune(
 @one_at_a_time
 def predict(
     model: Annotated[
-        "str | Path | Model | Sequence[str | Path]",
+        "str | Path | Model | Sequence[str | Path | Model]",
         Input(
-            "Checkpoint folder, registered name, or reference; give several to average them. A folder with "
-            "fold-1, fold-2, … segments each participant with the models that never saw them.",
+            "Checkpoint folder, registered name, reference, or your own, file.py:function; give several to average "
+            "them. A folder with fold-1, fold-2, … segments each participant with the models that never saw them.",
             many=True,
         ),
     ],
@@ -362,15 +367,15 @@ def predict(
     """
     settings = settings_of(predict, locals())
     from .cohorts.folder import require_own_files
-    from .names import find_cohort, find_model
-    from .pipeline.inputs import said_of_input
+    from .names import find_cohort
+    from .pipeline.inputs import place_of_model, said_of_input
     from .segmentation.network.checkpoints import Model
     from .segmentation.prediction.cohort import predict as segment
     from .segmentation.prediction.routing import open_models
 
     work = Work(progress=progress)
     named = [model] if isinstance(model, str | Path | Model) else model
-    models = model if isinstance(model, Model) else open_models([find_model(one) for one in named])  # pyright: ignore
+    models = model if isinstance(model, Model) else open_models([place_of_model(one) for one in named])
     found = require_own_files(find_cohort(cohort, filters=filters, work=work))
     first = models if isinstance(models, Model) else models[0] if isinstance(models, Sequence) else models.head
     said_of_input(first, found, work=work)
@@ -542,7 +547,7 @@ def features(
     finetuned: Annotated["Sequence[str | Path]", Input("Folder made by finetune.", many=True)] = (),
     scores: Annotated["str | Path | None", Input("Score table of the model, if there is one.")] = None,
     session: Session = None,
-    layers: Annotated[Sequence[str], Option("Depths, such as encoder-4; all by default.")] = (),
+    layers: Annotated[Sequence[str], Option("Depths, such as encoder-4, or paths of submodules; all by default.")] = (),
     n_permutations: Permutations = 1000,
     level: Level = 0.95,
     device: Device = "auto",
@@ -599,7 +604,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     ] = None,
     *,
     out: Annotated["str | Path | None", Input("Folder to write to; it must be new or empty.", required=True)] = None,
-    model: Annotated["str | Path | None", Input("Checkpoint folder or name; with --scores, the source's.")] = None,
+    model: Annotated[
+        "str | Path | Model | None",
+        Input("Checkpoint folder, name, or your own: file.py:function; with --scores, the source's name."),
+    ] = None,
     cohort: Annotated["str | Path | Cohort | None", Input("The patients: path or name.")] = None,
     reference: Annotated[
         "str | Path | Cohort | ScoreTable | pd.DataFrame | None", Input("Cohort that holds the controls.")

@@ -42,8 +42,17 @@ def find_cohort(
 
 
 def find_model(model: str | Path) -> Path:
-    """Turn a path, a registered name or a built-in name into the folder of a checkpoint; errors as in `find_cohort`."""
-    return _folder("model", model, BUILT_IN_MODELS) or BUILT_IN_MODELS[str(model)]
+    """Turn a path, a registered name or a built-in name into the folder of a checkpoint; errors as in `find_cohort`.
+
+    A name that ``shiftkit.toml`` gives to code is refused with a `ConfigError`: the file may be somebody else's.
+    """
+    folder = _folder("model", model, BUILT_IN_MODELS) or BUILT_IN_MODELS[str(model)]
+    if ".py:" in folder.name:
+        raise ConfigError(
+            f"shiftkit.toml names folders of checkpoints; {model} there is {folder.name}, and no file that lies above "
+            "a folder may say which code is run. Give it on the command line, as file.py:function, or in Python."
+        )
+    return folder
 
 
 def built_in_cohort(name: str, work: Work = Work()) -> Cohort:

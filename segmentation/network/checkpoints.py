@@ -17,12 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, raise_all
 from ...files import atomic, holds, read_json, require_file, sweep, write_text
 from ...images import image_digest
-from ...types import Bundle, Case
+from ...types import Bundle, Case, Cohort
 from ...words import name_problem, readable
 from ..samples.domain import Domain
+from ..samples.samples import COORDINATE_CHANNELS, box_shape, channels_of
+from .foreign import BACKGROUND, OUTPUTS, ForeignNetwork
 from .networks import Architecture, build_network, require_fit
 
 _WEIGHTS = Path("models") / "model.safetensors"
@@ -41,24 +43,34 @@ _CONVERT = (
 class Model:
     """A network with everything needed to use it rightly.
 
+    One of shiftkit's own has an ``architecture``. Of any other module ``network``, ``modality``, ``bundles`` and
+    ``spacing_mm`` are needed. It gets the image's channels, shape (N, C, X, Y, Z): intensities scaled so that the 1st
+    and 99th percentile of the brain are 0 and 1, or peaks in world RAS+; it is put into evaluation mode.
+
     Parameters
     ----------
     name : str
-        How tables call it.
+        How tables call it; by default as the module's class.
     network : Module
         On the CPU, in evaluation mode.
-    architecture : Architecture
+    architecture : Architecture, optional
         How to build the network again.
     modality : str
         Its input; a stack is joined by ``+``.
     bundles : tuple of Bundle
-        In the order of its output channels.
+        In the order of its output channels, or of its labels; labels such as ``AFleft`` are understood, and
+        ``background`` for a channel or label that is none.
     spacing_mm, shape
-        Of its grid, around the brain's center, RAS.
+        Of its grid, around the brain's center, RAS; by default a box of 160 × 200 × 160 mm or a little more, each side
+        a multiple of 16 voxels.
+    output : str
+        What another module answers with: ``logits``, ``probabilities`` or ``labels``; see
+        `shiftkit.segmentation.network.foreign.ForeignNetwork`.
     thresholds : mapping of Bundle to float
-        Probability from which a voxel counts as inside.
-    participants : mapping of str to str
-        Everyone it was trained or tuned on, with the digest of their image.
+        Probability from which a voxel counts as inside; 0.5 by default.
+    participants : mapping of str to str, or Cohort
+        Everyone it was trained or tuned on, with the digest of their image: controls among them are left out. Of
+        another module this is not known unless it is given.
     training : mapping
         Settings and results of the training, for the model card.
     feature_statistics : mapping
@@ -71,27 +83,62 @@ class Model:
     patch : tuple of int or None
         Size in voxels of the patches it was trained on, and so of the windows it predicts in; None for the whole
         box.
+
+    Raises
+    ------
+    ConfigError
+        If what is told of another module cannot be.
+
+    Examples
+    --------
+    >>> model = Model(network=nn.Conv3d(1, 2, 3, padding=1), modality="fa", bundles=("AFleft", "AFright"), spacing_mm=5)
+    >>> model.shape, [str(bundle) for bundle in model.bundles]
+    ((32, 48, 32), ['AFleft', 'AFright'])
     """
 
-    name: str
+    name: str = ""
     network: nn.Module = dataclasses.field(repr=False)
-    architecture: Architecture
+    architecture: Architecture | None = None
     modality: str
     bundles: tuple[Bundle, ...]
     spacing_mm: float
-    shape: tuple[int, int, int]
-    thresholds: Mapping[Bundle, float] = dataclasses.field(repr=False)
-    participants: Mapping[str, str] = dataclasses.field(repr=False)
+    shape: tuple[int, int, int] = (0, 0, 0)
+    output: str = "logits"
+    thresholds: Mapping[Bundle, float] = dataclasses.field(repr=False, default_factory=dict[Bundle, float])
+    participants: Mapping[str, str] = dataclasses.field(repr=False, default_factory=dict[str, str])
     training: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
     feature_statistics: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
     image_statistics: tuple[Domain, ...] = ()
     overconfidence: float = 0.0
     patch: tuple[int, int, int] | None = None
 
+    def __post_init__(self) -> None:
+        if self.architecture is None and not isinstance(self.network, ForeignNetwork):
+            for name, value in _understood(self).items():
+                object.__setattr__(self, name, value)
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the weights."""
-        return hashlib.sha256(save(weights_of(self.network))).hexdigest()
+        """SHA-256 of the weights; of a module that is not shiftkit's own, also of its code as far as it is known."""
+        more = self.network.identity() if isinstance(self.network, ForeignNetwork) else b""
+        return hashlib.sha256(save(weights_of(self.network)) + more).hexdigest()
+
+    @property
+    def knows_training(self) -> bool:
+        """Whether it is known who it was trained on; of other people's networks only if they say so."""
+        return self.architecture is not None or bool(self.participants)
+
+    @property
+    def kind(self) -> str:
+        """What sort of network it is."""
+        if isinstance(self.network, ForeignNetwork):
+            return type(self.network.network).__name__
+        return "network" if self.architecture is None else self.architecture.name
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of what the network is given, coordinates included, which another module does not see."""
+        return channels_of(self.modality) + COORDINATE_CHANNELS
 
     def has_seen(self, case: Case) -> bool:
         """Whether the model was trained or tuned on this participant's image, whatever the participant is called."""
@@ -103,14 +150,67 @@ class Model:
         count = sum(parameter.numel() for parameter in self.network.parameters())
         labels = " ".join(dict.fromkeys(bundle.name for bundle in self.bundles))
         return (
-            f"{self.name}: {self.architecture.name}, {count / 1e6:.2f} M parameters, {self.modality} at "
-            f"{self.spacing_mm:g} mm, bundles {labels}, trained or tuned on {len(self.participants)} participants"
+            f"{self.name}: {self.kind}, {count / 1e6:.2f} M parameters, {self.modality} at {self.spacing_mm:g} mm, "
+            f"bundles {labels}, "
+            + (
+                f"trained or tuned on {len(self.participants)} participants"
+                if self.knows_training
+                else "trained on participants that are not known"
+            )
         )
 
     def _repr_html_(self) -> str:
         from html import escape
 
         return f"<p>{escape(str(self))}</p>"
+
+
+def _understood(model: Model) -> dict[str, Any]:
+    """What a model of another module holds, from what its author said; a `ConfigError` where that cannot be."""
+    network, given, people = model.network, list(model.bundles), model.participants
+    labels = [str(one) for one in given]
+    problems: list[str] = []
+    if not isinstance(network, nn.Module):
+        problems.append(f"`network` must be a torch.nn.Module; got {type(network).__name__}")
+    if isinstance(model.bundles, str) or not all(isinstance(one, str | Bundle) for one in given):
+        problems.append(f"`bundles` must be a list of names, such as AFleft; got {model.bundles!r}")
+    elif len(set(labels)) < len(labels) or not set(labels) - {BACKGROUND}:
+        problems.append(f"`bundles` must be different names, at least one beside {BACKGROUND}; got {' '.join(labels)}")
+    if model.output not in OUTPUTS:
+        problems.append(f"`output` is {', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]}; got {model.output!r}")
+    if not _is_name(model.modality) or not all(model.modality.split("+")):
+        problems.append(f"`modality` must be a name such as fa, or a stack such as t1w+fa; got {model.modality!r}")
+    if not (_number(model.spacing_mm) and 0.1 <= model.spacing_mm <= 20):
+        problems.append(f"`spacing_mm` must lie between 0.1 and 20; got {model.spacing_mm!r}")
+    if len(model.shape) != 3 or (any(model.shape) and not all(_count(one, _LARGEST) for one in model.shape)):
+        problems.append(f"`shape` must be three whole numbers, at most {_LARGEST}; got {model.shape!r}")
+    if not _is_name(model.name or "network"):
+        problems.append(f"`name` must be a name; got {model.name!r}")
+    raise_all(problems, "A network of your own", ConfigError)
+    bundles = tuple(one if isinstance(one, Bundle) else Bundle.parse(one) for one in given if str(one) != BACKGROUND)
+    shape = tuple(model.shape) if any(model.shape) else box_shape(model.spacing_mm)
+    told = {one if isinstance(one, Bundle) else Bundle.parse(one): at for one, at in model.thresholds.items()}
+    if wrong := [at for one, at in told.items() if one not in bundles or not (_number(at) and 0 <= at <= 1)]:
+        raise ConfigError(f"`thresholds` are one a bundle, between 0 and 1; got {wrong[0]!r}.")
+    if isinstance(people, Cohort):
+        first = model.modality.split("+")[0]
+        people = {case.key: image_digest(case.images[first]) for case in people if first in case.images}
+    return {
+        "name": model.name or type(network).__name__,
+        "network": ForeignNetwork(
+            network,
+            output=model.output,
+            n_inputs=channels_of(model.modality),
+            n_bundles=len(bundles),
+            background=labels.index(BACKGROUND) if BACKGROUND in labels else None,
+            shape=shape,
+        ).eval(),
+        "bundles": bundles,
+        "spacing_mm": float(model.spacing_mm),
+        "shape": shape,
+        "thresholds": {one: float(told.get(one, 0.5)) for one in bundles},
+        "participants": people,
+    }
 
 
 def save_model(model: Model, path: Path) -> None:
@@ -351,7 +451,9 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
     """A copy of a network's weights on the CPU, as safetensors wants them: contiguous, none sharing memory."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+    state = network.state_dict().items()
+    # Modules of others may keep what is no tensor there.
+    return {name: one.detach().cpu().contiguous().clone() for name, one in state if isinstance(one, torch.Tensor)}
 
 
 def _metadata(model: Model) -> dict[str, Any]:
@@ -362,12 +464,12 @@ def _metadata(model: Model) -> dict[str, Any]:
         "monai_version": ">=1.4",
         "pytorch_version": ">=2.8",
         "network_data_format": {
-            "inputs": {"image": {"type": "image", "num_channels": model.architecture.in_channels}},
+            "inputs": {"image": {"type": "image", "num_channels": model.in_channels}},
             "outputs": {"pred": {"type": "probabilities", "num_channels": len(model.bundles)}},
         },
         "shiftkit": {
             "name": model.name,
-            "network": dataclasses.asdict(model.architecture),
+            "network": _network_block(model),
             "modality": model.modality,
             "orientation": "RAS",
             "peaks": "world RAS+, largest component positive",
@@ -384,6 +486,15 @@ def _metadata(model: Model) -> dict[str, Any]:
             "digest": model.digest,
         },
     }
+
+
+def _network_block(model: Model) -> dict[str, Any]:
+    if model.architecture is None:
+        raise ConfigError(
+            f"A checkpoint says how its network is built; {model.name} is a module of your own. Keep its code, and its "
+            "weights with safetensors.torch.save_file."
+        )
+    return dataclasses.asdict(model.architecture)
 
 
 def _model_card(model: Model) -> str:

@@ -1,5 +1,6 @@
 """Where a network computes, in which precision, and whether it computes the same twice."""
 
+import itertools
 import os
 import re
 from collections.abc import Generator, Iterable
@@ -30,6 +31,12 @@ def pick_device(device: str) -> torch.device:
     if device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= count:
         raise ConfigError(f"`device` must name a GPU that is there, cuda:0 to cuda:{count - 1}; got {device!r}.")
     return torch.device(device if device != "auto" else "cuda" if count else "cpu")
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network is; one without parameters is taken to compute on the CPU."""
+    tensor = next(itertools.chain(network.parameters(), network.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 @contextmanager

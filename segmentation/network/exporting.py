@@ -108,4 +108,4 @@ def _quiet_exporter() -> Generator[None]:
 
 def _example(model: Model) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(1, model.architecture.in_channels, *model.shape, generator=generator)
+    return torch.rand(1, model.in_channels, *model.shape, generator=generator)

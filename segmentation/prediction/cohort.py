@@ -131,7 +131,8 @@ class Segmenter:
             made_by["Mirrored"] = True
         if self.window is not None:
             for one in self.models:
-                require_fit("window", self.window, one.architecture, one.shape)
+                if one.architecture is not None:  # what another module takes, it says itself
+                    require_fit("window", self.window, one.architecture, one.shape)
             made_by["Window"] = list(self.window)
         return made_by
 
@@ -196,12 +197,6 @@ class Segmenter:
     def _write_case(self, case: Case, out: Path, models: Sequence[Model], made: Mapping[Bundle, Volume]) -> None:
         rows: list[dict[str, Any]] = []
         for bundle, volume in made.items():
-            if not np.isfinite(volume.array).all():
-                # Of NaN every comparison is false: the bundle would be booked as missed.
-                raise DataError(
-                    f"The network must answer with probabilities; that of {bundle} holds NaN. Look for absurd values "
-                    "in the image, and at the model with shiftkit model verify."
-                )
             mask = volume.array >= models[0].thresholds[bundle]
             if self.probabilities:
                 _write_probability(volume, probability_path(out, case.key, bundle))

@@ -18,7 +18,8 @@ from ...errors import ConfigError, DataError
 from ...types import Case, Cohort
 from ...work import Work
 from ..network.checkpoints import Model
-from ..network.devices import memory_format_on
+from ..network.devices import device_of, memory_format_on
+from ..network.foreign import ForeignNetwork, choose_layers
 from ..samples.samples import Sample, load_sample, mask_on_grid
 from .inference import Passage, as_batch, each_case
 
@@ -33,11 +34,18 @@ _AT_ONCE = 8  # regions whose weights are held at a time: what bounds the memory
 def layers_of(network: nn.Module, names: Sequence[str] = ()) -> dict[str, nn.Module]:
     """The places in a network at which features are taken, from the input down and up again to the output.
 
-    ``encoder-1`` is next to the input, ``decoder-1`` next to the output, ``head`` the output itself. With ``names``
-    only these; the dotted path of a submodule is understood too, anything else a `ConfigError`.
+    ``encoder-1`` is next to the input, ``decoder-1`` next to the output, ``head`` the output itself; those of a network
+    that is not shiftkit's own go by their dotted paths, see `foreign.choose_layers`. With ``names`` only these; the
+    dotted path of any submodule is understood too, anything else a `ConfigError`.
     """
-    modules = dict(network.named_modules())
-    found = _depths(modules)
+    if isinstance(network, ForeignNetwork):
+        modules = {name: one for name, one in network.network.named_modules() if name}
+        # What is named is not searched for: the network would see an image for it.
+        paths = choose_layers(network) if not names or not set(names) <= set(modules) else []
+        found = {path: modules[path] for path in paths}
+    else:
+        modules = dict(network.named_modules())
+        found = _depths(modules)
     if not names:
         return found
     unknown = [name for name in names if name not in found and name not in modules]
@@ -81,7 +89,12 @@ def capture(network: nn.Module, image: Tensor, layers: Mapping[str, nn.Module]) 
     """
     kept: dict[str, Tensor] = {}
 
-    def keep(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor) or output.ndim != 5:
+            raise ConfigError(
+                f"A layer gives one map a channel, shape (N, C, X, Y, Z); {name} gives "
+                f"{tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__}. Name another one."
+            )
         kept[name] = output.detach()
 
     handles = [layer.register_forward_hook(partial(keep, name)) for name, layer in layers.items()]
@@ -157,7 +170,7 @@ def _embed_case(
     shells_mm: tuple[float, ...],
     fold: str,
 ) -> Embeddings:
-    device = next(model.network.parameters()).device
+    device = device_of(model.network)
     image = as_batch(sample.image).to(device, memory_format=memory_format_on(device))
     maps, output = capture(model.network, image, layers)
     regions = [*_mask_regions(sample), *_shell_regions(sample, case, model, shells_mm)]
@@ -230,7 +243,7 @@ def _shell_regions(
 
 def feature_means(network: nn.Module, sample: Sample) -> dict[str, NDArray[np.float64]]:
     """Mean of each channel over the brain, for each block of the encoder from the input down."""
-    device = next(network.parameters()).device
+    device = device_of(network)
     encoder = {name: layer for name, layer in layers_of(network).items() if name.startswith("encoder")}
     kept, _ = capture(network, as_batch(sample.image).to(device), encoder)
     brain = torch.from_numpy(sample.brain)[None].to(device)

@@ -20,7 +20,7 @@ from ...errors import ConfigError, DataError, ModelMismatchError
 from ...types import Bundle, Case, Volume
 from ...work import Work, allowed_cores
 from ..network.checkpoints import Model
-from ..network.devices import enough_memory, memory_format_on, pick_device, placed, same_every_time
+from ..network.devices import device_of, enough_memory, memory_format_on, pick_device, placed, same_every_time
 from ..samples.patches import Size
 from ..samples.prefetching import helper_threads, prefetched
 from ..samples.samples import Sample, channels_of, load_sample, to_own_grid
@@ -70,6 +70,12 @@ def infer(
                 answer = logits(model.network, as_batch(image), window or model.patch)
                 output: Tensor = torch.sigmoid(answer)[0].cpu()
             total += output[order].flip(1) if flipped else output
+    if not torch.isfinite(total).all():
+        # Of NaN every comparison is false: the bundle would be booked as missed.
+        raise ModelMismatchError(
+            f"The network must answer with finite numbers; what {models[0].name} says of {sample.key} holds NaN. Look "
+            "for absurd values in the image, and at the model with shiftkit model verify."
+        )
     return (total / (len(models) * len(views))).numpy()
 
 
@@ -131,7 +137,8 @@ def each_case(
             for _, future in under_way:
                 future.cancel()
     if problems and len(problems) == len(cases):
-        raise list(problems.values())[-1]
+        key, last = list(problems.items())[-1]
+        raise last if key in str(last) else type(last)(f"{key}: {last}") from last
     return {key: str(problem) for key, problem in problems.items()}
 
 
@@ -203,7 +210,7 @@ def logits(network: nn.Module, image: Tensor, window: Size | None = None) -> Ten
     ----------
     Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z.
     """
-    device = next(network.parameters()).device
+    device = device_of(network)
     form = memory_format_on(device)
     if window is None or all(n >= whole for n, whole in zip(window, image.shape[2:], strict=True)):
         return network(image.to(device).contiguous(memory_format=form))

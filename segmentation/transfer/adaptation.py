@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ...errors import ConfigError, ModelMismatchError
 from ...types import Bundle
 from ..network.checkpoints import Model
-from ..network.networks import build_network
+from ..network.devices import device_of
+from ..network.networks import Architecture, build_network
 from ..samples.samples import COORDINATE_CHANNELS, Sample, channels_of
 
 
@@ -74,7 +75,7 @@ def refresh_statistics(network: nn.Module, samples: Sequence[Sample]) -> int:
         layer.train()  # normalize by the image at hand, and take it into the average
     with torch.no_grad():
         for sample in samples:
-            network(torch.from_numpy(sample.image)[None].to(next(network.parameters()).device))
+            network(torch.from_numpy(sample.image)[None].to(device_of(network)))
     for layer, before in zip(layers, momentum, strict=True):
         layer.momentum = before
         layer.eval()
@@ -93,8 +94,19 @@ def normalizations(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def _with_room(model: Model, **channels: int) -> Model:
-    architecture = dataclasses.replace(model.architecture, **channels)
+    architecture = dataclasses.replace(
+        _require_own(model, "bundles" if "out_channels" in channels else "modality"), **channels
+    )
     return dataclasses.replace(model, network=build_network(architecture).eval(), architecture=architecture)
+
+
+def _require_own(model: Model, option: str) -> Architecture:
+    if model.architecture is None:
+        raise ConfigError(
+            f"`{option}` needs a network that shiftkit can build again with more channels; {model.name} is a module of "
+            "your own. Give it these channels yourself."
+        )
+    return model.architecture
 
 
 def _grown(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:

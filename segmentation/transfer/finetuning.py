@@ -164,6 +164,11 @@ class Finetuning:
 
     def require_possible(self, resume: bool) -> None:
         """Refuse what cannot be made, before anything is written; see `finetune` for the errors."""
+        if self.model.architecture is None:
+            raise ConfigError(
+                f"Fine-tuning writes checkpoints, which say how their network is built; {self.model.name} is a module of "
+                "your own. Fine-tune it with your own code, and give its predictions to decompose."
+            )
         if self.strategy.statistics:
             normalizations(self.start.network)
         require_own(self.out, resume)

@@ -380,6 +380,12 @@ def _require_sound(inputs: Inputs, design: Design, aliases: Aliases | None, work
 
 
 def _notes(inputs: Inputs) -> tuple[str, ...]:
+    if not inputs.model.knows_training:
+        return (
+            *inputs.notes,
+            f"Who model {inputs.model.name} was trained on is not known: a control that it has seen would make the "
+            "drop look larger than it is.",
+        )
     if not inputs.seen:
         return (
             *inputs.notes,

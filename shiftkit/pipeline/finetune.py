@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import CURVES, SCORES, SHOTS
 from ..cohorts.folder import require_own_files
 from ..errors import ConfigError, ModelMismatchError
-from ..names import find_cohort, find_model
+from ..names import find_cohort
 from ..runs import Outcome, Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
 from ..work import Work
-from .inputs import bystanders, find_patients, gather, notes_of, one_session, said_of_input, warnings_of
+from .inputs import bystanders, find_patients, gather, notes_of, one_session, open_model, said_of_input, warnings_of
 from .story import Ending, counted, end
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Announce = Callable[["TransferPlan"], Any]
 
 
 def finetune_cohort(
-    model: str | Path,
+    model: "str | Path | Model",
     cohort: str | Path | Cohort,
     *,
     transfer: "Transfer",
@@ -59,7 +59,7 @@ def finetune_cohort(
 
 def learn(
     run: Run,
-    model: str | Path,
+    model: "str | Path | Model",
     cohort: str | Path | Cohort,
     *,
     shots: Sequence[int],
@@ -76,7 +76,6 @@ def learn(
     """
     from ..analyses.learning_curves import learning_curves
     from ..analyses.statistics.inference import Inference
-    from ..segmentation.network.checkpoints import load_model
     from ..segmentation.prediction.cohort import predict
     from ..segmentation.transfer.shots import Shots, finetune_shots
     from ..segmentation.transfer.strategies import find_strategy
@@ -84,7 +83,7 @@ def learn(
     find_strategy(transfer.strategy)
     found = find_cohort(cohort, filters=filters, work=work)
     patients, gone = one_session(find_patients(found), session)
-    source = load_model(find_model(model))
+    source = open_model(model)
     strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))  # scratch asked for is not run twice
     curves_of = Shots(numbers=tuple(shots), draws=draws, strategies=strategies, transfer=transfer)
     _require_curves(source, patients, curves_of)

@@ -79,8 +79,45 @@ class Design:
     replay: Path | None = None
 
 
+def place_of_model(model: "str | Path | Model") -> "Path | Model":
+    """Where a model lies, or itself: a path or name of a checkpoint, or ``file.py:function``, which makes a model.
+
+    Such a file is run. So it is taken from whoever starts the program only: names that ``shiftkit.toml`` gives are
+    folders, for that file may lie in a folder that somebody else made.
+
+    Raises
+    ------
+    ConfigError
+        If the file has no such function, or that returns something else than a `Model`.
+    DataError
+        If the file or checkpoint is not there, or the file fails.
+    """
+    if not isinstance(model, str | Path):
+        return model
+    from ..segmentation.network.checkpoints import Model
+    from ..segmentation.network.foreign import call_factory, is_factory
+
+    if not is_factory(str(model)):
+        return find_model(model)
+    made = call_factory(str(model))
+    if not isinstance(made, Model):
+        raise ConfigError(
+            f"{model} must return shiftkit.Model(network=…, modality=…, bundles=…, spacing_mm=…), which says what goes "
+            f"in and out; it returned a {type(made).__name__}."
+        )
+    return made
+
+
+def open_model(model: "str | Path | Model") -> "Model":
+    """Load a model by path, name or ``file.py:function``; one that is loaded is handed back. See `place_of_model`."""
+    from ..segmentation.network.checkpoints import Model, load_model
+
+    place = place_of_model(model)
+    return place if isinstance(place, Model) else load_model(place)
+
+
 def gather(
-    model: str | Path,
+    model: "str | Path | Model",
     cohort: str | Path | Cohort,
     reference: str | Path | Cohort | None = None,
     target_controls: str | Path | Cohort | None = None,
@@ -107,9 +144,7 @@ def gather(
     ModelMismatchError
         If model and cohort have no bundle in common.
     """
-    from ..segmentation.network.checkpoints import load_model
-
-    loaded = load_model(find_model(model))
+    loaded = open_model(model)
     found = find_cohort(cohort, filters=filters, work=work)
     # Filters choose among files of every cohort, also of those that are looked up by name further below.
     if filters is not None:

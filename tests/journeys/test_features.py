@@ -99,6 +99,21 @@ def test_the_verb_end_to_end(cohorts: Path, models: Path, tmp_path: Path, capsys
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
 
 
+def test_a_network_of_ones_own_end_to_end(cohorts: Path, tmp_path: Path) -> None:
+    """A module from a file of code: its layers are chosen, called by the author's own paths, and compared."""
+    code = tmp_path / "net.py"
+    code.write_text(
+        "import shiftkit as sk\nfrom torch import nn\n\n\ndef make_network():\n"
+        "    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 1, 1))\n"
+        "    return sk.Model(network=network, modality='fa', bundles=['AFleft'], spacing_mm=5, shape=(32, 40, 32))\n"
+    )
+    words = ["--model", f"{code}:make_network", "--cohort", str(cohorts / "glioma")]
+    words += ["--reference", str(cohorts / "healthy"), "--permutations", "99", "--jobs", "1", "-q"]
+    assert main(["features", *words, "--out", str(tmp_path / "run")]) == 0
+    table = read_table(tmp_path / "run" / "tables" / "features.tsv", TABLES["features"])
+    assert set(table["layer"]) == {"0", "1", "2"} and table["value"].notna().any()
+
+
 def test_wrong_folders_and_layers_are_refused(
     cohorts: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

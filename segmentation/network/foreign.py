@@ -1,0 +1,284 @@
+"""Networks that others wrote, made to speak as those here do: images and coordinates in, logits out.
+
+Nothing is asked of such a network but that it maps an image to one channel a bundle, or to labels. What it answers is
+checked each time, so that a participant for whom it makes no sense fails by name, and no mask is written.
+"""
+
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
+from ...files import require_file
+from ..samples.patches import Size
+from .devices import device_of
+
+OUTPUTS = ("logits", "probabilities", "labels")
+BACKGROUND = "background"
+"""Among bundles, the name of a channel or label that is none."""
+
+_SURE = 16.0
+"""Logit of a label: its sigmoid is 1 in single precision, but for 1e-7."""
+_LEAST = 1e-6
+"""Of a probability, and what it lacks to 1 at least: a logit must be finite."""
+_ROUNDING = 1e-3
+
+
+class ForeignNetwork(nn.Module):
+    """A network of somebody else, with the input and output of those here.
+
+    Parameters
+    ----------
+    network : Module
+        From (N, C, X, Y, Z), the image's own channels, to what ``output`` says.
+    output : str
+        ``logits`` or ``probabilities``, shape (N, B, X, Y, Z); ``labels``, either whole numbers of shape (N, X, Y, Z)
+        or (N, 1, X, Y, Z), 0 being no bundle and k the k-th, or 0 and 1 of shape (N, B, X, Y, Z).
+    n_inputs, n_bundles : int
+        Image channels without coordinates, and bundles.
+    background : int, optional
+        Place of a channel that is no bundle. Logits then exclude each other: softmax, not sigmoid, makes
+        probabilities of them.
+    shape : tuple of int
+        The box in voxels that it is going to see.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, output: str, n_inputs: int, n_bundles: int, background: int | None, shape: Size
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.output, self.n_inputs, self.n_bundles, self.background = output, n_inputs, n_bundles, background
+        self.shape = shape
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits, shape (N, B, X, Y, Z), of images followed by coordinates, shape (N, C + 3, X, Y, Z).
+
+        A `ModelMismatchError` where the network fails, or answers with something else than it should.
+        """
+        seen = image[:, : self.n_inputs]
+        try:
+            answer: Any = self.network(seen)
+        except (ShiftkitError, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:  # it is not our code: whatever it raises is this image's, or the network's, fault
+            told = " ".join(str(error).split())[:_LONGEST_TOLD]
+            raise ModelMismatchError(
+                f"The network must take an image of shape {tuple(seen.shape)}; it raised {type(error).__name__}: "
+                f"{told}. If it needs other sizes, give the model's `shape`; if other channels, its `modality`."
+            ) from error
+        return self._logits(self._checked(answer, tuple(seen.shape[2:])))
+
+    def identity(self) -> bytes:
+        """What makes it this network besides its weights: how it is read, its parts, and their code if it is known."""
+        read = (self.output, self.n_inputs, self.n_bundles, self.background, repr(self.network))
+        return "\n".join([*map(str, read), *_sources(self.network)]).encode()
+
+    def own_name(self, name: str) -> str:
+        """A parameter as its author calls it."""
+        return name.removeprefix("network.")
+
+    def _checked(self, answer: Any, size: tuple[int, ...]) -> Tensor:
+        channels = self.n_bundles + (self.background is not None)
+        wanted = f"(N, {channels}, {', '.join(map(str, size))})"
+        if not isinstance(answer, Tensor):
+            raise ModelMismatchError(
+                f"The network must answer with one tensor of shape {wanted}; it answered with a "
+                f"{type(answer).__name__}. Wrap it in a module that returns the tensor."
+            )
+        got = tuple(answer.shape)
+        maps = self.output == "labels" and got[1:] in (size, (1, *size))
+        if not maps and got[1:] != (channels, *size):
+            raise ModelMismatchError(
+                f"The network must answer with one channel a bundle, shape {wanted}; it answered with {got}. "
+                + (
+                    f"If one of its {got[1]} channels is the background, name it among `bundles`, as {BACKGROUND}."
+                    if len(got) == 5 and got[1] == channels + 1 and self.background is None
+                    else "Name as many `bundles` as it has channels, in their order, and return the image's own size."
+                )
+            )
+        answer = answer.float()
+        if not torch.isfinite(answer).all():
+            # Of NaN every comparison is false: the bundle would be booked as missed.
+            raise ModelMismatchError(
+                "The network must answer with finite numbers; NaN or infinite ones are among them. Look for absurd "
+                "values in the image, and for a division by zero in the network."
+            )
+        return self._channels(answer.reshape(got[0], 1, *size)) if maps and channels != 1 else answer
+
+    def _channels(self, labels: Tensor) -> Tensor:
+        """One channel a bundle, and one for the background where it is named, of whole numbers."""
+        places = self.n_bundles + (self.background is not None)
+        first = 0 if self.background is not None else 1
+        last = first + places - 1
+        strange = labels[(labels != labels.round()) | (labels < 0) | (labels > last)]
+        if strange.numel():
+            raise ModelMismatchError(
+                f"The network must answer with labels from 0 to {last}, as `bundles` name them; "
+                f"{strange.flatten()[0].item():g} is among them. Name every label, or give another `output`."
+            )
+        return torch.cat([labels == place for place in range(first, last + 1)], dim=1).float()
+
+    def _logits(self, answer: Tensor) -> Tensor:
+        if self.output == "logits" and self.background is None:
+            return answer
+        if self.output == "logits":
+            # log(p / (1 - p)) of a softmax: what is against a channel is all the others together.
+            others = torch.stack([_without(answer, place).logsumexp(1) for place in range(answer.shape[1])], dim=1)
+            return self._bundles(answer - others)
+        if self.output == "labels":
+            strange = answer[(answer != 0) & (answer != 1)]
+            if strange.numel():
+                raise ModelMismatchError(
+                    f"Labels of one channel a bundle are 0 and 1; {strange.flatten()[0].item():g} is among them. Say "
+                    "what these numbers are with `output`: logits or probabilities."
+                )
+            return self._bundles((2 * answer - 1) * _SURE)
+        low, high = answer.min().item(), answer.max().item()
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            raise ModelMismatchError(
+                f"Probabilities lie between 0 and 1; the network answered with {low:g} to {high:g}. If these are "
+                "logits, say so with `output`."
+            )
+        return self._bundles(torch.logit(answer, eps=_LEAST))
+
+    def _bundles(self, channels: Tensor) -> Tensor:
+        return channels if self.background is None else _without(channels, self.background)
+
+
+_LONGEST_TOLD = 300
+
+
+def _without(channels: Tensor, place: int) -> Tensor:
+    return torch.cat([channels[:, :place], channels[:, place + 1 :]], dim=1)
+
+
+def _sources(network: nn.Module) -> Iterator[str]:
+    """Code of the classes that are not PyTorch's: with the same weights, another `forward` is another network."""
+    kinds = {type(module) for module in network.modules() if not type(module).__module__.startswith("torch.")}
+    for kind in sorted(kinds, key=lambda one: (one.__module__, one.__qualname__)):
+        with suppress(OSError, TypeError):  # written at a prompt
+            yield inspect.getsource(kind)
+
+
+_MOST_LAYERS = 8
+_FEWEST_LAYERS = 4
+
+
+def choose_layers(network: ForeignNetwork) -> list[str]:
+    """Submodules of a network at which features are taken, by their path, in the order in which an image meets them.
+
+    The network sees noise once. Of its innermost modules that give one map a channel, and that it uses once, all are
+    taken if there are at most eight. Of more, the last one at each resolution on the way down and up; where that gives
+    fewer than four, since the network hardly changes the resolution, eight at equal distances.
+    """
+    places: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            places.append((name, shape[2:] if len(shape) == 5 else ()))
+
+        return keep
+
+    inner = [(name, one) for name, one in network.network.named_modules() if name and not [*one.children()]]
+    handles = [one.register_forward_hook(note(name)) for name, one in inner]
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, network.n_inputs + 3, *network.shape, generator=generator).to(device_of(network))
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [name for name, _ in places]
+    usable = [(name, size) for name, size in places if size and names.count(name) == 1]
+    if not usable:
+        raise ConfigError(
+            "Features are taken where a module of the network gives one map a channel, shape (N, C, X, Y, Z); this one "
+            "has no such module. Build it of modules, as torch.nn.Conv3d."
+        )
+    found = [name for name, _ in usable]
+    if len(usable) <= _MOST_LAYERS:
+        return found
+    after = [*(size for _, size in usable[1:]), ()]
+    ends = [name for (name, size), then in zip(usable, after, strict=True) if size != then]
+    if len(ends) >= _FEWEST_LAYERS:
+        return ends
+    steps = [round(i * (len(found) - 1) / (_MOST_LAYERS - 1)) for i in range(_MOST_LAYERS)]
+    return [found[step] for step in steps]
+
+
+_FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
+
+
+def is_factory(name: object) -> bool:
+    """Whether a name is ``file.py:function``.
+
+    Examples
+    --------
+    >>> is_factory("networks/mine.py:make_network"), is_factory("checkpoints/mine")
+    (True, False)
+    """
+    return isinstance(name, str) and _FACTORY.fullmatch(name) is not None
+
+
+def call_factory(name: str) -> Any:
+    """What ``file.py:function`` returns: the file is run as Python code, and the function called without arguments.
+
+    A `DataError` where the file is missing or fails, a `ConfigError` where it has no such function.
+    """
+    found = _FACTORY.fullmatch(name)
+    if found is None:
+        raise ConfigError(f"A network's code is named file.py:function; got {name!r}.")
+    path, function = Path(found["file"]).expanduser().resolve(), found["function"]
+    require_file(path, "file with your network")
+    # Its own name, so that no module that is installed is taken for it, nor a second file of that name.
+    called = f"shiftkit_network_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = spec_from_file_location(called, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path} must be a file of Python code; it cannot be read as one.")
+    module = module_from_spec(spec)
+    sys.modules[called] = module  # where Python looks for the source of its classes
+    with _importing_beside(path.parent), _blamed_on(path):
+        spec.loader.exec_module(module)
+    make = getattr(module, function, None)
+    if not callable(make):
+        there = [one for one, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == called]
+        raise ConfigError(
+            f"{found['file']} has no function {function}; it has {', '.join(there) or 'none'}. Name one as "
+            "file.py:function."
+        )
+    with _importing_beside(path.parent), _blamed_on(path):
+        return make()
+
+
+@contextmanager
+def _importing_beside(folder: Path) -> Iterator[None]:
+    """As in a script, modules beside the file can be imported."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(str(folder))
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ShiftkitError:
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())[:_LONGEST_TOLD]
+        raise DataError(f"The code of {path.name} must run; it raised {type(error).__name__}: {told}.") from error
