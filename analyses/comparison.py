@@ -16,6 +16,7 @@ from ..results import Estimate, Finding, Result
 from ..status import Status
 from ..style import beside, intervals, legend, name_rows, new_axes
 from ..tables import read_table
+from ..work import Cost, Work
 from .statistics.inference import Inference, p_value
 
 _KEYS = ["modality", "bundle", "hemisphere", "metric", "method", "component"]
@@ -139,7 +140,7 @@ class Comparison(Result):
         )
 
 
-def compare(first: Path, second: Path, *, inference: Inference = Inference()) -> Comparison:
+def compare(first: Path, second: Path, *, inference: Inference = Inference(), work: Work = Work()) -> Comparison:
     """Compare two runs on disk; bootstrap and sign flips are those of the inference.
 
     Raises
@@ -156,6 +157,7 @@ def compare(first: Path, second: Path, *, inference: Inference = Inference()) ->
         names = [f"{run.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)]
     if names[0] == names[1]:  # both may be one folder
         names = [f"{name} ({end})" for name, end in zip(names, _ENDS, strict=True)]
+    work.begin(f"Would compare {names[0]} with {names[1]}.", Cost(seconds=2, memory_gib=0.4))
     return Comparison(
         names=(names[0], names[1]),
         verdicts=(str(records[0].get("verdict", "")), str(records[1].get("verdict", ""))),

@@ -6,7 +6,6 @@ Options that the signature explains are not explained again. Everything heavy is
 reading the signatures costs nothing.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, overload
@@ -57,6 +56,7 @@ Session = Annotated[str | None, Option("Of participants scanned several times: a
 Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
+Dry = Annotated[bool, Input("Say what would be done and what it would take, and stop.", flag="--dry-run")]
 Resume = Annotated[bool, Input("Continue an interrupted run in --out.")]
 Draws = Annotated[int, Option("Bootstrap draws.", min=100, flag="--bootstrap")]
 Permutations = Annotated[int, Option("Permutations.", min=99, flag="--permutations")]
@@ -106,6 +106,7 @@ def demo(
     resume: Resume = False,
     settings: Mapping[str, Any] | None = None,
     announce: Say | None = None,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Outcome":
     """The whole story on the phantom: segment, fine-tune, decompose, report.
@@ -114,7 +115,7 @@ def demo(
     """
     from .pipeline.demo import rehearse
 
-    work = Work(jobs=jobs, progress=progress)
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     cast = rehearse(Path(out), device=device, seed=seed, resume=resume, announce=announce or str, work=work)
     given: dict[str, Any] = {**(settings or {}), "device": device, "jobs": jobs, "seed": seed, "progress": progress}
     given |= {"model": "reference", "cohort": cast.patients, "reference": cast.controls, "finetuned": [cast.finetuned]}
@@ -140,6 +141,7 @@ def phantom(
     source: Annotated[str | Path, Option("Profile of the controls: a name or a TOML file.")] = "source",
     target: Annotated[str | Path, Option("The patients': mild, moderate, severe or a TOML file.")] = "moderate",
     jobs: Jobs = 0,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "dict[str, Cohort]":
     """Write the digital phantom: cohorts healthy and glioma, with the truth beside them.
@@ -150,7 +152,7 @@ def phantom(
 
     source, target = (Path(one) if str(one).endswith(".toml") else one for one in (source, target))
     settings = settings_of(phantom, locals())
-    return write(Path(out), **passed_on(write, settings), work=Work(jobs=jobs, progress=progress))
+    return write(Path(out), **passed_on(write, settings), work=Work(jobs=jobs, progress=progress, dry_run=dry_run))
 
 
 @checked
@@ -162,6 +164,7 @@ def import_cohort(
     *,
     group: Annotated[str, Option("control, glioma or target_control.")] = "control",
     tumor_labels: Annotated[Sequence[int] | None, Option("For brats: labels of the tumor, such as 1,4.")] = None,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Cohort":
     """Turn a public data set's own layout into a cohort.
@@ -171,7 +174,7 @@ def import_cohort(
     from .importers import import_cohort as convert
 
     labels = None if tumor_labels is None else tuple(tumor_labels)
-    work = Work(progress=progress)
+    work = Work(progress=progress, dry_run=dry_run)
     return convert(format_, Path(source), Path(out), group=group, tumor_labels=labels, work=work)
 
 
@@ -184,6 +187,7 @@ def prepare(
     maps: Annotated[Sequence[str], Option("fa, ap, peaks; all by default.")] = (),
     filters: FilterFile = None,
     jobs: Jobs = 0,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Prepared":
     """Make FA, AP and peaks from raw diffusion images; what is there is kept.
@@ -194,7 +198,7 @@ def prepare(
     from .cohorts.preparation import prepare as make
     from .names import find_cohort
 
-    work = Work(jobs=jobs, progress=progress)
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     return make(find_cohort(cohort, filters=filters, work=work), maps=tuple(maps) or MAPS, work=work)
 
 
@@ -230,6 +234,7 @@ def train(
     seed: Seed = 0,
     filters: FilterFile = None,
     resume: Resume = False,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Model | FoldModels":
     """Train a source model, or K of them.
@@ -242,13 +247,16 @@ def train(
     See `shiftkit.segmentation.training.source.train`.
     """
     settings = settings_of(train, locals())
-    from .cohorts.folder import require_own_files
+    from .cohorts.folder import require_own_files, require_trainable
     from .names import find_cohort
+
+    work = Work(progress=progress, dry_run=dry_run)
+    found = require_own_files(find_cohort(cohort, filters=filters, work=work))
+    require_trainable(found, modality, bundles)
+    # Only now, for the network's libraries take longer to load than all of the above.
     from .segmentation.training.recipes import Recipe
     from .segmentation.training.source import train as fit
 
-    work = Work(progress=progress)
-    found = require_own_files(find_cohort(cohort, filters=filters, work=work))
     recipe = Recipe(**passed_on(Recipe, settings))
     return fit(found, out=Path(out), recipe=recipe, folds=folds, resume=resume, work=work)
 
@@ -279,6 +287,7 @@ def finetune(
     session: Session = None,
     resume: Resume = False,
     announce: Say | None = None,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Predictions | Outcome":
     """Adapt a model to patients in K folds; each patient is predicted by the model that never saw it.
@@ -323,7 +332,7 @@ def finetune(
         "filters": filters,
         "session": session,
         "announce": None if announce is None else lambda plan: [announce(line) for line in plan.lines()],
-        "work": Work(jobs=jobs, progress=progress),
+        "work": Work(jobs=jobs, progress=progress, dry_run=dry_run),
     }
     # Predictions of one fine-tuning are a cohort to go on with; learning curves are a study, and end as a run does.
     if shots:
@@ -359,34 +368,18 @@ def predict(
     device: Device = "auto",
     filters: FilterFile = None,
     resume: Resume = False,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Predictions":
     """Segment a cohort: masks and probabilities on each participant's own grid.
 
     Without ``out`` they go into a temporary folder of this process. See `shiftkit.segmentation.prediction.cohort`.
     """
-    settings = settings_of(predict, locals())
-    from .cohorts.folder import require_own_files
-    from .names import find_cohort
-    from .pipeline.inputs import place_of_model, said_of_input
-    from .segmentation.network.checkpoints import Model
-    from .segmentation.prediction.cohort import predict as segment
-    from .segmentation.prediction.routing import open_models
+    from .pipeline.predict import predict_cohort
 
-    work = Work(progress=progress)
-    named = [model] if isinstance(model, str | Path | Model) else model
-    models = model if isinstance(model, Model) else open_models([place_of_model(one) for one in named])
-    found = require_own_files(find_cohort(cohort, filters=filters, work=work))
-    first = models if isinstance(models, Model) else models[0] if isinstance(models, Sequence) else models.head
-    said_of_input(first, found, work=work)
-    return segment(
-        models,
-        found,
-        out=Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="shiftkit-")),
-        resume=resume,
-        work=work,
-        **passed_on(segment, settings),
-    )
+    how = {"mirrored": mirrored, "window": window, "probabilities": probabilities, "device": device}
+    to, work = None if out is None else Path(out), Work(progress=progress, dry_run=dry_run)
+    return predict_cohort(model, cohort, out=to, filters=filters, resume=resume, work=work, **how)
 
 
 @checked
@@ -395,6 +388,8 @@ def score(
     cohort: CohortName,
     *,
     out: Annotated["str | Path | None", Input("The table to write, such as scores.tsv.", required=True)] = None,
+    bundles: Bundles = (),
+    hemispheres: Hemispheres = (),
     metrics: Annotated[Sequence[str], Option("Metrics; all by default.", flag="--metric")] = (),
     resample: Annotated[bool, Option("Bring predictions onto the cohort's grid.")] = False,
     tolerance_mm: Annotated[float, Option("Tolerance of NSD in mm.", min=0, flag="--tolerance")] = 3.0,
@@ -410,27 +405,33 @@ def score(
     exclude: Annotated["str | Path | None", Input("Ratings from a report: cases rated bad are left out.")] = None,
     jobs: Jobs = 0,
     announce: Say | None = None,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "ScoreTable":
     """Score predicted masks against a cohort's reference masks, also masks that another tool made.
 
     See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides.
     """
+    metrics = tuple(_metric("metrics", name) for name in metrics)
     settings = settings_of(score, locals())
     from .analyses.scoring.predictions import find_predictions
     from .analyses.scoring.study import score as compare_masks
+    from .bundles import choose_bundles
     from .catalogue import SCORES, SECTIONS
     from .cohorts.folder import require_own_files
+    from .files import require_room
     from .names import find_cohort
     from .tables import require_replaceable, write_table
 
     # Before anything is computed: what would be written must not cost what is there.
     for place, table in ((out, SCORES), (sections, SECTIONS)):
         if place is not None:
+            require_room(Path(place))
             require_replaceable(Path(place), table)
-    work = Work(jobs=jobs, progress=progress)
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = require_own_files(find_cohort(cohort, filters=filters, work=work))
+    found = found.only(choose_bundles(found.bundles, bundles, hemispheres, what=f"{found.name} has masks of"))
     maps = None if error_maps is None else Path(error_maps)
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
     scores = compare_masks(source, found, **wanted, error_maps=maps, work=work)
@@ -467,6 +468,7 @@ def check(
     allow: Annotated[Sequence[str], Option("Checks whose errors do not count.")] = (),
     filters: FilterFile = None,
     jobs: Jobs = 0,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "CheckReport":
     """Look for what would pass for domain shift: flips, swaps, grids, peaks, masks; exit 3 on errors.
@@ -476,7 +478,7 @@ def check(
     from .checks import check as examine
     from .names import find_cohort
 
-    work = Work(jobs=jobs, progress=progress)
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     return examine(find_cohort(cohort, filters=filters, work=work), allow=tuple(allow), work=work)
 
 
@@ -503,6 +505,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     jobs: Jobs = 0,
     seed: Seed = 0,
     resume: Resume = False,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "DeformationResult | Outcome":
     """Measure V-Norm: what it takes to bring each bundle onto the healthy one, against the healthy range.
@@ -511,6 +514,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     `shiftkit.analyses.deformation.study.deform`; with ``out`` a run is written, and how it ended is returned.
     """
     settings = settings_of(deform, locals())
+    from .analyses.deformation.study import begin
     from .analyses.deformation.study import deform as measure
     from .analyses.statistics.inference import Inference
     from .cohorts.folder import require_own_files
@@ -519,7 +523,10 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     from .pipeline.inputs import bystanders, controls_once, find_controls, one_session
     from .runs import Run
 
-    work = Work(jobs=jobs, progress=progress)
+    if out is not None:
+        run = Run(root=Path(out), verb="deform", settings=settings, resume=resume)
+        run.require_own()
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     cases = require_own_files(find_cohort(cohort, work=work))
     # Measuring shapes has no model that may have seen the controls.
     controls = controls_once(find_controls(cases, reference, work), session)
@@ -531,7 +538,9 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
         "work": work,
     }
     if out is not None:
-        run = Run(root=Path(out), verb="deform", settings=settings, resume=resume)
+        begin(
+            found, controls, **{name: value for name, value in measured.items() if name != "inference"}, out=Path(out)
+        )
         return deform_cohort(run, found, controls, left_out={**bystanders(cases), **gone}, **measured)
     return measure(found, controls, **measured)
 
@@ -554,6 +563,7 @@ def features(
     jobs: Jobs = 0,
     seed: Seed = 0,
     resume: Resume = False,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Outcome":
     """Where in the network controls and patients part, which part is the tumor's, and what differs in the images.
@@ -561,31 +571,39 @@ def features(
     See `shiftkit.pipeline.features`; ``outcome.result`` is a `shiftkit.pipeline.features.FeatureStudy`.
     """
     settings = settings_of(features, locals())
+    from .analyses.scoring.table import ScoreTable, as_frame
     from .analyses.statistics.inference import Inference
-    from .pipeline.features import FeatureDesign, features_cohort
+    from .pipeline.features import FeatureDesign, begin_features, features_cohort
     from .pipeline.inputs import gather
     from .runs import Run
 
-    work = Work(jobs=jobs, progress=progress)
-    return features_cohort(
-        Run(root=Path(out), verb="features", settings=settings, resume=resume),
-        gather(model, cohort, reference, session=session, work=work),
-        FeatureDesign(
-            inference=Inference(n_permutations=n_permutations, level=level, seed=seed),
-            finetuned=tuple(Path(one) for one in finetuned),
-            **passed_on(FeatureDesign, settings),
-        ),
-        scores=None if scores is None else Path(scores),
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    run = Run(root=Path(out), verb="features", settings=settings, resume=resume)
+    run.require_own()
+    design = FeatureDesign(
+        inference=Inference(n_permutations=n_permutations, level=level, seed=seed),
+        finetuned=tuple(Path(one) for one in finetuned),
+        **passed_on(FeatureDesign, settings),
+    )
+    place = None if scores is None else Path(scores)
+    given = None if place is None else as_frame(ScoreTable.load(place))
+    inputs = gather(
+        model,
+        cohort,
+        reference,
+        session=session,
+        begin=lambda named: begin_features(run, named, design, scores=place, work=work),
         work=work,
     )
+    return features_cohort(run, inputs, design, scores=place, given=given, work=work)
 
 
-def _metric(name: str) -> str:
+def _metric(option: str, name: str) -> str:
     """The metric that a name certainly means, such as ``DICE`` or ``DSC``; else a `ConfigError` with the nearest."""
     word = understood("metric", name)
     if word is None or word == "n/a":
         known = words_of("metric")
-        raise ConfigError(f"`metric` is one of {', '.join(known)}; got {name!r}{nearest(name, known) or '.'}")
+        raise ConfigError(f"`{option}` is one of {', '.join(known)}; got {name!r}{nearest(name, known) or '.'}")
     return word
 
 
@@ -651,7 +669,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     filters: FilterFile = None,
     session: Session = None,
     resume: Resume = False,
-    dry_run: Annotated[bool, Input("Say what would be done, and stop.")] = False,
+    dry_run: Dry = False,
     replay: str | Path | None = None,
     announce: Say | None = None,
     progress: Progress | None = None,
@@ -681,18 +699,23 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     Decomposition or Outcome
         The second with ``out``; its ``result`` is the first. See `shiftkit.analyses.decomposition.study.decompose`.
     """
-    metric = _metric(metric)
+    metric = _metric("metric", metric)
     settings = settings_of(decompose, locals())  # before any local name is made that an option could share
     from .analyses.statistics.inference import Inference
     from .pipeline.anonymous import require_aliases
-    from .pipeline.decompose import decompose_cohort, decompose_table, decompose_tables
+    from .pipeline.decompose import (
+        begin_decomposition,
+        decompose_cohort,
+        decompose_table,
+        decompose_tables,
+        require_possible,
+    )
     from .pipeline.inputs import Design, gather
     from .pipeline.studies import require_known
     from .runs import Run
 
     design = Design(
         inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
-        dry_run=dry_run,
         aliases=None if out is None else require_aliases(anonymous, aliases, Path(out)),
         replay=None if replay is None else Path(replay),
         **passed_on(Design, settings),
@@ -707,11 +730,11 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
             if isinstance(finetuned, Mapping)
             else {}
         )
-        return decompose_tables(tables, tuned, design, say=announce or str)
+        return decompose_tables(tables, tuned, design, say=announce or str, work=Work(dry_run=dry_run))
     # A session's label may be a date.
     kept = settings | ({"session": None} if anonymous and session not in ("first", "last") else {})
     run = Run(root=Path(out), verb="decompose", settings=kept, resume=resume)
-    work = Work(jobs=jobs, progress=progress)
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     if scores is not None:
         if include:  # before the table is read, which may be at fault too
             raise ConfigError(
@@ -722,11 +745,23 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         return decompose_table(
             run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work
         )
-    require_known(design.include)
     if model is None or cohort is None:
         raise ConfigError("A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other.")
-    inputs = gather(model, cohort, reference, target_controls, filters=filters, session=session, work=work)  # pyright: ignore
-    return decompose_cohort(run, inputs, design, finetuned=[Path(one) for one in finetuned], work=work)
+    require_known(design.include)
+    run.require_own()
+    tuned = [Path(one) for one in finetuned]
+    inputs = gather(
+        model,
+        cohort,
+        reference,  # pyright: ignore[reportArgumentType]
+        target_controls,
+        filters=filters,
+        session=session,
+        early=lambda cohorts, names: require_possible(design, tuned, cohorts, names),
+        begin=lambda named: begin_decomposition(run, named, design, tuned, work),
+        work=work,
+    )
+    return decompose_cohort(run, inputs, design, finetuned=tuned, work=work)
 
 
 @checked
@@ -758,6 +793,7 @@ def report(
     findings: "Sequence[Finding]" = (),
     cohorts: "Sequence[CohortSummary]" = (),
     notes: Sequence[str] = (),
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Report":
     """Write a run's report again from its data, drawings and images; nothing is estimated again.
@@ -767,7 +803,9 @@ def report(
     if isinstance(result, str | Path):
         from .pipeline.story import report_again
 
-        return report_again(Path(result), cohort=cohort, linked=linked, work=Work(jobs=jobs, progress=progress))
+        return report_again(
+            Path(result), cohort=cohort, linked=linked, work=Work(jobs=jobs, progress=progress, dry_run=dry_run)
+        )
     from .reports import report as build
 
     shown = (*result.findings, *findings)
@@ -783,6 +821,7 @@ def compare(
     n_bootstrap: Draws = 2000,
     level: Level = 0.95,
     seed: Seed = 0,
+    dry_run: Dry = False,
 ) -> "Comparison":
     """Say what differs between two runs: settings, input, components, and the same patients' scores.
 
@@ -790,9 +829,12 @@ def compare(
     """
     from .analyses.comparison import compare as set_side_by_side
     from .analyses.statistics.inference import Inference
+    from .files import require_room
 
+    if out is not None:
+        require_room(Path(out))
     inference = Inference(n_bootstrap=n_bootstrap, level=level, seed=seed)
-    found = set_side_by_side(Path(first), Path(second), inference=inference)
+    found = set_side_by_side(Path(first), Path(second), inference=inference, work=Work(dry_run=dry_run))
     if out is not None:
         from .files import write_text
         from .reports import report as build
@@ -845,6 +887,7 @@ def plan(
     out: Annotated["str | Path | None", Input("Folder for tables/plan.tsv.")] = None,
     jobs: Jobs = 0,
     seed: Seed = 0,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Plan":
     """Tell what a study of a size will show before it is done, and what would help most.
@@ -854,12 +897,15 @@ def plan(
     from .analyses.validation.planning import Layout, standard_layout
     from .analyses.validation.planning import plan as imagine
     from .catalogue import PLAN
+    from .files import require_room
     from .tables import write_table
 
     sides = tuple(hemispheres)
     layout = standard_layout(sides) if run is None else Layout.of(_rows_of(run, sides))
     effects = {"systematic": systematic, "tumor": tumor}
-    work = Work(jobs=jobs, progress=progress)
+    if out is not None:
+        require_room(Path(out))
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     made = imagine(patients, controls, layout, **effects, replicates=replicates, seed=seed, work=work)
     if out is not None:
         write_table(made.to_frame(), PLAN, Path(out) / "tables" / "plan.tsv")
@@ -878,6 +924,7 @@ def validate(
     out: Annotated["str | Path | None", Input("Folder for tables/validation.tsv.")] = None,
     jobs: Jobs = 0,
     seed: Seed = 0,
+    dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Validation":
     """Simulate cohorts with known effects and tell how well the decomposition finds them.
@@ -887,8 +934,11 @@ def validate(
     from .analyses.validation.cells import standard_cells
     from .analyses.validation.study import validate as examine
     from .analyses.validation.study import validate_design
+    from .files import require_room
 
-    work = Work(jobs=jobs, progress=progress)
+    if out is not None:
+        require_room(Path(out))
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     cells = [one for one in standard_cells() if cell is None or cell in one.name]
     if not cells:
         names = ", ".join(sorted({one.name for one in standard_cells()}))

@@ -1,8 +1,11 @@
 """What others call the bundles, and what shiftkit calls them: one table, and the one way to read a name."""
 
 import re
+from collections.abc import Iterable, Sequence
 
+from .errors import DataError
 from .types import Bundle, Hemisphere
+from .words import nearest
 
 _ALIASES = {
     # name here: other names, without hemisphere and punctuation
@@ -64,3 +67,59 @@ def bundle_named(name: str) -> Bundle | None:
     if not re.fullmatch(r"[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*", joined) or joined.lower() in _SIDES:
         return None
     return Bundle(name=BUNDLE_NAMES.get(joined.upper(), joined), hemisphere=hemisphere)
+
+
+def choose_bundles(
+    there: Iterable[Bundle], names: Sequence[str] = (), hemispheres: Sequence[str] = (), *, what: str = "there is"
+) -> tuple[Bundle, ...]:
+    """Of the bundles that there are, those that options ask for; all without any.
+
+    ``AF`` is that bundle on both sides, ``AF_left`` or ``AFleft`` that on one.
+
+    Raises
+    ------
+    DataError
+        If a name is none of them, with the nearest, or nothing is left; ``what`` says in it where they are.
+
+    Examples
+    --------
+    >>> there = [Bundle.parse(label) for label in ("AFleft", "AFright", "FATleft", "CC")]
+    >>> [str(one) for one in choose_bundles(there, ["AF_left", "CC"])], len(choose_bundles(there, ["AF"]))
+    (['AFleft', 'CC'], 2)
+    >>> choose_bundles(there, ["AFT"])
+    Traceback (most recent call last):
+    ...
+    shiftkit.errors.DataError: `bundles` must name what there is: AF, CC, FAT; got AFT; did you mean AF or FAT?
+    """
+    known = sorted(set(there))
+    chosen = {name: _meant(name, known) for name in names}
+    own = sorted({one.name for one in known})
+    if unknown := sorted(name for name, found in chosen.items() if not found):
+        near = nearest(unknown[0], [*own, *(one.label for one in known)])
+        raise DataError(f"`bundles` must name what {what}: {', '.join(own)}; got {', '.join(unknown)}{near or '.'}")
+    sides = sorted({str(one.hemisphere) for one in known})
+    if strange := sorted(set(hemispheres) - set(sides)):
+        near = nearest(strange[0], sides)
+        raise DataError(
+            f"`hemispheres` must name what {what}: {', '.join(sides)}; got {', '.join(strange)}{near or '.'}"
+        )
+    asked = {one for found in chosen.values() for one in found} if names else set(known)
+    kept = tuple(one for one in known if one in asked and (not hemispheres or one.hemisphere in hemispheres))
+    if not kept and known:
+        raise DataError(
+            f"`bundles` and `hemispheres` must leave something; none of {', '.join(names)} lies in "
+            f"{', '.join(hemispheres)}. Leave out one of them."
+        )
+    return kept
+
+
+def _meant(name: str, known: Sequence[Bundle]) -> list[Bundle]:
+    if found := [one for one in known if one.name == name]:
+        return found
+    # A table may call a bundle what no file could: its own name goes before what can be read into it.
+    joined = re.sub(r"[_\- .]", "", name).casefold()
+    if found := [one for one in known if joined in (one.label.casefold(), one.name.casefold())]:
+        return found
+    read = bundle_named(name)
+    same = [one for one in known if read is not None and one.name.casefold() == read.name.casefold()]
+    return [one for one in same if read is not None and read.hemisphere in ("none", one.hemisphere)]

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import tempfile
 import threading
 import time
@@ -145,6 +146,33 @@ def array_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 raise ValueError(f"{member.filename} holds no plain array of the size it claims, {shape}")
             shapes[member.filename.removesuffix(".npy")] = shape
     return shapes
+
+
+def require_room(out: Path, gib: float = 0.0) -> None:
+    """Refuse a place where nothing can be written, or whose disk has not half of the space that is expected.
+
+    Half, since what is expected is an estimate. Nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        If a file stands where a folder is needed.
+    MachineError
+        If this user may not write there, or there is too little space.
+    """
+    place = out.absolute()
+    while not (place.exists() or place.is_symlink()):
+        place = place.parent
+    if place != out.absolute() and not place.is_dir():
+        raise ConfigError(f"A folder is needed above {out}; {place} is a file. Give another `out`.")
+    if not os.access(place, os.W_OK) or (place.is_dir() and not os.access(place, os.X_OK)):
+        raise MachineError(f"Nothing may be written at {place}. Give another `out`, or get leave to write there.")
+    free_gib = shutil.disk_usage(place if place.is_dir() else place.parent).free / 2**30
+    if free_gib < gib / 2:
+        raise MachineError(
+            f"About {gib:.2g} GiB are needed at {out}; {free_gib:.2g} GiB are free there. Make room, or give another "
+            "`out`."
+        )
 
 
 def holds(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from .cohorts.folder import load_cohort
@@ -9,7 +10,7 @@ from .cohorts.layout import Filters, read_json
 from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
-from .types import Cohort
+from .types import Bundle, Cohort
 from .work import Work
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
@@ -55,6 +56,35 @@ def find_model(model: str | Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelNames:
+    """What a checkpoint's description says of it; to look at what fits without loading a network, which takes longer.
+
+    Parameters
+    ----------
+    name, modality : str
+        As in `shiftkit.segmentation.network.checkpoints.Model`.
+    bundles : tuple of Bundle
+        What it predicts.
+    """
+
+    name: str
+    modality: str
+    bundles: tuple[Bundle, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "ModelNames | None":
+        """Those of a checkpoint, or of the first in a folder of folds; None where they cannot be read."""
+        for place in (folder, folder / "fold-1"):
+            try:
+                block = read_json(place / "configs" / "metadata.json")["shiftkit"]
+                bundles = tuple(Bundle.parse(label) for label in block["bundles"])
+                return cls(name=str(block["name"]), modality=str(block["modality"]), bundles=bundles)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
+
+
 def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
     """A built-in phantom cohort, generated once into the cache folder."""
     if name not in BUILT_IN_COHORTS:
@@ -63,8 +93,14 @@ def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
     done = root / f"{name}.done"  # outside the cohort: a half-made one is continued, not trusted
     if not done.is_file():
         from .phantoms import phantom
+        from .phantoms.cohort import cost_of as drawing
 
         n_healthy, n_glioma = (60, 0) if name == "healthy" else (0, 24)
+        work.begin(
+            f"Would first draw the built-in cohort {name}, once, and then go on; what it is asked for is checked then.",
+            drawing(n_healthy + n_glioma, 2.5, work),
+            root,
+        )
         phantom(root, n_healthy=n_healthy, n_glioma=n_glioma, work=work)
         write_text(done, "")
     return load_cohort(root / name, name=name)

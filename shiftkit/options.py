@@ -12,9 +12,10 @@ from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ForwardRef, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
 from .errors import ConfigError
+from .work import DryRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -149,7 +150,10 @@ def passed_on(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[s
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that refuses values of another type than declared, or out of bounds.
+    """A public function: it refuses values of another type than declared, or out of bounds.
+
+    A dry run of it returns a `shiftkit.work.Planned`, which type checkers are not told: it is the end of a call, and no
+    result to go on with.
 
     Raises
     ------
@@ -165,7 +169,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         problems = [f"`{name}` {problem}" for name, problem in found.items() if problem]
         if problems:
             raise ConfigError("; ".join(problems) + ".")
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except DryRun as ended:
+            return cast(R, ended.planned)
 
     return call
 

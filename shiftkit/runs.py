@@ -43,12 +43,21 @@ class Run:
     started: datetime = dataclasses.field(default_factory=lambda: datetime.now(UTC))
 
     def open(self) -> "Run":
-        """Make the folder, or continue in it.
+        """Make the folder, or continue in it; see `require_own` for the errors."""
+        self.require_own()
+        sweep(self.root)  # only now: in a folder of the user's nothing is touched
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.write_configuration()  # at once: by it a later run knows this folder for one of its verb
+        return self
+
+    def require_own(self) -> None:
+        """Refuse a folder that cannot be this run's, before anything is looked up, computed or written.
 
         Raises
         ------
         ConfigError
-            If the folder holds something and ``resume`` was not asked for: nothing is ever overwritten.
+            If it holds something and ``resume`` was not asked for, or what no run of this verb began: nothing is ever
+            overwritten.
         """
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(f"A run needs a folder of its own; {self.root} is a file. Give another `out`.")
@@ -57,14 +66,6 @@ class Run:
                 f"A run needs an empty folder; {self.root} holds files already. Give `resume` to continue that run, "
                 "or another `out`."
             )
-        self._require_own()
-        sweep(self.root)  # only now: in a folder of the user's nothing is touched
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.write_configuration()  # at once: by it a later run knows this folder for one of its verb
-        return self
-
-    def _require_own(self) -> None:
-        """Refuse to continue in a folder that no run of this verb began: what lies there is somebody's own."""
         if not holds(self.root):
             return
         try:

@@ -7,7 +7,7 @@ model made.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .errors import DataError
+from .errors import DataError, ModelMismatchError
 from .words import readable
 
 Hemisphere = Literal["left", "right", "none"]
@@ -256,8 +256,10 @@ class Cohort:
     def __iter__(self) -> Iterator[Case]:
         return iter(self.cases)
 
-    def __getitem__(self, participant_id: str) -> Case:
-        """The first case of a participant; `KeyError` if there is none."""
+    def __getitem__(self, participant_id: str | int) -> Case:
+        """The first case of a participant, by id, or the case in a place; `KeyError` or `IndexError` without one."""
+        if isinstance(participant_id, int):
+            return self.cases[participant_id]
         for case in self.cases:
             if participant_id in (case.participant_id, case.key):
                 return case
@@ -272,6 +274,30 @@ class Cohort:
     def modalities(self) -> tuple[str, ...]:
         """Every modality that at least one case has, sorted."""
         return tuple(sorted({modality for case in self.cases for modality in case.images}))
+
+    def only(self, bundles: Iterable[Bundle]) -> Self:
+        """The same cases with the masks of these bundles alone."""
+        kept = frozenset(bundles)
+        if kept.issuperset(self.bundles):
+            return self
+        cases = (
+            replace(
+                case,
+                masks={bundle: path for bundle, path in case.masks.items() if bundle in kept},
+                probabilities={bundle: path for bundle, path in case.probabilities.items() if bundle in kept},
+            )
+            for case in self.cases
+        )
+        return replace(self, cases=tuple(cases))
+
+    def require_input(self, model: str, modality: str) -> None:
+        """Refuse, with a `ModelMismatchError`, a cohort in which nobody has the images that a model reads."""
+        if not any(set(modality.split("+")) <= set(case.images) for case in self.cases):
+            raise ModelMismatchError(
+                f"Model {model} reads {modality.replace('+', ' and ')}; no participant of {self.name} has that, there "
+                f"is {' '.join(self.modalities) or 'no image'}. Add the images, with shiftkit prepare from raw "
+                "diffusion data, or name a model for those that are there."
+            )
 
     def where(self, keep: Callable[[Case], bool] | None = None, /, **attributes: str | Sequence[str]) -> Self:
         """The cases that satisfy a predicate and have the given attributes.
@@ -337,9 +363,26 @@ class Predictions:
         The input the masks were made from; ``"n/a"`` where it is not known.
     failed : mapping of str to str
         Cases without a prediction, with the reason.
+
+    Examples
+    --------
+    >>> made = Cohort(name="made", root=Path("."), cases=(Case(participant_id="sub-01"), Case(participant_id="sub-02")))
+    >>> predictions = Predictions(cohort=made, model="mine", modality="peaks")
+    >>> predictions["sub-02"] == predictions[1], [case.key for case in predictions]
+    (True, ['sub-01', 'sub-02'])
     """
 
     cohort: Cohort
     model: str
     modality: str
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __len__(self) -> int:
+        return len(self.cohort)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cohort)
+
+    def __getitem__(self, participant_id: str | int) -> Case:
+        """The masks of a participant, by id, or of the case in a place; `KeyError` or `IndexError` without one."""
+        return self.cohort[participant_id]

@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .files import require_room
+
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -24,10 +26,97 @@ DETAIL = " · "
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What work is expected to take, from counts of participants, voxels and draws; right within a factor of two or so.
+
+    Parameters
+    ----------
+    seconds : float
+        By the clock, on an idle machine without a GPU.
+    memory_gib, disk_gib : float
+        At the largest moment, over all processes; what is left on disk.
+
+    Examples
+    --------
+    >>> Cost(seconds=60, memory_gib=1) + Cost(seconds=30, memory_gib=2)
+    Cost(seconds=90, memory_gib=2, disk_gib=0.0)
+    >>> print(Cost(seconds=400, memory_gib=1.53))
+    Estimated from counts: 7 min without a GPU, 1.5 GiB of memory.
+    """
+
+    seconds: float = 0.0
+    memory_gib: float = 0.0
+    disk_gib: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            seconds=self.seconds + other.seconds,
+            memory_gib=max(self.memory_gib, other.memory_gib),  # one stage after another
+            disk_gib=self.disk_gib + other.disk_gib,
+        )
+
+    def times(self, number: float) -> "Cost":
+        """As much for each of several that are done one after another."""
+        return Cost(seconds=self.seconds * number, memory_gib=self.memory_gib, disk_gib=self.disk_gib * number)
+
+    def __str__(self) -> str:
+        disk = f", {self.disk_gib:.2g} GiB on disk" if self.disk_gib >= _TOLD_GIB else ""
+        took = duration(max(1.0, self.seconds))
+        return f"Estimated from counts: {took} without a GPU, {self.memory_gib:.2g} GiB of memory{disk}."
+
+
+_TOLD_GIB = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What a dry run ends with, whatever the verb: what would be done and take, in place of the verb's result.
+
+    Parameters
+    ----------
+    would : str
+        One sentence.
+    cost : Cost
+        What it is expected to take.
+
+    Examples
+    --------
+    >>> print(Planned(would="Would draw 2 controls.", cost=Cost(seconds=8, memory_gib=0.5)))
+    Would draw 2 controls.
+    Estimated from counts: 8 s without a GPU, 0.5 GiB of memory.
+    """
+
+    would: str
+    cost: Cost
+
+    @property
+    def verdict(self) -> str:
+        """What would be done, under the name of other results' answer."""
+        return self.would
+
+    def __str__(self) -> str:
+        return f"{self.would}\n{self.cost}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for machines."""
+        parts = ("seconds", "memory_gib", "disk_gib")
+        told = {name: float(f"{getattr(self.cost, name):.2g}") for name in parts}
+        return {"dry_run": True, "verdict": self.would, "estimate": told}
+
+
+class DryRun(BaseException):
+    """Ends a dry run with what was planned; no error, so that nothing which handles errors stops it."""
+
+    def __init__(self, planned: Planned) -> None:
+        super().__init__(planned.would)
+        self.planned = planned
+
+
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """How work is done: in how many processes (0 uses every core), and whom it tells how far it is.
 
-    Results do not depend on ``jobs``.
+    Results do not depend on ``jobs``. With ``dry_run`` nothing is done: see `begin`.
 
     Examples
     --------
@@ -41,6 +130,36 @@ class Work:
 
     jobs: int = 0
     progress: Progress | None = None
+    dry_run: bool = False
+
+    def begin(self, would: str, cost: Cost = Cost(), out: Path | None = None) -> None:
+        """Say that all is checked that names, headers and options tell, and that computing begins: a dry run ends here.
+
+        Parameters
+        ----------
+        would : str
+            What is done now, as a sentence that begins with Would.
+        cost : Cost
+            What it is expected to take.
+        out : Path, optional
+            Where it is written: a folder or file, new or there.
+
+        Raises
+        ------
+        MachineError
+            If nothing can be written there, or the disk has not half of the space.
+        DryRun
+            With ``dry_run``; public functions return what it holds.
+        """
+        if out is not None:
+            require_room(out, cost.disk_gib)
+        if self.dry_run:
+            raise DryRun(Planned(would=would, cost=cost))
+
+    def cost(self, items: int, *, cpu_s: float, memory_gib: float, disk_gib: float = 0.0) -> Cost:
+        """What so many items take in these processes, from what one takes in one."""
+        jobs = max(1, min(n_processes(self.jobs), items))
+        return Cost(seconds=items * cpu_s / jobs, memory_gib=jobs * memory_gib, disk_gib=items * disk_gib)
 
     def map(self, function: Callable[[Item], Made], items: Sequence[Item], stage: str) -> Iterator[Made]:
         """Results in the order of the items, each as soon as it and those before it are done."""
@@ -62,6 +181,19 @@ class Work:
         """Say how far a stage is, where anybody wants to know; in a notebook, a bar is drawn."""
         if told := self.progress or notebook_bars():
             told(done, total, stage)
+
+
+def duration(seconds: float) -> str:
+    """A time in two figures at most: a unit lasts until the next one says it better, at one and a half.
+
+    Examples
+    --------
+    >>> [duration(seconds) for seconds in (12.3, 400, 9000)]
+    ['12 s', '7 min', '2.5 h']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 _DRAW_EVERY_S = 0.2

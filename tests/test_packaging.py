@@ -36,7 +36,8 @@ FLOORS = (
     {"__main__"},
 )
 ARROWS = {
-    "options": {"errors"},
+    "options": {"errors", "work"},
+    "work": {"files"},
     "files": {"errors"},
     "words": {"errors"},
     "distances": {"types"},

@@ -1,18 +1,33 @@
 """Covariates that the primary split adjusts for: participants' columns, and refusals where adjusting means nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ...errors import ConfigError
+from ...words import nearest
 from .rows import CONTROL, PATIENT, Rows
 
 Array = NDArray[np.float64]
 _MEDIATORS = ("tumor_volume_ml", "tumor_distance_mm", "bundle_volume_ml", "reference_volume_ml")
 _OVERLAP = 5
 """Participants of each cohort that must lie where the other cohort is."""
+
+
+def require_covariates(names: Sequence[str], columns: Collection[str]) -> None:
+    """Refuse, with a `ConfigError`, a covariate that is no column of the score table, or a mediator."""
+    for name in names:
+        if name not in columns:
+            raise ConfigError(
+                f"`covariates` must name columns of the score table; {name!r} is none{nearest(name, columns) or '.'}"
+            )
+        if name in _MEDIATORS:
+            raise ConfigError(
+                f"{name} is what the tumor does to the brain: adjusting for it would take the tumor's own effect away. "
+                "Leave it out of `covariates`."
+            )
 
 
 def adjusted_for(rows: Rows, names: Sequence[str]) -> tuple[Rows, Array, tuple[str, ...]]:
@@ -45,14 +60,7 @@ def adjusted_for(rows: Rows, names: Sequence[str]) -> tuple[Rows, Array, tuple[s
     """
     if not names:
         return rows, np.zeros((len(rows.people), 0)), ()
-    for name in names:
-        if name not in rows.frame:
-            raise ConfigError(f"`covariates` must name columns of the score table; {name!r} is none.")
-        if name in _MEDIATORS:
-            raise ConfigError(
-                f"{name} is what the tumor does to the brain: adjusting for it would take the tumor's own effect away. "
-                "Leave it out of `covariates`."
-            )
+    require_covariates(names, list(rows.frame))
     first = rows.frame.drop_duplicates("participant_id").set_index("participant_id").reindex(list(rows.people))
     known = np.ones(len(rows.people), dtype=bool)
     for name in names:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...bundles import choose_bundles
 from ...errors import ConfigError, DataError
 from ...types import Bundle, Cohort
 from ...work import Work, in_parallel
@@ -61,11 +62,16 @@ def deform(
     """
     from joblib import delayed
 
-    if not 1 <= spacing_mm <= 4:
-        raise ConfigError(f"The working lattice has a spacing of 1–4 mm; got {spacing_mm:g}.")
-    if baseline is not None:
-        require_baseline(cohort, baseline)
-    chosen = _choose(cohort, controls, bundles, hemispheres)
+    chosen = begin(
+        cohort,
+        controls,
+        baseline=baseline,
+        bundles=bundles,
+        hemispheres=hemispheres,
+        spacing_mm=spacing_mm,
+        out=out,
+        work=work,
+    )
     plan = Plan(cohort=cohort, controls=controls, bundles=chosen, spacing_mm=spacing_mm, out=out, baseline=baseline)
     total = len(plan.measured) * len(chosen)
     rows: list[dict[str, Any]] = []
@@ -85,19 +91,32 @@ def deform(
     return told(with_healthy_range(rows, failed, push, inference), inference)
 
 
-def _choose(cohort: Cohort, controls: Cohort, bundles: Sequence[str], hemispheres: Sequence[str]) -> tuple[Bundle, ...]:
-    there = tuple(sorted(set(cohort.bundles) | (set(controls.bundles) if cohort.root == controls.root else set())))
-    for option, wanted, known in (
-        ("bundles", bundles, {bundle.name for bundle in there}),
-        ("hemispheres", hemispheres, {str(bundle.hemisphere) for bundle in there}),
-    ):
-        unknown = sorted(set(wanted) - known)
-        if unknown:
-            raise DataError(
-                f"`{option}` must name what {cohort.name} has: {', '.join(sorted(known))}; got {', '.join(unknown)}."
-            )
-    return tuple(
-        bundle
-        for bundle in there
-        if (not bundles or bundle.name in bundles) and (not hemispheres or bundle.hemisphere in hemispheres)
+def begin(
+    cohort: Cohort,
+    controls: Cohort,
+    *,
+    baseline: Cohort | None = None,
+    bundles: Sequence[str] = (),
+    hemispheres: Sequence[str] = (),
+    spacing_mm: float = 2.0,
+    out: Path | None = None,
+    work: Work = Work(),
+) -> tuple[Bundle, ...]:
+    """Refuse what names and options tell, as in `deform`; the bundles to measure. See `shiftkit.work.Work.begin`."""
+    if not 1 <= spacing_mm <= 4:
+        raise ConfigError(f"The working lattice has a spacing of 1–4 mm; got {spacing_mm:g}.")
+    if baseline is not None:
+        require_baseline(cohort, baseline)
+    same = cohort.root == controls.root
+    there = (*cohort.bundles, *(controls.bundles if same else ()))
+    chosen = choose_bundles(there, bundles, hemispheres, what=f"{cohort.name} has")
+    people = len(cohort if same else (*cohort, *controls))
+    n = people * len(chosen) * (1 if baseline is None else 2)
+    lattice = (2.0 / spacing_mm) ** 3
+    work.begin(
+        f"Would bring {len(chosen)} bundles of {people} participants of {cohort.name} and {controls.name} onto the "
+        f"healthy ones{' and their own baseline' if baseline is not None else ''}.",
+        work.cost(n, cpu_s=0.5 + 3.5 * lattice, memory_gib=0.4 + 0.1 * lattice, disk_gib=2e-5 * lattice),
+        out,
     )
+    return chosen

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ...errors import ConfigError
+from ...images import megavoxels
 from ...status import Status
 from ...types import Bundle, Case, Cohort, Predictions, Volume
-from ...work import Work
+from ...words import nearest
+from ...work import Cost, Work
 from .cases import Look, OpenCase, Reader, identify, read_cases, require_predictions, require_written, rows_of
 from .error_maps import ErrorMaps
 from .metrics import DEFAULT_METRICS, METRICS, PENALIZED, PROBABILISTIC, compare, compare_probability
@@ -128,6 +130,11 @@ def score(
     require_predictions(cohort, found)
     if unwritten is None:
         require_written(cohort, found)
+    work.begin(
+        f"Would score {len(cohort.bundles)} bundles of {len(cohort)} cases of {cohort.name} as predicted in "
+        f"{found.name}: {', '.join(scoring.metrics)}.",
+        cost_of(cohort, work),
+    )
     readers: dict[str, Reader] = {"scores": scoring}
     if error_maps is not None:
         readers["maps"] = ErrorMaps(root=error_maps)
@@ -135,6 +142,12 @@ def score(
     failed = found.unfinished(cohort)
     (made,) = read_cases(cohort, [look], work, failed=failed)
     return ScoreTable(frame=pd.DataFrame(rows_of(made["scores"], cohort.bundles, cohort)), failed=failed)
+
+
+def cost_of(cohort: Cohort, work: Work) -> Cost:
+    """What it takes to score a cohort with every metric; as in `benchmarks/scoring.md`."""
+    mega, n_masks = megavoxels(cohort), len(cohort.bundles)
+    return work.cost(len(cohort), cpu_s=0.05 + 0.07 * n_masks * mega, memory_gib=0.4 + 0.2 * mega)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +164,10 @@ class Scoring:
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
-            raise ConfigError(f"Metrics are names among {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}.")
+            near = nearest(unknown[0], METRICS) if unknown else ""
+            raise ConfigError(
+                f"Metrics are names among {', '.join(METRICS)}; got {', '.join(unknown) or 'none'}{near or '.'}"
+            )
 
     def __call__(self, opened: OpenCase, bundle: Bundle, prediction: Volume | None) -> list[_Row]:
         """One row a metric."""

@@ -223,6 +223,10 @@ class Plan(Result):
         return f"{self.claim}\n{shown.round(3).to_string(index_names=False)}"
 
 
+_CPU_S = 0.03
+"""Of one imagined study, as it was measured; more with many participants."""
+
+
 def plan(
     n_patients: int,
     n_controls: int,
@@ -276,6 +280,11 @@ def plan(
     for times, word in TIMES.items():
         larger = times * systematic, times * tumor
         variants[f"effects {word} as large"] = replace(variants["as planned"], effects=larger)
+    work.begin(
+        f"Would imagine {replicates} studies of each of {len(variants)} variants of {n_patients} patients and "
+        f"{n_controls} controls.",
+        work.cost(len(variants), cpu_s=replicates * _CPU_S * (1 + (n_patients + n_controls) / 100), memory_gib=0.4),
+    )
     found = work.map(partial(_expect, replicates=replicates, seed=seed), list(variants.values()), "Planning")
     rows = [{"variant": name, **one} for name, one in zip(variants, found, strict=True)]
     table = pd.DataFrame(rows).assign(n_replicates=replicates)

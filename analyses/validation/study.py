@@ -14,7 +14,7 @@ from ...catalogue import VALIDATION
 from ...errors import ConfigError
 from ...results import Finding, Result
 from ...style import intervals, name_rows, new_axes
-from ...work import Work
+from ...work import Cost, Work
 from ..decomposition.anchored import anchored
 from ..decomposition.rows import Rows, build_rows
 from ..decomposition.shells.study import shells
@@ -101,9 +101,19 @@ def validate(
         raise ConfigError(f"`replicates` must be at least 10 for rates to mean anything; got {replicates}.")
     chosen = tuple(standard_cells() if cells is None else cells)
     sizes = [cell.times * replicates for cell in chosen]
+    work.begin(f"Would simulate {sum(sizes)} cohorts, of {len(chosen)} cells.", cost_of(sum(sizes), work))
     found = _in_chunks(partial(_replicates, chosen, seed), sizes, work)
     rows = [row for cell, own in zip(chosen, found, strict=True) for row in _rows(cell, own)]
     return _told(pd.DataFrame(rows, columns=list(VALIDATION.columns)))
+
+
+def cost_of(n: int, work: Work) -> Cost:
+    """What it takes to simulate and split so many cohorts."""
+    return work.cost(n, cpu_s=_CPU_S, memory_gib=0.4)
+
+
+_CPU_S = 0.12
+"""Of one simulated cohort, as it was measured."""
 
 
 def _in_chunks(
@@ -214,6 +224,12 @@ def validate_design(
     work : Work
         Processes and progress.
     """
+    n = replicates * len(_OWN_SHAPES)
+    work.begin(
+        f"Would simulate {n} cohorts of {rows.n_patients} patients and {rows.n_controls} controls, in their own "
+        "design.",
+        cost_of(n, work),
+    )
     found = _in_chunks(partial(_own_replicates, rows, (systematic, tumor), seed), [replicates] * len(_OWN_SHAPES), work)
     table: list[dict[str, Any]] = []
     for (name, (decay_mm, _)), own in zip(_OWN_SHAPES.items(), found, strict=True):

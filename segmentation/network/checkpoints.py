@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ...errors import ConfigError, DataError, raise_all
-from ...files import atomic, holds, read_json, require_file, sweep, write_text
+from ...files import atomic, holds, read_json, require_file, write_text
 from ...images import image_digest
 from ...types import Bundle, Case, Cohort
 from ...words import name_problem, readable
@@ -145,6 +145,10 @@ class Model:
         first = case.images.get(self.modality.split("+")[0])
         # By the image: a participant is known again in another cohort, and under another name.
         return first is not None and image_digest(first) in self.participants.values()
+
+    def require_input(self, cohort: Cohort) -> None:
+        """Refuse, with a `ModelMismatchError`, a cohort in which nobody has the images that the model reads."""
+        cohort.require_input(self.name, self.modality)
 
     def __str__(self) -> str:
         count = sum(parameter.numel() for parameter in self.network.parameters())
@@ -320,7 +324,6 @@ def require_own(out: Path, resume: bool) -> None:
             raise ConfigError(
                 f"`resume` continues a training; {out} holds {name}, which none wrote. Give another `out`."
             )
-    sweep(out)
 
 
 _LARGEST = 1024

@@ -221,17 +221,6 @@ def choose_layers(network: ForeignNetwork) -> list[str]:
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")
 
 
-def is_factory(name: object) -> bool:
-    """Whether a name is ``file.py:function``.
-
-    Examples
-    --------
-    >>> is_factory("networks/mine.py:make_network"), is_factory("checkpoints/mine")
-    (True, False)
-    """
-    return isinstance(name, str) and _FACTORY.fullmatch(name) is not None
-
-
 def call_factory(name: str) -> Any:
     """What ``file.py:function`` returns: the file is run as Python code, and the function called without arguments.
 

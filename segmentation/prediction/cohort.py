@@ -22,14 +22,15 @@ from ...cohorts.folder import (
     probability_path,
     read_description,
     require_finished,
+    require_new,
     write_description,
     write_participants,
 )
-from ...errors import ConfigError, DataError, ShiftkitError
+from ...errors import DataError, ShiftkitError
 from ...files import atomic, file_digest, holds, sweep, write_text
-from ...images import write_image
+from ...images import megavoxels, write_image
 from ...types import Bundle, Case, Cohort, Predictions, Volume
-from ...work import Work
+from ...work import Cost, Work
 from ..network.checkpoints import Model, require_same
 from ..network.networks import require_fit
 from ..samples.patches import Size
@@ -86,10 +87,11 @@ def predict(
         If ``out`` holds something and ``resume`` was not asked for, or holds predictions that were made otherwise;
         if the window does not fit the network's strides or the box.
     DataError, ModelMismatchError
-        If no participant could be segmented, or models do not fit each other.
+        If no participant could be segmented or has the model's modality, or models do not fit each other.
     """
     models = [model] if isinstance(model, Model) else list(model.models.values() if isinstance(model, Folds) else model)
     first = ensemble_head(models)
+    first.require_input(cohort)
     segmenter = Segmenter(models=models, probabilities=probabilities, mirrored=mirrored, window=window, device=device)
     if isinstance(model, Folds):
         name, routes = model.name, model.routes(cohort)
@@ -108,6 +110,14 @@ def predict(
     if routes is not None:
         _write_table(out, "routes", [{**_who(case), "folds": " ".join(routes[case.key]) or "n/a"} for case in cohort])
     return close_predictions(out, cohort, made_by, failed)
+
+
+def cost_of(model: Model, cohort: Cohort, passes: int = 1) -> Cost:
+    """What it takes to segment a cohort by so many passes through a network; as in `benchmarks/segmentation.md`."""
+    mega = megavoxels(cohort)
+    box = np.prod(model.shape) / 1e6
+    each = Cost(seconds=0.2 + 1.2 * box * passes + 0.9 * mega, disk_gib=len(model.bundles) * mega * 2e-5)
+    return each.times(len(cohort)) + Cost(seconds=4.0, memory_gib=0.5 + 0.3 * box + 0.1 * mega)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,9 +245,8 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
 def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
     """Write the tables of a folder of predictions, or refuse one that is in use or was made otherwise."""
+    require_new(out, resume)
     if holds(out):
-        if not resume:
-            raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give `resume` or `out`.")
         there = read_description(out).get("Model")
         require_same(there if isinstance(there, dict) else {}, made_by, out, "predictions")
     sweep(out)

@@ -10,12 +10,13 @@ from typing import Any, Self
 
 import torch
 
+from ...cohorts.folder import require_trainable
 from ...errors import ConfigError, DataError
-from ...files import file_digest, read_json, write_json
+from ...files import file_digest, read_json, sweep, write_json
 from ...images import image_digest
 from ...options import passed_on
 from ...types import Bundle, Case, Cohort
-from ...work import Work
+from ...work import Cost, Work
 from ..network.checkpoints import METADATA, Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.devices import pick_device, placed, same_every_time
 from ..network.networks import Architecture, build_network, require_fit
@@ -72,13 +73,8 @@ class Recipe:
         """The recipe with the cohort's bundles written out, once it is sure that all fits; see `source.train`."""
         if self.augmentation not in AUGMENTATIONS:
             raise ConfigError(f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}; got {self.augmentation!r}.")
-        if not cohort.bundles:
-            raise DataError(f"Training needs reference masks; cohort {cohort.name} has none.")
-        bundles = [Bundle.parse(label) for label in self.bundles] or cohort.bundles
-        missing = [bundle.label for bundle in bundles if bundle not in cohort.bundles]
-        if missing:
-            there = " ".join(bundle.label for bundle in cohort.bundles)
-            raise DataError(f"Cohort {cohort.name} must have masks of what is trained; it has {there}, not {missing}.")
+        pick_device(self.device)
+        bundles = require_trainable(cohort, self.modality, self.bundles)
         settled = dataclasses.replace(self, bundles=tuple(bundle.label for bundle in bundles))
         require_fit("shape", self.box, settled.architecture)
         if self.patch is not None:
@@ -119,6 +115,20 @@ class Recipe:
         epochs = max(LEAST_EPOCHS, math.ceil(STEPS / steps))
         often = max(1, epochs // _VALIDATIONS)
         return Schedule(epochs=epochs, learning_rate=_LEARNING_RATE, validate_every=often, **given)
+
+    def cost(self, training: int, validation: int = 0) -> Cost:
+        """What a training on so many participants takes; as in `benchmarks/segmentation.md`."""
+        schedule = self.schedule(training)
+        box, patch = (math.prod(size) / 1e6 for size in (self.box, self.patch or self.box))
+        steps = schedule.epochs * schedule.steps(training)
+        # Whoever chooses the epoch is looked at without gradients: a third of the work.
+        looks = validation * schedule.epochs / schedule.validate_every / 3
+        samples = (training + validation) * box * 0.06  # GiB of twelve channels and masks
+        return Cost(
+            seconds=10 + 3.0 * (steps * patch * self.batch_size + looks * box),
+            memory_gib=0.6 + min(samples, self.memory_gib) + 3.0 * patch * self.batch_size,
+            disk_gib=0.02,
+        )
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -177,6 +187,7 @@ def train_by(
     """
     cases = [*training, *validation]
     require_own(out, resume)
+    sweep(out)
     schedule = _begun(recipe, out) or recipe.schedule(len(training))
     if is_whole(out):
         return _finished(recipe, schedule, out, cases)

@@ -1,11 +1,12 @@
 """Source models: trained on the training split of a cohort, tuned on its validation split."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import DataError
 from ...types import Case, Cohort, Predictions
-from ...work import Work
+from ...work import Cost, Work
 from ..network.checkpoints import Model, require_own
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
 from .folds import fold_members, split_fold
@@ -55,23 +56,49 @@ def train(
     DataError
         If there is nobody to train on, or a modality or bundle is missing.
     """
-    settled = recipe.settled(cohort)
     require_own(out, resume)
+    settled = recipe.settled(cohort)
     if folds == 1:
-        return train_by(settled, cohort, *_splits(cohort), out=out, resume=resume, stage="Training", work=work)
+        splits = _splits(cohort)
+        _begin(settled, cohort, list(splits), out, work)
+        return train_by(settled, cohort, *splits, out=out, resume=resume, stage="Training", work=work)
     return _train_folds(settled, cohort, folds, out, resume, work)
+
+
+def _begin(recipe: Recipe, cohort: Cohort, splits: Sequence[list[Case]], out: Path, work: Work) -> None:
+    """Refuse participants without what is trained on, and say what it will take; two lists of participants a fold."""
+    parts = set(recipe.modality.split("+"))
+    lacking = dict.fromkeys(case.key for people in splits for case in people if not parts <= set(case.images))
+    if lacking:
+        names = list(lacking)
+        raise DataError(
+            f"Everybody who is trained on needs {' and '.join(sorted(parts))}; {', '.join(names[:3])}"
+            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''} of {cohort.name} lack it. Add the images, or "
+            "take these participants out of the cohort."
+        )
+    sizes = [(len(learned), len(held_out)) for learned, held_out in zip(splits[::2], splits[1::2], strict=True)]
+    kind = f"{recipe.network} on {recipe.modality} for {len(recipe.bundles)} bundles"
+    many = f"{len(sizes)} folds of a {kind}" if len(sizes) > 1 else f"a {kind}"
+    work.begin(
+        f"Would train {many}, on {max(sizes)[0]} participants of {cohort.name} for "
+        f"{recipe.schedule(max(sizes)[0]).epochs} epochs, with {max(sizes)[1]} to choose the epoch.",
+        sum((recipe.cost(*size) for size in sizes), Cost()),
+        out,
+    )
 
 
 def _train_folds(recipe: Recipe, cohort: Cohort, folds: int, out: Path, resume: bool, work: Work) -> FoldModels:
     controls = cohort.where(group="control") if any(case.group != "n/a" for case in cohort) else cohort
     made_by = {"Name": f"{out.name}×{folds}", "Modality": recipe.modality, "Folds": folds, "Seed": recipe.seed}
+    every_fold = fold_members(controls, folds, recipe.seed)
+    # Another seed a fold, or all would choose their validation participants by the same draw.
+    splits = [split_fold(controls, members, recipe.seed + n) for n, members in enumerate(every_fold, start=1)]
+    _begin(recipe, cohort, [people for split in splits for people in split], out, work)
     open_predictions(out / "predictions", controls, made_by, resume)
     models: list[Model] = []
     failed: dict[str, str] = {}
-    for number, members in enumerate(fold_members(controls, folds, recipe.seed), start=1):
+    for number, (members, split) in enumerate(zip(every_fold, splits, strict=True), start=1):
         folder, fold = out / f"fold-{number}", f"fold {number}/{folds}"
-        # Another seed a fold, or all would choose their validation participants by the same draw.
-        split = split_fold(controls, members, recipe.seed + number)
         model = train_by(recipe, cohort, *split, out=folder, resume=resume, stage=f"Training {fold}", work=work)
         models.append(model)
         test = [case for case in controls if case.participant_id in members]

@@ -2,25 +2,28 @@
 
 import copy
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from ...errors import ConfigError, DataError, ModelMismatchError
-from ...files import write_text
-from ...types import Bundle, Case, Cohort, Predictions
-from ...work import Work
+from ...bundles import choose_bundles
+from ...errors import ConfigError, ModelMismatchError
+from ...files import sweep, write_text
+from ...types import Case, Cohort, Predictions
+from ...work import Cost, Work
 from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.devices import pick_device, placed, same_every_time
 from ..network.networks import build_network
 from ..prediction.calibration import choose_thresholds, measure_overconfidence
-from ..prediction.cohort import Segmenter, close_predictions, open_predictions
-from ..samples.cache import SampleCache, load_samples
+from ..prediction.cohort import Segmenter, close_predictions, cost_of, open_predictions
+from ..samples.cache import MEMORY_GIB, SampleCache, load_samples
 from ..samples.domain import Domain, domain_of, measure_all
 from ..training.epochs import Anchor, Restraint
 from ..training.fitting import fit, save_log
@@ -86,12 +89,13 @@ def finetune(
     ConfigError
         If the strategy is unknown or does not suit the network, or there are fewer participants than folds or shots.
     DataError
-        If a patient lacks the model's modality, or nobody the bundles to add.
+        If a patient lacks the model's modality, or nobody has the bundles to add.
     ModelMismatchError
-        If the cohort has none of the model's bundles, or an image does not fit the model.
+        If the cohort has none of the model's bundles, nobody its modality, or an image does not fit the model.
     """
     run = Finetuning(model=model, cohort=cohort, out=out, transfer=transfer, controls=controls)
     run.require_possible(resume)
+    work.begin(run.would, run.cost, out)
     if announce is not None:
         announce(run.plan)
     failed = {key: why for fold in run.folds(None, work) for key, why in fold.items()}
@@ -117,14 +121,9 @@ class Finetuning:
     def start(self) -> Model:
         """The source model with the bundles and inputs asked for, checked against what the cohort has."""
         model, cohort = self.model, self.cohort
-        added = [Bundle.parse(label) for label in self.transfer.bundles]
         there = " ".join(map(str, cohort.bundles)) or "none"
-        unknown = " ".join(bundle.label for bundle in added if bundle not in cohort.bundles)
-        if unknown:
-            raise DataError(
-                f"Bundles to add need reference masks of patients; `bundles` asks for {unknown}, cohort {cohort.name} "
-                f"has masks of {there}. Name bundles with their hemisphere, as in AFleft, or add the masks."
-            )
+        asked = self.transfer.bundles
+        added = choose_bundles(cohort.bundles, asked, what=f"{cohort.name} has masks of") if asked else ()
         start = add_inputs(add_bundles(model, added), self.transfer.modality or model.modality)
         if not set(start.bundles) & set(cohort.bundles):
             raise ModelMismatchError(
@@ -166,18 +165,47 @@ class Finetuning:
         """Refuse what cannot be made, before anything is written; see `finetune` for the errors."""
         if self.model.architecture is None:
             raise ConfigError(
-                f"Fine-tuning writes checkpoints, which say how their network is built; {self.model.name} is a module of "
-                "your own. Fine-tune it with your own code, and give its predictions to decompose."
+                f"Fine-tuning writes checkpoints, which say how their network is built; {self.model.name} is a module "
+                "of your own. Fine-tune it with your own code, and give its predictions to decompose."
             )
+        require_own(self.out, resume)
+        pick_device(self.transfer.device)
+        self.start.require_input(self.cohort)
         if self.strategy.statistics:
             normalizations(self.start.network)
-        require_own(self.out, resume)
+        fold_members(self.cohort, self.transfer.folds, self.transfer.seed)
+
+    @property
+    def would(self) -> str:
+        """What a dry run says."""
+        also = f", and segment {len(self.controls)} controls with these" if self.controls is not None else ""
+        return (
+            f"Would adapt model {self.model.name} to the {len(self.cohort)} patients of {self.cohort.name} by strategy "
+            f"{self.transfer.strategy} in {self.transfer.folds} folds, segment each patient with the network that "
+            f"never saw them{also}."
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """What it takes: trainings on all but one fold of the patients, and a prediction of everybody."""
+        model, folds = self.start, self.transfer.folds
+        people = len({case.participant_id for case in self.cohort})
+        training = min(people - math.ceil(people / folds), self.transfer.shots or people)
+        box = np.prod(model.patch or model.shape) / 1e6
+        steps = self.strategy.schedule.epochs * self.strategy.schedule.steps(training) if self.plan.trained else 0
+        samples = len(self.cohort) * np.prod(model.shape) / 1e6 * 0.06
+        tuned = Cost(
+            seconds=5.0 + 3.0 * steps * box, memory_gib=0.6 + min(samples, MEMORY_GIB) + 3.0 * box, disk_gib=0.01
+        )
+        predicted = [cost_of(model, one) for one in (self.cohort, self.controls) if one is not None]
+        return sum(predicted, tuned.times(folds))
 
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
         """Tune one fold after another and segment its test cases; yields those that failed, with the reason.
 
         ``samples`` are the patients as `load_patients` gives them, for several fine-tunings from one model.
         """
+        sweep(self.out)
         count = len(self.splits)
         folders = [self.out / f"fold-{number}" for number in range(1, count + 1)]
         for number, folder in enumerate(folders, start=1):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...errors import ConfigError
 from ...types import Cohort, Predictions
-from ...work import Work
+from ...work import Cost, Work
 from ..network.checkpoints import Model
 from ..training.folds import fold_members, require_shots
 from .finetuning import Announce, Finetuning, Transfer, load_patients
@@ -35,6 +35,33 @@ class Shots:
         for strategy in self.strategies:
             find_strategy(strategy)
 
+    @property
+    def runs(self) -> list[tuple[str, int, int]]:
+        """Every (strategy, shots, draw)."""
+        return list(product(dict.fromkeys(self.strategies), sorted(set(self.numbers)), range(self.draws)))
+
+    def run(self, model: Model, cohort: Cohort, out: Path, strategy: str, count: int, draw: int) -> Finetuning:
+        """One of the fine-tunings, in its folder below ``out``."""
+        transfer = dataclasses.replace(self.transfer, strategy=strategy, shots=count, draw=draw)
+        folder = out / strategy / f"shots-{count}" / f"draw-{draw}"
+        return Finetuning(model=model, cohort=cohort, out=folder, transfer=transfer)
+
+    def begin(self, model: Model, cohort: Cohort, out: Path, work: Work) -> None:
+        """Refuse what cannot be made, before anything is read or trained; see `shiftkit.work.Work.begin`."""
+        self.require_possible(cohort)
+        cost = Cost()
+        for strategy, count, draw in self.runs:
+            run = self.run(model, cohort, out, strategy, count, draw)
+            run.require_possible(resume=True)
+            cost += run.cost
+        work.begin(
+            f"Would adapt model {model.name} to {', '.join(map(str, sorted(set(self.numbers))))} of the {len(cohort)} "
+            f"patients of {cohort.name} by {' and '.join(dict.fromkeys(self.strategies))}, {self.draws} times each in "
+            f"{self.transfer.folds} folds, and score everybody out of fold.",
+            cost,
+            out,
+        )
+
 
 def finetune_shots(
     model: Model,
@@ -57,17 +84,15 @@ def finetune_shots(
     dict
         Out-of-fold predictions by (strategy, shots, draw).
     """
-    shots.require_possible(cohort)
+    shots.begin(model, cohort, out, work)
     folds = shots.transfer.folds
-    runs = list(product(dict.fromkeys(shots.strategies), sorted(set(shots.numbers)), range(shots.draws)))
+    runs = shots.runs
     # Strategies and draws look at the same patients: their images are brought onto the model's grid once.
     start = Finetuning(model=model, cohort=cohort, out=out, transfer=shots.transfer).start
     samples = load_patients(start, cohort, work)
     made: dict[tuple[str, int, int], Predictions] = {}
     for strategy, count, draw in runs:
-        transfer = dataclasses.replace(shots.transfer, strategy=strategy, shots=count, draw=draw)
-        folder = out / strategy / f"shots-{count}" / f"draw-{draw}"
-        run = Finetuning(model=model, cohort=cohort, out=folder, transfer=transfer)
+        run = shots.run(model, cohort, out, strategy, count, draw)
         run.require_possible(resume)
         if announce is not None and not any(done[0] == strategy for done in made):
             announce(run.plan)

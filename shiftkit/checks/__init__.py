@@ -5,13 +5,15 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..images import megavoxels
 from ..types import Case, Cohort
-from ..work import Work
+from ..words import nearest
+from ..work import Cost, Work
 from . import directions, duplicates, flips, grids, masks, sides, table, values
 from .subject import read_subject
 from .verdict import CHECKS, CheckReport, Problem
 
-__all__ = ["CHECKS", "CheckReport", "Problem", "check"]
+__all__ = ["CHECKS", "CheckReport", "Problem", "check", "cost_of", "require_checks"]
 
 _FAMILIES = (grids.find, values.find, flips.find, sides.find, directions.find, masks.find)
 
@@ -38,9 +40,8 @@ def check(cohort: Cohort, *, allow: Sequence[str] = (), work: Work = Work()) -> 
     ConfigError
         If ``allow`` names no check.
     """
-    unknown = [name for name in allow if name not in CHECKS]
-    if unknown:
-        raise ConfigError(f"The checks are {', '.join(CHECKS)}; `allow` got {', '.join(unknown)}.")
+    require_checks(allow)
+    work.begin(f"Would check {len(cohort)} cases of {cohort.name}.", cost_of(cohort, work))
     problems = list(table.find(cohort))
     files: list[tuple[str, duplicates.Digests]] = []
     examined = work.map(partial(examine, root=cohort.root), cohort.cases, "Checking")
@@ -55,6 +56,20 @@ def check(cohort: Cohort, *, allow: Sequence[str] = (), work: Work = Work()) -> 
         problems=tuple(sorted(problems)),
         allowed=tuple(allow),
     )
+
+
+def require_checks(names: Sequence[str]) -> None:
+    """Refuse, with a `ConfigError`, what is the name of no check."""
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown:
+        near = nearest(unknown[0], CHECKS)
+        raise ConfigError(f"The checks are {', '.join(CHECKS)}; `allow` got {', '.join(unknown)}{near or '.'}")
+
+
+def cost_of(cohort: Cohort, work: Work) -> Cost:
+    """What it takes to check a cohort; as in `benchmarks/check.md`."""
+    mega = megavoxels(cohort)
+    return work.cost(len(cohort), cpu_s=0.2 + 1.5 * mega, memory_gib=0.3 + 0.2 * mega)
 
 
 def examine(case: Case, root: Path) -> tuple[list[Problem], duplicates.Digests]:

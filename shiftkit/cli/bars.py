@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from ..words import readable
-from ..work import DETAIL
+from ..work import DETAIL, duration
 
 _LINE_EVERY_S = 5.0
 
@@ -67,7 +67,7 @@ class Progress:
         if done < total and now - self._last_line.get(stage, float("-inf")) < _LINE_EVERY_S:
             return
         self._last_line[stage] = now
-        left = f", {_words((now - start) / (done - begun) * (total - done))} left" if begun < done < total else ""
+        left = f", {duration((now - start) / (done - begun) * (total - done))} left" if begun < done < total else ""
         print(f"{stage}: {done}/{total}{left}{f' ({detail})' if detail else ''}", file=sys.stderr, flush=True)
 
 
@@ -87,10 +87,3 @@ def remark(*lines: str) -> None:
     progress.close()
     for line in lines:
         print(line, file=sys.stderr, flush=True)
-
-
-def _words(seconds: float) -> str:
-    """Two figures at most: a unit lasts until the next one says it better, at one and a half."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -3,7 +3,6 @@
 Options and work stand in `shiftkit.api`; nothing heavy is imported here, so that ``--help`` answers at once.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 
 from ..errors import DataError, Unfinished
 from .bars import say
-from .flags import Show, Verb, add, failures
+from .flags import Facts, Show, Verb, add, failures
 
 Given = Mapping[str, Any]
 
@@ -50,8 +49,8 @@ def _itself(made: Any, _: Given) -> list[str]:
     return [str(made)]
 
 
-def _outcome(made: Any, given: Given) -> list[str]:
-    return [json.dumps(made.to_dict(), indent=2, ensure_ascii=False)] if given["json"] else made.lines()
+def _outcome(made: Any, _: Given) -> list[str]:
+    return made.lines()
 
 
 def _finetuned(made: Any, given: Given) -> list[str]:
@@ -69,8 +68,8 @@ def _predicted(made: Any, given: Given) -> list[str]:
 
 
 # Both checks print first and raise then: what is wrong must be told in full before the exit code says that it is.
-def _checked(made: Any, given: Given) -> Iterator[str]:
-    yield made.to_json() if given["json"] else str(made)
+def _checked(made: Any, _: Given) -> Iterator[str]:
+    yield str(made)
     if made.exit_code:
         raise DataError(made.summary)
 
@@ -104,6 +103,48 @@ def _template(made: Any, _: Given) -> Iterator[str]:
     yield from (f"  {name}: {why}." for name, why in WHY.items())
 
 
+def _written(made: Any, given: Given) -> dict[str, Any]:
+    """Predictions or models: who, where, and who failed."""
+    if given.get("shots"):
+        return made.to_dict()
+    predictions = getattr(made, "predictions", made)
+    facts = {"out": given["out"], "model": str(made) if predictions is not made else predictions.model}
+    return {**facts, "participants": [case.key for case in predictions], "failed": predictions.failed}
+
+
+def _trained(made: Any, given: Given) -> dict[str, Any]:
+    if given["folds"] > 1:
+        return _written(made, given)
+    return {"out": given["out"], "model": made.name, "bundles": made.bundles, "digest": made.digest}
+
+
+def _scores(made: Any, given: Given) -> dict[str, Any]:
+    ok = made.frame[made.frame["status"] == "ok"]
+    means = ok.groupby(["metric", "group"])["value"].agg(["mean", "count"]).reset_index()
+    return {
+        "table": given["out"],
+        "rows": len(made.frame),
+        "status": made.frame["status"].value_counts().to_dict(),
+        "means": means.to_dict("records"),
+        "failed": made.failed,
+    }
+
+
+def _result(*options: str) -> Facts:
+    """Claim and table of a study, and where it was written."""
+
+    def facts(made: Any, given: Given) -> dict[str, Any]:
+        files = {name: given[name] for name in options}
+        return {"verdict": made.claim, "table": made.to_frame().to_dict("records"), **files}
+
+    return facts
+
+
+def _cohort(made: Any) -> dict[str, Any]:
+    bundles = [bundle.label for bundle in made.bundles]
+    return {"folder": made.root, "participants": len(made), "modalities": made.modalities, "bundles": bundles}
+
+
 _AFTER_FINETUNE = "shiftkit decompose --model {model} --cohort {cohort} --finetuned {out} --out run"
 
 GROUPS: Mapping[str, Mapping[str, Verb]] = {
@@ -118,6 +159,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             _template,
             ("template", "template scores.xlsx --wide --bundles AF_left,AF_right"),
             "replace the example rows, then shiftkit decompose --scores {out} --out run",
+            facts=lambda made, _: {"template": made},
         ),
     },
     "Data": {
@@ -128,6 +170,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "phantom truth --factorial --target severe --target-controls 20",
             ),
             "shiftkit decompose --model reference --cohort {out}/glioma --reference {out}/healthy --out run",
+            facts=lambda made, _: {"cohorts": {name: _cohort(one) for name, one in made.items()}},
         ),
         "import": Verb(
             _itself,
@@ -136,11 +179,13 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "import brats downloads/BraTS cohorts/brats --group glioma --tumor-labels 1,4",
             ),
             "shiftkit check {out}",
+            facts=lambda made, _: _cohort(made),
         ),
         "prepare": Verb(
             lambda made, _: [f"{made.written} maps written: {made.cohort}"],
             ("prepare cohorts/hospital", "prepare cohorts/hospital --maps fa,peaks"),
             "shiftkit check {cohort}",
+            facts=lambda made, _: {**_cohort(made.cohort), "written": made.written, "failed": made.failed},
         ),
         "check": Verb(_checked, ("check cohorts/hospital", "check glioma --json")),
     },
@@ -152,6 +197,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "train --cohort healthy --modality t1w+fa --folds 4 --out folds",
             ),
             "shiftkit decompose --model {out} --cohort PATIENTS --reference {cohort} --out run",
+            facts=_trained,
         ),
         "finetune": Verb(
             _finetuned,
@@ -160,6 +206,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "finetune --model reference --cohort glioma --strategy head --shots 2,4,8 --out curves",
             ),
             lambda given: "" if given["shots"] else _AFTER_FINETUNE.format_map(given),
+            facts=_written,
         ),
         "predict": Verb(
             _predicted,
@@ -168,6 +215,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "predict --model mine --cohort cohorts/hospital --no-probabilities --out masks",
             ),
             "shiftkit score --predictions {out} --cohort {cohort} --out scores.tsv",
+            facts=_written,
         ),
     },
     "Analysis": {
@@ -178,6 +226,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "score --predictions masks --cohort glioma --metric dice,hd95 --sections sections.tsv --out scores.tsv",
             ),
             "shiftkit decompose --scores {out} --out run, once it holds patients and controls",
+            facts=_scores,
         ),
         "features": Verb(
             _outcome,
@@ -198,34 +247,49 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
         "plan": Verb(
             _with_file("Table", "out", "tables", "plan.tsv"),
             ("plan --patients 24 --controls 20", "plan --patients 40 --controls 40 --from run"),
+            facts=_result("out"),
         ),
         "validate": Verb(
             _with_file("Table", "out", "tables", "validation.tsv"),
             ("validate --cell recovery --out validation", "validate --design run"),
+            facts=_result("out"),
         ),
     },
     "Report": {
         "report": Verb(
             lambda made, given: [made.verdict, f"Report: {Path(given['result']) / 'report.html'}"],
             ("report run", "report run --linked"),
+            facts=lambda made, given: {"verdict": made.verdict, "report": Path(given["result"]) / "report.html"},
         ),
-        "compare": Verb(_with_file("Page", "out"), ("compare run other", "compare run other --out comparison.html")),
-        "cite": Verb(_itself, ("cite run", "cite run --bib")),
+        "compare": Verb(
+            _with_file("Page", "out"),
+            ("compare run other", "compare run other --out comparison.html"),
+            facts=_result("out"),
+        ),
+        "cite": Verb(_itself, ("cite run", "cite run --bib"), facts=lambda made, _: {"text": made}),
     },
 }
 """The verbs in the order in which ``--help`` lists them, by what they are for."""
 
 MODEL = {
-    "model info": Verb(_itself, ("model info reference", "model info mine")),
-    "model verify": Verb(_verified, ("model verify reference", "model verify mine")),
-    "model export": Verb(_itself, ("model export mine --out mine.pt", "model export mine --onnx --out mine.onnx")),
+    "model info": Verb(_itself, ("model info reference", "model info mine"), facts=lambda made, _: {"text": made}),
+    "model verify": Verb(
+        _verified,
+        ("model verify reference", "model verify mine"),
+        facts=lambda made, _: {"sound": made.sound, "text": str(made)},
+    ),
+    "model export": Verb(
+        _itself,
+        ("model export mine --out mine.pt", "model export mine --onnx --out mine.onnx"),
+        facts=lambda made, _: {"file": made},
+    ),
 }
 
 for _group, _verbs in GROUPS.items():
     for _name, _verb in _verbs.items():
         # demo ends with a decomposition, and reads the settings of that one.
         _table = "decompose" if _name == "demo" else ""
-        add(app, _name, _verb, group=_group, as_json=_verb.show in (_outcome, _checked), table=_table)
+        add(app, _name, _verb, group=_group, table=_table)
 app.add_typer(model, name="model", rich_help_panel="Model")
 for _name, _verb in MODEL.items():
     add(model, _name, _verb)

@@ -1,6 +1,8 @@
 """Flags of a verb, made from the signature of its public function, and how a verb is run with them."""
 
 import inspect
+import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +15,27 @@ from ..api import VERBS
 from ..config import resolve
 from ..errors import ShiftkitError, Unfinished
 from ..options import Declared, Input, options_of, settings_of
+from ..work import Planned
 from .bars import progress, remark, say
 
 Show = Callable[[Any, Mapping[str, Any]], Iterable[str]]
 """What a verb prints, from what its function returned and the values given to it."""
+Facts = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
+"""The same for machines: plain values by name."""
 
 
 @dataclass(frozen=True)
 class Verb:
     """A verb of the command line: what it prints, two calls to start from, and what to do with what it made.
 
-    ``then`` is filled in with the values given to the verb; nothing is said where it is empty.
+    ``then`` is filled in with the values given to the verb; nothing is said where it is empty. ``facts`` are what
+    ``--json`` prints where the result has no ``to_dict`` of its own.
     """
 
     show: Show
     examples: tuple[str, str]
     then: str | Callable[[Mapping[str, Any]], str] = ""
+    facts: Facts | None = None
 
     def next_step(self, given: Mapping[str, Any]) -> str:
         """What to look at next."""
@@ -41,13 +48,10 @@ _CONFIG = typer.Option("--config", help="TOML file with settings, or a run.json 
 _JSON = typer.Option("--json", help="Print the result as JSON on stdout.", metavar=_NOTHING)
 
 
-def add(
-    app: typer.Typer, verb: str, said: Verb, *, group: str | None = None, as_json: bool = False, table: str = ""
-) -> None:
+def add(app: typer.Typer, verb: str, said: Verb, *, group: str | None = None, table: str = "") -> None:
     """Make a command of a verb of `shiftkit.api.VERBS`, under its last word.
 
-    ``as_json`` tells that what is shown heeds the value ``json``; ``table`` is the table of ``shiftkit.toml``, where it
-    is that of another verb.
+    ``table`` is the table of ``shiftkit.toml``, where it is that of another verb.
     """
     function = VERBS[verb]
     options = options_of(function)
@@ -64,28 +68,49 @@ def add(
             called["replay"] = config
         try:
             made = function(**values, **{name: value for name, value in called.items() if name in takes})
-            known = {**{name: one.default for name, one in options.items()}, **values, "json": json}
-            for line in said.show(made, known):
-                say(line)
+            known = {**{name: one.default for name, one in options.items()}, **values}
+            if json:
+                say(as_json(made, said, known))
+            lines = str(made).splitlines() if isinstance(made, Planned) else said.show(made, known)
+            for line in lines:  # also with --json: some verbs raise after the last one
+                if not json:
+                    say(line)
         except ShiftkitError as error:
             raise type(error)(in_flags(str(error), options)) from error
         progress.close()
         if told := failures(getattr(made, "failed", None) or {}):
             raise Unfinished(told)
-        if not json and not known.get("dry_run") and (step := said.next_step(known)):
+        if not json and not isinstance(made, Planned) and (step := said.next_step(known)):
             say(f"Next: {step}")
 
     parameters = [_parameter(one) for one in options.values()]
     if settings_of(function, options):
         parameters.append(_keyword("config", Path | None, _CONFIG, None))
-    if as_json:
-        parameters.append(_keyword("json", bool, _JSON, False))
+    parameters.append(_keyword("json", bool, _JSON, False))
     # typer looks at annotations and signature, click at the name and the docstring.
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     run.__doc__ = _help(function)
     calls = "\n\n".join(["Examples:", *(f"  shiftkit {call}" for call in said.examples)])
     app.command(verb.split()[-1], rich_help_panel=group, epilog=calls)(run)
+
+
+def as_json(made: Any, said: Verb, known: Mapping[str, Any]) -> str:
+    """The one object that ``--json`` prints."""
+    facts = made.to_dict() if said.facts is None or isinstance(made, Planned) else said.facts(made, known)
+    return json.dumps(_plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: paths as text, numbers of NumPy as Python's, null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
 def in_flags(message: str, options: Mapping[str, Declared]) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import DataError, raise_all
-from ..files import write_json, write_text
+from ..bundles import choose_bundles
+from ..errors import ConfigError, DataError, raise_all
+from ..files import holds, write_json, write_text
 from ..tables import harmless, read_cells
 from ..types import Bundle, Case, Cohort
-from ..words import name_problem, readable, same_person, understood, words_of
+from ..words import name_problem, nearest, readable, same_person, understood, words_of
 from .layout import Filters, candidates, choose, read_filters, read_json
 
 
@@ -74,6 +75,30 @@ def require_finished(root: Path) -> None:
             f"Predictions must be finished before they are used; those in {root} are unfinished, since what wrote "
             "them was interrupted or still runs. Run the same command again with `resume`."
         )
+
+
+def require_new(out: Path, resume: bool) -> None:
+    """Refuse, with a `ConfigError`, a folder for predictions that holds something, unless it is to be resumed."""
+    if holds(out) and not resume:
+        raise ConfigError(f"Predictions need an empty folder; {out} holds files already. Give `resume` or `out`.")
+
+
+def require_trainable(cohort: Cohort, modality: str, bundles: Sequence[str] = ()) -> tuple[Bundle, ...]:
+    """The bundles to train on: those that are asked for, all without any.
+
+    A `DataError` if the cohort has no masks of them, or nobody has the images; see
+    `shiftkit.bundles.choose_bundles` for the names.
+    """
+    if not cohort.bundles:
+        raise DataError(f"Training needs reference masks; cohort {cohort.name} has none.")
+    chosen = choose_bundles(cohort.bundles, bundles, what=f"{cohort.name} has masks of")
+    if lacking := [part for part in modality.split("+") if part not in cohort.modalities]:
+        near = nearest(lacking[0], cohort.modalities)
+        raise DataError(
+            f"`modality` must be what the cohort's images are; {cohort.name} has "
+            f"{' '.join(cohort.modalities) or 'no image'}, not {' '.join(lacking)}{near or '.'}"
+        )
+    return chosen
 
 
 def other_name(case: Case, path: Path) -> str:

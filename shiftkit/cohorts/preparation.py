@@ -97,6 +97,18 @@ def prepare(cohort: Cohort, *, maps: Sequence[str] = MAPS, work: Work = Work()) 
             f"Raw diffusion images are files dwi/*_dwi.nii.gz with .bval and .bvec beside them; cohort {cohort.name} "
             "has none. Copy them into the participants' dwi folders."
         )
+    gib = sum(raw.stat().st_size for _, raw in todo) / 2**30
+    work.begin(
+        f"Would make {', '.join(maps)} of {len(todo)} raw diffusion images of {cohort.name}, where they are not there.",
+        # Packed voxels unpack to twice their size, and are floats twice as large again; deconvolution takes the time.
+        work.cost(
+            len(todo),
+            cpu_s=20 + 1500 * gib / len(todo) * (1 if "peaks" in maps else 0.2),
+            memory_gib=0.6 + 6 * gib / len(todo),
+            disk_gib=0.15 * gib / len(todo),
+        ),
+        cohort.root,
+    )
     written, failed = 0, dict[str, str]()
     with held(cohort.root, "prepare"):
         prepared = work.map(partial(_prepare_case, cohort.root, tuple(maps)), todo, "Preparing")

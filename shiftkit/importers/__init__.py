@@ -9,7 +9,7 @@ from ..cohorts.folder import load_cohort
 from ..errors import ConfigError, DataError
 from ..files import PART, holds, sweep
 from ..types import Cohort
-from ..work import Work
+from ..work import Cost, Work
 from . import brainptm, brats, hcp105, tractoinferno, tractseg
 from .sources import Found
 from .writing import write_cohort
@@ -86,6 +86,14 @@ def import_cohort(
             f"Each folder must give a participant of its own; letters and digits alone do not tell apart "
             f"{', '.join(twice)}. Rename the folders."
         )
+    n_files = sum(len(one.images) + len(one.masks) for one in found)
+    copied = [path for one in found for path in (*one.images.values(), *one.raw.values()) if path.is_file()]
+    work.begin(
+        f"Would import {len(found)} participants of {source}, {n_files} files, as cohort {target.name} of group "
+        f"{group}.",
+        Cost(seconds=2 + 0.7 * n_files, memory_gib=0.6, disk_gib=sum(one.stat().st_size for one in copied) / 2**30),
+        target,
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     # Written beside the target and moved at the end: a failure leaves no half of a cohort. By its name the next call
     # finds, and removes, what a killed one left.

@@ -11,7 +11,7 @@ from .. import cohorts
 from ..errors import ConfigError
 from ..files import read_json, sweep
 from ..types import Cohort
-from ..work import Work
+from ..work import Cost, Work
 from .acquisition import Profile, load_profile
 from .people import PATIENTS_AGE, TYPICAL_AGE, Replay, draw_person, generator
 from .record import Files
@@ -99,6 +99,13 @@ def phantom(
     for name in names:
         _require_phantom(out / name)
     people = sorted({one for members in plan.values() for one in members})
+    rendered = sum(map(len, plan.values()))
+    work.begin(
+        f"Would draw {' and '.join(f'{len(members)} participants of {name}' for name, members in plan.items())} at "
+        f"{spacing_mm:g} mm into {out}.",
+        cost_of(rendered, spacing_mm, work, dwi=dwi),
+        out,
+    )
     order = _Order(out=out, spacing_mm=spacing_mm, seed=seed, profiles=profiles, fields=fields, dwi=dwi)
     tasks = [(one, [name for name, members in plan.items() if one in members]) for one in people]
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in plan}
@@ -109,6 +116,18 @@ def phantom(
         sweep(out / name)
         _write_tables(out / name, name, rows[name], len(members), seed, spacing_mm)
     return {name: cohorts.load_cohort(out / name) for name in plan}
+
+
+def cost_of(n: int, spacing_mm: float, work: Work, *, dwi: bool = False) -> Cost:
+    """What it takes to draw so many participants; as in `benchmarks/phantom.md`."""
+    mega = 3.0 / spacing_mm**3 * 2.6  # the brain's box
+    series = 60 if dwi else 0  # volumes
+    return work.cost(
+        n,
+        cpu_s=1.5 + 1.0 * mega + 0.2 * series * mega,
+        memory_gib=0.5 + 0.4 * mega,
+        disk_gib=mega * (12 + series) * 2e-3,
+    )
 
 
 def _require_phantom(root: Path) -> None:

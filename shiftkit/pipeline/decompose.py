@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..bundles import choose_bundles
 from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, RECOVERY, SCORES, SECTIONS, SENSITIVITY, SHELLS
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
-from ..names import is_of_phantom, is_phantom
+from ..names import ModelNames, is_of_phantom, is_phantom
 from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest, table_digest
-from ..types import Predictions
-from ..words import nearest
-from ..work import Work
+from ..types import Bundle, Cohort, Predictions
+from ..work import Cost, Work
 from .anonymous import Aliases, model_names, unnamed
-from .inputs import Design, Inputs
+from .inputs import Design, Inputs, require_common_bundles
 from .scores import predict_cohorts, read_cohorts
 from .story import Ending, LeftOut, counted, end, pictures
-from .studies import Occasion, further_findings, metrics_of
+from .studies import Occasion, further_findings, metrics_of, require_known
 
 if TYPE_CHECKING:
     from ..analyses.decomposition.reading import Reading
@@ -51,14 +51,21 @@ def split(before: Any, after: Mapping[str, Any], design: Design, reference: Any 
 
 
 def decompose_tables(
-    tables: "Sequence[ScoreTable]", finetuned: "Mapping[str, ScoreTable]", design: Design, *, say: Say = str
+    tables: "Sequence[ScoreTable]",
+    finetuned: "Mapping[str, ScoreTable]",
+    design: Design,
+    *,
+    say: Say = str,
+    work: Work = Work(),
 ) -> "Decomposition":
     """Decompose score tables of one model, and those by each fine-tuned one; nothing is written."""
     from ..analyses.scoring.table import as_frame, one_session
 
     told = _told([*tables, *finetuned.values()], say)
     frames = [one_session(as_frame(one, several_sessions=True), design.session)[0] for one in tables]
-    result = split(_keep(pd.concat(frames, ignore_index=True), design), finetuned, design)
+    frame = _keep(pd.concat(frames, ignore_index=True), design)
+    _begin_split(frame, "the table", design, 1 + len(finetuned), work)
+    result = split(frame, finetuned, design)
     return replace(result, notes=(*told, *result.notes))
 
 
@@ -79,6 +86,7 @@ def decompose_table(
     """
     from ..analyses.scoring.table import as_frame, one_session
 
+    run.require_own()
     told = _told([scores], say)
     frame, gone = one_session(scores.to_frame(), design.session)
     frame = _keep(as_frame(frame), design)
@@ -86,20 +94,36 @@ def decompose_table(
     name = Path(origin).name if is_file else "the table"
     digests = {"scores": file_digest(Path(origin)) if is_file else table_digest(scores.frame)}
     _require_replayed(design.replay, digests)
+    aliases = None
     if design.anonymous:
         aliases = Aliases.of_table(frame, design.covariates)
-        _keep_aliases(aliases, design)
         names = model_names(list(frame["model"].unique()), source or str(frame["model"].iloc[0]))
         frame, gone = aliases.table(frame).assign(model=frame["model"].map(names)), unnamed(gone)
         source = None if source is None else names.get(source, source)
         told = ()  # it names the file and its columns
     before, after = _by_model(frame, source, name)
-    if design.dry_run:
-        return _planned(run, f"Would decompose the {len(frame)} rows of {name}.")
+    _begin_split(frame, name, design, 1 + len(after), work, run.root)
+    if aliases is not None:
+        _keep_aliases(aliases, design)
     run.open()
     result = split(before, after, design)
     ending = ending_of(result, frame, design, digests, (_FROM_TABLE, *told))
     return end(run, replace(ending, left_out=(*counted("table", gone), *ending.left_out)), work)
+
+
+def _begin_split(
+    frame: pd.DataFrame, name: str, design: Design, n_models: int, work: Work, out: Path | None = None
+) -> None:
+    from ..analyses.decomposition.covariates import require_covariates
+
+    require_covariates(design.covariates, list(frame))
+    people = frame.drop_duplicates("participant_id")["group"].value_counts()
+    counted_people = " and ".join(f"{number} of group {group}" for group, number in people.items())
+    work.begin(
+        f"Would decompose the {design.metric} of {name}: {len(frame)} rows, {counted_people}.",
+        _cost_of_split(len(frame), design).times(n_models),
+        out,
+    )
 
 
 def _told(tables: "Sequence[ScoreTable]", say: Say) -> tuple[str, ...]:
@@ -110,22 +134,50 @@ def _told(tables: "Sequence[ScoreTable]", say: Say) -> tuple[str, ...]:
     return told
 
 
+def require_possible(
+    design: Design, finetuned: Sequence[Path], cohorts: Mapping[str, Cohort], model: ModelNames
+) -> None:
+    """Refuse what names and options tell to be impossible, before the network is loaded."""
+    from ..analyses.decomposition.covariates import require_covariates
+    from ..checks import require_checks
+
+    require_known(design.include)
+    require_checks(design.allow)
+    _require_finetuned(finetuned)
+    there = {bundle for cohort in cohorts.values() for bundle in cohort.bundles}
+    chosen = choose_bundles(there, design.bundles, design.hemispheres, what="is scored")
+    for cohort in cohorts.values():
+        require_common_bundles(model, cohort.only(chosen))
+    require_covariates(design.covariates, SCORES.columns)
+    for name in sorted(set(design.covariates) & {"age", "sex", "site", "scanner"}):
+        for cohort in cohorts.values():
+            if not any(name in case.attributes for case in cohort):
+                raise ConfigError(
+                    f"`covariates` needs values of patients and controls; nobody of {cohort.name} has {name} in "
+                    f"participants.tsv. Fill in the column, or leave {name} out."
+                )
+
+
+def begin_decomposition(run: Run, inputs: Inputs, design: Design, finetuned: Sequence[Path], work: Work) -> None:
+    """Say what will be done, before an image is read; see `shiftkit.work.Work.begin`."""
+    from ..segmentation.network.devices import pick_device
+
+    pick_device(design.device)
+    work.begin(_plan(inputs, finetuned), _cost(inputs, design, len(finetuned), work), run.root)
+
+
 def decompose_cohort(
     run: Run, inputs: Inputs, design: Design, *, finetuned: Sequence[Path] = (), work: Work = Work()
 ) -> Outcome:
-    """Run the main job; see ``shiftkit decompose``.
+    """Run the main job on what `require_possible` did not refuse; see ``shiftkit decompose``.
 
     The run is opened once all can be used, so that a refusal leaves no folder behind. ``finetuned`` are folders made by
     `shiftkit.pipeline.finetune.finetune_cohort`.
     """
-    _require_finetuned(finetuned)
-    there = {"bundle": {one.name for part in inputs.cohorts.values() for one in part.bundles}}
-    there["hemisphere"] = {str(one.hemisphere) for part in inputs.cohorts.values() for one in part.bundles}
-    _require_there(design, there)  # before anything is computed
     digests = _digests(inputs, finetuned, design.anonymous)
     _require_replayed(design.replay, digests)
-    if design.dry_run:
-        return _planned(run, _plan(inputs, finetuned))
+    # Only now: whatever bundles are asked for, a run is told from others by all that its cohorts hold.
+    inputs = inputs.only(_chosen(inputs, design))
     # Opened first: checks take minutes, and a folder in use must be refused before, not after.
     run.open()
     aliases = Aliases.of_inputs(inputs, design.covariates) if design.anonymous else None
@@ -295,22 +347,14 @@ def _finetuned(folder: Path) -> dict[str, Predictions]:
 
 def _keep(frame: pd.DataFrame, design: Design) -> pd.DataFrame:
     """The bundles and hemispheres that were asked for; a name that matches nothing is an error."""
-    wanted = {"bundle": design.bundles, "hemisphere": design.hemispheres}
-    _require_there(design, {column: set(frame[column]) for column in wanted})
-    for column, names in wanted.items():
-        if names:
-            frame = frame[frame[column].isin(names)]
-    return frame.reset_index(drop=True)
+    labels = pd.MultiIndex.from_frame(frame[["bundle", "hemisphere"]])
+    there = [Bundle(name=str(name), hemisphere=side) for name, side in labels.unique()]
+    kept = choose_bundles(there, design.bundles, design.hemispheres, what="is scored")
+    return frame[labels.isin([(one.name, one.hemisphere) for one in kept])].reset_index(drop=True)
 
 
-def _require_there(design: Design, there: Mapping[str, set[str]]) -> None:
-    """Refuse a bundle or hemisphere that nothing has, with those that there are and the nearest name."""
-    for column, wanted in (("bundle", design.bundles), ("hemisphere", design.hemispheres)):
-        unknown = sorted(set(wanted) - there[column])
-        if unknown:
-            known = ", ".join(sorted(there[column]))
-            near = nearest(unknown[0], there[column])
-            raise DataError(f"`{column}s` must name what is scored: {known}; got {', '.join(unknown)}{near or '.'}")
+def _chosen(inputs: Inputs, design: Design) -> tuple[Bundle, ...]:
+    return choose_bundles(inputs.bundles, design.bundles, design.hemispheres, what="is scored")
 
 
 def _by_model(frame: pd.DataFrame, source: str | None, name: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
@@ -398,15 +442,31 @@ def _notes(inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def _planned(run: Run, plan: str) -> Outcome:
-    return Outcome(table=pd.DataFrame(), claim=plan, root=run.root)
+def _cost(inputs: Inputs, design: Design, n_tuned: int, work: Work) -> Cost:
+    """Checks, segmentation, scores, the split and the report, as their rooms estimate them."""
+    from ..analyses.scoring.study import cost_of as scoring
+    from ..checks import cost_of as checking
+    from ..segmentation.prediction.cohort import cost_of as segmenting
+
+    chosen = inputs.only(_chosen(inputs, design))
+    cost = Cost()
+    for cohort in chosen.cohorts.values():
+        cost += checking(cohort, work) + segmenting(inputs.model, cohort) + scoring(cohort, work).times(1 + n_tuned)
+    n_rows = sum(len(case.masks) for cohort in chosen.cohorts.values() for case in cohort)
+    cost += _cost_of_split(n_rows, design).times(1 + n_tuned)
+    return cost + Cost(seconds=30 + 2.0 * len(inputs.patients), memory_gib=0.6, disk_gib=0.05)
+
+
+def _cost_of_split(n_rows: int, design: Design) -> Cost:
+    """As in `benchmarks/decomposition.md`, with ten bundles a participant, and the page."""
+    draws = (design.inference.n_bootstrap + design.inference.n_permutations) / 4000
+    return Cost(seconds=6 + draws * n_rows / 400 * (2 if design.sensitivity else 1), memory_gib=0.7, disk_gib=0.01)
 
 
 def _plan(inputs: Inputs, tuned: Sequence[Path]) -> str:
     names = ", ".join(folder.name for folder in tuned)
     return (
-        f"Would predict {len(inputs.patients)} patients of {inputs.patients.name} and {len(inputs.controls)} unseen "
-        f"controls of {inputs.controls.name} with model {inputs.model.name}, score them, decompose the drop"
-        + (f" before and after {names}" if names else "")
-        + ", and write the report."
+        f"Would predict {len(inputs.patients)} patients of {inputs.patients.name} and those of {len(inputs.controls)} "
+        f"controls of {inputs.controls.name} that it has not seen, with model {inputs.model.name}, "
+        "score them, decompose the drop" + (f" before and after {names}" if names else "") + ", and write the report."
     )

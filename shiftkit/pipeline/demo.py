@@ -8,7 +8,7 @@ from typing import Any
 
 from ..names import BUILT_IN_MODELS
 from ..runs import Run
-from ..work import Work, n_processes
+from ..work import Cost, Work, n_processes
 
 _PEOPLE: dict[str, Any] = {"n_healthy": 20, "n_glioma": 24, "target": "severe"}
 """As few people as show both parts of the drop: 20 patients are where a study stops being exploratory."""
@@ -30,11 +30,21 @@ class Cast:
 def rehearse(out: Path, *, device: str, seed: int, resume: bool, announce: Callable[[str], Any], work: Work) -> Cast:
     """Draw people and fine-tune the reference model to the patients, into ``phantom/`` and ``finetuned/`` of a run."""
     from ..phantoms import phantom
+    from ..segmentation.network.devices import pick_device
     from ..segmentation.transfer.finetuning import Transfer
     from .finetune import finetune_cohort
 
-    Run(root=out, verb="demo", resume=resume).open()
+    run = Run(root=out, verb="demo", resume=resume)
+    run.require_own()
+    pick_device(device)
     cores = n_processes(work.jobs)
+    work.begin(
+        f"Would draw {_PEOPLE['n_healthy']} controls and {_PEOPLE['n_glioma']} patients, segment them, fine-tune the "
+        "reference model to the patients, split the loss and write the report.",
+        Cost(seconds=60 * _CPU_MIN / cores, memory_gib=2.0, disk_gib=0.5),
+        out,
+    )
+    run.open()
     announce(
         f"{_PEOPLE['n_healthy']} controls and {_PEOPLE['n_glioma']} glioma patients are drawn, segmented, and the "
         f"network is fine-tuned to the patients: about {ceil(_CPU_MIN / cores)} minutes on {cores} idle "

@@ -16,7 +16,7 @@ from ..results import Result
 from ..runs import Outcome, Run, cohort_digest
 from ..tables import Table
 from ..types import Case
-from ..work import Work
+from ..work import Cost, Work
 from .inputs import Inputs
 from .scores import predict_cohorts, score_cohorts
 from .story import Ending, counted, end
@@ -77,16 +77,48 @@ class FeatureDesign:
     finetuned: tuple[Path, ...] = ()
 
 
-def features_cohort(
+def begin_features(
     run: Run, inputs: Inputs, design: FeatureDesign, *, scores: Path | None = None, work: Work = Work()
+) -> None:
+    """Refuse what names and options tell, before an image is read; see `shiftkit.work.Work.begin`."""
+    from ..analyses.scoring.study import cost_of as scoring
+    from ..segmentation.network.devices import pick_device
+    from ..segmentation.prediction.cohort import cost_of as segmenting
+    from ..segmentation.prediction.embedding import layers_of
+
+    pick_device(design.device)
+    layers_of(inputs.model.network, design.layers)
+    for folder in design.finetuned:
+        _require_folds(folder)
+    cost = Cost(seconds=20 + 0.06 * design.inference.n_permutations, memory_gib=0.8)
+    people = dataclasses.replace(inputs, target_controls=None).cohorts.values()
+    for cohort in people:
+        segmented = segmenting(inputs.model, cohort)
+        cost += segmented.times(1 + len(design.finetuned))
+        cost += Cost() if scores is not None else segmented + scoring(cohort, work)
+    also = "" if scores is not None else ", segment and score them"
+    work.begin(
+        f"Would embed {len(inputs.patients)} patients of {inputs.patients.name} and those of {len(inputs.controls)} "
+        f"controls of {inputs.controls.name} that it has not seen, with model {inputs.model.name}{also}, and compare "
+        "layer by layer.",
+        cost,
+        run.root,
+    )
+
+
+def features_cohort(
+    run: Run,
+    inputs: Inputs,
+    design: FeatureDesign,
+    *,
+    scores: Path | None = None,
+    given: pd.DataFrame | None = None,
+    work: Work = Work(),
 ) -> Outcome:
     """Measure the feature-space shift of a cohort into a run that is not open yet; see ``shiftkit features``.
 
-    ``scores`` is a score table of the source model; without it the cohorts are segmented and scored.
+    ``given`` are scores of the source model, of the file ``scores``; without them the cohorts are segmented and scored.
     """
-    from ..analyses.scoring.table import ScoreTable, as_frame
-
-    given = None if scores is None else as_frame(ScoreTable.load(scores))
     study = study_features(run.open(), inputs, design, scores=given, work=work)
     ending = Ending(
         result=study,
@@ -186,15 +218,8 @@ class _Embedder:
     def embed_folds(self, folder: Path, place: int) -> Embeddings:
         """Embed each patient with the fold's network that never saw them, and the controls in turn."""
         from ..segmentation.network.checkpoints import load_model
-        from ..segmentation.prediction.routing import fold_folders
 
-        paths = fold_folders(folder)
-        if not paths:
-            raise DataError(
-                f"`finetuned` takes a folder made by shiftkit finetune; {folder} holds no fold-1. Run shiftkit "
-                f"finetune --out {folder} first, or name the right folder."
-            )
-        models = [load_model(path) for path in paths]
+        models = [load_model(path) for path in _require_folds(folder)]
         kept_in = folder.name
         if self.inputs.anonymous:
             kept_in = f"finetuned-{place}"
@@ -221,6 +246,18 @@ class _Embedder:
                 name = str(number + 1)
                 parts.append(self.embed(model, part, fold=name, folder=f"{kept_in}/fold-{name}"))
         return Embeddings.concat(parts)
+
+
+def _require_folds(folder: Path) -> list[Path]:
+    from ..segmentation.prediction.routing import fold_folders
+
+    paths = fold_folders(folder)
+    if not paths:
+        raise DataError(
+            f"`finetuned` takes a folder made by shiftkit finetune; {folder} holds no fold-1. Run shiftkit finetune "
+            f"--out {folder} first, or name the right folder."
+        )
+    return paths
 
 
 def _unseen_by(models: "Sequence[Model]", case: Case) -> int | None:

@@ -13,7 +13,17 @@ from ..runs import Outcome, Run, cohort_digest
 from ..tables import write_table
 from ..types import Cohort, Predictions
 from ..work import Work
-from .inputs import bystanders, find_patients, gather, notes_of, one_session, open_model, said_of_input, warnings_of
+from .inputs import (
+    Inputs,
+    bystanders,
+    find_patients,
+    gather,
+    notes_of,
+    one_session,
+    open_model,
+    said_of_input,
+    warnings_of,
+)
 from .story import Ending, counted, end
 
 if TYPE_CHECKING:
@@ -47,13 +57,33 @@ def finetune_cohort(
     ``filters`` and ``session`` see `shiftkit.pipeline.inputs.gather`; ``where`` is ``out``, ``resume`` and
     ``announce`` of `shiftkit.segmentation.transfer.finetuning.finetune`, which says what can go wrong.
     """
-    from ..segmentation.transfer.finetuning import finetune
+    from ..segmentation.network.checkpoints import require_own
+    from ..segmentation.transfer.finetuning import Finetuning, finetune
     from ..segmentation.transfer.strategies import find_strategy
 
-    find_strategy(transfer.strategy)  # before a cohort is looked up, which can mean that the phantom is made
-    inputs = gather(model, cohort, reference, bundles=transfer.bundles, filters=filters, session=session, work=work)
-    for part in inputs.cohorts.values():
-        require_own_files(part)
+    # Before a cohort is looked up, which can mean that the phantom is made.
+    find_strategy(transfer.strategy)
+    require_own(where["out"], where.get("resume", False))
+
+    def begin(named: Inputs) -> None:
+        for part in named.cohorts.values():
+            require_own_files(part)
+        run = Finetuning(
+            model=named.model, cohort=named.patients, out=where["out"], transfer=transfer, controls=named.controls
+        )
+        run.require_possible(where.get("resume", False))
+        work.begin(run.would, run.cost, run.out)
+
+    inputs = gather(
+        model,
+        cohort,
+        reference,
+        bundles=transfer.bundles,
+        filters=filters,
+        session=session,
+        begin=begin,
+        work=work,
+    )
     return finetune(inputs.model, inputs.patients, controls=inputs.controls, transfer=transfer, work=work, **where)
 
 
@@ -81,12 +111,14 @@ def learn(
     from ..segmentation.transfer.strategies import find_strategy
 
     find_strategy(transfer.strategy)
+    run.require_own()
     found = find_cohort(cohort, filters=filters, work=work)
     patients, gone = one_session(find_patients(found), session)
     source = open_model(model)
     strategies = tuple(dict.fromkeys((transfer.strategy, "scratch")))  # scratch asked for is not run twice
     curves_of = Shots(numbers=tuple(shots), draws=draws, strategies=strategies, transfer=transfer)
     _require_curves(source, patients, curves_of)
+    curves_of.begin(source, patients, run.root, work)
     near = said_of_input(source, patients, work=work)
     run.open()
     options: dict[str, Any] = {"resume": run.resume, "work": work}
@@ -121,6 +153,7 @@ def _require_curves(source: "Model", patients: Cohort, curves: "Shots") -> None:
             "is drawn beside it in any case."
         )
     curves.require_possible(patients)
+    source.require_input(patients)
     if not set(source.bundles) & set(patients.bundles):
         raise ModelMismatchError(
             f"Learning curves compare with the source model as it is, on bundles that it predicts; {source.name} "

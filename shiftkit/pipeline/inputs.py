@@ -1,7 +1,7 @@
 """Who and what enters a run, after names were turned into things."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import warn
@@ -9,8 +9,8 @@ from warnings import warn
 from ..cohorts.folder import participants_by_folder
 from ..config import registered_names
 from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitWarning, raise_all
-from ..names import find_cohort, find_model, is_built_in, is_of_phantom, is_phantom
-from ..types import Cohort
+from ..names import ModelNames, find_cohort, find_model, is_built_in, is_of_phantom, is_phantom
+from ..types import Bundle, Cohort
 from ..words import chosen_session, understood, words_of
 from ..work import Work
 
@@ -50,6 +50,16 @@ class Inputs:
         """What else is said of the input."""
         return notes_of(*self.near)
 
+    def only(self, chosen: Collection[Bundle]) -> "Inputs":
+        """The same people with the masks of these bundles alone: of others nothing is read."""
+        parts = {name: cohort.only(chosen) for name, cohort in self.cohorts.items()}
+        return dataclasses.replace(self, **parts)
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """Every bundle of which anybody has a reference mask."""
+        return tuple(sorted({bundle for cohort in self.cohorts.values() for bundle in cohort.bundles}))
+
     @property
     def cohorts(self) -> dict[str, Cohort]:
         """What is predicted and scored, by the part it plays."""
@@ -75,7 +85,6 @@ class Design:
     anonymous: bool = False
     aliases: Path | None = None
     session: str | None = None
-    dry_run: bool = False
     replay: Path | None = None
 
 
@@ -94,11 +103,11 @@ def place_of_model(model: "str | Path | Model") -> "Path | Model":
     """
     if not isinstance(model, str | Path):
         return model
-    from ..segmentation.network.checkpoints import Model
-    from ..segmentation.network.foreign import call_factory, is_factory
-
-    if not is_factory(str(model)):
+    if ".py:" not in Path(model).name:
         return find_model(model)
+    from ..segmentation.network.checkpoints import Model
+    from ..segmentation.network.foreign import call_factory
+
     made = call_factory(str(model))
     if not isinstance(made, Model):
         raise ConfigError(
@@ -110,10 +119,12 @@ def place_of_model(model: "str | Path | Model") -> "Path | Model":
 
 def open_model(model: "str | Path | Model") -> "Model":
     """Load a model by path, name or ``file.py:function``; one that is loaded is handed back. See `place_of_model`."""
-    from ..segmentation.network.checkpoints import Model, load_model
-
     place = place_of_model(model)
-    return place if isinstance(place, Model) else load_model(place)
+    if not isinstance(place, Path):
+        return place
+    from ..segmentation.network.checkpoints import load_model
+
+    return load_model(place)
 
 
 def gather(
@@ -125,9 +136,15 @@ def gather(
     bundles: Sequence[str] = (),
     filters: "Filters | str | Path | None" = None,
     session: str | None = None,
+    early: Callable[[Mapping[str, Cohort], ModelNames], object] = lambda *_: None,
+    begin: Callable[[Inputs], object] = lambda _: None,
     work: Work = Work(),
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
+
+    ``early`` is called once all cohorts are known and before the network is loaded, ``begin`` after that and before an
+    image is read, with controls of whom it is not known yet whom the model has seen: what they refuse is refused at
+    once, and there a dry run ends.
 
     Where the controls come from without ``reference`` says `find_controls`, and which ``session`` of each participant
     is taken `one_session`. Without ``target_controls`` they are the cohort's own of group ``target_control``, if it has
@@ -142,9 +159,10 @@ def gather(
         If there are no patients, no control is left, or the table of participants leaves doubt; see
         `require_understood`.
     ModelMismatchError
-        If model and cohort have no bundle in common.
+        If model and cohort have no bundle in common, or nobody has the images that the model reads.
     """
-    loaded = open_model(model)
+    place = place_of_model(model)
+    names = described(place)
     found = find_cohort(cohort, filters=filters, work=work)
     # Filters choose among files of every cohort, also of those that are looked up by name further below.
     if filters is not None:
@@ -153,23 +171,50 @@ def gather(
             for one in (reference, target_controls)
         )
     patients, gone = one_session(find_patients(found), session)
-    controls, seen = unseen_controls(loaded, found, reference, session, work)
-    targets, seen_targets = _target_controls(loaded, found, target_controls, session, work)
-    inputs = Inputs(
-        model=loaded,
-        patients=patients,
-        controls=controls,
-        seen=(*seen, *seen_targets),
-        target_controls=targets,
-        left_out={**bystanders(found), **gone},
-    )
-    require_apart(inputs.cohorts)
-    for part in inputs.cohorts.values():
+    parts = {
+        "patients": patients,
+        "controls": controls_once(find_controls(found, reference, work), session),
+        "target_controls": _target_controls(found, target_controls, session, work),
+    }
+    there = {name: part for name, part in parts.items() if part is not None}
+    require_apart(there)
+    for part in there.values():
+        part.require_input(names.name, names.modality)
         # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
         if part is not patients or not bundles:
-            _require_common_bundles(loaded, part)
+            require_common_bundles(names, part)
+    early(there, names)
+    # Only now, for a network takes longer to load than all of the above.
+    everybody = Inputs(model=open_model(place), seen=(), left_out={**bystanders(found), **gone}, **parts)
+    begin(everybody)
+    inputs = _unseen(everybody)
     # Images are read last: whatever else is wrong is told at once.
-    return dataclasses.replace(inputs, near=said_of_input(loaded, *inputs.cohorts.values(), work=work))
+    return dataclasses.replace(inputs, near=said_of_input(everybody.model, *inputs.cohorts.values(), work=work))
+
+
+def _unseen(inputs: Inputs) -> Inputs:
+    """Without the controls that the model has seen; a `DataError` if none is left."""
+    model, controls, targets = inputs.model, inputs.controls, inputs.target_controls
+    unseen, seen = _by_sight(model, controls)
+    if not len(unseen):
+        raise DataError(
+            f"A control must be one that the model has not seen; model {model.name} was trained or tuned on all "
+            f"{len(controls)} controls of {controls.name}. Name other controls with `reference`, or train with `folds`."
+        )
+    if targets is None:
+        return dataclasses.replace(inputs, controls=unseen, seen=seen)
+    unseen_targets, seen_targets = _by_sight(model, targets)
+    if not len(unseen_targets):
+        raise _without_targets(targets, len(seen_targets))
+    return dataclasses.replace(inputs, controls=unseen, seen=(*seen, *seen_targets), target_controls=unseen_targets)
+
+
+def described(place: "Path | Model") -> ModelNames:
+    """The names of a model; where a checkpoint's description cannot be read, it is loaded, which says what is wrong."""
+    if isinstance(place, Path) and (names := ModelNames.of(place)) is not None:
+        return names
+    model = open_model(place)
+    return ModelNames(name=model.name, modality=model.modality, bundles=model.bundles)
 
 
 def require_apart(cohorts: Mapping[str, Cohort]) -> None:
@@ -203,25 +248,25 @@ def find_patients(cohort: Cohort) -> Cohort:
 
 
 def _target_controls(
-    model: "Model", cohort: Cohort, given: str | Path | Cohort | None, session: str | None, work: Work
-) -> tuple[Cohort | None, tuple[str, ...]]:
-    """Healthy people scanned like the patients, and those of them that the model has seen."""
+    cohort: Cohort, given: str | Path | Cohort | None, session: str | None, work: Work
+) -> Cohort | None:
+    """Healthy people scanned like the patients."""
     if given is None:
         pool = cohort.where(group="target_control")
-        if not len(pool):
-            return None, ()
-    else:
-        pool = find_cohort(given, work=work)
-        require_understood(pool)
-        pool = pool.where(lambda case: case.group in ("control", "target_control"))
-    pool = controls_once(pool, session)
-    unseen, seen = _by_sight(model, pool)
-    if not len(unseen):
-        raise DataError(
-            f"`target_controls` must hold healthy participants that the model has not seen; {pool.name} has "
-            f"{len(pool)} of group 'control' or 'target_control', and the model was trained on {len(seen)} of them."
-        )
-    return unseen, seen
+        return controls_once(pool, session) if len(pool) else None
+    pool = find_cohort(given, work=work)
+    require_understood(pool)
+    healthy = pool.where(lambda case: case.group in ("control", "target_control"))
+    if not len(healthy):
+        raise _without_targets(healthy, 0)
+    return controls_once(healthy, session)
+
+
+def _without_targets(pool: Cohort, seen: int) -> DataError:
+    return DataError(
+        f"`target_controls` must hold healthy participants that the model has not seen; {pool.name} has {len(pool)} of "
+        f"group 'control' or 'target_control', and the model was trained on {seen} of them."
+    )
 
 
 def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, work: Work = Work()) -> Cohort:
@@ -256,24 +301,6 @@ def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, 
             "participants.tsv. Fill in the group column, or name another cohort with `reference`."
         )
     return controls
-
-
-def unseen_controls(
-    model: "Model",
-    cohort: Cohort,
-    reference: str | Path | Cohort | None = None,
-    session: str | None = None,
-    work: Work = Work(),
-) -> tuple[Cohort, tuple[str, ...]]:
-    """The controls the model has not seen, and the keys of those it has; a `DataError` if none is unseen."""
-    controls = controls_once(find_controls(cohort, reference, work), session)
-    unseen, seen = _by_sight(model, controls)
-    if not len(unseen):
-        raise DataError(
-            f"A control must be one that the model has not seen; model {model.name} was trained or tuned on all "
-            f"{len(controls)} controls of {controls.name}. Name other controls with `reference`, or train with `folds`."
-        )
-    return unseen, seen
 
 
 def require_understood(cohort: Cohort) -> None:
@@ -356,7 +383,8 @@ def _by_sight(model: "Model", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:
     return cohort.where(lambda case: case.key not in seen), seen
 
 
-def _require_common_bundles(model: "Model", cohort: Cohort) -> None:
+def require_common_bundles(model: ModelNames, cohort: Cohort) -> None:
+    """Refuse, with a `ModelMismatchError`, a cohort without a reference mask of anything that the model predicts."""
     if not set(model.bundles) & set(cohort.bundles):
         raise ModelMismatchError(
             f"Model and cohort must have bundles in common; model {model.name} predicts "

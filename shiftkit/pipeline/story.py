@@ -16,7 +16,7 @@ from ..runs import Outcome, Run
 from ..status import spoken
 from ..tables import Table
 from ..types import Bundle, Cohort, Predictions
-from ..work import Work
+from ..work import Cost, Work
 
 if TYPE_CHECKING:
     from ..reports import CasePicture, Opening, Report
@@ -167,6 +167,11 @@ def report_again(
 
     root = find_cohort(cohort, work=work).root if cohort is not None else None
     page = restore(folder, root)
+    work.begin(
+        f"Would write the report of {folder} again, with {len(page.cases)} cases.",
+        work.cost(max(1, len(page.cases)), cpu_s=0.5, memory_gib=0.5) + Cost(seconds=3),
+        folder,
+    )
     refuse_links(folder)
     with held(folder, "report"):
         page.save(folder / "report.html", linked=linked, work=work)

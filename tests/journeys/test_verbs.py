@@ -207,8 +207,8 @@ def test_bundles_that_do_not_fit_end_with_5_and_can_be_added(
     assert main(words) == 5
     told = last_line(capsys)
     assert "predicts AFleft AFright, cohort other has reference masks of ILFleft ILFright" in told
-    assert main([*words, "--bundles", "ILF"]) == 3
-    assert "--bundles asks for ILF, cohort other has masks of ILFleft ILFright" in last_line(capsys)
+    assert main([*words, "--bundles", "ILX"]) == 3
+    assert "--bundles must name what other has masks of: ILF; got ILX; did you mean ILF" in last_line(capsys)
     assert main([*words, "--bundles", "ILFleft,ILFright", "--shots", "2"]) == 5
     assert "Learning curves compare with the source model as it is" in last_line(capsys)
     assert not (tmp_path / "out").exists()
@@ -217,15 +217,21 @@ def test_bundles_that_do_not_fit_end_with_5_and_can_be_added(
     assert [bundle.name for bundle in load_model(tmp_path / "out" / "fold-2").bundles] == ["AF", "AF", "ILF", "ILF"]
 
 
-def test_a_missing_modality_ends_with_3_and_names_it(
-    make_model: MakeModel, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_missing_modality_ends_with_5_and_names_it(
+    make_model: MakeModel, controls: Cohort, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The message says what the model reads and what the participant has."""
+    """The message says what the model reads and what the cohort has, before a network is loaded; nothing is written."""
     model = dataclasses.replace(make_model(), modality="t1w")
     save_model(model, tmp_path / "m")
     words = ["predict", "--model", str(tmp_path / "m"), "--cohort", str(patients.root), "--out", str(tmp_path / "out")]
-    assert main(words) == 3
-    assert "The model reads t1w; sub-p05 has fa, peaks" in last_line(capsys)
+    assert main(words) == 5
+    told = "Model small reads t1w; no participant of patients has that, there is fa peaks"
+    assert told in last_line(capsys)
+    for verb in ("decompose", "finetune", "features"):
+        assert main([verb, *words[1:], "--reference", str(controls.root)]) == 5
+        assert told in last_line(capsys)
+    code = f"import sys; from shiftkit.cli import main; main({words}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
     assert not (tmp_path / "out").exists()
 
 
@@ -257,5 +263,6 @@ def test_a_folder_of_folds_routes_and_ends_with_4_for_whom_all_have_seen(
     words = ["predict", "--model", str(tmp_path / "src"), "--cohort", str(patients.root), "--out", str(tmp_path / "p")]
     assert main(words) == 4
     assert "1 failed (sub-p00: A participant is segmented by folds that never saw them" in last_line(capsys)
+    words[-1] = str(tmp_path / "other")
     assert main([*words, "--model", str(tmp_path / "src" / "fold-1")]) == 2
     assert "is a folder of folds" in last_line(capsys)
