@@ -382,7 +382,7 @@ on_table(
 on_table(
     "distances missing in six patients",
     0,
-    "12 rows of 6 glioma (no distance",
+    "12 rows of 6 patients (no distance",
     change=_set(_six, "tumor_distance_mm", np.nan),
     holds=people(18, 24),
 )
@@ -687,7 +687,7 @@ def _(bench: Bench) -> Words:
     "cohort",
     "bundles that cannot be measured",
     0,
-    "1 row of 1 participants (empty); 1 row of 1 participants (too_small)",
+    "1 row of 1 participant (empty); 1 row of 1 participant (too_small)",
 )
 def _(bench: Bench) -> Words:
     patients, controls = bench.truth(), write_cohort(bench.here / "controls", (2, 5, 8), group="control")

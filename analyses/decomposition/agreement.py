@@ -49,9 +49,10 @@ def agreement(base: Split, settings: Settings, crossed: Mapping[str, Array] | No
         return pd.DataFrame(columns=list(AGREEMENT.columns))
     found, without = primary.replicates, 1 - np.eye(n)
     own = {"systematic": found.systematic, "tumor": found.total - found.systematic}
-    # As they are printed: the stacked estimate may lie outside of U and L0.
-    ends = sorted((primary.lower(), found.upper, found.systematic), key=lambda one: one[0])
-    bounds = {"systematic": (ends[0], ends[-1]), "tumor": (found.total - ends[-1], found.total - ends[0])}
+    # As they are printed: the stacked estimate may lie outside of U and L0, and L0 is never the upper end.
+    low = min(primary.lower(), found.upper, found.systematic, key=lambda one: one[0])
+    high = max(found.upper, found.systematic, key=lambda one: one[0])
+    bounds = {"systematic": (low, high), "tumor": (found.total - high, found.total - low)}
     ranged = base.verdict.status == Status.RANGE
     records: list[dict[str, Any]] = []
     others: dict[str, Array] = {}

@@ -59,7 +59,12 @@ def standard_cells() -> tuple[Cell, ...]:
     tumor = {**both, "coverage of tumor": COVERS}
     made = [
         _cell("Gaussian, half respond", replace(gaussian, **half), {**tumor, "bias of S": (-0.006, 0.006)}),
-        _cell("plateau to 30 mm", _sized(plateau, 60, 60), {**both, "width of S": (0, 0.135)}),
+        _cell(
+            "plateau to 30 mm",
+            _sized(plateau, 60, 60),
+            {**both, "width of S": (0, 0.135)},
+            shown=("tumor shown", "width of S's bounds"),
+        ),
         _cell("λ = 25 mm", replace(middle, decay_mm=25.0), {**tumor, "range": (0.6, 1.0)}),
         _cell(
             "λ = 60 mm, all respond",
@@ -91,7 +96,8 @@ def standard_cells() -> tuple[Cell, ...]:
         for decay in (5.0, 10.0, 15.0):
             scenario = replace(_sized(middle, n_patients, n_controls), decay_mm=decay)
             targets = {"coverage of S": (0.93, 0.98), "width over the former's": (0, 1.2)}
-            made.append(_cell("exponential", scenario, targets, former=True))
+            shown = ("tumor shown", "width of S", "width of S's bounds")
+            made.append(_cell("exponential", scenario, targets, shown=shown, former=True))
     aged = replace(middle, age_gap=1.0, age=0.2)
     made += [
         _cell("age gap of 1 SD, adjusted", aged, {"bias of S": (-0.005, 0.005), **both}, covariates=("age",)),
