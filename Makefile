@@ -9,7 +9,7 @@ VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test lint types format doctest docs reference-model reference-statistics viewer wheel clean
+.PHONY: demo test lint types format doctest docs gallery reference-model reference-statistics viewer wheel clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -57,6 +57,13 @@ format: $(VENV)/dev.done
 # The site, with every notebook run: build/docs/index.html.
 docs: $(VENV)/docs.done
 	$(THREADS) $(BIN)/sphinx-build -W --keep-going --quiet --doctree-dir build/doctrees docs build/docs
+
+# An example report, in build/example, and its pictures in docs/gallery: ten minutes of processor time and Chromium.
+gallery: $(VENV)/dev.done
+	@$(VIEWER) --optional
+	@test -e build/example/report.html || $(BIN)/shiftkit demo --out build/example --resume
+	$(BIN)/python docs/gallery.py build/example
+	@echo "The example report: build/example/report.html; its pictures: docs/gallery."
 
 # The built-in model, from the built-in healthy cohort: about half an hour on two cores.
 reference-model: $(VENV)/demo.done

@@ -1,7 +1,7 @@
-"""The pictures of ``docs/gallery.md``, from a run and its report.
+"""The pictures of ``docs/gallery.md``, from a run and its report: ``make gallery``.
 
-``shiftkit decompose --model reference --cohort small/glioma --reference small/healthy --out run`` on the phantom of
-``docs/start.md``, then ``python docs/gallery.py run``; the picture of the report needs playwright and Chromium.
+``shiftkit demo --out run``, whose phantom is severe enough for both parts of the drop to be seen, then
+``python docs/gallery.py run``; the pictures of pages need playwright and Chromium.
 """
 
 import argparse
@@ -10,8 +10,10 @@ import shutil
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("gallery")
-FIGURES = ("decomposition", "distance", "bundles", "agreement", "bundle-AFleft-sections")
+FIGURES = ("decomposition", "distance", "bundles", "agreement", "bundle-AFleft-sections", "cohort-tumors")
+PAGES = {"report": "report.html", "cohort": "reports/cohort.html"}
 WIDTH, HEIGHT = 1200, 900
+LARGEST_BYTES = 300_000
 
 
 def figures(run: Path) -> None:
@@ -20,8 +22,8 @@ def figures(run: Path) -> None:
         shutil.copy(run / "figures" / f"{name}.svg", FOLDER)
 
 
-def first_screen(run: Path) -> None:
-    """Photograph the first screen of a report, in a palette of 64 colors."""
+def first_screens(run: Path) -> None:
+    """Photograph the first screen of pages, in a palette of 64 colors."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
@@ -29,10 +31,14 @@ def first_screen(run: Path) -> None:
         place = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=place, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, reduced_motion="reduce")
-        page.goto((run / "report.html").resolve().as_uri())
-        image = Image.open(io.BytesIO(page.screenshot()))
+        for name, file in PAGES.items():
+            page.goto((run / file).resolve().as_uri())
+            image = Image.open(io.BytesIO(page.screenshot()))
+            image.convert("RGB").quantize(64).save(FOLDER / f"{name}.png", optimize=True)
         browser.close()
-    image.convert("RGB").quantize(64).save(FOLDER / "report.png", optimize=True)
+    large = [name for name in PAGES if (FOLDER / f"{name}.png").stat().st_size > LARGEST_BYTES]
+    if large:
+        raise SystemExit(f"Pictures in docs/gallery stay below {LARGEST_BYTES:,} bytes; {', '.join(large)} do not.")
 
 
 def main() -> None:
@@ -42,7 +48,7 @@ def main() -> None:
     run = parser.parse_args().run
     FOLDER.mkdir(exist_ok=True)
     figures(run)
-    first_screen(run)
+    first_screens(run)
 
 
 if __name__ == "__main__":

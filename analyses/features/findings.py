@@ -1,6 +1,6 @@
 """What the comparisons of features say, in words and figures; the numbers come from the studies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from ...embeddings import shell_distance
 from ...results import Finding, Result, in_percent
 from ...status import Status
 from ...style import GRAY, ORANGE, RULE, VERMILION, beside, intervals, legend, look, name_columns, name_rows, new_axes
+from ...types import Bundle
 from ..statistics.inference import EXPLORATORY_BELOW
 from .pictures import picture
 from .result import FeatureShift, Foresight, ImageShift, LayerChange
@@ -64,7 +65,7 @@ def shift_findings(shift: FeatureShift) -> tuple[Finding, ...]:
         ),
         method=f"{_METHOD} {how}",
         references=("10.1016/j.jspi.2013.03.018", "10.1007/s10851-014-0506-3", "10.1007/s10994-009-5152-4"),
-        figure=partial(_by_layer, shift),
+        figure=partial(_by_layer, {contrast: shift.pooled(contrast) for contrast in CONTRASTS}),
         alt="MMD² of the total, systematic and tumor contrast by layer, with intervals.",
     )
     others = (_by_bundle(shift.table), _by_distance(shift.table), _carried(shift.directions), picture(shift.embeddings))
@@ -91,12 +92,49 @@ def _contrast_told(contrast: str, rows: pd.DataFrame) -> str:
     )
 
 
-def _by_layer(shift: FeatureShift, ax: Any) -> Any:
-    """MMD² of all bundles together, one mark a contrast; filled where shown."""
+def bundle_shifts(table: pd.DataFrame) -> dict[Bundle, Finding]:
+    """What the first model's features say of each bundle and hemisphere, from rows of `shiftkit.catalogue.FEATURES`.
+
+    The total contrast is that of the hemisphere; the other two compare hemispheres and are those of the bundle.
+    """
+    own = table[(table["model"] == table["model"].iloc[0]) & (table["statistic"] == "mmd2")]
+    own = own[(own["region"] == "reference") & (own["bundle"] != "all")]
+    made: dict[Bundle, Finding] = {}
+    for name, rows in own.groupby("bundle", sort=False):
+        both = rows[rows["hemisphere"] == "all"]
+        sides = [side for side in dict.fromkeys(rows["hemisphere"]) if side != "all"]
+        for side in sides or ["none"]:
+            total = rows[(rows["hemisphere"] == side) & (rows["contrast"] == "total")] if sides else both
+            parts = {one: both[both["contrast"] == one] for one in CONTRASTS} | {
+                "total": total[total["contrast"] == "total"]
+            }
+            bundle = Bundle(name=str(name), hemisphere=side)
+            made[bundle] = _of_bundle(bundle, parts)
+    return made
+
+
+def _of_bundle(bundle: Bundle, parts: Mapping[str, pd.DataFrame]) -> Finding:
+    return Finding(
+        key=f"bundle-{bundle.label}-features",
+        title="Feature shift",
+        claim=" ".join(_contrast_told(contrast, rows) for contrast, rows in parts.items()),
+        table=pd.concat(parts.values(), ignore_index=True),
+        caveats=(
+            "A distance between features says that the network sees a difference, not that it errs for it.",
+            "The systematic and the tumor contrast compare hemispheres: they are those of the bundle in both.",
+        ),
+        figure=partial(_by_layer, parts),
+        alt=f"MMD² of {bundle.label} by layer of the network, one mark a contrast (total, systematic, tumor), with "
+        "intervals.",
+    )
+
+
+def _by_layer(parts: Mapping[str, pd.DataFrame], ax: Any) -> Any:
+    """MMD², one mark a contrast; filled where shown."""
     axes = new_axes(ax)
-    layers = list(dict.fromkeys(shift.table["layer"]))
+    layers = list(dict.fromkeys(layer for rows in parts.values() for layer in rows["layer"]))
     for place, contrast in enumerate(CONTRASTS):
-        rows = shift.pooled(contrast).set_index("layer").reindex(layers)
+        rows = parts[contrast].set_index("layer").reindex(layers)
         x = np.arange(len(layers)) + beside(place, len(CONTRASTS), 0.2)
         color, marker = look(place).color, look(place).marker
         intervals(axes, x, rows["value"], rows["low"], rows["high"], fmt="none", ecolor=color)

@@ -84,7 +84,7 @@ class CheckReport:
     --------
     >>> report = CheckReport(cohort="here", participants=("sub-01",), problems=())
     >>> print(report)
-    Cohort here: 1 participant looks sound; 0 with errors, 0 with warnings.
+    Cohort here: 1 participant looks sound.
     """
 
     cohort: str
@@ -122,13 +122,16 @@ class CheckReport:
 
     def _counts(self) -> str:
         verdicts = [self.verdicts[key] for key in self.participants]
-        sound = verdicts.count("ok")
-        many = "participant looks" if sound == 1 else "participants look"
+        n, sound = len(verdicts), verdicts.count("ok")
+        found = {"errors": verdicts.count("error"), "warnings": verdicts.count("warning")}
+        told = " and ".join(f"{many} {'has' if many == 1 else 'have'} {what}" for what, many in found.items() if many)
+        # Of the whole cohort there may be problems that are nobody's.
+        if not told:
+            looks = f"all {n} participants look sound" if n > 1 else f"{n} participant looks sound"
+        else:
+            looks = f"{sound} of {n} participants {'looks' if sound == 1 else 'look'} sound; {told}"
         allowed = f" Errors allowed: {', '.join(self.allowed)}." if self.allowed else ""
-        return (
-            f"Cohort {self.cohort}: {sound} {many} sound; {verdicts.count('error')} with errors, "
-            f"{verdicts.count('warning')} with warnings.{allowed}"
-        )
+        return f"Cohort {self.cohort}: {looks}.{allowed}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a problem."""

@@ -227,10 +227,16 @@ def _find(
             failed[key] = aliases.without_folders(reason, inputs.cohorts.values(), dict.fromkeys(everybody, key))
     known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
     tuned = after[0]["patients"] if after else None
+    further = further_findings(occasion, scored)
+    shown = {
+        bundle: (*own, *([further.by_bundle[bundle]] if bundle in further.by_bundle else []))
+        for bundle, own in ending.bundle_findings.items()
+    }
     return replace(
         ending,
         opening=_opening(result, _origin(inputs, checks)),
-        findings=(*ending.findings, *further_findings(occasion, scored), *checks),
+        findings=(*ending.findings, *further.findings, *checks),
+        bundle_findings=shown,
         failed=failed,
         cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
         cohorts={"patients": (inputs.patients, failed), "unseen controls": (inputs.controls, known)},
@@ -321,8 +327,15 @@ def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
         told.append(f"Whether model {model} was made for images like these is not known.")
     else:  # what lies outside is a warning, in the verdict
         told += [str(one) for one in inputs.near if not one.outside]
-    told += [f"{one.title}: {one.claim}" for one in checks if any(e.value > 0 for e in one.estimates[:2])]
-    return tuple(told)
+    return (*told, *(told_of for one in checks if (told_of := _warned(one))))
+
+
+def _warned(check: Finding) -> str:
+    """What the checks of a cohort's images found, in one sentence; nothing where all look sound."""
+    people = check.title.rpartition(": ")[2]
+    counts = {"errors": int(check.estimates[0].value), "warnings": int(check.estimates[1].value)}
+    found = " and ".join(f"{what} in {n}" for what, n in counts.items() if n)
+    return f"Checks of the images found {found} of {check.estimates[0].n} {people}." if found else ""
 
 
 def _primary(frame: pd.DataFrame, design: Design) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Further studies that a decomposition's report can hold: one line each in `STUDIES`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ from ..errors import ConfigError, DataError
 from ..options import passed_on
 from ..results import Finding
 from ..runs import Run
+from ..types import Bundle
 from ..work import Work
 from .features import FeatureDesign, study_features
 from .inputs import Design, Inputs
@@ -33,12 +34,22 @@ class Occasion:
     work: Work
 
 
-def further_findings(occasion: Occasion, scores: pd.DataFrame) -> tuple[Finding, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Further:
+    """Findings of further studies: of the whole, and those that stand on the bundles' pages."""
+
+    findings: tuple[Finding, ...]
+    by_bundle: Mapping[Bundle, Finding] = field(default_factory=dict[Bundle, Finding])
+
+
+def further_findings(occasion: Occasion, scores: pd.DataFrame) -> Further:
     """Findings of the studies that ``occasion.design.include`` names, whose tables and files go into the run.
 
     ``scores`` are those of the source model and of the fine-tuned ones, in every metric of `metrics_of`.
     """
-    return tuple(finding for name in occasion.design.include for finding in STUDIES[name].findings(occasion, scores))
+    made = [STUDIES[name].findings(occasion, scores) for name in occasion.design.include]
+    by_bundle = {bundle: one for part in made for bundle, one in part.by_bundle.items()}
+    return Further(findings=tuple(one for part in made for one in part.findings), by_bundle=by_bundle)
 
 
 def metrics_of(design: Design) -> tuple[str, ...]:
@@ -54,16 +65,18 @@ def require_known(include: tuple[str, ...]) -> None:
         raise ConfigError(f"`include` takes {' and '.join(STUDIES)}; got {', '.join(unknown)}.")
 
 
-def _features(occasion: Occasion, scores: pd.DataFrame) -> tuple[Finding, ...]:
+def _features(occasion: Occasion, scores: pd.DataFrame) -> Further:
+    from ..analyses.features.findings import bundle_shifts
+
     inference = replace(occasion.design.inference, n_permutations=FEATURE_PERMUTATIONS)
     asked = FeatureDesign(device=occasion.design.device, inference=inference, finetuned=occasion.finetuned)
     study = study_features(occasion.run, occasion.inputs, asked, scores=scores, work=occasion.work)
     for frame, table in study.tables():
         occasion.run.write_table(frame, table)
-    return study.findings
+    return Further(findings=study.findings, by_bundle=bundle_shifts(study.table))
 
 
-def _deformation(occasion: Occasion, scores: pd.DataFrame) -> tuple[Finding, ...]:
+def _deformation(occasion: Occasion, scores: pd.DataFrame) -> Further:
     """Deformation, and what V-Norm has to do with the drop before and after fine-tuning."""
     from ..analyses.deformation.findings import RELATION_TITLE
     from ..analyses.deformation.relation import relate
@@ -77,16 +90,17 @@ def _deformation(occasion: Occasion, scores: pd.DataFrame) -> tuple[Finding, ...
     try:
         relation = relate(result, scores, metric=design.metric, inference=design.inference)
     except DataError as error:  # such as no patient with both numbers: no reason to lose the rest of the run
-        return (*result.findings, Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error)))
+        lacking = Finding(key="deformation-relation", title=RELATION_TITLE, claim=str(error))
+        return Further(findings=(*result.findings, lacking))
     run.write_table(relation.to_frame(), DEFORMATION_RELATION)
-    return (*result.findings, *relation.findings)
+    return Further(findings=(*result.findings, *relation.findings))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """What makes the findings, and which metrics it needs, whatever the decomposition's."""
 
-    findings: Callable[[Occasion, pd.DataFrame], tuple[Finding, ...]]
+    findings: Callable[[Occasion, pd.DataFrame], Further]
     metrics: tuple[str, ...] = ()
 
 

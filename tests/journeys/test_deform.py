@@ -93,7 +93,7 @@ def measured(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Made:
         rows.append(score(f"sub-g{i}", "glioma", "source", 0.75 - 0.05 * i, 20.0 - 3 * i))
         rows.append(score(f"sub-g{i}", "glioma", "tuned", 0.80 - 0.05 * i, 20.0 - 3 * i))
     folder = tmp_path_factory.mktemp("runs") / "run"
-    findings = further_findings(occasion_of(inputs, folder, seed=0), pd.DataFrame(rows))
+    findings = further_findings(occasion_of(inputs, folder, seed=0), pd.DataFrame(rows)).findings
     return Made(folder, {one.key: one for one in findings})
 
 
@@ -136,7 +136,9 @@ def test_the_seed_of_a_decomposition_reaches_deformation(inputs: Inputs, measure
         occasion = occasion_of(inputs, tmp_path / name, seed)
         # What is measured does not depend on the seed, and is kept.
         shutil.copytree(measured.folder / "measurements", tmp_path / name / "measurements")
-        estimates = [one for finding in further_findings(occasion, pd.DataFrame(rows)) for one in finding.estimates]
+        estimates = [
+            one for finding in further_findings(occasion, pd.DataFrame(rows)).findings for one in finding.estimates
+        ]
         made[name] = [(one.name, one.value) for one in estimates], [(one.low, one.high) for one in estimates]
     assert repr(made["first"]) == repr(made["again"])
     assert repr(made["first"][0]) == repr(made["other"][0])
