@@ -917,7 +917,7 @@ def plan(
 def validate(
     replicates: Annotated[int, Option("Simulated cohorts a cell.", min=10)] = 200,
     *,
-    cell: Annotated[str | None, Option("Only cells whose name holds this, such as 'recovery'.")] = None,
+    cell: Annotated[str | None, Option("Only cells whose name holds this, such as 'exponential'.")] = None,
     design: Annotated[
         "str | Path | None", Input("Run or score table: simulate in its own design, its distances and numbers.")
     ] = None,

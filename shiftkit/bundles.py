@@ -95,7 +95,9 @@ def choose_bundles(
     chosen = {name: _meant(name, known) for name in names}
     own = sorted({one.name for one in known})
     if unknown := sorted(name for name, found in chosen.items() if not found):
-        near = nearest(unknown[0], [*own, *(one.label for one in known)])
+        read = bundle_named(unknown[0])
+        same = [one.label for one in known if read is not None and one.name == read.name]
+        near = f"; did you mean {' or '.join(same)}?" if same else nearest(unknown[0], own)
         raise DataError(f"`bundles` must name what {what}: {', '.join(own)}; got {', '.join(unknown)}{near or '.'}")
     sides = sorted({str(one.hemisphere) for one in known})
     if strange := sorted(set(hemispheres) - set(sides)):

@@ -308,7 +308,7 @@ def refuse_links(root: Path, folder: Path | None = None) -> None:
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works.
 
-    Links in it are refused where it goes on; see `refuse_links`.
+    Where nothing can be written is refused first, see `require_room`; links in it where it goes on, see `refuse_links`.
     """
     signature = inspect.signature(function)
 
@@ -317,6 +317,8 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
         out = given.arguments["out"]
+        if out is not None:
+            require_room(Path(out))
         if out is None or given.arguments.get("dry_run"):
             return function(*args, **kwargs)
         with held(Path(out), function.__name__):

@@ -31,6 +31,8 @@ class Cell:
         What is adjusted for.
     after : Scenario or None
         What a fine-tuned model scores.
+    keeps_tumor : bool
+        Whether ``after`` is still to get the tumor's part of ``scenario``; see `settled`.
     times : int
         Replicates in units of what `validate` is asked for: rates of at most 0.06 need four times as many.
     former : bool
@@ -44,8 +46,15 @@ class Cell:
     shown: tuple[str, ...] = ("tumor shown", "width of S")
     covariates: tuple[str, ...] = ()
     after: Scenario | None = None
+    keeps_tumor: bool = False
     times: int = 1
     former: bool = False
+
+    def settled(self) -> "Cell":
+        """The cell whose ``after`` has the tumor's part of ``scenario``, which takes seconds to find."""
+        if self.after is None or not self.keeps_tumor:
+            return self
+        return replace(self, after=_with_tumor_part_of(self.scenario, self.after), keeps_tumor=False)
 
 
 @cache
@@ -112,9 +121,10 @@ def standard_cells() -> tuple[Cell, ...]:
     told = (*("systematic fraction given", "tumor fraction given", "width of systematic fraction"),)
     for n, shape in ((16, "exponential"), (30, "exponential"), (30, "gaussian")):
         before = replace(_sized(middle, n, n), shape=shape)
-        after = _with_tumor_part_of(before, replace(before, systematic=before.systematic / 2))
+        after = replace(before, systematic=before.systematic / 2)
         targets = {"tumor said to be repaired": (0, 0.05), **fractions}
-        made.append(_cell(f"fine-tuning halves S, {shape}", before, targets, shown=told, after=after, times=4))
+        named = f"fine-tuning halves S, {shape}"
+        made.append(_cell(named, before, targets, shown=told, after=after, keeps_tumor=True, times=4))
     changed = replace(gaussian, shape="exponential", tumor=0.8, systematic=0.3, decay_mm=8.0)
     made += [
         _cell(

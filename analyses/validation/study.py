@@ -102,6 +102,7 @@ def validate(
     chosen = tuple(standard_cells() if cells is None else cells)
     sizes = [cell.times * replicates for cell in chosen]
     work.begin(f"Would simulate {sum(sizes)} cohorts, of {len(chosen)} cells.", cost_of(sum(sizes), work))
+    chosen = tuple(cell.settled() for cell in chosen)
     found = _in_chunks(partial(_replicates, chosen, seed), sizes, work)
     rows = [row for cell, own in zip(chosen, found, strict=True) for row in _rows(cell, own)]
     return _told(pd.DataFrame(rows, columns=list(VALIDATION.columns)))

@@ -251,7 +251,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
         ),
         "validate": Verb(
             _with_file("Table", "out", "tables", "validation.tsv"),
-            ("validate --cell recovery --out validation", "validate --design run"),
+            ("validate --cell exponential --out validation", "validate --design run"),
             facts=_result("out"),
         ),
     },

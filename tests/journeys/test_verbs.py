@@ -1,6 +1,7 @@
 """The verbs train, finetune and predict on small cohorts: what they print, write and refuse."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from makers.segmentation import BUNDLES, write_cohort
+from nibabel.nifti1 import Nifti1Image
 
 import shiftkit as sk
 from shiftkit import cohorts
 from shiftkit.catalogue import CURVES, SHOTS
 from shiftkit.cli import main
+from shiftkit.cli.commands import GROUPS
+from shiftkit.cli.flags import as_json
 from shiftkit.images import read_image, write_image
 from shiftkit.segmentation.network.checkpoints import Model, load_model, save_model
 from shiftkit.segmentation.samples.samples import box_shape
@@ -266,3 +270,117 @@ def test_a_folder_of_folds_routes_and_ends_with_4_for_whom_all_have_seen(
     words[-1] = str(tmp_path / "other")
     assert main([*words, "--model", str(tmp_path / "src" / "fold-1")]) == 2
     assert "is a folder of folds" in last_line(capsys)
+
+
+DRY = {
+    "phantom": "phantom OUT --n-healthy 2 --n-glioma 1",
+    "check": "check PATIENTS",
+    "train": "train --cohort CONTROLS --modality fa --out OUT",
+    "train in folds": "train --cohort CONTROLS --modality fa --folds 3 --out OUT",
+    "finetune": "finetune --model MODEL --cohort PATIENTS --reference CONTROLS --out OUT",
+    "finetune, curves": "finetune --model MODEL --cohort PATIENTS --shots 1,2 --out OUT",
+    "predict": "predict --model MODEL --cohort PATIENTS --out OUT",
+    "score": "score --predictions PATIENTS --cohort PATIENTS --metric DICE --out OUT",
+    "features": "features --model MODEL --cohort PATIENTS --reference CONTROLS --out OUT",
+    "deform": "deform --cohort PATIENTS --reference CONTROLS --out OUT",
+    "decompose": "decompose --model MODEL --cohort PATIENTS --reference CONTROLS --out OUT",
+    "demo": "demo --out OUT",
+    "plan": "plan --patients 10 --controls 10 --out OUT",
+    "validate": "validate --cell Gaussian --out OUT",
+}
+
+
+@pytest.mark.parametrize("call", DRY.values(), ids=DRY)
+def test_a_dry_run_says_what_would_be_done_reads_no_image_and_writes_nothing(
+    call: str,
+    source: str,
+    controls: Cohort,
+    patients: Cohort,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two lines, or with ``--json`` one object alone on stdout, with estimates of time, memory and disk."""
+    places = {"OUT": tmp_path / "out", "MODEL": source, "PATIENTS": patients.root, "CONTROLS": controls.root}
+    words = [str(places.get(word, word)) for word in call.split()]
+
+    def read(path: Path, *_: object, **__: object) -> Volume:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr(Nifti1Image, "dataobj", property(read))
+    before = sorted(tmp_path.iterdir())
+    assert main([*words, "--dry-run"]) == 0
+    would, estimated = capsys.readouterr().out.splitlines()
+    assert would.startswith("Would ") and estimated.startswith("Estimated from counts: ")
+    assert main([*words, "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["dry_run"], told["verdict"]) == (True, would)
+    assert all(told["estimate"][name] > 0 for name in ("seconds", "memory_gib"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+REFUSED = {
+    "an unknown bundle": ("--bundles AFT", 3, "got AFT; did you mean AF"),
+    "an unknown hemisphere": ("--hemispheres lft", 3, "did you mean left"),
+    "an unknown covariate": ("--covariates agee", 2, "did you mean age"),
+    "a covariate without values": ("--covariates age", 2, "nobody of patients has age in participants.tsv"),
+    "an unknown check": ("--allow flipp", 2, "did you mean flip"),
+    "an unknown study": ("--include feature", 2, "--include takes features and deformation"),
+    "a folder without a fine-tuning": ("--finetuned nowhere", 3, "nowhere holds no predictions"),
+    "a folder in use": ("--out .", 2, "A run needs an empty folder"),
+    "a file above the folder": ("--out small/configs/metadata.json/run", 2, "metadata.json is a file"),
+}
+
+
+@pytest.mark.parametrize(("more", "code", "told"), REFUSED.values(), ids=REFUSED)
+def test_what_names_tell_is_refused_before_a_network_is_loaded(
+    more: str,
+    code: int,
+    told: str,
+    source: str,
+    controls: Cohort,
+    patients: Cohort,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a decomposition, with the code of the reason; no folder is left behind."""
+
+    def refuse(path: Path) -> None:
+        raise AssertionError(f"{path} was loaded")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("shiftkit.segmentation.network.checkpoints.load_model", refuse)
+    words = ["decompose", "--model", source, "--cohort", str(patients.root), "--reference", str(controls.root)]
+    assert main([*words, "--out", "run", *more.split()]) == code
+    assert told in last_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_json_is_one_object_on_stdout(
+    source: str, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of verbs that write files: where, and of whom; of `train` the model."""
+    masks, table = tmp_path / "masks", tmp_path / "scores.tsv"
+    words = ["predict", "--model", source, "--cohort", str(patients.root), "--device", "cpu", "--out", str(masks)]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["out"] == str(masks) and told["participants"] == [case.key for case in patients] and not told["failed"]
+    words = ["score", "--predictions", str(masks), "--cohort", str(patients.root), "--metric", "dice", "--jobs", "1"]
+    assert main([*words, "--bundles", "AF_left", "--out", str(table), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["table"], told["rows"], sum(told["status"].values())) == (str(table), 6, 6)
+    made, train = load_model(Path(source)), GROUPS["Model"]["train"]
+    told = json.loads(as_json(made, train, {"folds": 1, "out": source}))
+    assert told == {"out": source, "model": "small", "bundles": ["AFleft", "AFright"], "digest": made.digest}
+
+
+def test_masks_of_other_bundles_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``score --bundles`` of a cohort in which all other masks are damaged ends well; without it, it does not."""
+    cohort = write_cohort(tmp_path / "c", 2)
+    for case in cohort:
+        case.masks[BUNDLES[1]].write_bytes(b"no image")
+    words = ["score", "--predictions", str(tmp_path / "c"), "--cohort", str(tmp_path / "c"), "--jobs", "1"]
+    assert main([*words, "--out", str(tmp_path / "all.tsv")]) == 3
+    assert main([*words, "--out", str(tmp_path / "s.tsv"), "--bundles", "AF_left"]) == 0
+    assert "Table: " in capsys.readouterr().out

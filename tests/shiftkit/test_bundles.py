@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from shiftkit.analyses.scoring.predictions import find_predictions
-from shiftkit.bundles import BUNDLE_NAMES, TRACTSEG_ORDER, bundle_named
+from shiftkit.bundles import BUNDLE_NAMES, TRACTSEG_ORDER, bundle_named, choose_bundles
+from shiftkit.errors import DataError
 from shiftkit.images import write_image
 from shiftkit.importers import import_cohort
 from shiftkit.types import Bundle, Volume
 
+THERE = [Bundle.parse(label) for label in ("AFleft", "AFright", "FATleft", "CC", "PYTleft", "PYTright")]
 SPELLINGS = {
     "left_AF": "AFleft",
     "AF_L": "AFleft",
@@ -65,3 +67,37 @@ def test_no_two_tractseg_bundles_share_a_name() -> None:
     found = {bundle_named(name) for name in TRACTSEG_ORDER}
     assert len(found) == 72
     assert all(bundle is not None and Bundle.parse(bundle.label) == bundle for bundle in found)
+
+
+@pytest.mark.parametrize(
+    ("names", "hemispheres", "chosen"),
+    [
+        ((), (), "AFleft AFright CC FATleft PYTleft PYTright"),
+        (("AF",), (), "AFleft AFright"),
+        (("AF_left",), (), "AFleft"),
+        (("af-Left", "CST_right"), (), "AFleft PYTright"),
+        (("AF", "CC"), ("left", "none"), "AFleft CC"),
+    ],
+)
+def test_bundles_are_chosen_by_any_of_their_spellings(
+    names: tuple[str, ...], hemispheres: tuple[str, ...], chosen: str
+) -> None:
+    """A name alone is both sides; case, signs, sides and the names of other tools are understood."""
+    assert " ".join(map(str, choose_bundles(THERE, names, hemispheres))) == chosen
+
+
+@pytest.mark.parametrize(
+    ("names", "hemispheres", "told"),
+    [
+        (("AFT",), (), r"got AFT; did you mean AF or FAT\?"),
+        (("FAT_right",), (), r"AF, CC, FAT, PYT; got FAT_right; did you mean FATleft"),
+        (("AF",), ("lft",), r"`hemispheres` .*got lft; did you mean left\?"),
+        (("FAT",), ("right",), r"none of FAT lies in right"),
+    ],
+)
+def test_a_bundle_that_is_not_there_is_told_with_the_nearest(
+    names: tuple[str, ...], hemispheres: tuple[str, ...], told: str
+) -> None:
+    """A name, a side of it, or both together that match nothing."""
+    with pytest.raises(DataError, match=told):
+        choose_bundles(THERE, names, hemispheres)

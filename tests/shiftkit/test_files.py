@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftkit.errors import ConfigError
+from shiftkit.errors import ConfigError, MachineError
 from shiftkit.files import (
     array_shapes,
     atomic,
@@ -18,6 +18,7 @@ from shiftkit.files import (
     read_json,
     read_toml,
     refuse_links,
+    require_room,
     sweep,
     write_text,
 )
@@ -112,3 +113,17 @@ def test_arrays_that_lie_about_their_size_are_refused(tmp_path: Path) -> None:
     for name in ("lies", "objects"):
         with pytest.raises(ValueError, match="size it claims"):
             array_shapes(tmp_path / f"{name}.npz")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """A file above the folder, and a folder without leave; the place itself may be new, a folder, or a file."""
+    (tmp_path / "file").write_text("")
+    for place in ("new/run", "file", "."):
+        require_room(tmp_path / place)
+    with pytest.raises(ConfigError, match="file is a file"):
+        require_room(tmp_path / "file" / "run")
+    if os.geteuid():  # root may write anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        with pytest.raises(MachineError, match="Nothing may be written"):
+            require_room(tmp_path / "locked" / "run")
+    assert sorted(one.name for one in tmp_path.iterdir() if one.name != "locked") == ["file"]

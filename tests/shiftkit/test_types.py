@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shiftkit.errors import DataError
 from shiftkit.results import Estimate
 from shiftkit.status import Status
-from shiftkit.types import Bundle, Case, Cohort, Volume
+from shiftkit.types import Bundle, Case, Cohort, Predictions, Volume
 
 names = st.from_regex(r"[A-Z][A-Z0-9]{0,7}", fullmatch=True)
 
@@ -77,3 +77,28 @@ def test_an_estimate_without_a_number_says_why() -> None:
     text = str(Estimate(name="tumor", value=float("nan"), status="split_withheld"))
     assert Status.SPLIT_WITHHELD.phrase in text
     assert "nan" not in text
+
+
+def test_people_are_found_by_id_and_by_place() -> None:
+    """Of a cohort and of predictions; whoever is not there is an error of that kind."""
+    cases = tuple(Case(participant_id=f"sub-{n}", session=s) for n in (1, 2) for s in ("ses-a", "ses-b"))
+    cohort = Cohort(name="c", root=Path(), cases=cases)
+    predictions = Predictions(cohort=cohort, model="m", modality="fa")
+    for people in (cohort, predictions):
+        assert people["sub-2"] is people["sub-2_ses-a"] is people[2]
+        assert people[-1] is people["sub-2_ses-b"]
+        assert [case.key for case in people] == [case.key for case in cases] and len(people) == 4
+        with pytest.raises(KeyError, match="sub-3"):
+            people["sub-3"]
+        with pytest.raises(IndexError):
+            people[4]
+
+
+def test_masks_of_some_bundles_alone() -> None:
+    """Masks and probabilities of others are gone, images and people stay."""
+    both = [Bundle.parse("AFleft"), Bundle.parse("CC")]
+    paths = dict.fromkeys(both, Path("x.nii.gz"))
+    case = Case(participant_id="sub-1", images={"fa": Path("fa.nii.gz")}, masks=paths, probabilities=paths)
+    kept = Cohort(name="c", root=Path(), cases=(case,)).only(both[:1])
+    assert (list(kept[0].masks), list(kept[0].probabilities)) == (both[:1], both[:1])
+    assert kept[0].images == case.images and kept.bundles == (both[0],)

@@ -2,10 +2,12 @@
 
 import inspect
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +16,12 @@ import numpy as np
 import pytest
 
 import shiftkit as sk
-from shiftkit.work import Work, n_processes, notebook_bars
+from shiftkit.api import VERBS
+from shiftkit.errors import MachineError
+from shiftkit.options import options_of
+from shiftkit.work import Cost, DryRun, Planned, Work, n_processes, notebook_bars
+
+Usage = namedtuple("Usage", ("total", "used", "free"))
 
 
 def process_of(_: int) -> int:
@@ -145,3 +152,37 @@ def test_a_notebook_shows_a_bar_for_each_stage(monkeypatch: pytest.MonkeyPatch) 
         assert notebook_bars() is None
     finally:
         notebook_bars.cache_clear()
+
+
+def test_a_dry_run_ends_where_work_begins_and_a_full_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written; half of the space is enough, for it is estimated; with less both are refused."""
+    place, cost = tmp_path / "new" / "run", Cost(seconds=5, memory_gib=0.5, disk_gib=8)
+    room = Usage(total=2**40, used=0, free=5 * 2**30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room)
+    with pytest.raises(DryRun) as ended:
+        Work(dry_run=True).begin("Would work.", cost, place)
+    assert ended.value.planned == Planned(would="Would work.", cost=cost)
+    assert ended.value.planned.to_dict()["estimate"] == {"seconds": 5.0, "memory_gib": 0.5, "disk_gib": 8.0}
+    Work().begin("Would work.", cost, place)
+    for work in (Work(), Work(dry_run=True)):
+        with pytest.raises(MachineError, match=r"About 12 GiB are needed at .*run; 5 GiB are free there"):
+            work.begin("Would work.", Cost(disk_gib=12), place)
+    assert not place.parent.exists()
+
+
+def test_costs_grow_with_items_and_shrink_with_processes() -> None:
+    """Time is shared by processes and memory is not; no more processes are counted than there are items."""
+    one, two = (Work(jobs=jobs).cost(4, cpu_s=10, memory_gib=1, disk_gib=0.5) for jobs in (1, 2))
+    assert one == Cost(seconds=40, memory_gib=1, disk_gib=2)
+    if n_processes(2) == 2:
+        assert two == Cost(seconds=20, memory_gib=2, disk_gib=2)
+    assert Work(jobs=0).cost(1, cpu_s=10, memory_gib=1) == Cost(seconds=10, memory_gib=1)
+    assert (one + one.times(3)) == Cost(seconds=160, memory_gib=1, disk_gib=8)
+
+
+def test_every_verb_that_computes_has_a_dry_run() -> None:
+    """All but those that print or write one small thing at once."""
+    small = {"template", "cite", "model info", "model verify", "model export"}
+    assert {name for name, verb in VERBS.items() if "dry_run" not in options_of(verb)} == small

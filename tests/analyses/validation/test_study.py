@@ -64,7 +64,7 @@ def test_properties_are_measured_against_their_targets() -> None:
 
 def test_fine_tuning_that_repairs_nothing_near_the_tumor_is_not_said_to() -> None:
     """The cell keeps the tumor's part on the scale of Dice, and its repair is seldom said."""
-    cell = cells("fine-tuning halves S, exponential")[0]
+    cell = cells("fine-tuning halves S, exponential")[0].settled()
     before, after = (truth(one, np.random.default_rng(0)) for one in (cell.scenario, cell.after))
     assert after.tumor == pytest.approx(before.tumor, abs=0.002)
     assert after.systematic < 0.6 * before.systematic
