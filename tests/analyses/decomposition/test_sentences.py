@@ -33,9 +33,12 @@ def spoiled(folder: Path, **changes: Any) -> list[str]:
 
 @pytest.mark.slow
 def test_no_run_contradicts_itself(tmp_path: Path) -> None:
-    """Over 60 cohorts of every kind, table, record and page say the same, read by one who has only these."""
+    """Over 52 cohorts of every kind, table, record and page say the same, read by one who has only these.
+
+    In the last two, patients are a little better near the tumor, and other estimators lie beyond a range: rare.
+    """
     words: Counter[str] = Counter()
-    for seed in range(60):
+    for seed in (*range(50), 1710, 1861):
         result = write_run(tmp_path / str(seed), *any_cohort(seed))
         assert contradictions_of(tmp_path / str(seed)) == [], seed
         words.update(result.table.loc[result.table["method"] == "anchored", "word"])
