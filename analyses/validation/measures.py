@@ -84,7 +84,6 @@ def measures_of(found: Anchored, told: Verdict, known: Truth) -> dict[str, float
         "coverage of tumor": _covers(near, known.tumor),
         "width of S": far.high - far.low,
         "width of S's bounds": far.bound_high - far.bound_low,
-        "width of S's bounds": far.bound_high - far.bound_low,
         "withheld": float(not split),
         "range": float(told.status == Status.RANGE),
         "single number": float(told.status == Status.OK),
