@@ -618,6 +618,16 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     finetuned: Annotated[
         "Sequence[str | Path] | Mapping[str, ScoreTable | pd.DataFrame]", Input("Folder made by finetune.", many=True)
     ] = (),
+    predictions: Annotated[
+        "Sequence[str | Path] | str | Path",
+        Input("Folder of masks or probabilities that another tool made, instead of --model.", many=True),
+    ] = (),
+    unwritten: Annotated[
+        str | None,
+        Option("With --predictions: what a bundle is that was written for others only, unavailable or missed."),
+    ] = None,
+    resample: Annotated[bool, Option("With --predictions: bring them onto the cohort's grid.")] = False,
+    threshold: Annotated[float | None, Option("With --predictions: threshold on probabilities.", min=0, max=1)] = None,
     columns: Annotated[
         Mapping[str, str] | None,
         Option("What columns of the table are called, as participant=ID,value=Dice; usual names are guessed."),
@@ -669,12 +679,16 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         Folder of the run; needed for everything that starts from images.
     reference : str, Path, Cohort, ScoreTable or DataFrame, optional
         Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
+    predictions : path or sequence of path
+        What another tool predicted for patients and controls, in one folder or several, instead of ``model``: masks,
+        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`.
     finetuned : sequence of path, or mapping of str to ScoreTable or DataFrame
         Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
     replay : path, optional
         ``run.json`` of an earlier run; other inputs than it had are refused.
     announce : callable, optional
-        Told what was understood of a table, before anything is computed; the result's notes say it too.
+        Told what was understood of a table, or of others' predictions, before anything is computed; the result's notes
+        say it too.
 
     Returns
     -------
@@ -686,10 +700,12 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     from .analyses.statistics.inference import Inference
     from .pipeline.anonymous import require_aliases
     from .pipeline.decompose import decompose_cohort, decompose_table, decompose_tables
-    from .pipeline.inputs import Design, gather
+    from .pipeline.inputs import Design, Tool, gather
     from .pipeline.studies import require_known
     from .runs import Run
 
+    folders = [Path(one) for one in ([predictions] if isinstance(predictions, str | Path) else predictions)]
+    _require_one_way({**locals(), "predictions": folders})
     design = Design(
         inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
         dry_run=dry_run,
@@ -723,10 +739,51 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
             run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work
         )
     require_known(design.include)
-    if model is None or cohort is None:
-        raise ConfigError("A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other.")
-    inputs = gather(model, cohort, reference, target_controls, filters=filters, session=session, work=work)  # pyright: ignore
-    return decompose_cohort(run, inputs, design, finetuned=[Path(one) for one in finetuned], work=work)
+    if cohort is None or (model is None and not folders):
+        raise ConfigError(
+            "A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other. Masks that you "
+            "have already go in `predictions`, instead of `model`."
+        )
+    if folders:
+        from .analyses.scoring.predictions import merge_predictions
+
+        found = merge_predictions(folders)
+        asked = {"unwritten": unwritten, "threshold": threshold, "resample": resample}
+        source_of: Any = Tool(name=found.model, predicted=found, **asked)
+    else:
+        source_of = model
+    inputs = gather(source_of, cohort, reference, target_controls, filters=filters, session=session, work=work)  # pyright: ignore
+    tuned_in = [Path(one) for one in finetuned]
+    return decompose_cohort(run, inputs, design, finetuned=tuned_in, say=announce or str, work=work)
+
+
+def _require_one_way(given: Mapping[str, Any]) -> None:
+    """Refuse, with a `ConfigError`, options of a decomposition of which one would be passed over in silence."""
+    said = {name for name, value in given.items() if value is not None and value is not False and _is_said(value)}
+    to_file, of_predictions = "out" in said, ("unwritten", "resample", "threshold")
+    if "scores" in said:
+        # A table alone may be in two parts, and have those of fine-tuned models beside it.
+        beside = ("reference", "finetuned") if to_file else ()
+        wrong = [one for one in ("predictions", "cohort", "target_controls", "filters", *beside) if one in said]
+        if wrong:
+            raise ConfigError(
+                f"`scores` is a table of patients and controls, and nothing is read beside it; {_named(wrong)} would "
+                "be passed over. Give `scores`, or images."
+            )
+    if "predictions" in said and "model" in said:
+        raise ConfigError("Masks come from `model` or from `predictions`; both are given. Leave out one.")
+    if "predictions" in said and "features" in given["include"]:
+        raise ConfigError("Features are taken inside a network; `predictions` are masks. Leave features out.")
+    if wrong := [one for one in of_predictions if one in said and "predictions" not in said]:
+        raise ConfigError(f"{_named(wrong)} says how others' `predictions` are read; none are given.")
+
+
+def _is_said(value: Any) -> bool:
+    return not (isinstance(value, list | tuple | dict) and not value)
+
+
+def _named(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 @checked

@@ -166,7 +166,7 @@ class Finetuning:
         """Refuse what cannot be made, before anything is written; see `finetune` for the errors."""
         if self.model.architecture is None:
             raise ConfigError(
-                f"Fine-tuning writes checkpoints, which say how their network is built; {self.model.name} is a module of "
+                f"A fine-tuned checkpoint says how its network is built; {self.model.name} is a module of "
                 "your own. Fine-tune it with your own code, and give its predictions to decompose."
             )
         if self.strategy.statistics:

@@ -15,11 +15,11 @@ from ..names import is_of_phantom, is_phantom
 from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest, table_digest
-from ..types import Predictions
+from ..types import Cohort, Predictions
 from ..words import nearest
 from ..work import Work
 from .anonymous import Aliases, model_names, unnamed
-from .inputs import Design, Inputs
+from .inputs import Design, Inputs, Tool
 from .scores import predict_cohorts, read_cohorts
 from .story import Ending, LeftOut, counted, end, pictures
 from .studies import Occasion, further_findings, metrics_of
@@ -111,14 +111,19 @@ def _told(tables: "Sequence[ScoreTable]", say: Say) -> tuple[str, ...]:
 
 
 def decompose_cohort(
-    run: Run, inputs: Inputs, design: Design, *, finetuned: Sequence[Path] = (), work: Work = Work()
+    run: Run, inputs: Inputs, design: Design, *, finetuned: Sequence[Path] = (), say: Say = str, work: Work = Work()
 ) -> Outcome:
     """Run the main job; see ``shiftkit decompose``.
+
+    ``say`` is told what was understood of predictions that others made.
 
     The run is opened once all can be used, so that a refusal leaves no folder behind. ``finetuned`` are folders made by
     `shiftkit.pipeline.finetune.finetune_cohort`.
     """
     _require_finetuned(finetuned)
+    if isinstance(inputs.model, Tool):
+        for line in told_of(inputs.model, inputs.cohorts):
+            say(line)
     there = {"bundle": {one.name for part in inputs.cohorts.values() for one in part.bundles}}
     there["hemisphere"] = {str(one.hemisphere) for part in inputs.cohorts.values() for one in part.bundles}
     _require_there(design, there)  # before anything is computed
@@ -140,6 +145,19 @@ def decompose_cohort(
         inputs = aliases.inputs(inputs)
     occasion = Occasion(run=run, inputs=inputs, finetuned=tuple(finetuned), design=design, work=work)
     return end(run, _find(occasion, after, checks, digests, aliases), work)
+
+
+def told_of(tool: Tool, cohorts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was understood of predictions that others made, and what not: also in the report."""
+    found = tool.predicted
+    lines = [line for cohort in cohorts.values() for line in found.told(cohort)]
+    whole = Cohort(name="all", root=Path(), cases=tuple(case for cohort in cohorts.values() for case in cohort))
+    if strangers := found.strangers(whole):
+        lines.append(f"Predictions of nobody in these cohorts: {strangers}.")
+    if found.ignored:
+        more = f" and {len(found.ignored) - 5} more" if len(found.ignored) > 5 else ""
+        lines.append(f"Files that were not understood: {', '.join(found.ignored[:5])}{more}.")
+    return tuple(lines)
 
 
 def _find(
@@ -335,7 +353,7 @@ def _digests(inputs: Inputs, tuned: Sequence[Path], anonymous: bool = False) -> 
     if anonymous:
         names = model_names(list(names), inputs.model.name)
     return {
-        "model": inputs.model.digest,
+        "predictions" if isinstance(inputs.model, Tool) else "model": inputs.model.digest,
         **{name: cohort_digest(part) for name, part in inputs.cohorts.items()},
         **{f"predictions of {names[one.model]}": cohort_digest(one.cohort) for one in after},
     }
@@ -380,8 +398,10 @@ def _require_sound(inputs: Inputs, design: Design, aliases: Aliases | None, work
 
 def _notes(inputs: Inputs) -> tuple[str, ...]:
     if not inputs.model.knows_training:
+        told = told_of(inputs.model, inputs.cohorts) if isinstance(inputs.model, Tool) and not inputs.anonymous else ()
         return (
             *inputs.notes,
+            *told,
             f"Who model {inputs.model.name} was trained on is not known: a control that it has seen would make the "
             "drop look larger than it is.",
         )
@@ -403,6 +423,12 @@ def _planned(run: Run, plan: str) -> Outcome:
 
 def _plan(inputs: Inputs, tuned: Sequence[Path]) -> str:
     names = ", ".join(folder.name for folder in tuned)
+    if isinstance(inputs.model, Tool):
+        return (
+            f"Would read predictions of {len(inputs.patients)} patients of {inputs.patients.name} and "
+            f"{len(inputs.controls)} controls of {inputs.controls.name} in {inputs.model.predicted.name}, score them, "
+            "decompose the drop, and write the report."
+        )
     return (
         f"Would predict {len(inputs.patients)} patients of {inputs.patients.name} and {len(inputs.controls)} unseen "
         f"controls of {inputs.controls.name} with model {inputs.model.name}, score them, decompose the drop"

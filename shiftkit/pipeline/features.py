@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..catalogue import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES
 from ..embeddings import Embeddings
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..files import file_digest
 from ..images import image_digest
 from ..results import Result
@@ -17,7 +17,7 @@ from ..runs import Outcome, Run, cohort_digest
 from ..tables import Table
 from ..types import Case
 from ..work import Work
-from .inputs import Inputs
+from .inputs import Inputs, Tool
 from .scores import predict_cohorts, score_cohorts
 from .story import Ending, counted, end
 
@@ -130,6 +130,8 @@ def study_features(
 
     inference = design.inference
     embedder = _Embedder(run=run, inputs=inputs, design=design, work=work)
+    if isinstance(inputs.model, Tool):
+        raise ConfigError("Features are taken inside a network; `predictions` are masks. Give `model` instead.")
     source = embedder.embed(inputs.model, inputs)
     tuned = [embedder.embed_folds(folder, number) for number, folder in enumerate(design.finetuned, start=1)]
     if scores is None:

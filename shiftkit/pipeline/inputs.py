@@ -1,7 +1,9 @@
 """Who and what enters a run, after names were turned into things."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import warn
@@ -9,21 +11,56 @@ from warnings import warn
 from ..cohorts.folder import participants_by_folder
 from ..config import registered_names
 from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitWarning, raise_all
+from ..files import file_digest
 from ..names import find_cohort, find_model, is_built_in, is_of_phantom, is_phantom
-from ..types import Cohort
+from ..types import Case, Cohort
 from ..words import chosen_session, understood, words_of
 from ..work import Work
 
 if TYPE_CHECKING:
+    from ..analyses.scoring.predictions import PredictedMasks
     from ..analyses.statistics.inference import Inference
     from ..cohorts.layout import Filters
     from ..segmentation.network.checkpoints import Model
-    from ..segmentation.samples.domain import Nearness
+    from ..segmentation.samples.domain import Domain, Nearness
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tool:
+    """What stands for a model where others made the predictions: nothing is known of it but what it wrote.
+
+    ``unwritten``, ``threshold`` and ``resample`` are as in `shiftkit.analyses.scoring.study.score`.
+    """
+
+    name: str
+    predicted: "PredictedMasks"
+    unwritten: str | None = None
+    threshold: float | None = None
+    resample: bool = False
+    knows_training: bool = False
+    image_statistics: "tuple[Domain, ...]" = ()
+
+    @property
+    def modality(self) -> str:
+        """What it read, if its folder says so."""
+        return self.predicted.modality
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of every file it wrote that is read, by the case and bundle it is of."""
+        whole = hashlib.sha256()
+        for path in self.predicted.files:
+            whole.update(f"{path.name} {file_digest(path)}\n".encode())
+        return whole.hexdigest()
+
+    def has_seen(self, case: Case) -> bool:
+        """Whom it was trained on nobody can tell."""
+        return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """A source model, the patients, and controls that the model has not seen.
+    """A source model, or a tool that predicted; the patients, and controls that the model has not seen.
 
     ``target_controls`` are healthy people scanned like the patients, unseen too; ``seen`` are the keys of controls that
     were left out because the model was trained or tuned on them. ``left_out`` are the others who were, each with the
@@ -31,7 +68,7 @@ class Inputs:
     ``anonymous`` run are none of the user's.
     """
 
-    model: "Model"
+    model: "Model | Tool"
     patients: Cohort
     controls: Cohort
     seen: tuple[str, ...]
@@ -117,7 +154,7 @@ def open_model(model: "str | Path | Model") -> "Model":
 
 
 def gather(
-    model: "str | Path | Model",
+    model: "str | Path | Model | Tool",
     cohort: str | Path | Cohort,
     reference: str | Path | Cohort | None = None,
     target_controls: str | Path | Cohort | None = None,
@@ -144,7 +181,7 @@ def gather(
     ModelMismatchError
         If model and cohort have no bundle in common.
     """
-    loaded = open_model(model)
+    loaded = model if isinstance(model, Tool) else open_model(model)
     found = find_cohort(cohort, filters=filters, work=work)
     # Filters choose among files of every cohort, also of those that are looked up by name further below.
     if filters is not None:
@@ -164,6 +201,8 @@ def gather(
         left_out={**bystanders(found), **gone},
     )
     require_apart(inputs.cohorts)
+    if isinstance(loaded, Tool):
+        return inputs
     for part in inputs.cohorts.values():
         # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
         if part is not patients or not bundles:
@@ -203,7 +242,7 @@ def find_patients(cohort: Cohort) -> Cohort:
 
 
 def _target_controls(
-    model: "Model", cohort: Cohort, given: str | Path | Cohort | None, session: str | None, work: Work
+    model: "Model | Tool", cohort: Cohort, given: str | Path | Cohort | None, session: str | None, work: Work
 ) -> tuple[Cohort | None, tuple[str, ...]]:
     """Healthy people scanned like the patients, and those of them that the model has seen."""
     if given is None:
@@ -259,7 +298,7 @@ def find_controls(cohort: Cohort, reference: str | Path | Cohort | None = None, 
 
 
 def unseen_controls(
-    model: "Model",
+    model: "Model | Tool",
     cohort: Cohort,
     reference: str | Path | Cohort | None = None,
     session: str | None = None,
@@ -334,10 +373,10 @@ def said_of_input(model: "Model", *cohorts: Cohort, work: Work = Work()) -> "tup
     return near
 
 
-def warnings_of(model: "Model", cohort: Cohort, *near: "Nearness") -> tuple[str, ...]:
+def warnings_of(model: "Model | Tool", cohort: Cohort, *near: "Nearness") -> tuple[str, ...]:
     """Sentences without which no number of a run must be read."""
     told: list[str] = []
-    if not is_phantom(cohort) and is_of_phantom(model.digest):
+    if not isinstance(model, Tool) and not is_phantom(cohort) and is_of_phantom(model.digest):
         told.append(
             f"Model {model.name} was trained on shiftkit's digital phantom and {cohort.name} is no phantom: what it "
             "segments there says nothing about a network for real images. Name a model that was trained on such images."
@@ -350,7 +389,7 @@ def notes_of(*near: "Nearness") -> tuple[str, ...]:
     return tuple(str(one) for one in near if not one.outside)
 
 
-def _by_sight(model: "Model", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:
+def _by_sight(model: "Model | Tool", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:
     """Whom the model has not seen, and the keys of those it has: it segments these better than anybody new."""
     seen = tuple(case.key for case in cohort if model.has_seen(case))
     return cohort.where(lambda case: case.key not in seen), seen
