@@ -523,8 +523,8 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     from .pipeline.inputs import bystanders, controls_once, find_controls, one_session
     from .runs import Run
 
-    if out is not None:
-        run = Run(root=Path(out), verb="deform", settings=settings, resume=resume)
+    run = None if out is None else Run(root=Path(out), verb="deform", settings=settings, resume=resume)
+    if run is not None:
         run.require_own()
     work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     cases = require_own_files(find_cohort(cohort, work=work))
@@ -537,10 +537,8 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
         "inference": Inference(n_bootstrap=n_bootstrap, level=level, seed=seed),
         "work": work,
     }
-    if out is not None:
-        begin(
-            found, controls, **{name: value for name, value in measured.items() if name != "inference"}, out=Path(out)
-        )
+    if run is not None:
+        begin(found, controls, **{name: value for name, value in measured.items() if name != "inference"}, out=run.root)
         return deform_cohort(run, found, controls, left_out={**bystanders(cases), **gone}, **measured)
     return measure(found, controls, **measured)
 
@@ -636,6 +634,16 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     finetuned: Annotated[
         "Sequence[str | Path] | Mapping[str, ScoreTable | pd.DataFrame]", Input("Folder made by finetune.", many=True)
     ] = (),
+    predictions: Annotated[
+        "Sequence[str | Path] | str | Path",
+        Input("Folder of masks or probabilities that another tool made, instead of --model.", many=True),
+    ] = (),
+    unwritten: Annotated[
+        str | None,
+        Option("With --predictions: what a bundle is that was written for others only, unavailable or missed."),
+    ] = None,
+    resample: Annotated[bool, Option("With --predictions: bring them onto the cohort's grid.")] = False,
+    threshold: Annotated[float | None, Option("With --predictions: threshold on probabilities.", min=0, max=1)] = None,
     columns: Annotated[
         Mapping[str, str] | None,
         Option("What columns of the table are called, as participant=ID,value=Dice; usual names are guessed."),
@@ -687,12 +695,16 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         Folder of the run; needed for everything that starts from images.
     reference : str, Path, Cohort, ScoreTable or DataFrame, optional
         Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
+    predictions : path or sequence of path
+        What another tool predicted for patients and controls, in one folder or several, instead of ``model``: masks,
+        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`.
     finetuned : sequence of path, or mapping of str to ScoreTable or DataFrame
         Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
     replay : path, optional
         ``run.json`` of an earlier run; other inputs than it had are refused.
     announce : callable, optional
-        Told what was understood of a table, before anything is computed; the result's notes say it too.
+        Told what was understood of a table, or of others' predictions, before anything is computed; the result's notes
+        say it too.
 
     Returns
     -------
@@ -710,10 +722,12 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         decompose_tables,
         require_possible,
     )
-    from .pipeline.inputs import Design, gather
+    from .pipeline.inputs import Design, Tool, gather
     from .pipeline.studies import require_known
     from .runs import Run
 
+    folders = [Path(one) for one in ([predictions] if isinstance(predictions, str | Path) else predictions)]
+    _require_one_way({**locals(), "predictions": folders})
     design = Design(
         inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
         aliases=None if out is None else require_aliases(anonymous, aliases, Path(out)),
@@ -745,13 +759,25 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         return decompose_table(
             run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work
         )
-    if model is None or cohort is None:
-        raise ConfigError("A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other.")
     require_known(design.include)
+    if cohort is None or (model is None and not folders):
+        raise ConfigError(
+            "A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other. Masks that you "
+            "have already go in `predictions`, instead of `model`."
+        )
     run.require_own()
+    if folders:
+        from .analyses.scoring.predictions import merge_predictions
+
+        found = merge_predictions(folders)
+        source_of: Any = Tool(
+            name=found.model, predicted=found, unwritten=unwritten, threshold=threshold, resample=resample
+        )
+    else:
+        source_of = model
     tuned = [Path(one) for one in finetuned]
     inputs = gather(
-        model,
+        source_of,
         cohort,
         reference,  # pyright: ignore[reportArgumentType]
         target_controls,
@@ -761,7 +787,36 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         begin=lambda named: begin_decomposition(run, named, design, tuned, work),
         work=work,
     )
-    return decompose_cohort(run, inputs, design, finetuned=tuned, work=work)
+    return decompose_cohort(run, inputs, design, finetuned=tuned, say=announce or str, work=work)
+
+
+def _require_one_way(given: Mapping[str, Any]) -> None:
+    """Refuse, with a `ConfigError`, options of a decomposition of which one would be passed over in silence."""
+    said = {name for name, value in given.items() if value is not None and value is not False and _is_said(value)}
+    to_file, of_predictions = "out" in said, ("unwritten", "resample", "threshold")
+    if "scores" in said:
+        # A table alone may be in two parts, and have those of fine-tuned models beside it.
+        beside = ("reference", "finetuned") if to_file else ()
+        wrong = [one for one in ("predictions", "cohort", "target_controls", "filters", *beside) if one in said]
+        if wrong:
+            raise ConfigError(
+                f"`scores` is a table of patients and controls, and nothing is read beside it; {_named(wrong)} would "
+                "be passed over. Give `scores`, or images."
+            )
+    if "predictions" in said and "model" in said:
+        raise ConfigError("Masks come from `model` or from `predictions`; both are given. Leave out one.")
+    if "predictions" in said and "features" in given["include"]:
+        raise ConfigError("Features are taken inside a network; `predictions` are masks. Leave features out.")
+    if wrong := [one for one in of_predictions if one in said and "predictions" not in said]:
+        raise ConfigError(f"{_named(wrong)} says how others' `predictions` are read; none are given.")
+
+
+def _is_said(value: Any) -> bool:
+    return not (isinstance(value, list | tuple | dict) and not value)
+
+
+def _named(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
 
 
 @checked

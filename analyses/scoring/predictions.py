@@ -1,8 +1,8 @@
 """Predicted masks of a cohort, read one by one and brought onto the grid of the reference."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bundles import bundle_named
+from ...bundles import BUNDLE_NAMES, TRACTSEG_ORDER, bundle_named
 from ...cohorts.folder import load_cohort, require_finished
 from ...errors import DataError, ImageError
-from ...files import read_json
+from ...files import read_json, require_file
 from ...geometry import resample as resample_onto
 from ...geometry import same_grid
 from ...images import inside, read_image, whole_labels
+from ...tables import read_sheet
 from ...types import Bundle, Case, Cohort, Predictions, Volume
 from .nnunet import Channel
 
@@ -26,10 +27,11 @@ class Source:
     """Where the prediction of one bundle in one participant lies: a mask or a label map, and probabilities.
 
     ``labels`` are the values of a label map that mean this bundle; there are none for a mask. ``known`` are all values
-    that have a meaning there.
+    that have a meaning there. ``channel`` is the place of the mask in an image of several.
     """
 
     mask: Path | None = None
+    channel: int | None = None
     labels: tuple[int, ...] = ()
     known: tuple[int, ...] = ()
     probability: Path | Channel | None = None
@@ -40,7 +42,7 @@ class Source:
         if volume is None:
             if self.mask is None:
                 raise DataError("A prediction needs a mask or probabilities; this one has neither.")
-            volume = _read(self.mask)
+            volume = _read(self.mask, self.channel)
             if self.labels:
                 values = whole_labels(volume.array, self.mask)
                 _require_known(values, self.known, self.mask)
@@ -61,11 +63,14 @@ class PredictedMasks:
 
     ``name`` is for messages. Cases go by keys such as ``sub-01`` or ``sub-01_ses-01``: the prefix may be missing, and
     only letters and digits count, so that what another tool calls ``patient_7`` is found as ``sub-patient7``.
-    ``unwritten`` says what a bundle is that other cases have and this one does not: ``unavailable`` or ``missed``.
+    ``unwritten`` says what a bundle is that other cases have and this one does not: ``unavailable`` or ``missed``;
+    ``layout`` in which of its layouts a folder was read, and ``ignored`` which images in it were not.
     """
 
     name: str
     model: str
+    layout: str = "shiftkit"
+    ignored: tuple[str, ...] = ()
     modality: str = "n/a"
     cases: Mapping[str, Mapping[Bundle, Source]] = field(default_factory=dict[str, Mapping[Bundle, Source]])
     unwritten: str = "unavailable"
@@ -146,6 +151,32 @@ class PredictedMasks:
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         return f"{', '.join(keys[:5])}{more}"
 
+    def told(self, cohort: Cohort) -> tuple[str, ...]:
+        """What of the predictions was understood for a cohort, and what was not: one fact a sentence."""
+        mine = [case.key for case in cohort if self.of(case)]
+        asked = [bundle.label for bundle in cohort.bundles if self.has(bundle)]
+        lines = [
+            f"Predictions {self.name} ({self.layout}): {len(mine)} of {len(cohort)} cases of {cohort.name}, bundles "
+            f"{' '.join(asked) or 'none'}."
+        ]
+        if lacking := [bundle.label for bundle in cohort.bundles if not self.has(bundle)]:
+            lines.append(f"Bundles of {cohort.name} without a prediction: {' '.join(lacking)}.")
+        known = {_same(bundle) for bundle in cohort.bundles}
+        if spare := [bundle.label for bundle in sorted(self.bundles) if _same(bundle) not in known]:
+            more = f" and {len(spare) - 10} more" if len(spare) > 10 else ""
+            lines.append(f"Predicted, and no reference mask of it in {cohort.name}: {' '.join(spare[:10])}{more}.")
+        return tuple(lines)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is read."""
+        found: set[Path] = set()
+        for source in (source for sources in self.cases.values() for source in sources.values()):
+            probability = source.probability
+            found |= {one for one in (source.mask, probability) if isinstance(one, Path)}
+            found |= {probability.path} if isinstance(probability, Channel) else set()
+        return tuple(sorted(found))
+
     @cached_property
     def _names(self) -> set[tuple[str, str]]:
         return {_same(bundle) for bundle in self.bundles}
@@ -207,8 +238,15 @@ def _in_words(volume: Volume) -> str:
     return f"{x:.2f} × {y:.2f} × {z:.2f} mm ({volume.orientation}, origin at {origin} mm)"
 
 
-def _read(path: Path) -> Volume:
+def _read(path: Path, channel: int | None = None) -> Volume:
     volume = read_image(path)
+    if channel is not None:
+        if volume.array.ndim != 4 or channel >= volume.array.shape[3]:
+            raise ImageError(
+                f"{path} must hold one volume a bundle, {len(TRACTSEG_ORDER)} in TractSeg's order; it has shape "
+                f"{volume.array.shape}."
+            )
+        return volume.with_array(volume.array[..., channel])
     if volume.array.ndim != 3:
         raise ImageError(f"{path} must have three axes, one file a bundle; it has shape {volume.array.shape}.")
     return volume
@@ -258,9 +296,18 @@ def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks
             ``dataset.json`` and ``CASE.nii.gz``; ``labels`` in ``dataset.json`` names the bundles, each with one value
             or, trained on regions, with several, so that bundles can overlap. Probabilities come from ``CASE.npz``,
             where it is there; the ``.pkl`` beside it is never opened.
+        integer atlas
+            ``CASE.nii.gz`` beside one lookup table: ``.tsv`` or ``.csv`` with columns ``index`` (or ``label``, ``id``,
+            ``value``) and ``name``, ``.txt`` with a value and a name a line, ``.json`` with one of both by the other.
         TractSeg
-            ``CASE/[tractseg_output/]bundle_segmentations/AF_left.nii.gz``, or one such folder for one participant; also
-            ``sub-01/AF_left.nii.gz``.
+            ``CASE/[tractseg_output/]bundle_segmentations/AF_left.nii.gz``, masks or probabilities, or one such folder
+            for one participant; also one file with all 72 bundles in TractSeg's order,
+            ``CASE/[tractseg_output/]bundle_segmentations.nii.gz``.
+        BIDS derivative
+            ``sub-01/[ses-01/][anat|dwi/]sub-01_…_[hemi-L_]label-AF_…_mask.nii.gz`` or ``_probseg``; or ``_dseg.nii.gz``
+            with its lookup table beside it, or in the folder above all.
+        one folder a case
+            ``CASE/AF_left.nii.gz``.
         one binary file a case
             ``BUNDLE/CASE.nii.gz``: one folder a bundle, as from one nnU-Net a bundle.
 
@@ -280,17 +327,42 @@ def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks
     if not root.is_dir():
         raise DataError(f"Predictions lie in a folder; there is none at {root}.")
     require_finished(root)
-    if (root / "participants.tsv").is_file():
+    if (root / "participants.tsv").is_file() and not any(root.rglob("sub-*_hemi-*")) and not _parcellations(root):
         return _of_cohort(load_cohort(root))
     name = root.resolve().name
-    for read in (_label_maps, _tractseg, _one_folder_a_bundle):
+    for layout, read in _LAYOUTS.items():
         cases = read(root)
         if cases:
-            return PredictedMasks(name=name, model=name, cases=cases)
+            made = PredictedMasks(name=name, model=name, layout=layout, cases=cases)
+            images = sorted(path for suffix in (*_SUFFIXES, *_NO_IMAGES) for path in root.rglob(f"*{suffix}"))
+            spare = [str(path.relative_to(root)) for path in images if path not in set(made.files)]
+            return replace(made, ignored=tuple(spare))
     raise DataError(
         f"Predictions must lie in shiftkit's layout (participants.tsv, sub-*/dwi/*_mask.nii.gz), TractSeg's "
-        f"(CASE/bundle_segmentations/AF_left.nii.gz) or nnU-Net's (CASE.nii.gz beside dataset.json, or "
-        f"BUNDLE/CASE.nii.gz); {root} has none of these. Give the folder that holds them."
+        f"(CASE/bundle_segmentations/AF_left.nii.gz, or one file with 72 volumes), nnU-Net's (CASE.nii.gz beside "
+        f"dataset.json, or BUNDLE/CASE.nii.gz), BIDS (sub-01/dwi/sub-01_hemi-L_label-AF_mask.nii.gz), or be label maps "
+        f"with a lookup table (CASE.nii.gz beside labels.tsv); {root} has none of these{_shown(root)}. Give the folder "
+        "that holds them."
+    )
+
+
+def merge_predictions(places: Sequence[Path]) -> PredictedMasks:
+    """The predictions of several folders as those of one tool, such as patients in one and controls in another.
+
+    Each is read as `find_predictions` does; a `DataError` where two hold the same case.
+    """
+    found = [find_predictions(place) for place in places]
+    if len(found) == 1:
+        return found[0]
+    named = [(_identifier(key), key, (key, sources)) for one in found for key, sources in one.cases.items()]
+    models = dict.fromkeys(one.model for one in found)
+    return PredictedMasks(
+        name=" and ".join(one.name for one in found),
+        model="+".join(models),
+        modality=found[0].modality,
+        layout=" and ".join(dict.fromkeys(one.layout for one in found)),
+        ignored=tuple(f"{one.name}/{path}" for one in found for path in one.ignored),
+        cases=dict(_once(named, "the case").values()),
     )
 
 
@@ -313,18 +385,20 @@ def _of_cohort(cohort: Cohort, model: str | None = None, modality: str | None = 
 
 def _label_maps(root: Path) -> dict[str, dict[Bundle, Source]]:
     description = root / "dataset.json"
-    if not description.is_file():
-        return {}
-    labels = _labels(description)
+    return _of_labels(_images(root), _labels(description)) if description.is_file() else {}
+
+
+def _of_labels(images: Mapping[Path, str], labels: Mapping[str, tuple[int, ...]]) -> dict[str, dict[Bundle, Source]]:
+    """Label maps with the values of each bundle; images are named by their cases."""
     known = tuple(sorted({0, *(value for values in labels.values() for value in values)}))
     meant = {name: values for name, values in labels.items() if name != "ignore" and set(values) - {0}}
-    return {stem: _of_label_map(path, stem, meant, known) for path, stem in _images(root).items()}
+    return {stem: _of_label_map(path, stem, meant, known) for path, stem in images.items()}
 
 
 def _of_label_map(
     path: Path, stem: str, labels: Mapping[str, tuple[int, ...]], known: tuple[int, ...]
 ) -> dict[Bundle, Source]:
-    array = path.with_name(f"{stem}.npz")
+    array = path.with_name(f"{path.name.split('.')[0]}.npz")
     is_region = any(len(values) > 1 for values in labels.values())
     sources: list[tuple[Bundle | None, str, Source]] = []
     for place, (name, values) in enumerate(labels.items()):
@@ -364,14 +438,144 @@ def _tractseg(root: Path) -> dict[str, dict[Bundle, Source]]:
     folders = [root] if root.name == "bundle_segmentations" else []
     for depth in ("", "*/", "*/*/", "*/*/*/"):
         folders += sorted(path for path in root.glob(f"{depth}bundle_segmentations") if path.is_dir())
-    folders = folders or sorted(path for path in root.glob("sub-*") if path.is_dir())
     cases: list[tuple[str, Path, dict[Bundle, Source]]] = []
     for folder in folders:
         parts = [part for part in folder.relative_to(root).parts if part not in _BETWEEN]
         files = [(bundle_named(stem), path, Source(mask=path)) for path, stem in _images(folder).items()]
         sources = _once((one for one in files if one[0] is not None), "bundle")
         cases.append(("_".join(parts) or root.resolve().name, folder, sources))
+    for path, stem in _images(root, "**/bundle_segmentations*").items():
+        if stem == "bundle_segmentations":
+            parts = [part for part in path.parent.relative_to(root).parts if part not in _BETWEEN]
+            named = [(bundle_named(name), channel) for channel, name in enumerate(TRACTSEG_ORDER)]
+            stacked = {one: Source(mask=path, channel=channel) for one, channel in named if one is not None}
+            cases.append(("_".join(parts) or root.resolve().name, path, stacked))
     return _once(cases, "the case")
+
+
+_LOOKUPS = (".tsv", ".csv", ".txt", ".json")
+_NOT_LOOKUPS = ("dataset_description", "participants", "plans", "dataset_fingerprint", "predict_from_raw_data_args")
+_VALUES = ("index", "label", "id", "value", "key")
+
+
+def _atlas(root: Path) -> dict[str, dict[Bundle, Source]]:
+    images = _images(root)
+    files = [path for path in sorted(root.iterdir()) if path.suffix in _LOOKUPS and path.stem not in _NOT_LOOKUPS]
+    tables = {path: lookup for path in files if (lookup := _lookup(path))} if images else {}
+    if len(tables) > 1:
+        raise DataError(
+            f"Label maps have one lookup table; {root} holds {' and '.join(path.name for path in tables)}. Leave one."
+        )
+    return {key: sources for lookup in tables.values() for key, sources in _of_labels(images, lookup).items()}
+
+
+def _lookup(path: Path) -> dict[str, tuple[int, ...]]:
+    """Values by name of a lookup table; empty where a file is none."""
+    require_file(path, "lookup table")
+    if path.stat().st_size > _MOST_LOOKUP_BYTES:
+        return {}
+    try:
+        if path.suffix == ".json":
+            content: Any = read_json(path)
+            pairs = [
+                (name, value) if str(name).lstrip("-").isdigit() else (value, name) for name, value in content.items()
+            ]
+        elif path.suffix == ".txt":
+            lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+            pairs = [(line[0], line[1]) for line in lines if len(line) > 1 and not line[0].startswith("#")]
+        else:
+            frame, _ = read_sheet(path)
+            columns = {str(name).lower(): name for name in frame}
+            value = next((columns[name] for name in _VALUES if name in columns), None)
+            if value is None or "name" not in columns:
+                return {}
+            pairs = list(zip(frame[value], frame[columns["name"]], strict=True))
+        found: dict[str, list[int]] = {}
+        for value, name in pairs:
+            found.setdefault(str(name), []).append(_label(value))
+    except (ValueError, TypeError, AttributeError, OverflowError, UnicodeDecodeError):
+        return {}
+    values = [value for several in found.values() for value in several]
+    if len(set(values)) < len(values):
+        raise DataError(f"A lookup table gives each value one name; {path} has two names for one. Mend the table.")
+    return {name: tuple(several) for name, several in found.items()}
+
+
+_MOST_LOOKUP_BYTES = 2**20
+
+
+def _parcellations(root: Path) -> dict[Path, Path]:
+    """Label maps of a BIDS derivative, ``_dseg``, with the lookup table of each."""
+    found: dict[Path, Path] = {}
+    for path, stem in _images(root, "sub-*/**/*_dseg").items():
+        atlas = next((part for part in stem.split("_") if part.startswith("atlas-")), None)
+        above = (
+            [f"{atlas}_dseg.tsv", "dseg.tsv"]
+            if atlas
+            else ["dseg.tsv", *(p.name for p in root.glob("desc-*_dseg.tsv"))]
+        )
+        places = (path.with_name(f"{stem}.tsv"), *(root / name for name in above))
+        table = next((one for one in places if one.is_file()), None)
+        if table is not None:
+            found[path] = table
+    return found
+
+
+def _bids(root: Path) -> dict[str, dict[Bundle, Source]]:
+    cases: dict[str, list[tuple[Bundle | None, Path, Source]]] = {}
+    for path, stem in _images(root, "sub-*/**/sub-*").items():
+        *parts, suffix = stem.split("_")
+        entities = dict(part.split("-", 1) for part in parts if "-" in part)
+        label, side = entities.get("label", ""), entities.get("hemi", "")
+        if suffix not in ("mask", "probseg") or not label or label.lower() in _NO_BUNDLES:
+            continue
+        bundle = bundle_named(f"{label}_{side}" if side else label)
+        source = Source(mask=path) if suffix == "mask" else Source(probability=path)
+        cases.setdefault(_bids_key(entities), []).append((bundle, path, source))
+    made = {key: _mask_and_probability(found) for key, found in cases.items()}
+    for path, table in _parcellations(root).items():
+        entities = dict(part.split("-", 1) for part in path.name.split("_") if "-" in part)
+        key = _bids_key(entities)
+        (sources,) = _of_labels({path: key}, _lookup(table)).values()
+        made[key] = made.get(key, {}) | sources
+    return made
+
+
+_NO_BUNDLES = ("tumor", "lesion", "core", "brain", "edema")
+
+
+def _bids_key(entities: Mapping[str, str]) -> str:
+    return f"sub-{entities['sub']}" + (f"_ses-{entities['ses']}" if "ses" in entities else "")
+
+
+def _mask_and_probability(found: Sequence[tuple[Bundle | None, Path, Source]]) -> dict[Bundle, Source]:
+    """A bundle's mask and its probability, which lie in two files, as one source."""
+    masks = _once((one for one in found if one[0] is not None and one[2].mask is not None), "bundle")
+    shares = _once((one for one in found if one[0] is not None and one[2].mask is None), "bundle")
+    both = {
+        bundle: replace(masks[bundle], probability=shares[bundle].probability) for bundle in masks if bundle in shares
+    }
+    return {**shares, **masks, **both}
+
+
+def _one_folder_a_case(root: Path) -> dict[str, dict[Bundle, Source]]:
+    """Folders whose files are called as bundles are, at least as often as the folders themselves are."""
+    images = {path: (bundle_named(stem), bundle_named(path.parent.name)) for path, stem in _images(root, "*/*").items()}
+    by_file = sum(_looks_like(own) for own, _ in images.values())
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if not folders or by_file <= sum(_looks_like(folder) for _, folder in images.values()):
+        # A folder that is empty is a case that a tool left unfinished.
+        folders = [path for path in folders if path.name.startswith("sub-")]
+    found = {
+        path.name: [(own, one, Source(mask=one)) for one, (own, _) in images.items() if one.parent == path]
+        for path in folders
+    }
+    return {name: _once((one for one in files if one[0] is not None), "bundle") for name, files in found.items()}
+
+
+def _looks_like(bundle: Bundle | None) -> bool:
+    """Whether a name is certainly that of a bundle: it has a side, or is a usual one."""
+    return bundle is not None and (bundle.hemisphere != "none" or bundle.name.upper() in BUNDLE_NAMES)
 
 
 def _one_folder_a_bundle(root: Path) -> dict[str, dict[Bundle, Source]]:
@@ -381,3 +585,23 @@ def _one_folder_a_bundle(root: Path) -> dict[str, dict[Bundle, Source]]:
         if bundle is not None:
             cases.setdefault(stem, []).append((bundle, path, Source(mask=path)))
     return {stem: _once(sources, "bundle") for stem, sources in cases.items()}
+
+
+_LAYOUTS: Mapping[str, Callable[[Path], Mapping[str, Mapping[Bundle, Source]]]] = {
+    "nnU-Net": _label_maps,
+    "label maps with a lookup table": _atlas,
+    "TractSeg": _tractseg,
+    "BIDS derivative": _bids,
+    "one folder a case": _one_folder_a_case,
+    "one folder a bundle": _one_folder_a_bundle,
+}
+"""Layouts of other tools, in the order in which they are tried."""
+
+_NO_IMAGES = (".trk", ".tck", ".trx")
+"""What may lie there and is not read."""
+
+
+def _shown(root: Path) -> str:
+    """What a folder holds, in a few words."""
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return f"; it holds {', '.join(files[:3])}{' …' if len(files) > 3 else ''}" if files else ", and no file"

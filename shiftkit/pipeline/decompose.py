@@ -19,7 +19,7 @@ from ..runs import Outcome, Run, cohort_digest, table_digest
 from ..types import Bundle, Cohort, Predictions
 from ..work import Cost, Work
 from .anonymous import Aliases, model_names, unnamed
-from .inputs import Design, Inputs, require_common_bundles
+from .inputs import Design, Inputs, Tool, require_common_bundles
 from .scores import predict_cohorts, read_cohorts
 from .story import Ending, LeftOut, counted, end, pictures
 from .studies import Occasion, further_findings, metrics_of, require_known
@@ -116,7 +116,7 @@ def _begin_split(
 ) -> None:
     from ..analyses.decomposition.covariates import require_covariates
 
-    require_covariates(design.covariates, list(frame))
+    require_covariates(design.covariates, [str(name) for name in frame])
     people = frame.drop_duplicates("participant_id")["group"].value_counts()
     counted_people = " and ".join(f"{number} of group {group}" for group, number in people.items())
     work.begin(
@@ -135,7 +135,7 @@ def _told(tables: "Sequence[ScoreTable]", say: Say) -> tuple[str, ...]:
 
 
 def require_possible(
-    design: Design, finetuned: Sequence[Path], cohorts: Mapping[str, Cohort], model: ModelNames
+    design: Design, finetuned: Sequence[Path], cohorts: Mapping[str, Cohort], model: ModelNames | None
 ) -> None:
     """Refuse what names and options tell to be impossible, before the network is loaded."""
     from ..analyses.decomposition.covariates import require_covariates
@@ -147,7 +147,8 @@ def require_possible(
     there = {bundle for cohort in cohorts.values() for bundle in cohort.bundles}
     chosen = choose_bundles(there, design.bundles, design.hemispheres, what="is scored")
     for cohort in cohorts.values():
-        require_common_bundles(model, cohort.only(chosen))
+        if model is not None:
+            require_common_bundles(model, cohort.only(chosen))
     require_covariates(design.covariates, SCORES.columns)
     for name in sorted(set(design.covariates) & {"age", "sex", "site", "scanner"}):
         for cohort in cohorts.values():
@@ -167,13 +168,18 @@ def begin_decomposition(run: Run, inputs: Inputs, design: Design, finetuned: Seq
 
 
 def decompose_cohort(
-    run: Run, inputs: Inputs, design: Design, *, finetuned: Sequence[Path] = (), work: Work = Work()
+    run: Run, inputs: Inputs, design: Design, *, finetuned: Sequence[Path] = (), say: Say = str, work: Work = Work()
 ) -> Outcome:
     """Run the main job on what `require_possible` did not refuse; see ``shiftkit decompose``.
+
+    ``say`` is told what was understood of predictions that others made.
 
     The run is opened once all can be used, so that a refusal leaves no folder behind. ``finetuned`` are folders made by
     `shiftkit.pipeline.finetune.finetune_cohort`.
     """
+    if isinstance(inputs.model, Tool):
+        for line in told_of(inputs.model, inputs.cohorts):
+            say(line)
     digests = _digests(inputs, finetuned, design.anonymous)
     _require_replayed(design.replay, digests)
     # Only now: whatever bundles are asked for, a run is told from others by all that its cohorts hold.
@@ -192,6 +198,19 @@ def decompose_cohort(
         inputs = aliases.inputs(inputs)
     occasion = Occasion(run=run, inputs=inputs, finetuned=tuple(finetuned), design=design, work=work)
     return end(run, _find(occasion, after, checks, digests, aliases), work)
+
+
+def told_of(tool: Tool, cohorts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was understood of predictions that others made, and what not: also in the report."""
+    found = tool.predicted
+    lines = [line for cohort in cohorts.values() for line in found.told(cohort)]
+    whole = Cohort(name="all", root=Path(), cases=tuple(case for cohort in cohorts.values() for case in cohort))
+    if strangers := found.strangers(whole):
+        lines.append(f"Predictions of nobody in these cohorts: {strangers}.")
+    if found.ignored:
+        more = f" and {len(found.ignored) - 5} more" if len(found.ignored) > 5 else ""
+        lines.append(f"Files that were not understood: {', '.join(found.ignored[:5])}{more}.")
+    return tuple(lines)
 
 
 def _find(
@@ -264,7 +283,7 @@ def ending_of(
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     told = bundle_verdicts(result)
     shown = bundle_findings(result.scores, sections, places, inference=design.inference)
-    maps = () if seen is None else (seen.everywhere, seen.tumors)
+    errors, tumors = (None, None) if seen is None else (seen.everywhere, seen.tumors)
     return Ending(
         result=result,
         title=TITLE,
@@ -280,7 +299,7 @@ def ending_of(
             *(() if seen is None else ((seen.sections, SECTIONS),)),
         ),
         digests=digests,
-        findings=(*cohort_findings(result.scores, *maps), *(() if shell is None else shell.findings)),
+        findings=(*cohort_findings(result.scores, errors, tumors), *(() if shell is None else shell.findings)),
         notes=(*notes, *result.notes),
         components=components,
         entered=result.entered,
@@ -393,7 +412,7 @@ def _digests(inputs: Inputs, tuned: Sequence[Path], anonymous: bool = False) -> 
     if anonymous:
         names = model_names(list(names), inputs.model.name)
     return {
-        "model": inputs.model.digest,
+        "predictions" if isinstance(inputs.model, Tool) else "model": inputs.model.digest,
         **{name: cohort_digest(part) for name, part in inputs.cohorts.items()},
         **{f"predictions of {names[one.model]}": cohort_digest(one.cohort) for one in after},
     }
@@ -438,8 +457,10 @@ def _require_sound(inputs: Inputs, design: Design, aliases: Aliases | None, work
 
 def _notes(inputs: Inputs) -> tuple[str, ...]:
     if not inputs.model.knows_training:
+        told = told_of(inputs.model, inputs.cohorts) if isinstance(inputs.model, Tool) and not inputs.anonymous else ()
         return (
             *inputs.notes,
+            *told,
             f"Who model {inputs.model.name} was trained on is not known: a control that it has seen would make the "
             "drop look larger than it is.",
         )
@@ -464,7 +485,9 @@ def _cost(inputs: Inputs, design: Design, n_tuned: int, work: Work) -> Cost:
     chosen = inputs.only(_chosen(inputs, design))
     cost = Cost()
     for cohort in chosen.cohorts.values():
-        cost += checking(cohort, work) + segmenting(inputs.model, cohort) + scoring(cohort, work).times(1 + n_tuned)
+        cost += checking(cohort, work) + scoring(cohort, work).times(1 + n_tuned)
+        # What others predicted is read.
+        cost += Cost() if isinstance(inputs.model, Tool) else segmenting(inputs.model, cohort)
     n_rows = sum(len(case.masks) for cohort in chosen.cohorts.values() for case in cohort)
     cost += _cost_of_split(n_rows, design).times(1 + n_tuned)
     return cost + Cost(seconds=30 + 2.0 * len(inputs.patients), memory_gib=0.6, disk_gib=0.05)
@@ -478,6 +501,12 @@ def _cost_of_split(n_rows: int, design: Design) -> Cost:
 
 def _plan(inputs: Inputs, tuned: Sequence[Path]) -> str:
     names = ", ".join(folder.name for folder in tuned)
+    if isinstance(inputs.model, Tool):
+        return (
+            f"Would read predictions of {len(inputs.patients)} patients of {inputs.patients.name} and "
+            f"{len(inputs.controls)} controls of {inputs.controls.name} in {inputs.model.predicted.name}, score them, "
+            "decompose the drop, and write the report."
+        )
     return (
         f"Would predict {len(inputs.patients)} patients of {inputs.patients.name} and those of {len(inputs.controls)} "
         f"controls of {inputs.controls.name} that it has not seen, with model {inputs.model.name}, "

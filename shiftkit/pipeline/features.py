@@ -87,13 +87,13 @@ def begin_features(
     from ..segmentation.prediction.embedding import layers_of
 
     pick_device(design.device)
-    layers_of(inputs.model.network, design.layers)
+    layers_of(inputs.network.network, design.layers)
     for folder in design.finetuned:
         _require_folds(folder)
     cost = Cost(seconds=20 + 0.06 * design.inference.n_permutations, memory_gib=0.8)
     people = dataclasses.replace(inputs, target_controls=None).cohorts.values()
     for cohort in people:
-        segmented = segmenting(inputs.model, cohort)
+        segmented = segmenting(inputs.network, cohort)
         cost += segmented.times(1 + len(design.finetuned))
         cost += Cost() if scores is not None else segmented + scoring(cohort, work)
     also = "" if scores is not None else ", segment and score them"
@@ -162,7 +162,7 @@ def study_features(
 
     inference = design.inference
     embedder = _Embedder(run=run, inputs=inputs, design=design, work=work)
-    source = embedder.embed(inputs.model, inputs)
+    source = embedder.embed(inputs.network, inputs)
     tuned = [embedder.embed_folds(folder, number) for number, folder in enumerate(design.finetuned, start=1)]
     if scores is None:
         both = dataclasses.replace(inputs, target_controls=None)  # these have no part in the comparison

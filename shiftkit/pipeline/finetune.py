@@ -69,7 +69,7 @@ def finetune_cohort(
         for part in named.cohorts.values():
             require_own_files(part)
         run = Finetuning(
-            model=named.model, cohort=named.patients, out=where["out"], transfer=transfer, controls=named.controls
+            model=named.network, cohort=named.patients, out=where["out"], transfer=transfer, controls=named.controls
         )
         run.require_possible(where.get("resume", False))
         work.begin(run.would, run.cost, run.out)
@@ -84,7 +84,7 @@ def finetune_cohort(
         begin=begin,
         work=work,
     )
-    return finetune(inputs.model, inputs.patients, controls=inputs.controls, transfer=transfer, work=work, **where)
+    return finetune(inputs.network, inputs.patients, controls=inputs.controls, transfer=transfer, work=work, **where)
 
 
 def learn(

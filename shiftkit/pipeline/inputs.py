@@ -1,7 +1,9 @@
 """Who and what enters a run, after names were turned into things."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from warnings import warn
@@ -9,21 +11,56 @@ from warnings import warn
 from ..cohorts.folder import participants_by_folder
 from ..config import registered_names
 from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitWarning, raise_all
+from ..files import file_digest
 from ..names import ModelNames, find_cohort, find_model, is_built_in, is_of_phantom, is_phantom
-from ..types import Bundle, Cohort
+from ..types import Bundle, Case, Cohort
 from ..words import chosen_session, understood, words_of
 from ..work import Work
 
 if TYPE_CHECKING:
+    from ..analyses.scoring.predictions import PredictedMasks
     from ..analyses.statistics.inference import Inference
     from ..cohorts.layout import Filters
     from ..segmentation.network.checkpoints import Model
-    from ..segmentation.samples.domain import Nearness
+    from ..segmentation.samples.domain import Domain, Nearness
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tool:
+    """What stands for a model where others made the predictions: nothing is known of it but what it wrote.
+
+    ``unwritten``, ``threshold`` and ``resample`` are as in `shiftkit.analyses.scoring.study.score`.
+    """
+
+    name: str
+    predicted: "PredictedMasks"
+    unwritten: str | None = None
+    threshold: float | None = None
+    resample: bool = False
+    knows_training: bool = False
+    image_statistics: "tuple[Domain, ...]" = ()
+
+    @property
+    def modality(self) -> str:
+        """What it read, if its folder says so."""
+        return self.predicted.modality
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of every file it wrote that is read, by the case and bundle it is of."""
+        whole = hashlib.sha256()
+        for path in self.predicted.files:
+            whole.update(f"{path.name} {file_digest(path)}\n".encode())
+        return whole.hexdigest()
+
+    def has_seen(self, case: Case) -> bool:
+        """Whom it was trained on nobody can tell."""
+        return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """A source model, the patients, and controls that the model has not seen.
+    """A source model, or a tool that predicted; the patients, and controls that the model has not seen.
 
     ``target_controls`` are healthy people scanned like the patients, unseen too; ``seen`` are the keys of controls that
     were left out because the model was trained or tuned on them. ``left_out`` are the others who were, each with the
@@ -31,7 +68,7 @@ class Inputs:
     ``anonymous`` run are none of the user's.
     """
 
-    model: "Model"
+    model: "Model | Tool"
     patients: Cohort
     controls: Cohort
     seen: tuple[str, ...]
@@ -54,6 +91,13 @@ class Inputs:
         """The same people with the masks of these bundles alone: of others nothing is read."""
         parts = {name: cohort.only(chosen) for name, cohort in self.cohorts.items()}
         return dataclasses.replace(self, **parts)
+
+    @property
+    def network(self) -> "Model":
+        """The model where only a network will do; a `ConfigError` if others made the predictions."""
+        if isinstance(self.model, Tool):
+            raise ConfigError("This needs a network; `predictions` are masks. Give `model` instead.")
+        return self.model
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
@@ -128,7 +172,7 @@ def open_model(model: "str | Path | Model") -> "Model":
 
 
 def gather(
-    model: "str | Path | Model",
+    model: "str | Path | Model | Tool",
     cohort: str | Path | Cohort,
     reference: str | Path | Cohort | None = None,
     target_controls: str | Path | Cohort | None = None,
@@ -136,11 +180,13 @@ def gather(
     bundles: Sequence[str] = (),
     filters: "Filters | str | Path | None" = None,
     session: str | None = None,
-    early: Callable[[Mapping[str, Cohort], ModelNames], object] = lambda *_: None,
+    early: Callable[[Mapping[str, Cohort], ModelNames | None], object] = lambda *_: None,
     begin: Callable[[Inputs], object] = lambda _: None,
     work: Work = Work(),
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
+
+    Of a tool, whose predictions are read, nothing is looked at but these, and ``early`` gets no names.
 
     ``early`` is called once all cohorts are known and before the network is loaded, ``begin`` after that and before an
     image is read, with controls of whom it is not known yet whom the model has seen: what they refuse is refused at
@@ -161,8 +207,8 @@ def gather(
     ModelMismatchError
         If model and cohort have no bundle in common, or nobody has the images that the model reads.
     """
-    place = place_of_model(model)
-    names = described(place)
+    place = model if isinstance(model, Tool) else place_of_model(model)
+    names = None if isinstance(place, Tool) else described(place)
     found = find_cohort(cohort, filters=filters, work=work)
     # Filters choose among files of every cohort, also of those that are looked up by name further below.
     if filters is not None:
@@ -171,25 +217,34 @@ def gather(
             for one in (reference, target_controls)
         )
     patients, gone = one_session(find_patients(found), session)
-    parts = {
-        "patients": patients,
-        "controls": controls_once(find_controls(found, reference, work), session),
-        "target_controls": _target_controls(found, target_controls, session, work),
-    }
+    controls = controls_once(find_controls(found, reference, work), session)
+    targets = _target_controls(found, target_controls, session, work)
+    parts = {"patients": patients, "controls": controls, "target_controls": targets}
     there = {name: part for name, part in parts.items() if part is not None}
     require_apart(there)
     for part in there.values():
+        if names is None:
+            break
         part.require_input(names.name, names.modality)
         # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
         if part is not patients or not bundles:
             require_common_bundles(names, part)
     early(there, names)
     # Only now, for a network takes longer to load than all of the above.
-    everybody = Inputs(model=open_model(place), seen=(), left_out={**bystanders(found), **gone}, **parts)
+    everybody = Inputs(
+        model=place if isinstance(place, Tool) else open_model(place),
+        patients=patients,
+        controls=controls,
+        target_controls=targets,
+        seen=(),
+        left_out={**bystanders(found), **gone},
+    )
     begin(everybody)
     inputs = _unseen(everybody)
+    if isinstance(inputs.model, Tool):
+        return inputs
     # Images are read last: whatever else is wrong is told at once.
-    return dataclasses.replace(inputs, near=said_of_input(everybody.model, *inputs.cohorts.values(), work=work))
+    return dataclasses.replace(inputs, near=said_of_input(inputs.model, *inputs.cohorts.values(), work=work))
 
 
 def _unseen(inputs: Inputs) -> Inputs:
@@ -361,10 +416,10 @@ def said_of_input(model: "Model", *cohorts: Cohort, work: Work = Work()) -> "tup
     return near
 
 
-def warnings_of(model: "Model", cohort: Cohort, *near: "Nearness") -> tuple[str, ...]:
+def warnings_of(model: "Model | Tool", cohort: Cohort, *near: "Nearness") -> tuple[str, ...]:
     """Sentences without which no number of a run must be read."""
     told: list[str] = []
-    if not is_phantom(cohort) and is_of_phantom(model.digest):
+    if not isinstance(model, Tool) and not is_phantom(cohort) and is_of_phantom(model.digest):
         told.append(
             f"Model {model.name} was trained on shiftkit's digital phantom and {cohort.name} is no phantom: what it "
             "segments there says nothing about a network for real images. Name a model that was trained on such images."
@@ -377,7 +432,7 @@ def notes_of(*near: "Nearness") -> tuple[str, ...]:
     return tuple(str(one) for one in near if not one.outside)
 
 
-def _by_sight(model: "Model", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:
+def _by_sight(model: "Model | Tool", cohort: Cohort) -> tuple[Cohort, tuple[str, ...]]:
     """Whom the model has not seen, and the keys of those it has: it segments these better than anybody new."""
     seen = tuple(case.key for case in cohort if model.has_seen(case))
     return cohort.where(lambda case: case.key not in seen), seen

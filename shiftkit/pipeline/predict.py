@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def predict_cohort(
-    model: "str | Path | Model | Sequence[str | Path]",
+    model: "str | Path | Model | Sequence[str | Path | Model]",
     cohort: str | Path | Cohort,
     *,
     out: Path | None = None,

@@ -1,28 +1,98 @@
 """Predictions and scores of every cohort of a run, which several stages start from."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..cohorts.folder import (
+    load_cohort,
+    mask_path,
+    participants_frame,
+    probability_path,
+    write_description,
+    write_participants,
+)
+from ..errors import DataError, raise_all
+from ..images import read_mask, write_image
 from ..runs import Run
-from ..types import Cohort, Predictions
+from ..types import Bundle, Case, Cohort, Predictions, Volume
 from ..work import Work
-from .inputs import Inputs
+from .inputs import Inputs, Tool
 
 if TYPE_CHECKING:
     from ..analyses.decomposition.reading import Reading
+    from ..analyses.scoring.predictions import PredictedMasks
 
 
 def predict_cohorts(run: Run, inputs: Inputs, device: str, work: Work) -> dict[str, Predictions]:
-    """Predict every cohort with the source model; what is on disk already is not made again."""
+    """Predict every cohort with the source model; what is on disk already is not made again.
+
+    Predictions of a tool are put in their place, as a cohort again.
+    """
+    folder = run.root / "predictions"
+    if isinstance(inputs.model, Tool):
+        tool = inputs.model
+        return {name: adopt(tool, cohort, folder / name, work) for name, cohort in inputs.cohorts.items()}
     from ..segmentation.prediction.cohort import predict
 
-    folder = run.root / "predictions"
     return {
         name: predict(inputs.model, cohort, out=folder / name, device=device, resume=True, work=work)
         for name, cohort in inputs.cohorts.items()
     }
+
+
+def adopt(tool: Tool, cohort: Cohort, out: Path, work: Work) -> Predictions:
+    """Write predictions that another tool made for a cohort as `shiftkit.predict` would, on its references' grid.
+
+    A bundle goes by the cohort's own name. Cases without predictions, or whose images cannot be read, are in
+    ``failed``, with the reason; where all are, and where names of cases or bundles do not match, or bundles were
+    written for some cases alone and ``unwritten`` is not given, a `DataError`.
+    """
+    from ..analyses.scoring.cases import require_predictions, require_written
+
+    predicted = dataclasses.replace(tool.predicted, unwritten=tool.unwritten or "unavailable")
+    require_predictions(cohort, predicted)
+    if tool.unwritten is None:
+        require_written(cohort, predicted)
+    failed = {case.key: "there is no prediction of it" for case in cohort if not predicted.of(case)}
+    failed |= predicted.unfinished(cohort)
+    wanted = [case for case in cohort if case.key not in failed]
+    results = work.map(partial(_adopt_case, tool, predicted, cohort.bundles, out), wanted, f"Reading {predicted.name}")
+    problems = {case.key: told for case, told in zip(wanted, results, strict=True) if told is not None}
+    if problems and len(problems) == len(wanted):
+        raise_all([f"{key}: {told}" for key, told in problems.items()], f"Predictions {predicted.name}")
+    made_by = {"Name": tool.name, "Digest": [tool.digest], "Modality": tool.modality}
+    write_description(out, f"{tool.name} on {cohort.name}", Model=made_by, Cohort=cohort.name)
+    write_participants(out, participants_frame(cohort))
+    made = load_cohort(out, name=cohort.name)
+    there = made.where(lambda case: case.key not in {**failed, **problems})
+    return Predictions(cohort=there, model=tool.name, modality=tool.modality, failed={**failed, **problems})
+
+
+def _adopt_case(
+    tool: Tool, predicted: "PredictedMasks", bundles: Sequence[Bundle], out: Path, case: Case
+) -> str | None:
+    """Write one case, or say what is wrong with it; a case is written whole or not at all."""
+    made: dict[Path, Volume] = {}
+    try:
+        for bundle in bundles:
+            reference = read_mask(case.masks[bundle]) if bundle in case.masks else None
+            mask = predicted.read_mask(case, bundle, reference, tool.threshold, tool.resample)
+            if mask is None:
+                continue
+            made[mask_path(out, case.key, bundle)] = mask
+            if reference is not None:
+                share = predicted.read_probability(case, bundle, reference, tool.resample)
+                made |= {} if share is None else {probability_path(out, case.key, bundle): share}
+    except DataError as error:
+        return str(error)
+    for path, volume in made.items():
+        write_image(volume, path)
+    return None
 
 
 def score_cohorts(

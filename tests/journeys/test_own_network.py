@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from makers.segmentation import SHAPE
+from makers.segmentation import with_tumors
 
 import shiftkit as sk
 from shiftkit import cohorts
@@ -82,17 +81,7 @@ def test_predict_takes_a_file_of_code(code: Path, patients: Cohort, tmp_path: Pa
 
 def test_the_main_job_takes_it(code: Path, controls: Cohort, patients: Cohort, tmp_path: Path) -> None:
     """``decompose`` runs, and the page says that nobody knows whom the network has seen."""
-    for number, case in enumerate(patients):
-        image = read_image(case.images["fa"])
-        tumor = np.zeros(SHAPE, dtype=bool)
-        tumor[3 + number : 6 + number, 10:14, 6:9] = True
-        write_image(image.with_array(tumor), cohorts.tumor_path(tmp_path / "glioma", case.key))
-        write_image(image, cohorts.image_path(tmp_path / "glioma", case.key, "fa"))
-        for bundle, path in case.masks.items():
-            write_image(read_image(path), cohorts.mask_path(tmp_path / "glioma", case.key, bundle))
-    rows = pd.DataFrame({"participant_id": [case.key for case in patients], "group": "glioma", "tumor_side": "right"})
-    cohorts.write_participants(tmp_path / "glioma", rows)
-    cohorts.write_description(tmp_path / "glioma", "glioma")
+    with_tumors(patients, tmp_path / "glioma")
     words = ["--model", f"{code}:make_network", "--cohort", str(tmp_path / "glioma"), "--reference", str(controls.root)]
     words += [
         "--allow",

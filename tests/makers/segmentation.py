@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from shiftkit import cohorts
-from shiftkit.images import write_image
+from shiftkit.images import read_image, write_image
 from shiftkit.segmentation.network.checkpoints import Model, load_model
 from shiftkit.segmentation.network.networks import Architecture, build_network
 from shiftkit.segmentation.samples.samples import Sample, canonical_peaks, load_sample
@@ -57,6 +57,22 @@ def write_cohort(root: Path, count: int, *, group: str = "control", prefix: str 
         rows.append({"participant_id": key, "group": group, "split": split})
     cohorts.write_description(root, root.name)
     cohorts.write_participants(root, pd.DataFrame(rows))
+    return cohorts.load_cohort(root)
+
+
+def with_tumors(patients: Cohort, root: Path) -> Cohort:
+    """The same patients, with FA alone and each with a tumor on the right, at another distance from the tube there."""
+    for number, case in enumerate(patients):
+        image = read_image(case.images["fa"])
+        tumor = np.zeros(SHAPE, dtype=bool)
+        tumor[3 + number : 6 + number, 10:14, 6:9] = True
+        write_image(image.with_array(tumor), cohorts.tumor_path(root, case.key))
+        write_image(image, cohorts.image_path(root, case.key, "fa"))
+        for bundle, path in case.masks.items():
+            write_image(read_image(path), cohorts.mask_path(root, case.key, bundle))
+    rows = {"participant_id": [case.key for case in patients], "group": "glioma", "tumor_side": "right"}
+    cohorts.write_participants(root, pd.DataFrame(rows))
+    cohorts.write_description(root, root.name)
     return cohorts.load_cohort(root)
 
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from shiftkit.analyses.scoring.predictions import find_predictions
+from shiftkit.analyses.scoring.predictions import find_predictions, merge_predictions
 from shiftkit.analyses.scoring.study import score
 from shiftkit.api import score as shiftkit_score
+from shiftkit.bundles import TRACTSEG_ORDER
 from shiftkit.cohorts.folder import load_cohort, mask_path, write_description, write_participants
 from shiftkit.errors import DataError
 from shiftkit.images import write_image
@@ -44,7 +45,7 @@ def put(path: Path, array: NDArray[np.generic]) -> None:
     write_image(Volume(array=array, affine=AFFINE), path)
 
 
-def perfect(folder: Path, cohort: Cohort, **options: bool) -> bool:
+def perfect(folder: Path, cohort: Cohort, **options: bool | float) -> bool:
     table = score(folder, cohort, metrics=["dice"], **options)  # type: ignore[arg-type]
     assert len(table) == 4
     assert table.frame["model"].unique().tolist() == [folder.name]
@@ -223,6 +224,121 @@ def test_float_masks_with_nan_count_as_outside(cohort: Cohort, tmp_path: Path) -
             array[array == 0] = np.nan
             put(root / label / f"{key}.nii.gz", array)
     assert perfect(root, cohort)
+
+
+@pytest.mark.parametrize("place", ["{key}/", "{key}/tractseg_output/"])
+def test_tractseg_in_one_file(cohort: Cohort, tmp_path: Path, place: str) -> None:
+    """The file with 72 volumes is read in TractSeg's order; with fewer volumes it is refused."""
+    for key in KEYS:
+        stacked = np.zeros((12, 10, 8, len(TRACTSEG_ORDER)), dtype=np.uint8)
+        for label, name in zip(LABELS, ("AF_left", "CST_right"), strict=True):
+            stacked[..., TRACTSEG_ORDER.index(name)] = reference(key, label)
+        put(tmp_path / "ts" / f"{place.format(key=key)}bundle_segmentations.nii.gz", stacked)
+    assert perfect(tmp_path / "ts", cohort)
+    put(tmp_path / "ts" / f"{place.format(key='sub-1')}bundle_segmentations.nii.gz", stacked[..., :2])
+    assert "72 in TractSeg's order" in score(tmp_path / "ts", cohort, metrics=["dice"]).failed["sub-1"]
+
+
+def test_tractseg_probabilities_count_from_a_half(cohort: Cohort, tmp_path: Path) -> None:
+    """Where there are fractions in place of masks, 0.5 and more is inside, or another threshold if one is given."""
+    for key in KEYS:
+        for label, name in zip(LABELS, ("AF_left", "CST_right"), strict=True):
+            share = np.where(reference(key, label), 0.8, 0.3).astype(np.float32)
+            put(tmp_path / "ts" / key / "bundle_segmentations" / f"{name}.nii.gz", share)
+    assert perfect(tmp_path / "ts", cohort)
+    assert not perfect(tmp_path / "ts", cohort, threshold=0.25)
+
+
+def test_bids_derivatives(cohort: Cohort, tmp_path: Path) -> None:
+    """The hemisphere as an entity or in the label, masks and probabilities, in any folder of the participant."""
+    for key in KEYS:
+        put(tmp_path / "bids" / key / "dwi" / f"{key}_space-T1w_hemi-L_label-AF_mask.nii.gz", reference(key, "AFleft"))
+        share = reference(key, "PYTright").astype(np.float32) * 0.9
+        put(tmp_path / "bids" / key / "anat" / f"{key}_label-CSTright_desc-x_probseg.nii.gz", share)
+        put(tmp_path / "bids" / key / "anat" / f"{key}_label-tumor_mask.nii.gz", reference(key, "AFleft"))
+    assert perfect(tmp_path / "bids", cohort)
+    found = find_predictions(tmp_path / "bids")
+    assert found.layout == "BIDS derivative"
+    assert found.ignored == tuple(f"{key}/anat/{key}_label-tumor_mask.nii.gz" for key in KEYS)
+    rows = pd.DataFrame({"participant_id": KEYS})
+    write_participants(tmp_path / "bids", rows)  # as derivatives have it; its hemispheres are entities still
+    assert perfect(tmp_path / "bids", cohort)
+
+
+@pytest.mark.parametrize("table", ["{key}/anat/{key}_desc-wm_dseg.tsv", "dseg.tsv", "desc-wm_dseg.tsv"])
+def test_bids_parcellations(cohort: Cohort, tmp_path: Path, table: str) -> None:
+    """A label map goes with the lookup table beside it, or with the one above all."""
+    for key in KEYS:
+        both = reference(key, "AFleft") * 3 + reference(key, "PYTright") * 7
+        put(tmp_path / "bids" / key / "anat" / f"{key}_desc-wm_dseg.nii.gz", both.astype(np.uint8))
+        place = tmp_path / "bids" / table.format(key=key)
+        place.write_text("index\tname\n0\tBackground\n3\tAF_left\n7\tCST_right\n")
+    assert perfect(tmp_path / "bids", cohort)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.tsv", "index\tname\tcolor\n3\tAF_left\tred\n7\tCST_right\tblue\n"),
+        ("lut.csv", "name,label\nAF_left,3\nCST_right,7\n"),
+        ("atlas.txt", "# FreeSurfer's\n0 Unknown 0 0 0 0\n3 AF_left 255 0 0 0\n7 CST_right 0 0 255 0\n"),
+        ("names.json", '{"3": "AF_left", "7": "CST_right"}'),
+        ("names.json", '{"AF_left": 3, "CST_right": 7}'),
+    ],
+)
+def test_one_atlas_with_a_lookup_table(cohort: Cohort, tmp_path: Path, name: str, text: str) -> None:
+    """Whole numbers in one file a case, and which is which in a table beside them; two tables are refused."""
+    for key in KEYS:
+        both = reference(key, "AFleft") * 3 + reference(key, "PYTright") * 7
+        put(tmp_path / "atlas" / f"{key}.nii.gz", both.astype(np.uint8))
+    (tmp_path / "atlas" / name).write_text(text)
+    assert perfect(tmp_path / "atlas", cohort)
+    (tmp_path / "atlas" / "second.tsv").write_text("index\tname\n3\tAF_right\n")
+    with pytest.raises(DataError, match="one lookup table"):
+        find_predictions(tmp_path / "atlas")
+
+
+def test_a_lookup_table_names_each_value_once(cohort: Cohort, tmp_path: Path) -> None:
+    """Two names of one value leave doubt; a value that no row names is refused when it is met."""
+    both = reference("sub-1", "AFleft") * 3 + reference("sub-1", "PYTright") * 7
+    put(tmp_path / "atlas" / "sub-1.nii.gz", both.astype(np.uint8))
+    (tmp_path / "atlas" / "labels.tsv").write_text("index\tname\n3\tAF_left\n3\tCST_right\n")
+    with pytest.raises(DataError, match="two names for one"):
+        find_predictions(tmp_path / "atlas")
+    (tmp_path / "atlas" / "labels.tsv").write_text("index\tname\n3\tAF_left\n")
+    with pytest.raises(DataError, match="holds 7 too"):
+        score(tmp_path / "atlas", cohort, metrics=["dice"])
+
+
+def test_one_folder_a_case_is_told_from_one_a_bundle(cohort: Cohort, tmp_path: Path) -> None:
+    """By which of both is called as bundles are: a folder ``1`` with a file ``AF_left``, and the other way round."""
+    for key in KEYS:
+        for label in LABELS:
+            put(tmp_path / "cases" / key.removeprefix("sub-") / f"{label}.nii.gz", reference(key, label))
+    assert perfect(tmp_path / "cases", cohort)
+    assert find_predictions(tmp_path / "cases").layout == "one folder a case"
+
+
+def test_what_was_understood_is_told(cohort: Cohort, tmp_path: Path) -> None:
+    """Layout, cases and bundles that were found, and bundles and images that were not."""
+    put(tmp_path / "ts" / "sub-1" / "bundle_segmentations" / "AF_left.nii.gz", reference("sub-1", "AFleft"))
+    put(tmp_path / "ts" / "sub-1" / "FA.nii.gz", reference("sub-1", "AFleft"))
+    found = find_predictions(tmp_path / "ts")
+    first, second = found.told(cohort)
+    assert first == "Predictions ts (TractSeg): 1 of 2 cases of cohort, bundles AFleft."
+    assert second == "Bundles of cohort without a prediction: PYTright."
+    assert found.ignored == ("sub-1/FA.nii.gz",)
+
+
+def test_several_folders_are_one_tool(cohort: Cohort, tmp_path: Path) -> None:
+    """Cases of two folders are put together; a case in both is refused."""
+    for key, part in zip(KEYS, ("a", "b"), strict=True):
+        for label in LABELS:
+            put(tmp_path / part / key / f"{label}.nii.gz", reference(key, label))
+    both = merge_predictions([tmp_path / "a", tmp_path / "b"])
+    assert both.model == "a+b" and all(both.of(case) for case in cohort)
+    with pytest.raises(DataError, match="stands once"):
+        merge_predictions([tmp_path / "a", tmp_path / "a"])
 
 
 def test_folders_without_a_known_layout_are_refused(cohort: Cohort, tmp_path: Path) -> None:
