@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...results import Finding
-from ...style import band, legend, legend_above, look, new_axes
+from ...style import RULE, band, legend, legend_above, look, new_axes
 from ...types import Bundle, Volume
 from ...words import spoken_model
 from ..statistics.inference import FEWEST, Array, Inference
@@ -17,6 +17,7 @@ from .error_maps import KINDS, ErrorPlaces, TumorPlaces
 from .metrics import METRICS, Metric
 
 _GROUPS = {"glioma": ("patients", look(1), "-"), "control": ("controls", look(0), "--")}
+_CONTROLS: dict[str, Any] = {**RULE, "linestyle": ":", "label": "controls' mean"}
 _WIDTH_MM = 10.0
 """Of the kernel: about the span over which tumor effects on a bundle fade."""
 
@@ -66,9 +67,10 @@ def against_distance(scores: pd.DataFrame, bundle: Bundle, inference: Inference 
             x, y = part["tumor_distance_mm"], part["value"]
             axes.scatter(x, y, s=12, alpha=0.6, color=seen.color, marker=seen.marker, lw=0)
             band(axes, curve["distance_mm"], curve["low"], curve["high"], seen.color)
-            axes.plot(curve["distance_mm"], curve["mean"], color=seen.color, linestyle=seen.line, label=model)
+            name = spoken_model(model, models[0][0]) if len(models) > 1 else model
+            axes.plot(curve["distance_mm"], curve["mean"], color=seen.color, linestyle=seen.line, label=name)
         if np.isfinite(healthy):
-            axes.axhline(healthy, color="0.3", linewidth=0.8, linestyle=":", label="controls' mean")
+            axes.axhline(healthy, **_CONTROLS)
         axes.set_xlabel("Distance from tumor to bundle (mm)")
         axes.set_ylabel(metric)
         axes.set_xlim(left=-1)
@@ -345,9 +347,6 @@ def _small_multiples(ax: Any, bundles: list[Bundle], patients: pd.DataFrame, hea
 
 def _limits(ax: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     return ax.get_xlim(), ax.get_ylim()
-
-
-_CONTROLS: dict[str, Any] = {"color": "0.3", "linewidth": 0.8, "linestyle": ":", "label": "controls' mean"}
 
 
 def _panel(panel: Any, own: pd.DataFrame, models: list[str], healthy: float) -> None:
