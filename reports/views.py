@@ -129,12 +129,16 @@ def cases_table(cases: Sequence[CasePicture], caption: str, links: Sequence[Link
     ]
     told = frame.drop(columns=bare)
     # As everywhere else on the page; the file to download holds what was measured.
-    scores = [name for name in told if str(name).startswith(cases[0].title)]
     digits = 1 if cases[0].unit else 2
-    rounded = {
-        name: told[name].map(lambda score: f"{score:.{digits}f}" if math.isfinite(score) else score) for name in scores
-    }
-    return replace(view(told.assign(**rounded), "cases-table", caption, told), links=tuple(links))
+
+    def rounded(score: float) -> Any:
+        return f"{score:.{digits}f}" if math.isfinite(score) else score
+
+    shown = told.copy()
+    for name in told:
+        if str(name).startswith(cases[0].title):
+            shown[name] = [rounded(float(score)) for score in told[name]]
+    return replace(view(shown, "cases-table", caption, told), links=tuple(links))
 
 
 def rows_of(table: TableView, bundle: Bundle) -> TableView | None:

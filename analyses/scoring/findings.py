@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ...results import Finding
 from ...style import RULE, band, legend, legend_above, look, new_axes
@@ -116,7 +117,7 @@ def _running_mean(points: pd.DataFrame, inference: Inference) -> pd.DataFrame:
     return pd.DataFrame({"distance_mm": grid, "mean": kernel @ y / kernel.sum(axis=1), "low": low, "high": high})
 
 
-def _kernel(points: pd.DataFrame) -> tuple[Array, Array, Array]:
+def _kernel(points: pd.DataFrame) -> tuple[Array, Array, NDArray[np.intp]]:
     """Distances to draw at, the weight of each point at each of them, and the number of each point's participant."""
     x = points["tumor_distance_mm"].to_numpy(dtype=float)
     who, sessions = np.unique(points["participant_id"], return_inverse=True, return_counts=True)[1:]
@@ -324,7 +325,7 @@ def _small_multiples(ax: Any, bundles: list[Bundle], patients: pd.DataFrame, hea
     far, values = patients["tumor_distance_mm"].max(), pd.concat([patients["value"], healthy["value"]])
     ax.set(xlim=(-1, 1.05 * far), ylim=(min(0.0, values.min()), 1.05 * values.max()))
     # Ticks of the axes leave room for those of the panels, which the layout does not look at.
-    ticks = [MaxNLocator(4).tick_values(*ends) for ends in _limits(ax)]
+    ticks = [np.asarray(MaxNLocator(4).tick_values(*ends)) for ends in _limits(ax)]
     ticks = [each[(each >= low) & (each <= high)] for each, (low, high) in zip(ticks, _limits(ax), strict=True)]
     ax.set(xticks=ticks[0], yticks=ticks[1])
     ax.tick_params(length=0, colors="none")
