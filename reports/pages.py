@@ -15,6 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..types import Bundle, Hemisphere
+from ..words import ESTIMATORS
 from ..work import Work, in_parallel
 from .cite import citation_bibtex, citation_markdown, methods_of, references_of
 from .contents import PLACES, CasePicture, Contents
@@ -203,7 +204,7 @@ class Pages:
             view(
                 frame,
                 slug(f"table-{method}") if method else "table",
-                f"Drop of each component with its interval{f', estimator: {method}' if method else ''}{_counts(frame)}",
+                f"Drop of each component with its interval{_estimator(method, frame)}{_counts(frame)}",
                 table[table["method"] == method] if method else table,
             )
             for method, frame in by_bundle(table, self.report.opening.decimals).items()
@@ -333,6 +334,11 @@ def _policy(script: str, viewer: Viewer | None, niivue: Niivue | None) -> str:
     own = " connect-src data: blob:;" if viewer is not None else ""
     images = "data: blob:" if viewer is not None else "data:"
     return f"default-src 'none'; img-src {images};{own} style-src 'unsafe-inline'; script-src {' '.join(scripts)}"
+
+
+def _estimator(method: str, frame: pd.DataFrame) -> str:
+    what = frame.attrs.get("estimand", "")
+    return f", estimator: {ESTIMATORS.get(method, method)}{f' ({what})' if what else ''}" if method else ""
 
 
 def _counts(frame: pd.DataFrame) -> str:

@@ -105,8 +105,9 @@ def by_bundle(frame: pd.DataFrame, decimals: int = 3) -> dict[str, pd.DataFrame]
     """Bring the long table of components into one row a bundle and hemisphere, one table an estimator.
 
     A frame without the columns of `shiftkit.catalogue.DECOMPOSITION` comes back as it is. The primary estimator,
-    ``anchored``, stands first. Total, systematic and tumor part stand in columns as ``estimate [low, high]``;
-    counts of participants that are the same in every row are left out and stand in ``attrs``.
+    ``anchored``, stands first. Total, systematic and tumor part stand in columns as ``estimate [low, high]``; counts of
+    participants that are the same in every row are left out and stand in ``attrs``, as does ``estimand``: what is
+    estimated, where it is something else than the primary estimator's.
     """
     if not {"bundle", "hemisphere", "component", "estimate", "low", "high"} <= set(frame):
         return {"": frame}
@@ -121,7 +122,10 @@ def _wide(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
     names = [*names, "bundle", "hemisphere"]
     present = list(dict.fromkeys(frame["component"]))
     components = [c for c in _SHOWN if c in present] or present
-    titles = {c: _estimand(frame[frame["component"] == c], c) for c in components}
+    words = {c: _estimand(frame[frame["component"] == c]) for c in components}
+    # What all components share is said once, above the table.
+    shared = next(iter(words.values())) if len(set(words.values())) == 1 else ""
+    titles = {c: f"{c}: {word}" if word and not shared else c for c, word in words.items()}
     rows: list[dict[str, Any]] = []
     for group, part in frame.groupby(names, sort=False):
         row: dict[str, Any] = {**dict(zip(names, group, strict=True)), **dict.fromkeys(titles.values(), "–")}
@@ -135,16 +139,18 @@ def _wide(frame: pd.DataFrame, decimals: int) -> pd.DataFrame:
         row["status"] = next((str(word) for word in words if word != Status.OK), str(Status.OK))
         rows.append(row)
     wide = pd.DataFrame(rows)
+    if "model" in wide:
+        wide["model"] = [spoken_model(str(model), str(wide["model"].iloc[0])) for model in wide["model"]]
     same = [name for name in _COUNTS if name in wide and wide[name].nunique() == 1]
-    wide.attrs.update({name: wide[name].iloc[0] for name in same})
+    wide.attrs.update({name: wide[name].iloc[0] for name in same}, estimand=shared)
     return wide.drop(columns=same)
 
 
-def _estimand(rows: pd.DataFrame, component: str) -> str:
-    """A component's name; where an estimator estimates something else under it, what that is."""
+def _estimand(rows: pd.DataFrame) -> str:
+    """What an estimator estimates under a component's name, where it is something else."""
     words = set(rows["estimand"].dropna()) if "estimand" in rows else set[str]()
     other = [word for word in words if word not in ("same", "n/a")]
-    return f"{component}: {other[0]}" if len(other) == 1 else component
+    return other[0] if len(other) == 1 else ""
 
 
 def _interval(value: float, low: float, high: float, unit: str = "", decimals: int = 3) -> str:

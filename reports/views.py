@@ -14,7 +14,7 @@ from .contents import CasePicture, Contents, Convention
 from .figures import Drawing, Point, draw, drawn_before, with_points
 from .naming import file_stem, slug, spoken
 from .rendering import Drawn
-from .tables import Link, TableView, estimates_frame, sentence, view
+from .tables import Cell, Link, TableView, estimates_frame, sentence, view
 
 _MENU = {"bundles": "Bundles", "sensitivity": "Other choices", "agreement": "Other estimators"}
 # Longer data stand in their file alone: a page of thousands of cells is read by nobody.
@@ -115,7 +115,7 @@ def cases_table(cases: Sequence[CasePicture], caption: str, links: Sequence[Link
                 "hemisphere": case.bundle.hemisphere,
                 "model": case.model,
                 case.title: case.score,
-                f"{case.title} after": case.score_after,
+                f"{case.title} after fine-tuning": case.score_after,
                 "distance_mm": case.distance_mm,
                 "status": case.status,
             }
@@ -124,18 +124,46 @@ def cases_table(cases: Sequence[CasePicture], caption: str, links: Sequence[Link
     )
     bare = [name for name in frame if frame[name].isna().all() or (frame[name] == "").all()]
     # What is the same in every row of many says nothing.
-    bare += [name for name in ("model", "status") if len(frame) > 1 and frame[name].nunique() == 1]
-    return replace(view(frame.drop(columns=bare), "cases-table", caption), links=tuple(links))
+    bare += [
+        name for name in ("bundle", "hemisphere", "model", "status") if len(frame) > 1 and frame[name].nunique() == 1
+    ]
+    told = frame.drop(columns=bare)
+    # As everywhere else on the page; the file to download holds what was measured.
+    digits = 1 if cases[0].unit else 2
+
+    def rounded(score: float) -> Any:
+        return f"{score:.{digits}f}" if math.isfinite(score) else score
+
+    shown = told.copy()
+    for name in told:
+        if str(name).startswith(cases[0].title):
+            shown[name] = [rounded(float(score)) for score in told[name]]
+    return replace(view(shown, "cases-table", caption, told), links=tuple(links))
 
 
 def rows_of(table: TableView, bundle: Bundle) -> TableView | None:
-    """The rows of a bundle table that are about one bundle and hemisphere."""
+    """The rows of a bundle table that are about one bundle and hemisphere, without the columns that name them."""
     titles = [header.title for header in table.headers]
     if not {"bundle", "hemisphere"} <= set(titles):
         return None
     b, h = titles.index("bundle"), titles.index("hemisphere")
     rows = tuple(row for row in table.rows if row[b].text == bundle.name and row[h].text in (bundle.hemisphere, "all"))
-    return replace(table, rows=rows) if rows else None
+    words = {cell.text for row in rows for cell in row}
+    # What is the same in every row, and is said by the page or means nothing, needs no column.
+    told = {b, *(place for place, title in enumerate(titles) if title in _QUIET and _all_are(rows, place, bundle))}
+
+    def kept(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(one for place, one in enumerate(row) if place not in told)
+
+    shown = {"headers": kept(table.headers), "rows": tuple(map(kept, rows))}
+    return replace(table, **shown, statuses=tuple(one for one in table.statuses if one[0] in words)) if rows else None
+
+
+_QUIET = ("hemisphere", "status")
+
+
+def _all_are(rows: Sequence[tuple[Cell, ...]], place: int, bundle: Bundle) -> bool:
+    return all(row[place].text in (bundle.hemisphere, "ok") for row in rows)
 
 
 def provenance_list(content: Mapping[str, Any]) -> list[tuple[str, Any]]:

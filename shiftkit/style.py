@@ -19,8 +19,8 @@ BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GRAY = PALETTE
 LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 """Color is never the only difference between two lines."""
 
-RULE = {"color": "0.4", "linewidth": 0.8}
-"""Lines that only mark a value, such as zero."""
+RULE = {"color": GRAY, "linewidth": 0.8}
+"""Lines that only mark a value, such as zero; seen on white and on a dark page."""
 
 COLUMN_MM = {"column": 85.0, "page": 180.0}
 """Widths of a journal's single column and of its full page."""

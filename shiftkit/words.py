@@ -168,6 +168,18 @@ def spoken_model(model: str, source: str = "") -> str:
     return "before fine-tuning" if model == source else f"after fine-tuning ({model})" if source else model
 
 
+ESTIMATORS = {
+    "anchored": "primary",
+    "exponential": "exponential decay",
+    "spline": "decay of any shape",
+    "hemispheric": "tumor's side against the other",
+    "shell": "voxels by distance",
+    "gee": "GEE",
+    "mixed": "mixed model",
+}
+"""What the methods of a decomposition's table are called where people read."""
+
+
 def same_person(participant_id: str) -> str:
     """What two spellings of one participant's id share: without prefix, case, blanks and leading zeros of numbers.
 

@@ -10,7 +10,7 @@ from ...results import Estimate, Finding
 from ...status import Status
 from ...style import RULE, band, beside, intervals, legend_above, look, name_rows
 from ...types import Bundle
-from ...words import spoken_model
+from ...words import ESTIMATORS, spoken_model
 from ..scoring.metrics import METRICS, Metric
 from .result import Decomposition, unit_of
 from .sentences import (
@@ -225,7 +225,7 @@ def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
         ax.errorbar(value, y, xerr=error, fmt=marker, color=color, markersize=4, label=part, capsize=2)
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
-    ax.axvline(0, color="0.3", linewidth=0.8)
+    ax.axvline(0, **RULE)
     ax.set_xlabel(label)
     # Above the axes: inside, it covers points.
     ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
@@ -314,7 +314,7 @@ def _recovery(result: Decomposition) -> Finding:
         key="recovery",
         place="first",
         title=title,
-        claim=repaired_claim(table, result.metric),
+        claim=repaired_claim(table, result.metric, digits_for(result.told, result.metric)),
         table=table,
         caveats=(
             "Before and after use the same controls, scored by the source model; what fine-tuning loses on controls is "
@@ -338,7 +338,7 @@ def _recovered(ax: Any, given: pd.DataFrame) -> Any:
         label = spoken_model(str(model))
         intervals(ax, y, share, low, high, lying=True, color=seen.color, fmt=seen.marker, label=label)
     for edge in (0, 100):
-        ax.axvline(edge, color="0.3", linewidth=0.8, linestyle="-" if edge == 0 else ":")
+        ax.axvline(edge, **RULE, linestyle="-" if edge == 0 else ":")
     ax.set_yticks(range(len(_PARTS)), _PARTS)
     ax.set_ylim(len(_PARTS) - 0.5, -0.5)
     ax.set_xlabel("Recovered by fine-tuning (%)")
@@ -405,12 +405,8 @@ def _agreement(result: Decomposition) -> Finding:
     )
 
 
-_ESTIMATORS = {
-    "anchored": "primary",
-    "exponential": "exponential decay",
-    "spline": "decay of any shape",
-    "hemispheric": "tumor's side against the other",
-}
+# Those that estimate the same parts; voxels' errors give others.
+_ESTIMATORS = {name: ESTIMATORS[name] for name in ("anchored", "exponential", "spline", "hemispheric")}
 
 
 def _estimators(ax: Any, table: pd.DataFrame, result: Decomposition) -> Any:

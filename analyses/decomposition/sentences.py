@@ -65,8 +65,13 @@ def gained(part: Part, metric: str, base: int) -> str:
 
 
 def digits_for(verdict: Verdict, metric: str) -> int:
-    """Decimals of a result: two of shares, three where the drop is small; one of percent."""
-    return 1 if not METRICS[metric].bounded else 2 if abs(verdict.total.value) >= 0.1 else 3
+    """Decimals of a result, see `digits_of_drop`."""
+    return digits_of_drop(verdict.total.value, metric)
+
+
+def digits_of_drop(drop: float, metric: str) -> int:
+    """Decimals of what a drop is made of: two of shares, three where the drop is small; one of percent."""
+    return 1 if not METRICS[metric].bounded else 2 if abs(drop) >= 0.1 else 3
 
 
 def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str:
@@ -78,7 +83,7 @@ def verdict_of(before: Split, repaired: pd.DataFrame, settings: Settings) -> str
     sentence = _drop(verdict.parts, metric, base)
     if not verdict.systematic.given:
         return " ".join([f"{sentence}.", verdict.status.sentence, *_help(before)]) + _few(before)
-    endings = [_repair(str(name), rows, settings) for name, rows in repaired.groupby("model", sort=False)]
+    endings = [_repair(str(name), rows, metric, base) for name, rows in repaired.groupby("model", sort=False)]
     return "; ".join([sentence, *(one for one in endings if one)]) + "." + _few(before)
 
 
@@ -174,24 +179,27 @@ _WHAT = {"total": "the total drop", "systematic": "the systematic part", "tumor"
 _DONE = {"repaired": "removes", "worsened": "adds"}
 
 
-def _repair(name: str, rows: pd.DataFrame, settings: Settings) -> str:
-    told = repairs(rows[rows["component"] != "total"], settings.metric)
+def _repair(name: str, rows: pd.DataFrame, metric: str, base: int) -> str:
+    told = repairs(rows[rows["component"] != "total"], metric, base)
     return f"fine-tuning ({name.rsplit('+', 1)[-1]}) {told}" if told else ""
 
 
-def repairs(rows: pd.DataFrame, metric: str) -> str:
-    """What one fine-tuned model does to the components, from its rows of the recovery table; nothing where unknown."""
+def repairs(rows: pd.DataFrame, metric: str, base: int) -> str:
+    """What one fine-tuned model does to the components, from its rows of the recovery table; nothing where unknown.
+
+    ``base`` are decimals, as of the components (`digits_for`).
+    """
     told: list[str] = []
     for word, verb in _DONE.items():
         found = rows[(rows["word"] == word) & rows["component"].isin(list(_WHAT))]
-        amounts = [f"{_amount(row, metric)} {_WHAT[row['component']]}" for row in found.to_dict("records")]
+        amounts = [f"{_amount(row, metric, base)} {_WHAT[row['component']]}" for row in found.to_dict("records")]
         told += [f"{verb} {' and '.join(amounts)}"] if amounts else []
     hidden = [_WHAT[one] for one in rows.loc[rows["word"] == "not_shown", "component"] if one in _WHAT]
     told += [f"is not shown to change {' or '.join(hidden)}"] if hidden else []
     return " and ".join(told)
 
 
-def _amount(row: Mapping[Any, Any], metric: str) -> str:
+def _amount(row: Mapping[Any, Any], metric: str, base: int) -> str:
     """A share of a part in percent; of a range, what it changes by."""
     adds = row["word"] == "worsened"
     if np.isfinite(row["recovered"]):
@@ -202,16 +210,16 @@ def _amount(row: Mapping[Any, Any], metric: str) -> str:
         return f"another {told} to" if adds else f"{told} of"
     ends = [row[name] for name in ("difference", "difference_low", "difference_high")]
     value, low, high = (-ends[0], -ends[2], -ends[1]) if adds else ends
-    told = number(Part(value=value, low=low, high=high, word="shown"), metric, 3) + scale_of(metric)[1]
+    told = number(Part(value=value, low=low, high=high, word="shown"), metric, base) + scale_of(metric)[1]
     return f"{told} {'to' if adds else 'of'}"
 
 
-def repaired_claim(recovery: pd.DataFrame, metric: str) -> str:
-    """What each fine-tuned model does, from the recovery table."""
+def repaired_claim(recovery: pd.DataFrame, metric: str, base: int) -> str:
+    """What each fine-tuned model does, from the recovery table; ``base`` as in `repairs`."""
     told = [
         f"Fine-tuning ({str(name).rsplit('+', 1)[-1]}) {said}."
         for name, rows in recovery.groupby("model", sort=False)
-        if (said := repairs(rows, metric))
+        if (said := repairs(rows, metric, base))
     ]
     return " ".join(told) or "What fine-tuning repairs is not given: no split is known before or after it."
 
@@ -222,7 +230,8 @@ def largest_drop(verdict: Verdict, metric: str) -> str:
     if not totals:
         return "No bundle has enough participants for a number of its own."
     (bundle, hemisphere), part = max(totals.items(), key=lambda one: one[1].value)
-    told = f"{' '.join(one for one in (bundle, hemisphere) if one)}: {number(part, metric, 2)}{scale_of(metric)[1]}."
+    amount = number(part, metric, digits_for(verdict, metric)) + scale_of(metric)[1]
+    told = f"{' '.join(one for one in (bundle, hemisphere) if one)}: {amount}."
     if part.word == "shown":
         return f"The largest drop is in {told}"
     return f"No bundle alone is shown to be worse in patients; the largest estimate is in {told}"
@@ -246,7 +255,8 @@ def reach_of(verdict: Verdict, decay: Estimate, reach: Estimate, unit: str) -> s
 
 
 def _mm(estimate: Estimate) -> str:
-    return f"{estimate.value:.1f} mm [{estimate.low:.1f}, {estimate.high:.1f}]"
+    ends = (f"{one:.1f}" if np.isfinite(one) else "∞" for one in (estimate.low, estimate.high))
+    return "{:.1f} mm [{}, {}]".format(estimate.value, *ends)
 
 
 def other_choices(table: pd.DataFrame, verdict: Verdict, metric: str) -> str:
@@ -260,7 +270,8 @@ def other_choices(table: pd.DataFrame, verdict: Verdict, metric: str) -> str:
         ends = [scale(one) for one in (far.min(), far.max())]
         digits = _digits(ends, digits_for(verdict, metric))
         low, high = (f"{one:z.{digits}f}".replace("-", "−") for one in ends)
-        return f"Under other choices the systematic part lies between {low} and {high}{unit}.{told}"
+        where = f"stays at {low}" if low == high else f"lies between {low} and {high}"
+        return f"Under other choices the systematic part {where}{unit}.{told}"
     if ranges:
         return "Other choices give a range too."
     return verdict.status.sentence if not verdict.systematic.given else "No other choice was tried."

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ...results import Finding
-from ...style import band, legend, legend_above, look, new_axes
+from ...style import RULE, band, legend, legend_above, look, new_axes
 from ...types import Bundle, Volume
 from ...words import spoken_model
 from ..statistics.inference import FEWEST, Array, Inference
@@ -17,6 +18,7 @@ from .error_maps import KINDS, ErrorPlaces, TumorPlaces
 from .metrics import METRICS, Metric
 
 _GROUPS = {"glioma": ("patients", look(1), "-"), "control": ("controls", look(0), "--")}
+_CONTROLS: dict[str, Any] = {**RULE, "linestyle": ":", "label": "controls' mean"}
 _WIDTH_MM = 10.0
 """Of the kernel: about the span over which tumor effects on a bundle fade."""
 
@@ -66,9 +68,10 @@ def against_distance(scores: pd.DataFrame, bundle: Bundle, inference: Inference 
             x, y = part["tumor_distance_mm"], part["value"]
             axes.scatter(x, y, s=12, alpha=0.6, color=seen.color, marker=seen.marker, lw=0)
             band(axes, curve["distance_mm"], curve["low"], curve["high"], seen.color)
-            axes.plot(curve["distance_mm"], curve["mean"], color=seen.color, linestyle=seen.line, label=model)
+            name = spoken_model(model, models[0][0]) if len(models) > 1 else model
+            axes.plot(curve["distance_mm"], curve["mean"], color=seen.color, linestyle=seen.line, label=name)
         if np.isfinite(healthy):
-            axes.axhline(healthy, color="0.3", linewidth=0.8, linestyle=":", label="controls' mean")
+            axes.axhline(healthy, **_CONTROLS)
         axes.set_xlabel("Distance from tumor to bundle (mm)")
         axes.set_ylabel(metric)
         axes.set_xlim(left=-1)
@@ -114,7 +117,7 @@ def _running_mean(points: pd.DataFrame, inference: Inference) -> pd.DataFrame:
     return pd.DataFrame({"distance_mm": grid, "mean": kernel @ y / kernel.sum(axis=1), "low": low, "high": high})
 
 
-def _kernel(points: pd.DataFrame) -> tuple[Array, Array, Array]:
+def _kernel(points: pd.DataFrame) -> tuple[Array, Array, NDArray[np.intp]]:
     """Distances to draw at, the weight of each point at each of them, and the number of each point's participant."""
     x = points["tumor_distance_mm"].to_numpy(dtype=float)
     who, sessions = np.unique(points["participant_id"], return_inverse=True, return_counts=True)[1:]
@@ -322,7 +325,7 @@ def _small_multiples(ax: Any, bundles: list[Bundle], patients: pd.DataFrame, hea
     far, values = patients["tumor_distance_mm"].max(), pd.concat([patients["value"], healthy["value"]])
     ax.set(xlim=(-1, 1.05 * far), ylim=(min(0.0, values.min()), 1.05 * values.max()))
     # Ticks of the axes leave room for those of the panels, which the layout does not look at.
-    ticks = [MaxNLocator(4).tick_values(*ends) for ends in _limits(ax)]
+    ticks = [np.asarray(MaxNLocator(4).tick_values(*ends)) for ends in _limits(ax)]
     ticks = [each[(each >= low) & (each <= high)] for each, (low, high) in zip(ticks, _limits(ax), strict=True)]
     ax.set(xticks=ticks[0], yticks=ticks[1])
     ax.tick_params(length=0, colors="none")
@@ -345,9 +348,6 @@ def _small_multiples(ax: Any, bundles: list[Bundle], patients: pd.DataFrame, hea
 
 def _limits(ax: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     return ax.get_xlim(), ax.get_ylim()
-
-
-_CONTROLS: dict[str, Any] = {"color": "0.3", "linewidth": 0.8, "linestyle": ":", "label": "controls' mean"}
 
 
 def _panel(panel: Any, own: pd.DataFrame, models: list[str], healthy: float) -> None:

@@ -283,7 +283,7 @@ def ending_of(
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
     told = bundle_verdicts(result)
     shown = bundle_findings(result.scores, sections, places, inference=design.inference)
-    errors, tumors = (None, None) if seen is None else (seen.everywhere, seen.tumors)
+    everywhere, tumors = (None, None) if seen is None else (seen.everywhere, seen.tumors)
     return Ending(
         result=result,
         title=TITLE,
@@ -299,7 +299,7 @@ def ending_of(
             *(() if seen is None else ((seen.sections, SECTIONS),)),
         ),
         digests=digests,
-        findings=(*cohort_findings(result.scores, errors, tumors), *(() if shell is None else shell.findings)),
+        findings=(*cohort_findings(result.scores, everywhere, tumors), *(() if shell is None else shell.findings)),
         notes=(*notes, *result.notes),
         components=components,
         entered=result.entered,

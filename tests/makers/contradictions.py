@@ -330,11 +330,15 @@ class _Reader:
         for row in frame[(frame["method"] == "anchored") & np.isfinite(frame["p_value"])].to_dict("records"):
             side = row["low"] > 0 or row["high"] < 0
             yield from _when((row["p_value"] <= self.alpha) != side, f"{row['analysis']}: p {row['p_value']}")
-        told = re.search(rf"lies between ({_NUMBER}) and ({_NUMBER})", self.page.text["sensitivity"])
+        text = self.page.text["sensitivity"]
+        told = re.search(rf"lies between ({_NUMBER}) and ({_NUMBER})", text)
+        # What rounds to one number is no range.
+        yield from _when(told is not None and told[1] == told[2], "a range between a number and itself")
+        told = told or re.search(rf"stays at ({_NUMBER})()", text)
         same = frame[(frame["component"] == "systematic") & (frame["estimand"] == "same")]["estimate"].dropna()
         yield from _when((told is None) != same.empty, "a claim without a number")
         if told is not None and self.bounded and len(same):
-            ends = [float(one.replace("−", "-")) for one in told.groups()]
+            ends = [float(one.replace("−", "-")) for one in (told[1], told[2] or told[1])]
             digits = len(told[1].partition(".")[2])
             near = np.abs(np.array(ends) - [same.min(), same.max()]) <= 0.5000001 * 10.0**-digits
             yield from _when(not near.all(), "ends of the claim")
@@ -355,6 +359,20 @@ class _Reader:
                 for text in [said] if row["component"] == "total" else [said, verdict]:
                     found = _repairs(text).get(NAMES[row["component"]], "n/a")
                     yield from _when(found != word, f"{model} {row['component']}: {found} for {word}")
+                    if not finite and word in ("repaired", "worsened"):
+                        told = self._change(row, word)
+                        yield from _when(told not in text, f"{model} {row['component']}: {told} is not told")
+
+    def _change(self, row: dict[str, Any], word: str) -> str:
+        """What fine-tuning changes where it is no share: as many decimals as the drop itself, unless they hide 0."""
+        value, low, high = (row[name] for name in ("difference", "difference_low", "difference_high"))
+        if word == "worsened":
+            value, low, high = -value, -high, -low
+        ends = [one if self.bounded else 100 * np.expm1(one) for one in (value, low, high)]
+        digits = 1 if not self.bounded else 2 if abs(self._drop) >= 0.1 else 3
+        while digits < 6 and round(min(abs(one) for one in ends[1:]), digits) == 0:
+            digits += 1
+        return "{} [{}, {}]".format(*(f"{one:z.{digits}f}".replace("-", "−") for one in ends))
 
     def _shells(self) -> Iterator[str]:
         rows = self.table[(self.table["method"] == "shell") & (self.table["bundle"] == "all")].set_index("component")

@@ -367,6 +367,16 @@ def test_without_webgl_a_still_picture_stands_and_says_so(browser: Any, saved: P
     context.close()
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tables_of_components_fit_a_bundles_page(opened: Any, saved: Path, width: int) -> None:
+    """On a phone and on a desk no estimator's table of a bundle is cut off, nor the sentence above it."""
+    opened.set_viewport_size({"width": width, "height": 900})
+    opened.goto((saved.parent / "reports" / "bundle-AFleft.html").as_uri())
+    boxes = "[...document.querySelectorAll('.fit .scroll')].map((one) => one.scrollWidth - one.clientWidth)"
+    found = opened.evaluate(boxes)
+    assert len(found) == 3 and max(found) <= 0
+
+
 def test_table_fits_a_desk(opened: Any) -> None:
     """At 1280 px no column of the bundle table is cut off."""
     box = "document.querySelector('#table-anchored .scroll')"

@@ -9,6 +9,7 @@ from makers.reports import HOSTILE, components, decomposition, distance, example
 
 from shiftkit.reports import CasePicture, Opening, citation_bibtex, draw, report
 from shiftkit.reports.tables import by_bundle, view
+from shiftkit.reports.views import cases_table
 from shiftkit.results import Finding
 from shiftkit.types import Bundle
 from shiftkit.work import Work
@@ -238,7 +239,14 @@ def test_bundle_table_has_one_row_a_bundle_and_hemisphere() -> None:
     """Components stand side by side, the primary estimator comes first, and no estimate is lost."""
     bundles = [Bundle(name="AF", hemisphere="left"), Bundle(name="FAT", hemisphere="right")]
     tables = by_bundle(components(bundles).sort_values("method"))
-    assert list(tables) == ["anchored", "hemispheric"]
+    assert list(tables) == ["anchored", "hemispheric", "shell"]
+    # What another estimand all components share is said above the table, and not in each of its headers.
+    assert {name: one.attrs["estimand"] for name, one in tables.items()} == {
+        "anchored": "",
+        "hemispheric": "",
+        "shell": "Dice implied by voxels' error rates",
+    }
+    assert list(tables["shell"]) == list(tables["anchored"])
     wide = tables["anchored"]
     assert list(wide["bundle"]) == ["AF", "FAT"]
     assert list(wide["status"]) == ["ok", "range"]
@@ -250,6 +258,20 @@ def test_download_holds_unrounded_numbers() -> None:
     table = view(pd.DataFrame({"value": [0.123456789, float("nan")]}), "t", "c")
     assert [row[0].text for row in table.rows] == ["0.123", "–"]
     assert table.tsv == "value\n0.123456789\nn/a\n"
+
+
+def test_the_table_of_cases_rounds_as_the_page_and_leaves_out_what_all_share() -> None:
+    """Scores have the decimals of cards and sentences, and the file those measured; one bundle needs no column."""
+    places = dict.fromkeys(("image", "reference", "prediction"), Path("x.nii.gz"))
+    bundle = Bundle(name="AF", hemisphere="left")
+    cases = [
+        CasePicture(participant_id=f"sub-{i}", bundle=bundle, score=score, distance_mm=3.14159, **places)
+        for i, score in enumerate((0.46789, float("nan")))
+    ]
+    told = cases_table(cases, "Every case", [])
+    assert [one.title for one in told.headers] == ["participant", "Dice", "distance (mm)"]
+    assert [[cell.text for cell in row] for row in told.rows] == [["sub-0", "0.47", "3.1"], ["sub-1", "–", "3.1"]]
+    assert told.rows[1][1].sort == "" and "0.46789" in told.tsv
 
 
 def test_status_words_are_explained() -> None:

@@ -10,6 +10,8 @@ from ....errors import ConfigError
 from ....results import Estimate, Finding, Result
 from ....status import Status
 from ....style import beside, intervals, legend, look, name_columns, new_axes
+from ..sentences import digits_of_drop, number
+from ..verdict import Part, word
 from .model import METRICS
 
 
@@ -58,7 +60,8 @@ def told(result: ShellResult) -> ShellResult:
 def _claim(found: dict[str, Estimate]) -> str:
     if Status(found["total"].status) is Status.UNAVAILABLE:
         return "Errors by distance to the tumor are not available: no patient has a tumor mask and a prediction."
-    total, systematic, tumor = (str(found[name]).removeprefix(f"{name}: ") for name in ("total", "systematic", "tumor"))
+    base = digits_of_drop(found["total"].value, "dice")
+    total, systematic, tumor = (_amount(found[name], base) for name in ("total", "systematic", "tumor"))
     if Status(found["systematic"].status) is Status.SPLIT_WITHHELD:
         return f"Voxel-wise errors account for a drop of {total}; {Status.SPLIT_WITHHELD.sentence}"
     top = "comes on top near it"
@@ -66,6 +69,14 @@ def _claim(found: dict[str, Estimate]) -> str:
         top = "is what voxels near it have more, which is not shown to differ from nothing"
     far = f"{systematic} is there far from the tumor too"
     return f"Voxel-wise errors account for a drop of {total}: {far}, and {tumor} {top}."
+
+
+def _amount(one: Estimate, base: int) -> str:
+    """A component as the other sentences of a report give it."""
+    if not np.isfinite(one.value) or not np.isfinite(one.low):
+        return str(one).removeprefix(f"{one.name}: ")
+    part = Part(value=one.value, low=one.low, high=one.high, word=word(one.low, one.high))
+    return f"{number(part, 'dice', base)} {one.unit}"
 
 
 def _finding(result: ShellResult) -> Finding:

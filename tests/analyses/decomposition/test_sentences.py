@@ -12,8 +12,9 @@ from makers import simulated
 from makers.contradictions import contradictions_of
 from makers.decompositions import DESIGN, any_cohort, write_run
 
-from shiftkit.analyses.decomposition.sentences import number
-from shiftkit.analyses.decomposition.verdict import Part
+from shiftkit.analyses.decomposition.sentences import number, reach_of
+from shiftkit.analyses.decomposition.verdict import Part, Verdict
+from shiftkit.results import Estimate
 from shiftkit.status import Status
 
 
@@ -29,6 +30,15 @@ def spoiled(folder: Path, **changes: Any) -> list[str]:
     found = contradictions_of(folder)
     path.write_text(text)
     return found
+
+
+def test_a_reach_without_an_upper_limit_is_told_with_the_sign_of_tables() -> None:
+    """An interval that is open above ends in ∞, never in the word of a programming language."""
+    given = Verdict(status=Status.OK, total=Part(), systematic=Part(), tumor=Part(), margin=0.02, level=0.95)
+    decay = Estimate(name="decay_length", value=7.94, low=3.5, high=np.inf)
+    reach = Estimate(name="tumor_reach", value=12.0, low=9.04, high=np.inf)
+    told = reach_of(given, decay, reach, "Dice")
+    assert "is 7.9 mm [3.5, ∞]" in told and "beyond 12.0 mm [9.0, ∞]" in told and "inf" not in told
 
 
 @pytest.mark.slow

@@ -205,7 +205,7 @@ def test_tables_fit_their_schemas():
 
 
 def test_the_finding_speaks_and_draws():
-    """The finding holds the numbers of its claim and a figure with one series a rate."""
+    """The finding holds the numbers of its claim, rounded as all others, and a figure with one series a rate."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -213,7 +213,10 @@ def test_the_finding_speaks_and_draws():
 
     result = run(*simulate(19, n=25)[:2])
     (finding,) = result.findings
-    assert f"{finding.estimates[0].value:.3f}" in finding.claim
+    total = finding.estimates[0]
+    digits = 2 if total.value >= 0.1 else 3
+    told = f"a drop of {total.value:.{digits}f} [{total.low:.{digits}f}, {total.high:.{digits}f}] Dice:"
+    assert told in finding.claim
     assert finding.figure is not None
     axes = finding.figure(None)
     assert len(axes.get_legend().get_texts()) == 2
