@@ -69,7 +69,8 @@ def require_checks(names: Sequence[str]) -> None:
 def cost_of(cohort: Cohort, work: Work) -> Cost:
     """What it takes to check a cohort; as in `benchmarks/check.md`."""
     mega = megavoxels(cohort)
-    return work.cost(len(cohort), cpu_s=0.2 + 1.5 * mega, memory_gib=0.3 + 0.2 * mega)
+    start = Cost(seconds=3)  # of the processes
+    return start + work.cost(len(cohort), cpu_s=0.2 + 1.5 * mega, memory_gib=0.3 + 0.2 * mega)
 
 
 def examine(case: Case, root: Path) -> tuple[list[Problem], duplicates.Digests]:

@@ -187,7 +187,11 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "shiftkit check {cohort}",
             facts=lambda made, _: {**_cohort(made.cohort), "written": made.written, "failed": made.failed},
         ),
-        "check": Verb(_checked, ("check cohorts/hospital", "check glioma --json")),
+        "check": Verb(
+            _checked,
+            ("check cohorts/hospital", "check glioma --json"),
+            "shiftkit decompose --model MODEL --cohort {cohort} --reference CONTROLS --dry-run --out run",
+        ),
     },
     "Model": {
         "train": Verb(

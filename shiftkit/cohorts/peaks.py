@@ -95,15 +95,18 @@ def peaks_reference(path: Path) -> Reference:
     Where no file says it, or one is damaged, the `DataError` holds the way to add one.
     """
     try:
-        word = read_sidecar(path)["OrientationEncoding"]["Reference"]
-        return _ALIASES[word]
+        told = read_sidecar(path)
     except DataError as error:
         raise DataError(f"{error} {_WAY}.") from error
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"Peaks need a sidecar whose OrientationEncoding.Reference is xyz, ijk or bvec; no file that applies to "
-            f"{path} says so ({type(error).__name__}: {error}). {_WAY}."
-        ) from error
+    encoding = told.get("OrientationEncoding")
+    word = encoding.get("Reference") if isinstance(encoding, dict) else None
+    if isinstance(word, str) and word in _ALIASES:
+        return _ALIASES[word]
+    found = "it is missing" if word is None else f"it is {word!r}"
+    raise DataError(
+        f"Peaks need a sidecar whose OrientationEncoding.Reference is xyz, ijk or bvec; in the files that apply to "
+        f"{path} {found}. {_WAY}."
+    )
 
 
 def frame_rotation(affine: NDArray[np.float64], reference: Reference) -> NDArray[np.float64]:
