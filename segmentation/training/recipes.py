@@ -257,7 +257,7 @@ def _finished(recipe: Recipe, schedule: Schedule, out: Path, cases: Sequence[Cas
     there = {
         **{name: getattr(model, name) for name in ("spacing_mm", "shape", "patch", "modality")},
         "bundles": [bundle.label for bundle in model.bundles],
-        "architecture": dataclasses.asdict(model.architecture),
+        "architecture": None if model.architecture is None else dataclasses.asdict(model.architecture),
         "participants": dict(model.participants),
         "schedule": {name: model.training[name] for name in known},
     }

@@ -354,9 +354,11 @@ class Finetuning:
     def _network(self, seed: int) -> nn.Module:
         if self.strategy.keeps_source:
             return copy.deepcopy(self.start.network)
+        architecture = self.start.architecture
+        assert architecture is not None, "others were refused by require_possible"
         with torch.random.fork_rng():  # random weights of the fold, and nothing else gets other draws
             torch.manual_seed(seed)
-            return build_network(self.start.architecture)
+            return build_network(architecture)
 
 
 def _restraint(strategy: Strategy, network: nn.Module) -> Restraint:
