@@ -167,7 +167,9 @@ class Model:
 
 def _understood(model: Model) -> dict[str, Any]:
     """What a model of another module holds, from what its author said; a `ConfigError` where that cannot be."""
-    network, given, people = model.network, list(model.bundles), model.participants
+    given = list(model.bundles)
+    network: Any = model.network
+    people: Any = model.participants
     labels = [str(one) for one in given]
     problems: list[str] = []
     if not isinstance(network, nn.Module):
@@ -188,7 +190,8 @@ def _understood(model: Model) -> dict[str, Any]:
         problems.append(f"`name` must be a name; got {model.name!r}")
     raise_all(problems, "A network of your own", ConfigError)
     bundles = tuple(one if isinstance(one, Bundle) else Bundle.parse(one) for one in given if str(one) != BACKGROUND)
-    shape = tuple(model.shape) if any(model.shape) else box_shape(model.spacing_mm)
+    x, y, z = model.shape
+    shape = (x, y, z) if any(model.shape) else box_shape(model.spacing_mm)
     told = {one if isinstance(one, Bundle) else Bundle.parse(one): at for one, at in model.thresholds.items()}
     if wrong := [at for one, at in told.items() if one not in bundles or not (_number(at) and 0 <= at <= 1)]:
         raise ConfigError(f"`thresholds` are one a bundle, between 0 and 1; got {wrong[0]!r}.")

@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -263,7 +263,7 @@ def call_factory(name: str) -> Any:
 
 
 @contextmanager
-def _importing_beside(folder: Path) -> Iterator[None]:
+def _importing_beside(folder: Path) -> Generator[None]:
     """As in a script, modules beside the file can be imported."""
     sys.path.insert(0, str(folder))
     try:
@@ -274,7 +274,7 @@ def _importing_beside(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _blamed_on(path: Path) -> Iterator[None]:
+def _blamed_on(path: Path) -> Generator[None]:
     try:
         yield
     except ShiftkitError:
