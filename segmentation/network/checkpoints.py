@@ -167,7 +167,7 @@ class Model:
 
 def _understood(model: Model) -> dict[str, Any]:
     """What a model of another module holds, from what its author said; a `ConfigError` where that cannot be."""
-    given = list(model.bundles)
+    given: list[Any] = [*model.bundles]  # users give labels too
     network: Any = model.network
     people: Any = model.participants
     labels = [str(one) for one in given]
@@ -192,7 +192,8 @@ def _understood(model: Model) -> dict[str, Any]:
     bundles = tuple(one if isinstance(one, Bundle) else Bundle.parse(one) for one in given if str(one) != BACKGROUND)
     x, y, z = model.shape
     shape = (x, y, z) if any(model.shape) else box_shape(model.spacing_mm)
-    told = {one if isinstance(one, Bundle) else Bundle.parse(one): at for one, at in model.thresholds.items()}
+    thresholds: dict[Any, Any] = {**model.thresholds}
+    told = {one if isinstance(one, Bundle) else Bundle.parse(one): at for one, at in thresholds.items()}
     if wrong := [at for one, at in told.items() if one not in bundles or not (_number(at) and 0 <= at <= 1)]:
         raise ConfigError(f"`thresholds` are one a bundle, between 0 and 1; got {wrong[0]!r}.")
     if isinstance(people, Cohort):
