@@ -807,6 +807,8 @@ def _require_one_way(given: Mapping[str, Any]) -> None:
         raise ConfigError("Masks come from `model` or from `predictions`; both are given. Leave out one.")
     if "predictions" in said and "features" in given["include"]:
         raise ConfigError("Features are taken inside a network; `predictions` are masks. Leave features out.")
+    if given["unwritten"] not in (None, "unavailable", "missed"):
+        raise ConfigError(f"`unwritten` is unavailable or missed; got {given['unwritten']!r}.")
     if wrong := [one for one in of_predictions if one in said and "predictions" not in said]:
         raise ConfigError(f"{_named(wrong)} says how others' `predictions` are read; none are given.")
 
