@@ -518,8 +518,8 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     from .pipeline.inputs import bystanders, controls_once, find_controls, one_session
     from .runs import Run
 
-    if out is not None:
-        run = Run(root=Path(out), verb="deform", settings=settings, resume=resume)
+    run = None if out is None else Run(root=Path(out), verb="deform", settings=settings, resume=resume)
+    if run is not None:
         run.require_own()
     work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     cases = require_own_files(find_cohort(cohort, work=work))
@@ -532,10 +532,9 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
         "inference": Inference(n_bootstrap=n_bootstrap, level=level, seed=seed),
         "work": work,
     }
-    if out is not None:
-        begin(
-            found, controls, **{name: value for name, value in measured.items() if name != "inference"}, out=Path(out)
-        )
+    if run is not None:
+        asked = {name: value for name, value in measured.items() if name != "inference"}
+        begin(found, controls, **asked, out=run.root)
         return deform_cohort(run, found, controls, left_out={**bystanders(cases), **gone}, **measured)
     return measure(found, controls, **measured)
 

@@ -116,7 +116,7 @@ def _begin_split(
 ) -> None:
     from ..analyses.decomposition.covariates import require_covariates
 
-    require_covariates(design.covariates, list(frame))
+    require_covariates(design.covariates, list(map(str, frame)))
     people = frame.drop_duplicates("participant_id")["group"].value_counts()
     counted_people = " and ".join(f"{number} of group {group}" for group, number in people.items())
     work.begin(

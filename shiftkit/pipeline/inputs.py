@@ -132,12 +132,9 @@ def gather(
             for one in (reference, target_controls)
         )
     patients, gone = one_session(find_patients(found), session)
-    parts = {
-        "patients": patients,
-        "controls": controls_once(find_controls(found, reference, work), session),
-        "target_controls": _target_controls(found, target_controls, session, work),
-    }
-    there = {name: part for name, part in parts.items() if part is not None}
+    controls = controls_once(find_controls(found, reference, work), session)
+    targets = _target_controls(found, target_controls, session, work)
+    there = {"patients": patients, "controls": controls} | ({} if targets is None else {"target_controls": targets})
     require_apart(there)
     for part in there.values():
         part.require_input(names.name, names.modality)
@@ -147,7 +144,14 @@ def gather(
     early(there, names)
     from ..segmentation.network.checkpoints import load_model  # which takes longer than all of the above
 
-    everybody = Inputs(model=load_model(folder), seen=(), left_out={**bystanders(found), **gone}, **parts)
+    everybody = Inputs(
+        model=load_model(folder),
+        patients=patients,
+        controls=controls,
+        target_controls=targets,
+        seen=(),
+        left_out={**bystanders(found), **gone},
+    )
     begin(everybody)
     inputs = _unseen(everybody)
     # Images are read last: whatever else is wrong is told at once.
