@@ -43,7 +43,9 @@ class CohortSummary:
 
     @classmethod
     def of(cls, cohort: Cohort, role: str, excluded: Mapping[str, str] | None = None) -> "CohortSummary":
-        """Summarize the participants that a cohort holds after exclusions."""
+        """Summarize the participants that a cohort holds after exclusions: keys of cases, each with the reason."""
+        out = excluded or {}
+        cohort = cohort.where(lambda case: case.key not in out)
         frame = cohort.to_frame()
         facts: dict[str, str] = {}
         for column, unit in (("age", "years"), ("tumor_volume_ml", "ml")):
@@ -55,7 +57,7 @@ class CohortSummary:
             if column in frame and frame[column].notna().any():
                 counts = frame[column].dropna().value_counts()
                 facts[column.replace("_", " ")] = ", ".join(f"{count} {value}" for value, count in counts.items())
-        return cls(name=cohort.name, role=role, n=len(cohort), excluded=excluded or {}, facts=facts)
+        return cls(name=cohort.name, role=role, n=len(cohort), excluded=out, facts=facts)
 
 
 @dataclass(frozen=True, kw_only=True)

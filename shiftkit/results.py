@@ -58,7 +58,8 @@ class Estimate:
             return f"{self.name}: {spoken(self.status)} [{self.low:.3f}, {self.high:.3f}]{unit}"
         if not np.isfinite(self.value):
             return f"{self.name}: not given ({spoken(self.status)})"
-        return f"{self.name}: {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{unit}"
+        within = f" [{self.low:.3f}, {self.high:.3f}]" if np.isfinite(self.low) else ""
+        return f"{self.name}: {self.value:.3f}{within}{unit}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ def adjusted_for(rows: Rows, names: Sequence[str]) -> tuple[Rows, Array, tuple[s
     """
     if not names:
         return rows, np.zeros((len(rows.people), 0)), ()
-    require_covariates(names, list(rows.frame))
+    require_covariates(names, [str(name) for name in rows.frame])
     first = rows.frame.drop_duplicates("participant_id").set_index("participant_id").reindex(list(rows.people))
     known = np.ones(len(rows.people), dtype=bool)
     for name in names:

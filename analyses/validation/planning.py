@@ -224,7 +224,7 @@ class Plan(Result):
 
 
 _CPU_S = 0.03
-"""Of one imagined study, as it was measured; more with many participants."""
+"""Of one imagined study, roughly; more with many participants."""
 
 
 def plan(

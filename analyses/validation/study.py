@@ -114,7 +114,7 @@ def cost_of(n: int, work: Work) -> Cost:
 
 
 _CPU_S = 0.12
-"""Of one simulated cohort, as it was measured."""
+"""Of one simulated cohort, roughly."""
 
 
 def _in_chunks(

@@ -258,7 +258,7 @@ def _find(
         bundle_findings=shown,
         failed=failed,
         cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
-        cohorts={"patients": (inputs.patients, failed), "unseen controls": (inputs.controls, known)},
+        cohorts={"patients": (inputs.patients, {}), "unseen controls": (inputs.controls, known)},
         left_out=(*counted("patients", inputs.left_out), *counted("controls", known), *ending.left_out),
         warnings=inputs.warnings,
         shows_places=aliases is None,

@@ -38,7 +38,7 @@ def deform_cohort(
         tables=((result.table, DEFORMATION), (result.profiles, DEFORMATION_PROFILES)),
         digests={name: cohort_digest(one) for name, one in digests.items() if one is not None},
         failed=result.failed,
-        cohorts={"participants": (cohort, result.failed), "controls": (controls, {})},
+        cohorts={"participants": (cohort, {}), "controls": (controls, {})},
         left_out=(*counted("participants", left_out or {}), *without_number(result.table)),
         said=(str(result), *own, f"Tables: {run.root / 'tables'}"),
         facts={"claim": result.claim, "counts": result.counts()},

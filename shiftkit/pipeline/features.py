@@ -132,7 +132,7 @@ def features_cohort(
         },
         failed=study.failed,
         cohorts={
-            "patients": (inputs.patients, study.failed),
+            "patients": (inputs.patients, {}),
             "unseen controls": (inputs.controls, dict.fromkeys(inputs.seen, "seen by the model")),
         },
         notes=(*inputs.notes, *study.before.notes),

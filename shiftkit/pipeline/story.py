@@ -52,6 +52,10 @@ _PEOPLE = {
 """What participants of a group are called, one of them."""
 
 
+def _failed_of(cohort: Cohort, failed: Reasons) -> Reasons:
+    return {case.key: failed[case.key] for case in cohort if case.key in failed}
+
+
 def counted(group: str, reasons: Reasons) -> tuple[LeftOut, ...]:
     """How many were left out for each reason."""
     return tuple(LeftOut(group, reason, n) for reason, n in sorted(Counter(reasons.values()).items()))
@@ -72,7 +76,7 @@ class Ending:
     digests
         What tells the input from others.
     cohorts
-        Who took part, by role, and who of them was left out.
+        Who took part, by role, and who was left out beside those that failed.
     bundle_findings
         What the bundles' pages tell.
     opening
@@ -129,7 +133,10 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         title=ending.title,
         verdict=verdict,
         cases=ending.cases,
-        cohorts=[CohortSummary.of(cohort, role, reasons) for role, (cohort, reasons) in ending.cohorts.items()],
+        cohorts=[
+            CohortSummary.of(cohort, role, {**reasons, **_failed_of(cohort, ending.failed)})
+            for role, (cohort, reasons) in ending.cohorts.items()
+        ],
         provenance=run.record(inputs=dict(ending.digests)),
         table=ending.components,
         notes=(*ending.warnings, *ending.notes),

@@ -146,26 +146,3 @@ def test_the_python_function_is_the_verb(cohorts: Path, models: Path, tmp_path: 
     assert {"features", "features-images", "features-foresight"} <= {finding.key for finding in study.findings}
     assert not (tmp_path / "run" / "predictions").exists()
     assert "feature shift" in str(study) and "<p>" in study._repr_html_()
-
-
-def test_the_main_job_tells_each_bundles_shift_on_its_page(cohorts: Path, models: Path, tmp_path: Path) -> None:
-    """With the study of features included, a bundle's page shows its own shift, and the further pages that of all."""
-    sk.decompose(
-        model=models / "source",
-        cohort=cohorts / "glioma",
-        reference=cohorts / "healthy",
-        bundles=["AF"],
-        include=["features"],
-        sensitivity=False,
-        n_bootstrap=100,
-        n_permutations=99,
-        jobs=1,
-        out=tmp_path / "run",
-    )
-    for side in ("left", "right"):
-        page = (tmp_path / "run" / "reports" / f"bundle-AF{side}.html").read_text()
-        assert f'id="bundle-AF{side}-features-title">Feature shift' in page and "Systematic feature shift" in page
-    assert (tmp_path / "run" / "figures" / "bundle-AFleft-features.svg").is_file()
-    assert 'id="features-title"' in (tmp_path / "run" / "reports" / "more.html").read_text()
-    cohort = (tmp_path / "run" / "reports" / "cohort.html").read_text()
-    assert all(f'id="cohort-{name}"' in cohort for name in ("errors", "tumors", "bundles"))

@@ -21,7 +21,8 @@ def test_two_tools_layouts_enter_one_decomposition(
 ) -> None:
     """Patients of nnU-Net and controls of TractSeg, a row off, without a model: scores, shells and pictures.
 
-    What was understood is said, whoever has no prediction fails by name, and ``--resume`` gives the same bytes.
+    What was understood is said; whoever has no prediction fails by name and counts as left out of their own cohort;
+    ``--resume`` gives the same bytes.
     """
     glioma = with_tumors(patients, tmp_path / "glioma")
     description = {"labels": {"background": 0, "AF_left": 1, "AF_right": 2}, "file_ending": ".nii.gz"}
@@ -31,7 +32,7 @@ def test_two_tools_layouts_enter_one_decomposition(
         masks = [read_image(case.masks[bundle]) for bundle in BUNDLES]
         labels = sum((number * np.roll(one.array, 1, axis=2) for number, one in enumerate(masks, start=1)))
         write_image(masks[0].with_array(np.asarray(labels, dtype=np.uint8)), tmp_path / "nnunet" / f"{case.key}.nii.gz")
-    for case in controls:
+    for case in controls.cases[1:]:
         for bundle in BUNDLES:
             place = tmp_path / "tractseg" / case.key / "bundle_segmentations" / f"AF_{bundle.hemisphere}.nii.gz"
             write_image(read_image(case.masks[bundle]), place)
@@ -45,7 +46,11 @@ def test_two_tools_layouts_enter_one_decomposition(
     assert "5 of 6 cases of glioma, bundles AFleft AFright" in said.out
     assert "no reference mask of it in controls: UFleft." in said.out
     assert "not understood: tractseg/sub-c05/FA.nii.gz." in said.out
-    assert f"{glioma.cases[0].key}: there is no prediction" in said.err
+    for failed in (glioma.cases[0], controls.cases[0]):
+        assert f"{failed.key}: there is no prediction" in said.err
+    told = (tmp_path / "run" / "CITATION.md").read_text()
+    n = len(controls) - 1
+    assert f"5 patients (glioma, 1 left out); {n} unseen controls (controls, 1 left out)" in told and "nan" not in told
     scores = read_table(tmp_path / "run" / "tables" / "scores.tsv", TABLES["scores"])
     by_group = scores.groupby("group")["value"].mean()
     assert by_group["control"] == 1 and by_group["glioma"] < 0.9

@@ -9,7 +9,7 @@ from makers.segmentation import BUNDLES, PATCH, MakeModel, files_in, interrupted
 
 from shiftkit.analyses.scoring.predictions import find_predictions
 from shiftkit.cohorts.folder import load_cohort, read_description
-from shiftkit.errors import ConfigError, DataError
+from shiftkit.errors import ConfigError, DataError, ModelMismatchError
 from shiftkit.images import read_image, read_mask, write_image
 from shiftkit.segmentation.prediction.cohort import predict, read_predictions
 from shiftkit.types import Cohort
@@ -40,7 +40,7 @@ def test_a_failed_case_does_not_stop_the_others(controls: Cohort, make_model: Ma
     assert list(made.failed) == [bare.key] and "reads fa" in made.failed[bare.key]
     assert len(made.cohort) == len(controls) - 1
     alone = dataclasses.replace(controls, cases=(bare,))
-    with pytest.raises(DataError, match="The model reads fa"):
+    with pytest.raises(ModelMismatchError, match="Model small reads fa; no participant of controls has that"):
         predict(make_model(), alone, out=tmp_path / "q", device="cpu")
     assert not (tmp_path / "q").exists()  # nothing that would pass for a result
 

@@ -101,9 +101,9 @@ def test_bad_requests_are_refused(patients: Cohort, make_model: MakeModel, tmp_p
         finetune(make_model(), patients, out=tmp_path / "b", transfer=Transfer(folds=7))
     with pytest.raises(ModelMismatchError, match="predicts CC, cohort patients has AFleft AFright"):
         finetune(make_model(bundles=(Bundle.parse("CC"),)), patients, out=tmp_path / "c")
-    with pytest.raises(DataError, match="t1w"):
+    with pytest.raises(ModelMismatchError, match="t1w"):
         finetune(make_model(), patients, out=tmp_path / "d", transfer=Transfer(folds=2, modality="fa+t1w"))
-    with pytest.raises(DataError, match=r"asks for CC AF, cohort patients has masks of AFleft AFright"):
+    with pytest.raises(DataError, match="must name what patients has masks of: AF; got CC"):
         finetune(make_model(), patients, out=tmp_path / "e", transfer=Transfer(folds=2, bundles=["CC", "AF", "AFleft"]))
     assert list(tmp_path.iterdir()) == []
 
