@@ -687,7 +687,7 @@ def _(bench: Bench) -> Words:
     "cohort",
     "bundles that cannot be measured",
     0,
-    "1 row of 1 participant (empty); 1 row of 1 participant (too_small)",
+    "1 row of 1 participant (the mask holds nothing here); 1 row of 1 participant (the mask holds too little",
 )
 def _(bench: Bench) -> Words:
     patients, controls = bench.truth(), write_cohort(bench.here / "controls", (2, 5, 8), group="control")
