@@ -78,8 +78,8 @@ def main() -> None:
 
 
 def shown(made) -> list[str]:
-    """Rows of the primary estimate."""
-    table = made.table[made.table["method"] == made.table["method"].iloc[0]]
+    """Rows of the primary estimate over all bundles."""
+    table = made.table[(made.table["method"] == made.table["method"].iloc[0]) & (made.table["bundle"] == "all")]
     return [
         f"| {row['component']} | {row['method']} | {row['model']} | {row['estimate']:.3f} "
         f"| {row['low']:.3f} to {row['high']:.3f} |"
