@@ -514,7 +514,6 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     `shiftkit.analyses.deformation.study.deform`; with ``out`` a run is written, and how it ended is returned.
     """
     settings = settings_of(deform, locals())
-    from .analyses.deformation.study import begin
     from .analyses.deformation.study import deform as measure
     from .analyses.statistics.inference import Inference
     from .cohorts.folder import require_own_files
@@ -538,7 +537,6 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
         "work": work,
     }
     if run is not None:
-        begin(found, controls, **{name: value for name, value in measured.items() if name != "inference"}, out=run.root)
         return deform_cohort(run, found, controls, left_out={**bystanders(cases), **gone}, **measured)
     return measure(found, controls, **measured)
 
