@@ -116,7 +116,9 @@ _FIGURE_COLUMNS = [
     "word",
     "status",
 ]
-_ROW_NAMES = {"total": "total", "systematic": "systematic\n(far away)", "tumor": "tumor\n(on top, near)"}
+_NUMBER_WIDTH = 0.52
+"""Of the axis, what an estimate with its interval takes in print."""
+_ROW_NAMES = {"total": "total", "systematic": "systematic\n(dots: far bundles)", "tumor": "tumor\n(dots: within 10 mm)"}
 
 
 def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
@@ -155,13 +157,16 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
     name_rows(ax, [_ROW_NAMES[part] for part in _PARTS])
     ax.set_ylim(len(_PARTS) - 0.5, -0.5)
     ax.locator_params(axis="x", nbins=5)
-    middle = sum(ax.get_xlim()) / 2
+    # Numbers stand beside their interval, where no points are; ranges, which are long, above it in the middle.
+    left, right = ax.get_xlim()
+    beside_them = [ends[1] for ends, _, text, _ in numbers if not text.startswith("between")]
+    ax.set_xlim(left, max([right, *(left + (end - left) / (1 - _NUMBER_WIDTH) for end in beside_them)]))
     for ends, line, text, color in numbers:
-        # Inward from the interval's outer end, and ranges, which are long, in the middle: else they leave the figure.
-        side = "center" if text.startswith("between") else "right" if sum(ends) / 2 > middle else "left"
-        where = {"center": middle, "right": ends[1], "left": ends[0]}[side]
-        size = {"fontsize": 7 if len(models) < 3 else 6, "color": color, "ha": side}
-        ax.annotate(text, (where, line), (0, 4), textcoords="offset points", **size)
+        size = {"fontsize": 7 if len(models) < 3 else 6, "color": color, "textcoords": "offset points"}
+        if text.startswith("between"):
+            ax.annotate(text, (sum(ax.get_xlim()) / 2, line), (0, 4), ha="center", **size)
+        else:
+            ax.annotate(text, (ends[1], line), (4, 0), ha="left", va="center", **size)
     ax.set_xlabel(f"{_loss(result)}\nlines: {result.told.level:.0%} intervals; dots: patients")
     legend_above(ax, columns=2)
     return ax
@@ -275,6 +280,8 @@ def _curves(ax: Any, result: Decomposition, patients: pd.DataFrame) -> Any:
         )
         own = result.curve[(result.curve["model"] == model) & (result.curve["shape"] == "stacked")]
         if len(own):
+            # Beyond the last bundle nothing was measured that could be drawn.
+            own = own[own["distance_mm"] <= points["tumor_distance_mm"].max()]
             x, y = (
                 own["distance_mm"].to_numpy(dtype=float),
                 {name: _worse(healthy, own[name], metric) for name in ("drop", "low", "high")},
@@ -284,7 +291,7 @@ def _curves(ax: Any, result: Decomposition, patients: pd.DataFrame) -> Any:
             ax.plot(x, y["drop"], seen.line, color=seen.color, label=name)
     mean = "controls' mean" if metric.bounded else "controls' geometric mean"
     ax.axhline(_worse(healthy, 0.0, metric), **{**RULE, "linestyle": ":"}, label=mean)
-    ax.set_xlabel("Distance from tumor to bundle (mm)")
+    ax.set_xlabel("Distance from tumor to bundle (mm)\ndots: a patient's bundle; bands: intervals")
     ax.set_ylabel(metric.label)
     ax.set_xlim(left=-1)
     legend_above(ax)

@@ -353,7 +353,7 @@ def _origin(inputs: Inputs, checks: Mapping[str, Finding]) -> tuple[str, ...]:
     told = ["The data are shiftkit's digital phantom: drawn images, no patients."] if drawn else []
     if is_of_phantom(inputs.model.digest):
         # Without the phantom's data the run has a warning of its own.
-        told += [f"Model {model} was made for such data."] if drawn else []
+        told += [f"Model {model} was trained on that phantom's healthy people."] if drawn else []
     elif not any(one.known for one in inputs.near):
         told.append(f"Whether model {model} was made for images like these is not known.")
     else:  # what lies outside is a warning, in the verdict
