@@ -158,11 +158,16 @@ def phantom(
 @checked
 @one_at_a_time
 def import_cohort(
-    format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg or brats.", metavar="FORMAT")],
+    format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg, pyafq or brats.", metavar="FORMAT")],
     source: Annotated["str | Path", Input("Folder in that data set's own layout.", metavar="SRC")],
     out: Annotated["str | Path", Input("Folder of the new cohort.", metavar="OUT")],
     *,
-    group: Annotated[str, Option("control, glioma or target_control.")] = "control",
+    group: Annotated[
+        str | None, Option("control, glioma or target_control; by default what the data set's people are.")
+    ] = None,
+    streamlines: Annotated[
+        int, Option("A voxel is inside from so many streamlines.", min=1, flag="--min-streamlines")
+    ] = 1,
     tumor_labels: Annotated[Sequence[int] | None, Option("For brats: labels of the tumor, such as 1,4.")] = None,
     dry_run: Dry = False,
     progress: Progress | None = None,
@@ -175,7 +180,8 @@ def import_cohort(
 
     labels = None if tumor_labels is None else tuple(tumor_labels)
     work = Work(progress=progress, dry_run=dry_run)
-    return convert(format_, Path(source), Path(out), group=group, tumor_labels=labels, work=work)
+    chosen: dict[str, Any] = {"group": group, "streamlines": streamlines, "tumor_labels": labels}
+    return convert(format_, Path(source), Path(out), **chosen, work=work)
 
 
 @checked
