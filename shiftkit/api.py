@@ -72,14 +72,15 @@ def load_cohort(cohort: "str | Path | Cohort", *, filters: "str | Path | Filters
     return find_cohort(cohort, filters=filters)
 
 
-def load_model(model: "str | Path | Model") -> "Model":
+def load_model(model: "str | Path | Model", *, source: "str | Path | Model | None" = None) -> "Model":
     """Load a model by path, registered name, built-in name or ``file.py:function``, which is run and makes one.
 
+    ``source`` is the model that was tuned, where that is a module of your own and ``model`` a fold of `finetune`.
     A `DataError` if it is missing, damaged or no model. See `shiftkit.pipeline.inputs.place_of_model`.
     """
     from .pipeline.inputs import open_model
 
-    return open_model(model)
+    return open_model(model, source)
 
 
 def load_scores(
@@ -275,6 +276,9 @@ def finetune(
     *,
     out: Place,
     strategy: Annotated[str, Option("What is trained: one of the strategies above.")] = "decoder",
+    layers: Annotated[
+        Sequence[str], Option("With head: paths or patterns of what is trained instead, such as out,up.3.*.")
+    ] = (),
     folds: Annotated[int, Option("Folds over participants.", min=2)] = 4,
     shots: Annotated[
         Sequence[int], Option("Numbers of patients, such as 2,4,8: learning curves, beside scratch.")
@@ -312,6 +316,9 @@ def finetune(
     gradual    Everything is trained in the end; blocks are unfrozen one by one from the output.
     layerwise  Everything is trained, each block at 0.7 times the rate of the one nearer to the output.
     l2sp       Everything is trained, with a pull towards the source weights.
+
+    Of a network of your own, full, head (its last layer with weights), norm,
+    adabn, l2sp and none; the others need to know its inside.
 
     With --shots every number of patients is tried in several random draws,
     beside training from scratch on the same patients, and scored out of fold:
