@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .checks import CheckReport
     from .cohorts.layout import Filters
     from .cohorts.preparation import Prepared
+    from .phantoms.implants import Implanted
     from .reports import CohortSummary, Report
     from .results import Finding, Result
     from .runs import Outcome
@@ -154,6 +155,40 @@ def phantom(
     source, target = (Path(one) if str(one).endswith(".toml") else one for one in (source, target))
     settings = settings_of(phantom, locals())
     return write(Path(out), **passed_on(write, settings), work=Work(jobs=jobs, progress=progress, dry_run=dry_run))
+
+
+@checked
+@one_at_a_time
+def implant(
+    cohort: Annotated["str | Path | Cohort", Input("Path or name of a cohort with healthy people.", metavar="COHORT")],
+    out: Annotated["str | Path", Input("Folder of the new cohort.", metavar="OUT")],
+    *,
+    like: Annotated[
+        "str | Path | Cohort | None",
+        Input("Cohort of patients whose tumors' volumes, places and distances are copied."),
+    ] = None,
+    volume_cm3: Annotated[float | None, Option("One volume for all in cm³ instead; 0 changes no image.", min=0)] = None,
+    shape: Annotated[str, Option("lobed, or ellipsoid, which the phantom has.")] = "lobed",
+    n_implants: Annotated[int, Option("Tumors of each participant, a session each.", min=1, flag="--implants")] = 1,
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    filters: FilterFile = None,
+    resume: Annotated[bool, Input("Continue an interrupted cohort in OUT.")] = False,
+    dry_run: Dry = False,
+    progress: Progress | None = None,
+) -> "Implanted":
+    """Implant tumors into healthy participants, drawn or real, with what is true of them beside the images.
+
+    See `shiftkit.phantoms.implants.cohort.implant`.
+    """
+    settings = settings_of(implant, locals())
+    from .names import find_cohort
+    from .phantoms.implants import implant as grow
+
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    healthy = find_cohort(cohort, filters=filters, work=work)
+    patients = None if like is None else find_cohort(like, work=work)
+    return grow(healthy, Path(out), like=patients, **passed_on(grow, settings), resume=resume, work=work)
 
 
 @checked
@@ -1060,7 +1095,7 @@ def export_model(
 
 
 VERBS: Mapping[str, Callable[..., Any]] = {
-    **{one.__name__: one for one in (demo, decompose, phantom, prepare, train, finetune, predict, score)},
+    **{one.__name__: one for one in (demo, decompose, phantom, implant, prepare, train, finetune, predict, score)},
     **{one.__name__: one for one in (check, deform, features, template, report, compare, cite, plan, validate)},
     "import": import_cohort,
     "model info": model_card,
