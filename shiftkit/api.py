@@ -698,6 +698,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     bundles: Annotated[Sequence[str], Option("Keep only these.")] = (),
     hemispheres: Hemispheres = (),
     covariates: Annotated[Sequence[str], Option("Columns to adjust for, within cohort.")] = (),
+    by: Annotated[str | None, Option("Give the split for each value of this column too, such as site.")] = None,
     n_bootstrap: Draws = 2000,
     n_permutations: Permutations = 2000,
     level: Level = 0.95,
@@ -772,6 +773,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     from .pipeline.studies import require_known
     from .runs import Run
 
+    if anonymous and by is not None:
+        raise ConfigError(
+            "`by` would print the values of a column, such as names of sites; leave it or `anonymous` out."
+        )
     folders = [Path(one) for one in ([predictions] if isinstance(predictions, str | Path) else predictions)]
     _require_one_way({**locals(), "predictions": folders})
     design = Design(

@@ -106,8 +106,11 @@ class Design:
         return np.vstack([np.ones(n), 1 - np.eye(n)])
 
 
-def design_of(rows: Rows, covariates: Array | None = None) -> Design:
-    """Fix levels, far cut, bins, row weights and κ by the design alone, never by the outcome."""
+def design_of(rows: Rows, covariates: Array | None = None, cuts_mm: Sequence[float] = CUTS_MM) -> Design:
+    """Fix levels, far cut, bins, row weights and κ by the design alone, never by the outcome.
+
+    ``cuts_mm`` are the far cuts to choose among; see `far_cut`.
+    """
     n = len(rows.people)
     there = np.zeros((n, len(rows.levels)), dtype=bool)
     there[rows.person, rows.level] = True
@@ -115,7 +118,7 @@ def design_of(rows: Rows, covariates: Array | None = None) -> Design:
     distance = np.full(there.shape, np.inf)
     distance[rows.person, rows.level] = rows.distance_mm
     there_p, distance = there[: rows.n_patients], distance[: rows.n_patients]
-    cut = far_cut(distance)
+    cut = far_cut(distance, cuts_mm)
     edges = _edges(distance[there_p], cut) if np.isfinite(cut) else ()
     bins = (
         np.stack([(distance > low) & (distance <= high) & there_p for low, high in edges], axis=-1)
@@ -138,8 +141,8 @@ def design_of(rows: Rows, covariates: Array | None = None) -> Design:
     )
 
 
-def far_cut(distance_mm: Array) -> float:
-    """The first of 40, 30, 20 mm beyond which enough patients have a row; NaN if there is none.
+def far_cut(distance_mm: Array, cuts_mm: Sequence[float] = CUTS_MM) -> float:
+    """The first of 40, 30, 20 mm, or of others, beyond which enough patients have a row; NaN if there is none.
 
     Parameters
     ----------
@@ -148,7 +151,7 @@ def far_cut(distance_mm: Array) -> float:
     """
     known = np.where(np.isfinite(distance_mm), distance_mm, -1.0)
     enough = max(FEWEST_FAR, SHARE_FAR * len(known))
-    return next((cut for cut in CUTS_MM if (known > cut).any(axis=1).sum() >= enough), float("nan"))
+    return next((cut for cut in cuts_mm if (known > cut).any(axis=1).sum() >= enough), float("nan"))
 
 
 def _edges(distance_mm: Array, cut: float) -> tuple[tuple[float, float], ...]:

@@ -42,6 +42,8 @@ _REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766"
 def findings(result: Decomposition) -> tuple[Finding, ...]:
     """Findings in the order in which a reader asks."""
     made = [_components(result), _recovery(result), _by_bundle(result), _distance(result)]
+    if len(result.strata):
+        made.append(_by_stratum(result))
     if len(result.sensitivity):
         made.append(_sensitivity(result))
     if len(result.agreement):
@@ -219,10 +221,45 @@ def _by_bundle(result: Decomposition) -> Finding:
     )
 
 
+def _by_stratum(result: Decomposition) -> Finding:
+    table = result.strata[result.strata["component"].isin(_PARTS)].reset_index(drop=True)
+    source = table[table["model"] == table["model"].iloc[0]]
+    column = str(source["stratum"].iloc[0]).partition("=")[0]
+
+    def told(part: str) -> str:
+        rows = source[source["component"] == part]
+        return ", ".join(f"{row['stratum'].partition('=')[2]} {_told(row, result)}" for _, row in rows.iterrows())
+
+    n = source.groupby("stratum", sort=False)[["n_patients", "n_controls"]].first()
+    people = "; ".join(
+        f"{name.partition('=')[2]}: {row['n_patients']} and {row['n_controls']}" for name, row in n.iterrows()
+    )
+
+    def figure(ax: Any) -> Any:
+        return _dots(_axes(ax), source, f"Drop in patients ({_unit(result)})")
+
+    return Finding(
+        key="strata",
+        place="lead",
+        title=f"By {column}",
+        claim=f"By {column}, the drop is: {told('total')}; its systematic part: {told('systematic')}.",
+        table=table,
+        caveats=(
+            "Each interval holds for its own value; whether values differ is not tested.",
+            f"Patients and controls: {people}.",
+        ),
+        method=f"The primary estimate for the patients of each {column}, with the far cut and the levels of all "
+        "patients, and the controls of the same value where enough of these have each bundle, else all controls.",
+        figure=figure,
+        alt=f"Systematic and tumor part of the drop by {column}, with intervals.",
+    )
+
+
 def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
-    names = [
-        textwrap.fill(name, 24) for name in dict.fromkeys((table["bundle"] + " " + table["hemisphere"]).str.strip())
-    ]
+    """Systematic and tumor part of each bundle or, where all are of all bundles, of each stratum."""
+    pooled = (table["bundle"] == "all").all()
+    rows_of = table["stratum"] if pooled else (table["bundle"] + " " + table["hemisphere"]).str.strip()
+    names = [textwrap.fill(name, 24) for name in dict.fromkeys(rows_of)]
     for offset, (part, marker, color) in enumerate((("systematic", "o", _COLORS[0]), ("tumor", "D", _COLORS[1]))):
         rows = table[table["component"] == part]
         y = np.arange(len(rows)) + (offset - 0.5) * 0.3

@@ -120,8 +120,13 @@ class Rows:
 
     def only(self, level: int) -> "Rows":
         """The rows of one bundle and hemisphere, as a table of that level alone."""
-        part = self.take(self.level == level)
-        return replace(part, level=np.zeros_like(part.level), levels=(self.levels[level],))
+        return self.at(np.arange(len(self.levels)) == level)
+
+    def at(self, kept: NDArray[np.bool_]) -> "Rows":
+        """The rows of some levels, shape (K,), as a table of these alone; people stay."""
+        part = self.take(kept[self.level])
+        levels = tuple(one for one, keep in zip(self.levels, kept, strict=True) if keep)
+        return replace(part, level=(np.cumsum(kept) - 1)[part.level], levels=levels)
 
 
 def build_rows(frame: pd.DataFrame, metric: str) -> Rows:

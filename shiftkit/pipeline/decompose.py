@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], object]
 QUESTION = "How much of the loss in patients is systematic, and how much is the tumor's?"
 TITLE = "Domain shift of white-matter bundle segmentation"
+_OF_PARTICIPANTS = ("age", "sex", "site", "scanner")
+"""Columns of participants.tsv that score tables have too."""
 _FROM_TABLE = (
     "The scores came as a table: whether the model had seen the controls could not be checked, and the shell "
     "estimator, which needs images, is not available."
@@ -115,8 +117,11 @@ def _begin_split(
     frame: pd.DataFrame, name: str, design: Design, n_models: int, work: Work, out: Path | None = None
 ) -> None:
     from ..analyses.decomposition.covariates import require_covariates
+    from ..analyses.decomposition.split import require_column
 
     require_covariates(design.covariates, [str(name) for name in frame])
+    if design.by is not None:
+        require_column(design.by, [str(name) for name in frame])
     people = frame.drop_duplicates("participant_id")["group"].value_counts()
     counted_people = " and ".join(f"{number} of group {group}" for group, number in people.items())
     work.begin(
@@ -139,6 +144,7 @@ def require_possible(
 ) -> None:
     """Refuse what names and options tell to be impossible, before the network is loaded."""
     from ..analyses.decomposition.covariates import require_covariates
+    from ..analyses.decomposition.split import require_column, require_values
     from ..checks import require_checks
 
     require_checks(design.allow)
@@ -149,7 +155,10 @@ def require_possible(
         if model is not None:
             require_common_bundles(model, cohort.only(chosen))
     require_covariates(design.covariates, SCORES.columns)
-    for name in sorted(set(design.covariates) & {"age", "sex", "site", "scanner"}):
+    if design.by is not None:
+        require_column(design.by, _OF_PARTICIPANTS)
+        require_values(design.by, [case.attributes.get(design.by, "n/a") for case in cohorts["patients"]])
+    for name in sorted(set(design.covariates) & set(_OF_PARTICIPANTS)):
         for cohort in cohorts.values():
             if not any(name in case.attributes for case in cohort):
                 raise ConfigError(
@@ -290,6 +299,7 @@ def ending_of(
     from ..analyses.decomposition.findings import bundle_verdicts
     from ..analyses.scoring.findings import bundle_findings, cohort_findings
 
+    # Without strata: tables on the page are of all patients, or of one bundle.
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
@@ -302,7 +312,7 @@ def ending_of(
         opening=_opening(result, ()),
         tables=(
             (frame, SCORES),
-            (components, DECOMPOSITION),
+            (pd.concat([components, result.strata], ignore_index=True), DECOMPOSITION),
             (result.recovery, RECOVERY),
             (result.sensitivity, SENSITIVITY),
             (result.agreement, AGREEMENT),

@@ -127,6 +127,7 @@ class Design:
     device: str
     inference: "Inference"
     equivalence_margin: float | None = None
+    by: str | None = None
     anonymous: bool = False
     aliases: Path | None = None
     session: str | None = None
