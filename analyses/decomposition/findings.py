@@ -17,6 +17,7 @@ from .sentences import (
     agreed,
     digits_for,
     largest_drop,
+    logged,
     number,
     other_choices,
     reach_of,
@@ -177,7 +178,7 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
 def _loss(result: Decomposition) -> str:
     """What the axis of a part is called."""
     metric = METRICS[result.metric]
-    return f"Loss against controls ({metric.title if metric.bounded else f'% larger {metric.title}'})"
+    return f"Loss against controls ({metric.title if metric.bounded else f'% larger {logged(result.metric)}'})"
 
 
 def _told(row: pd.Series, result: Decomposition) -> str:
