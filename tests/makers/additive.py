@@ -34,7 +34,7 @@ def frame(
     age: tuple[Any, Any] | None = None,
     aging: tuple[float, float] = (0.0, 0.0),
 ) -> pd.DataFrame:
-    """Scores of patients, who drop by ``drop``, shape (n, 12), of controls, and of healthy people scanned like patients.
+    """Scores of patients, who drop by ``drop``, shape (n, 12), of controls, and of healthy people scanned so too.
 
     ``there`` says which rows are, of patients and of target controls; ``age`` and ``aging`` are values and slopes of
     patients and controls.
@@ -45,11 +45,9 @@ def frame(
     rows: list[dict[str, Any]] = []
     for group, size, loss in groups:
         patient = group == "glioma"
-        years = np.zeros(size) if age is None else age[0 if patient else 1]
-        slope = aging[0 if patient else 1]
-        values = (
-            level + rng.normal(0, 0.035, (size, 1)) + rng.normal(0, 0.05, (size, k)) - loss - slope * years[:, None]
-        )
+        years = np.zeros(size) if age is None or group == "target_control" else age[0 if patient else 1]
+        aged = aging[0 if patient else 1] * years[:, None]
+        values = level + rng.normal(0, 0.035, (size, 1)) + rng.normal(0, 0.05, (size, k)) - loss - aged
         kept = {"glioma": there, "target_control": target_there}.get(group)
         for i, j in np.argwhere(np.ones((size, k), dtype=bool) if kept is None else kept):
             rows.append(

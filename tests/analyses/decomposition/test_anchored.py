@@ -390,7 +390,7 @@ def test_aging_may_differ_between_the_cohorts() -> None:
 
 def test_disease_is_told_over_the_bundles_that_target_controls_have() -> None:
     """Acquisition alone, which takes more from bundles that target controls lack, is no disease in 20 of 20 cohorts."""
-    shown = 0
+    shown = held = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
         takes = np.where(np.arange(12) % 2, 0.15, 0.03)
@@ -405,13 +405,13 @@ def test_disease_is_told_over_the_bundles_that_target_controls_have() -> None:
         )
         found = anchored(table)
         acquisition, disease = found.disease(found.verdict(MARGIN))
-        assert acquisition.low < 0.03 < acquisition.high
+        held += acquisition.low < 0.03 < acquisition.high
         shown += disease.word != "not_shown"
-    assert shown <= 3
+    assert shown <= 3 and held >= 17
 
 
 def test_a_bundle_that_the_tumor_spares_is_not_said_to_be_harmed() -> None:
-    """The tumor hurts half of the bundles: in 10 cohorts of 60 + 60 no word of another one, and words of those it hurts."""
+    """The tumor hurts half of the bundles: in 10 cohorts of 60 + 60 words of these, and none of the others."""
     harmed = np.arange(12) % N_BUNDLES < N_BUNDLES // 2
     right = wrong = 0
     for seed in range(10):
