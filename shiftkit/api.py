@@ -650,6 +650,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     ] = None,
     resample: Annotated[bool, Option("With --predictions: bring them onto the cohort's grid.")] = False,
     threshold: Annotated[float | None, Option("With --predictions: threshold on probabilities.", min=0, max=1)] = None,
+    streamlines: Annotated[
+        int | None,
+        Option("With --predictions of tractograms: streamlines that mark a voxel.", min=1, flag="--min-streamlines"),
+    ] = None,
     columns: Annotated[
         Mapping[str, str] | None,
         Option("What columns of the table are called, as participant=ID,value=Dice; usual names are guessed."),
@@ -703,7 +707,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
     predictions : path or sequence of path
         What another tool predicted for patients and controls, in one folder or several, instead of ``model``: masks,
-        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`.
+        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`, or
+        tractograms as `shiftkit.importers.tractograms` finds them.
     finetuned : sequence of path, or mapping of str to ScoreTable or DataFrame
         Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
     replay : path, optional
@@ -773,9 +778,9 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         )
     run.require_own()
     if folders:
-        from .analyses.scoring.predictions import merge_predictions
+        from .pipeline.tractograms import read_folders
 
-        found = merge_predictions(folders)
+        found = read_folders(folders, streamlines)
         source_of: Any = Tool(
             name=found.model, predicted=found, unwritten=unwritten, threshold=threshold, resample=resample
         )
@@ -799,7 +804,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
 def _require_one_way(given: Mapping[str, Any]) -> None:
     """Refuse, with a `ConfigError`, options of a decomposition of which one would be passed over in silence."""
     said = {name for name, value in given.items() if value is not None and value is not False and _is_said(value)}
-    to_file, of_predictions = "out" in said, ("unwritten", "resample", "threshold")
+    to_file, of_predictions = "out" in said, ("unwritten", "resample", "threshold", "streamlines")
     if "scores" in said:
         # A table alone may be in two parts, and have those of fine-tuned models beside it.
         beside = ("reference", "finetuned") if to_file else ()
