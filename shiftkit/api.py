@@ -56,6 +56,10 @@ Session = Annotated[str | None, Option("Of participants scanned several times: a
 Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
+Shards = Annotated[
+    str | None,
+    Input("One part of several, 1/8 to 8/8, on as many machines; then merge/8 puts them together in --out."),
+]
 Dry = Annotated[bool, Input("Say what would be done and what it would take, and stop.", flag="--dry-run")]
 Resume = Annotated[bool, Input("Continue an interrupted run in --out.")]
 Draws = Annotated[int, Option("Bootstrap draws.", min=100, flag="--bootstrap")]
@@ -348,7 +352,6 @@ def finetune(
 
 
 @checked
-@one_at_a_time
 def predict(
     model: Annotated[
         "str | Path | Model | Sequence[str | Path | Model]",
@@ -373,19 +376,36 @@ def predict(
     probabilities: Annotated[bool, Option("Write voxel-wise probabilities too.")] = True,
     device: Device = "auto",
     filters: FilterFile = None,
+    shard: Shards = None,
     resume: Resume = False,
     dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Predictions":
     """Segment a cohort: masks and probabilities on each participant's own grid.
 
-    Without ``out`` they go into a temporary folder of this process. See `shiftkit.segmentation.prediction.cohort`.
+    Without ``out`` they go into a temporary folder of this process. Parts lie beside ``out`` until they are put
+    together, to the same files as from one call. See `shiftkit.segmentation.prediction.cohort`.
     """
     from .pipeline.predict import predict_cohort
 
     how = {"mirrored": mirrored, "window": window, "probabilities": probabilities, "device": device}
-    to, work = None if out is None else Path(out), Work(progress=progress, dry_run=dry_run)
-    return predict_cohort(model, cohort, out=to, filters=filters, resume=resume, work=work, **how)
+    work = Work(progress=progress, dry_run=dry_run)
+
+    @one_at_a_time
+    def predict(  # the lock tells its name
+        cohort: "str | Path | Cohort", out: Path | None, resume: bool, dry_run: bool = dry_run
+    ) -> "Predictions":
+        return predict_cohort(model, cohort, out=out, filters=filters, resume=resume, work=work, **how)
+
+    to = None if out is None else Path(out)
+    if shard is None:
+        return predict(cohort, to, resume)
+    if to is None:
+        raise ConfigError("Parts are put together in a folder; give `out` with `shard`.")
+    from .names import find_cohort
+    from .pipeline.shards import Shard, predict_in_parts
+
+    return predict_in_parts(Shard.parse(shard), find_cohort(cohort, filters=filters, work=work), to, resume, predict)
 
 
 @checked
@@ -409,6 +429,7 @@ def score(
     n_sections: Annotated[int, Option("Sections of each bundle.", min=2)] = 10,
     filters: FilterFile = None,
     exclude: Annotated["str | Path | None", Input("Ratings from a report: cases rated bad are left out.")] = None,
+    shard: Shards = None,
     jobs: Jobs = 0,
     announce: Say | None = None,
     dry_run: Dry = False,
@@ -416,8 +437,20 @@ def score(
 ) -> "ScoreTable":
     """Score predicted masks against a cohort's reference masks, also masks that another tool made.
 
-    See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides.
+    See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides. Parts lie
+    beside ``out`` until they are put together, to the same table as from one call.
     """
+    part = None
+    if shard is not None:
+        from .pipeline.shards import Shard, merge_scores
+
+        if out is None:
+            raise ConfigError("Parts are put together in a table; give `out` with `shard`.")
+        part, whole = Shard.parse(shard), Path(out)
+        if part.part is None:
+            return merge_scores(part, whole, None if sections is None else Path(sections))
+        out = part.place(whole) / whole.name
+        sections = None if sections is None else part.place(whole) / Path(sections).name
     metrics = tuple(_metric("metrics", name) for name in metrics)
     settings = settings_of(score, locals())
     from .analyses.scoring.predictions import find_predictions
@@ -437,6 +470,7 @@ def score(
     work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = require_own_files(find_cohort(cohort, filters=filters, work=work))
+    found = found if part is None else part.of(found)
     found = found.only(choose_bundles(found.bundles, bundles, hemispheres, what=f"{found.name} has masks of"))
     maps = None if error_maps is None else Path(error_maps)
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
@@ -445,7 +479,7 @@ def score(
     there = find_predictions(source)
     if told := there.unlike(found):
         say(f"Bundles without a prediction: {told}.")
-    if told := there.strangers(found):
+    if part is None and (told := there.strangers(found)):  # those of other parts are no strangers
         say(f"Predictions of nobody in {found.name}: {told}.")
     if exclude is not None:
         from .analyses.scoring.table import without_bad
