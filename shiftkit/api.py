@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .checks import CheckReport
     from .cohorts.layout import Filters
     from .cohorts.preparation import Prepared
+    from .phantoms.implants import Implanted
     from .reports import CohortSummary, Report
     from .results import Finding, Result
     from .runs import Outcome
@@ -76,14 +77,15 @@ def load_cohort(cohort: "str | Path | Cohort", *, filters: "str | Path | Filters
     return find_cohort(cohort, filters=filters)
 
 
-def load_model(model: "str | Path | Model") -> "Model":
+def load_model(model: "str | Path | Model", *, source: "str | Path | Model | None" = None) -> "Model":
     """Load a model by path, registered name, built-in name or ``file.py:function``, which is run and makes one.
 
+    ``source`` is the model that was tuned, where that is a module of your own and ``model`` a fold of `finetune`.
     A `DataError` if it is missing, damaged or no model. See `shiftkit.pipeline.inputs.place_of_model`.
     """
     from .pipeline.inputs import open_model
 
-    return open_model(model)
+    return open_model(model, source)
 
 
 def load_scores(
@@ -157,6 +159,40 @@ def phantom(
     source, target = (Path(one) if str(one).endswith(".toml") else one for one in (source, target))
     settings = settings_of(phantom, locals())
     return write(Path(out), **passed_on(write, settings), work=Work(jobs=jobs, progress=progress, dry_run=dry_run))
+
+
+@checked
+@one_at_a_time
+def implant(
+    cohort: Annotated["str | Path | Cohort", Input("Path or name of a cohort with healthy people.", metavar="COHORT")],
+    out: Annotated["str | Path", Input("Folder of the new cohort.", metavar="OUT")],
+    *,
+    like: Annotated[
+        "str | Path | Cohort | None",
+        Input("Cohort of patients whose tumors' volumes, places and distances are copied."),
+    ] = None,
+    volume_cm3: Annotated[float | None, Option("One volume for all in cm³ instead; 0 changes no image.", min=0)] = None,
+    shape: Annotated[str, Option("lobed, or ellipsoid, which the phantom has.")] = "lobed",
+    n_implants: Annotated[int, Option("Tumors of each participant, a session each.", min=1, flag="--implants")] = 1,
+    jobs: Jobs = 0,
+    seed: Seed = 0,
+    filters: FilterFile = None,
+    resume: Annotated[bool, Input("Continue an interrupted cohort in OUT.")] = False,
+    dry_run: Dry = False,
+    progress: Progress | None = None,
+) -> "Implanted":
+    """Implant tumors into healthy participants, drawn or real, with what is true of them beside the images.
+
+    See `shiftkit.phantoms.implants.cohort.implant`.
+    """
+    settings = settings_of(implant, locals())
+    from .names import find_cohort
+    from .phantoms.implants import implant as grow
+
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    healthy = find_cohort(cohort, filters=filters, work=work)
+    patients = None if like is None else find_cohort(like, work=work)
+    return grow(healthy, Path(out), like=patients, **passed_on(grow, settings), resume=resume, work=work)
 
 
 @checked
@@ -279,6 +315,9 @@ def finetune(
     *,
     out: Place,
     strategy: Annotated[str, Option("What is trained: one of the strategies above.")] = "decoder",
+    layers: Annotated[
+        Sequence[str], Option("With head: paths or patterns of what is trained instead, such as out,up.3.*.")
+    ] = (),
     folds: Annotated[int, Option("Folds over participants.", min=2)] = 4,
     shots: Annotated[
         Sequence[int], Option("Numbers of patients, such as 2,4,8: learning curves, beside scratch.")
@@ -316,6 +355,9 @@ def finetune(
     gradual    Everything is trained in the end; blocks are unfrozen one by one from the output.
     layerwise  Everything is trained, each block at 0.7 times the rate of the one nearer to the output.
     l2sp       Everything is trained, with a pull towards the source weights.
+
+    Of a network of your own, full, head (its last layer with weights), norm,
+    adabn, l2sp and none; the others need to know its inside.
 
     With --shots every number of patients is tried in several random draws,
     beside training from scratch on the same patients, and scored out of fold:
@@ -554,7 +596,6 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     `shiftkit.analyses.deformation.study.deform`; with ``out`` a run is written, and how it ended is returned.
     """
     settings = settings_of(deform, locals())
-    from .analyses.deformation.study import begin
     from .analyses.deformation.study import deform as measure
     from .analyses.statistics.inference import Inference
     from .cohorts.folder import require_own_files
@@ -578,7 +619,6 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
         "work": work,
     }
     if run is not None:
-        begin(found, controls, **{name: value for name, value in measured.items() if name != "inference"}, out=run.root)
         return deform_cohort(run, found, controls, left_out={**bystanders(cases), **gone}, **measured)
     return measure(found, controls, **measured)
 
@@ -696,6 +736,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     bundles: Annotated[Sequence[str], Option("Keep only these.")] = (),
     hemispheres: Hemispheres = (),
     covariates: Annotated[Sequence[str], Option("Columns to adjust for, within cohort.")] = (),
+    by: Annotated[str | None, Option("Give the split for each value of this column too, such as site.")] = None,
     n_bootstrap: Draws = 2000,
     n_permutations: Permutations = 2000,
     level: Level = 0.95,
@@ -771,6 +812,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     from .pipeline.studies import require_known
     from .runs import Run
 
+    if anonymous and by is not None:
+        raise ConfigError(
+            "`by` would print the values of a column, such as names of sites; leave it or `anonymous` out."
+        )
     folders = [Path(one) for one in ([predictions] if isinstance(predictions, str | Path) else predictions)]
     _require_one_way({**locals(), "predictions": folders})
     design = Design(
@@ -1094,7 +1139,7 @@ def export_model(
 
 
 VERBS: Mapping[str, Callable[..., Any]] = {
-    **{one.__name__: one for one in (demo, decompose, phantom, prepare, train, finetune, predict, score)},
+    **{one.__name__: one for one in (demo, decompose, phantom, implant, prepare, train, finetune, predict, score)},
     **{one.__name__: one for one in (check, deform, features, template, report, compare, cite, plan, validate)},
     "import": import_cohort,
     "model info": model_card,

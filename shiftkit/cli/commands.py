@@ -190,6 +190,15 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             "shiftkit decompose --model reference --cohort {out}/glioma --reference {out}/healthy --out run",
             facts=lambda made, _: {"cohorts": {name: _cohort(one) for name, one in made.items()}},
         ),
+        "implant": Verb(
+            _itself,
+            (
+                "implant healthy implanted --like glioma",
+                "implant cohorts/controls cohorts/with-tumors --volume-cm3 40 --implants 2",
+            ),
+            "shiftkit decompose --model MODEL --cohort {out} --reference CONTROLS --out run",
+            facts=lambda made, _: {**_cohort(made.cohort), "failed": made.failed},
+        ),
         "import": Verb(
             _imported,
             (

@@ -151,7 +151,7 @@ def _draw_tumor(rng: np.random.Generator, warp: Warp, gliomas: Gliomas) -> Tumor
 
 def in_brain(points_mm: Array, warp: Warp) -> NDArray[np.bool_]:
     """Whether points, shape (..., 3) in mm, of a participant without tumor lie in the brain."""
-    inside = _template_brain().astype(np.float32)[..., None]
+    inside = template_brain().astype(np.float32)[..., None]
     origin = template()["t1w"].affine[:3, 3]
     return interpolate(inside, warp.to_template(points_mm), origin, SPACING_MM, zero_outside=True)[..., 0] > 0.5
 
@@ -167,7 +167,8 @@ def _grow(courses: Sequence[Course], rng: np.random.Generator) -> tuple[Array, d
 
 
 @lru_cache(maxsize=1)
-def _template_brain() -> NDArray[np.bool_]:
+def template_brain() -> NDArray[np.bool_]:
+    """The template's brain without holes, on its grid."""
     volumes = template()
     inside = (volumes["gm"].array + volumes["wm"].array) > 0.3
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_closing(inside, iterations=3)))
@@ -177,5 +178,5 @@ def _template_brain() -> NDArray[np.bool_]:
 def brain_distance() -> Array:
     """Distance in mm to the outside of the template's brain, on the coarse grid."""
     t1w = template()["t1w"]
-    depth = np.asarray(ndimage.distance_transform_edt(_template_brain())) * SPACING_MM
+    depth = np.asarray(ndimage.distance_transform_edt(template_brain())) * SPACING_MM
     return interpolate(depth[..., None], coarse_points(), t1w.affine[:3, 3], SPACING_MM)[..., 0]

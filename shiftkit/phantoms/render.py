@@ -15,6 +15,7 @@ from .fibers import Population, rasterize, true_peaks
 from .people import TYPICAL_AGE, Person, in_brain
 from .smoothing import smooth
 from .template import SPACING_MM, template
+from .tumors import darkened_t1, fiber_room
 from .warp import Array, interpolate
 
 _FADING_A_YEAR = 0.003
@@ -106,8 +107,7 @@ def render(
     }
     seen: dict[str, Array] = {name: image[brain] for name, image in tissue.items()} | {"depth": depth[brain]}
     seen["edema"] = tumor.edema(seen["depth"], seen["wm"]) if tumor else np.zeros(len(seen["wm"]))
-    # Fibers end in the core and thin out through the infiltrated rim, which reaches 1.35 radii.
-    room = np.stack([np.clip((seen["depth"] - core) / (1.35 - core), 0, 1), np.clip(seen["depth"], 0, 1)], axis=-1)
+    room = np.stack([fiber_room(seen["depth"], core), np.clip(seen["depth"], 0, 1)], axis=-1)
     filler = _filler(tissue["wm"], brain, spacing_mm)
     peaks = true_peaks(populations, filler, seen["wm"], room, brain, profile.merged_deg)
     if tumor:
@@ -270,8 +270,7 @@ def _images(
         np.clip(0.12 + 0.75 * length[..., 0] - 0.25 * length[..., 1], 0.03, 0.95) * (1 - 0.4 * edema) * profile.fa_scale
     )
     ap = np.clip(0.05 + (length**2).sum(-1) ** 0.5 * 0.8, 0, 1) * (1 - 0.3 * edema)
-    t1 = _with_tumor(seen["t1w"] ** (profile.t1_gamma * person.t1_contrast), seen["depth"])
-    t1 *= 1 - 0.2 * edema  # water lengthens T1: edema is a little darker
+    t1 = darkened_t1(seen["t1w"] ** (profile.t1_gamma * person.t1_contrast), seen["depth"], edema)
     t1 = t1 * bias_field(brain.shape, profile, spacing_mm, rng)[brain]
     measured: dict[str, Array] = {}
     for name, values in (("t1w", t1), ("fa", fa), ("ap", ap)):
@@ -282,12 +281,6 @@ def _images(
     whole[brain] = peaks
     measured["peaks"] = measure_peaks(whole, brain, profile, spacing_mm, rng).reshape(*brain.shape, 9)
     return measured
-
-
-def _with_tumor(t1: Array, depth: Array) -> Array:
-    """Dark tumor in place of gyri: darkest at the center, fading into the tissue around."""
-    share = 0.85 * np.clip((1.2 - depth) / 0.5, 0, 1)
-    return t1 * (1 - share) + share * (0.35 + 0.2 * np.clip(depth, 0, 1))
 
 
 def _filler(wm: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from .warp import COARSE_MM, Array, Warp, coarse_points, exponentiate, sample, s
 
 # Lobe, share of gliomas and box of centers (|x|, y, z in MNI mm); shares after Larjavaara R et al.,
 # Neuro-Oncology 9:319 (2007), doi 10.1215/15228517-2007-016, the insula counted apart.
-_SITES = (
+SITES = (
     ("frontal", 0.40, (18, 40), (5, 45), (5, 40)),
     ("temporal", 0.28, (30, 48), (-35, 5), (-28, -5)),
     ("insular", 0.14, (32, 40), (-15, 15), (-8, 12)),
@@ -92,15 +92,45 @@ class Tumor:
 
     def depth(self, points_mm: Array) -> Array:
         """Distance from the center over the local radius: under 1 is inside the tumor."""
-        distance = np.linalg.norm((points_mm - self.center_mm) @ self.axes.T, axis=-1)
         rough = sample(self.roughness, points_mm)[..., 0]
-        return distance / (self.radius_mm * (1 + rough))
+        return ellipsoid_depth(points_mm - self.center_mm, self.radius_mm, self.axes, rough)
 
     def edema(self, depth: Array, wm: Array) -> Array:
-        """Share of edema, 0-1, at depths in tissue of some share of white matter, along which it spreads."""
-        reach = 0.35 + self.edema_mm / self.radius_mm
-        share = np.clip((1 + reach - depth) / (reach + 0.15), 0, 1)
-        return np.where(depth < 1.35, share, share * np.clip(wm, 0, 1))
+        """Share of edema at depths in tissue of some share of white matter; see `edema_share`."""
+        return edema_share(depth, wm, self.edema_mm / self.radius_mm)
+
+
+# What a tumor does to tissue, by the depth at which that lies: as in `Tumor.depth`, for whatever has a tumor.
+
+
+def ellipsoid_depth(offset_mm: Array, radius_mm: float, axes: Array, rough: Array) -> Array:
+    """Distance from the center over the local radius of a stretched ball, from offsets, shape (..., 3)."""
+    return np.linalg.norm(offset_mm @ axes.T, axis=-1) / (radius_mm * (1 + rough))
+
+
+RIM = 1.35
+"""How many radii the infiltrated rim reaches."""
+
+
+def edema_share(depth: Array, wm: Array, edema_radii: float) -> Array:
+    """Share of edema, 0-1, at depths in tissue of some share of white matter, along which it spreads."""
+    reach = 0.35 + edema_radii
+    share = np.clip((1 + reach - depth) / (reach + 0.15), 0, 1)
+    return np.where(depth < RIM, share, share * np.clip(wm, 0, 1))
+
+
+def fiber_room(depth: Array, core_share: float) -> Array:
+    """What is left of fibers, 0-1: they end in the core and thin out through the infiltrated rim."""
+    return np.clip((depth - core_share) / (RIM - core_share), 0, 1)
+
+
+def darkened_t1(t1: Array, depth: Array, edema: Array, bright: float = 1.0) -> Array:
+    """T1w with dark tumor in place of gyri: darkest at the center, fading into the tissue around, as edema is.
+
+    ``bright`` is the intensity of white matter. Water lengthens T1: edema is a little darker.
+    """
+    share = 0.85 * np.clip((1.2 - depth) / 0.5, 0, 1)
+    return (t1 * (1 - share) + share * (bright * (0.35 + 0.2 * np.clip(depth, 0, 1)))) * (1 - 0.2 * edema)
 
 
 def draw_tumor(
@@ -122,13 +152,9 @@ def draw_tumor(
     gliomas : Gliomas
         What tumors the group has.
     """
-    site, _, *box = _SITES[rng.choice(len(_SITES), p=[share for _, share, *_ in _SITES])]
-    side = str(rng.choice(["left", "right"]))
-    center = np.array([rng.uniform(*limits) for limits in box])
-    center[0] *= -1 if side == "left" else 1
-    size = np.exp(rng.normal(np.log(gliomas.volume_ml), gliomas.volume_log_sd))
-    volume_ml = float(np.clip(size, *gliomas.volume_range_ml))
-    radius = _radius(volume_ml)
+    site, side, center = draw_site(rng)
+    volume_ml = draw_volume(rng, gliomas)
+    radius = radius_of(volume_ml)
     family = str(rng.choice(list(_FAMILIES), p=[share for share, *_ in _FAMILIES.values()]))
     _, masses, edemas, cores, elongations, rough = _FAMILIES[family]
     mass = float(np.interp(rng.uniform(*masses), (0, 1), gliomas.mass))
@@ -141,7 +167,7 @@ def draw_tumor(
         site=site,
         side=side,
         family=family,
-        axes=_axes(rng, float(rng.uniform(*elongations))),
+        axes=stretched(rng, float(rng.uniform(*elongations))),
         roughness=np.clip(rough * smooth_noise(rng, 9.0)[..., :1], -0.4, 0.4),
         mass=mass,
         edema_mm=float(np.interp(rng.uniform(*edemas), (0, 1), gliomas.edema_mm)),
@@ -152,18 +178,34 @@ def draw_tumor(
     return _fill(tumor, brain_distance, in_brain)
 
 
-def _axes(rng: np.random.Generator, elongation: float) -> Array:
+def draw_site(rng: np.random.Generator) -> tuple[str, str, Array]:
+    """Lobe and side of a glioma, and its center in MNI mm."""
+    site, _, *box = SITES[rng.choice(len(SITES), p=[share for _, share, *_ in SITES])]
+    side = str(rng.choice(["left", "right"]))
+    center = np.array([rng.uniform(*limits) for limits in box])
+    center[0] *= -1 if side == "left" else 1
+    return site, side, center
+
+
+def draw_volume(rng: np.random.Generator, gliomas: Gliomas) -> float:
+    """Volume of a glioma of a group in ml."""
+    size = np.exp(rng.normal(np.log(gliomas.volume_ml), gliomas.volume_log_sd))
+    return float(np.clip(size, *gliomas.volume_range_ml))
+
+
+def stretched(rng: np.random.Generator, elongation: float) -> Array:
     """Longer by a factor along one axis; along x it is not, where the falx would be crossed."""
     along = rng.standard_normal(3) * (0.3, 1, 1)
     along /= np.linalg.norm(along)
     return elongation ** (1 / 3) * (np.eye(3) - (1 - 1 / elongation) * np.outer(along, along))
 
 
-_SOURCE = 0.75
+SOURCE = 0.75
 """Share of the radius within which tissue is new."""
 
 
-def _radius(volume_ml: float) -> float:
+def radius_of(volume_ml: float) -> float:
+    """Radius in mm of a ball."""
     return (3000 * volume_ml / (4 * np.pi)) ** (1 / 3)
 
 
@@ -206,12 +248,15 @@ def _push(center: Array, radius: float, mass: float, brain_distance: Array) -> W
     ----------
     Hogea C, Davatzikos C, Biros G. J Math Biol 56:793 (2008), doi 10.1007/s00285-007-0139-x.
     """
-    velocity = outward(center, _SOURCE * radius, mass * radius**3 / 3)
+    velocity = outward(center, SOURCE * radius, mass * radius**3 / 3)
     return exponentiate(velocity * np.clip(brain_distance / 12.0, 0, 1)[..., None])
 
 
-def outward(center: Array, radius: float, strength: float) -> Array:
-    """Velocity away from a ball: with the distance inside, strength/distance² outside, smooth where they meet."""
-    offset = coarse_points() - center
+def outward(center: Array, radius: float, strength: float, points: Array | None = None) -> Array:
+    """Velocity away from a ball: with the distance inside, strength/distance² outside, smooth where they meet.
+
+    At points, shape (..., 3) in mm, those of the coarse grid by default.
+    """
+    offset = (coarse_points() if points is None else points) - center
     distance = np.linalg.norm(offset, axis=-1)[..., None]
     return strength * offset / np.sqrt(distance**6 + radius**6)

@@ -1,6 +1,7 @@
 """Diffeomorphisms from stationary velocity fields on a coarse grid in MNI mm."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -19,24 +20,28 @@ COARSE_SHAPE = tuple(int(n) for n in np.ceil(EXTENT_MM / COARSE_MM) + 1)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Warp:
-    """A displacement field and its inverse, in mm, on the coarse grid.
+    """A displacement field and its inverse, in mm, on the coarse grid or another one with axes along the world's.
 
     Parameters
     ----------
     forward, backward : ndarray, shape (X, Y, Z, 3)
         ``x + forward(x)`` carries a template point to the participant; ``backward`` the other way.
+    origin_mm, spacing_mm
+        The grid's first point and the step between points.
     """
 
     forward: Array
     backward: Array
+    origin_mm: Array = field(default_factory=lambda: ORIGIN_MM)
+    spacing_mm: float = COARSE_MM
 
     def to_participant(self, points_mm: Array) -> Array:
         """Carry template points, shape (..., 3) in mm, to the participant."""
-        return points_mm + sample(self.forward, points_mm)
+        return points_mm + interpolate(self.forward, points_mm, self.origin_mm, self.spacing_mm)
 
     def to_template(self, points_mm: Array) -> Array:
         """Carry a participant's points, shape (..., 3) in mm, to the template."""
-        return points_mm + sample(self.backward, points_mm)
+        return points_mm + interpolate(self.backward, points_mm, self.origin_mm, self.spacing_mm)
 
 
 def sample(field: Array, points_mm: Array) -> Array:
@@ -109,15 +114,23 @@ def _index(position, size):  # pyright: ignore
 @lru_cache(maxsize=1)
 def coarse_points() -> Array:
     """World coordinates of the coarse grid, shape (X, Y, Z, 3) in mm, to be read only."""
-    axes = [ORIGIN_MM[a] + COARSE_MM * np.arange(COARSE_SHAPE[a]) for a in range(3)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    points = grid_points(COARSE_SHAPE, ORIGIN_MM, COARSE_MM)
     points.flags.writeable = False
     return points
 
 
-def exponentiate(velocity: Array, steps: int = 6) -> Warp:
+def grid_points(shape: Sequence[int], origin_mm: Array, spacing_mm: float) -> Array:
+    """World coordinates of an isotropic grid with axes along the world's, shape (X, Y, Z, 3) in mm."""
+    axes = [origin_mm[a] + spacing_mm * np.arange(shape[a]) for a in range(3)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def exponentiate(
+    velocity: Array, steps: int = 6, *, origin_mm: Array = ORIGIN_MM, spacing_mm: float = COARSE_MM
+) -> Warp:
     """Integrate a stationary velocity field by scaling and squaring (doi 10.1007/11866565_113)."""
-    return Warp(forward=_square(velocity, steps), backward=_square(-velocity, steps))
+    forward, backward = (_square(one, steps, origin_mm, spacing_mm) for one in (velocity, -velocity))
+    return Warp(forward=forward, backward=backward, origin_mm=origin_mm, spacing_mm=spacing_mm)
 
 
 def smooth_noise(rng: np.random.Generator, smoothness_mm: float) -> Array:
@@ -129,14 +142,19 @@ def smooth_noise(rng: np.random.Generator, smoothness_mm: float) -> Array:
 
 def jacobian(field: Array, spacing_mm: float = COARSE_MM) -> Array:
     """Determinant of the Jacobian of ``x + field(x)``, shape (X, Y, Z), by central differences."""
-    gradient = np.stack([np.gradient(field, spacing_mm, axis=axis) for axis in range(3)], axis=-1)
-    return np.linalg.det(np.eye(3) + gradient)
+    return np.linalg.det(jacobian_matrix(field, spacing_mm))
 
 
-def _square(velocity: Array, steps: int) -> Array:
+def jacobian_matrix(field: Array, spacing_mm: float = COARSE_MM) -> Array:
+    """The Jacobian of ``x + field(x)``, shape (X, Y, Z, 3, 3), by central differences; derivatives in the last axis."""
+    return np.eye(3) + np.stack([np.gradient(field, spacing_mm, axis=axis) for axis in range(3)], axis=-1)
+
+
+def _square(velocity: Array, steps: int, origin_mm: Array, spacing_mm: float) -> Array:
     # A small step is its own exponential; composed with itself it doubles, and stays invertible.
     field = np.ascontiguousarray(velocity / 2**steps)
-    points = coarse_points()
+    standard = field.shape[:3] == COARSE_SHAPE and origin_mm is ORIGIN_MM and spacing_mm == COARSE_MM
+    points = coarse_points() if standard else grid_points(field.shape, origin_mm, spacing_mm)
     for _ in range(steps):
-        field = field + sample(field, points + field)
+        field = field + interpolate(field, points + field, origin_mm, spacing_mm)
     return field

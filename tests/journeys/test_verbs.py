@@ -274,6 +274,7 @@ def test_a_folder_of_folds_routes_and_ends_with_4_for_whom_all_have_seen(
 
 DRY = {
     "phantom": "phantom OUT --n-healthy 2 --n-glioma 1",
+    "implant": "implant CONTROLS OUT --like PATIENTS",
     "check": "check PATIENTS",
     "train": "train --cohort CONTROLS --modality fa --out OUT",
     "train in folds": "train --cohort CONTROLS --modality fa --folds 3 --out OUT",

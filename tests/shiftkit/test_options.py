@@ -60,6 +60,7 @@ def test_jobs_and_seed_have_one_default_everywhere(verb: str) -> None:
 LIBRARY = {
     "decompose": "shiftkit.analyses.decomposition.study:decompose",
     "phantom": "shiftkit.phantoms.cohort:phantom",
+    "implant": "shiftkit.phantoms.implants.cohort:implant",
     "predict": "shiftkit.segmentation.prediction.cohort:predict",
     "score": "shiftkit.analyses.scoring.study:score",
     "deform": "shiftkit.analyses.deformation.study:deform",
