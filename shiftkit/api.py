@@ -57,6 +57,10 @@ Session = Annotated[str | None, Option("Of participants scanned several times: a
 Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
+Shards = Annotated[
+    str | None,
+    Input("One part of several, 1/8 to 8/8, on as many machines; then merge/8 puts them together in --out."),
+]
 Dry = Annotated[bool, Input("Say what would be done and what it would take, and stop.", flag="--dry-run")]
 Resume = Annotated[bool, Input("Continue an interrupted run in --out.")]
 Draws = Annotated[int, Option("Bootstrap draws.", min=100, flag="--bootstrap")]
@@ -390,7 +394,6 @@ def finetune(
 
 
 @checked
-@one_at_a_time
 def predict(
     model: Annotated[
         "str | Path | Model | Sequence[str | Path | Model]",
@@ -415,19 +418,36 @@ def predict(
     probabilities: Annotated[bool, Option("Write voxel-wise probabilities too.")] = True,
     device: Device = "auto",
     filters: FilterFile = None,
+    shard: Shards = None,
     resume: Resume = False,
     dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Predictions":
     """Segment a cohort: masks and probabilities on each participant's own grid.
 
-    Without ``out`` they go into a temporary folder of this process. See `shiftkit.segmentation.prediction.cohort`.
+    Without ``out`` they go into a temporary folder of this process. Parts lie beside ``out`` until they are put
+    together, to the same files as from one call. See `shiftkit.segmentation.prediction.cohort`.
     """
     from .pipeline.predict import predict_cohort
 
     how = {"mirrored": mirrored, "window": window, "probabilities": probabilities, "device": device}
-    to, work = None if out is None else Path(out), Work(progress=progress, dry_run=dry_run)
-    return predict_cohort(model, cohort, out=to, filters=filters, resume=resume, work=work, **how)
+    work = Work(progress=progress, dry_run=dry_run)
+
+    @one_at_a_time
+    def predict(  # the lock tells its name
+        cohort: "str | Path | Cohort", out: Path | None, resume: bool, dry_run: bool = dry_run
+    ) -> "Predictions":
+        return predict_cohort(model, cohort, out=out, filters=filters, resume=resume, work=work, **how)
+
+    to = None if out is None else Path(out)
+    if shard is None:
+        return predict(cohort, to, resume)
+    if to is None:
+        raise ConfigError("Parts are put together in a folder; give `out` with `shard`.")
+    from .names import find_cohort
+    from .pipeline.shards import Shard, predict_in_parts
+
+    return predict_in_parts(Shard.parse(shard), find_cohort(cohort, filters=filters, work=work), to, resume, predict)
 
 
 @checked
@@ -451,6 +471,7 @@ def score(
     n_sections: Annotated[int, Option("Sections of each bundle.", min=2)] = 10,
     filters: FilterFile = None,
     exclude: Annotated["str | Path | None", Input("Ratings from a report: cases rated bad are left out.")] = None,
+    shard: Shards = None,
     jobs: Jobs = 0,
     announce: Say | None = None,
     dry_run: Dry = False,
@@ -458,8 +479,20 @@ def score(
 ) -> "ScoreTable":
     """Score predicted masks against a cohort's reference masks, also masks that another tool made.
 
-    See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides.
+    See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides. Parts lie
+    beside ``out`` until they are put together, to the same table as from one call.
     """
+    part = None
+    if shard is not None:
+        from .pipeline.shards import Shard, merge_scores
+
+        if out is None:
+            raise ConfigError("Parts are put together in a table; give `out` with `shard`.")
+        part, whole = Shard.parse(shard), Path(out)
+        if part.part is None:
+            return merge_scores(part, whole, None if sections is None else Path(sections))
+        out = part.place(whole) / whole.name
+        sections = None if sections is None else part.place(whole) / Path(sections).name
     metrics = tuple(_metric("metrics", name) for name in metrics)
     settings = settings_of(score, locals())
     from .analyses.scoring.predictions import find_predictions
@@ -479,6 +512,7 @@ def score(
     work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = require_own_files(find_cohort(cohort, filters=filters, work=work))
+    found = found if part is None else part.of(found)
     found = found.only(choose_bundles(found.bundles, bundles, hemispheres, what=f"{found.name} has masks of"))
     maps = None if error_maps is None else Path(error_maps)
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
@@ -487,7 +521,7 @@ def score(
     there = find_predictions(source)
     if told := there.unlike(found):
         say(f"Bundles without a prediction: {told}.")
-    if told := there.strangers(found):
+    if part is None and (told := there.strangers(found)):  # those of other parts are no strangers
         say(f"Predictions of nobody in {found.name}: {told}.")
     if exclude is not None:
         from .analyses.scoring.table import without_bad
@@ -690,6 +724,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     ] = None,
     resample: Annotated[bool, Option("With --predictions: bring them onto the cohort's grid.")] = False,
     threshold: Annotated[float | None, Option("With --predictions: threshold on probabilities.", min=0, max=1)] = None,
+    streamlines: Annotated[
+        int | None,
+        Option("With --predictions of tractograms: streamlines that mark a voxel.", min=1, flag="--min-streamlines"),
+    ] = None,
     columns: Annotated[
         Mapping[str, str] | None,
         Option("What columns of the table are called, as participant=ID,value=Dice; usual names are guessed."),
@@ -744,7 +782,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
     predictions : path or sequence of path
         What another tool predicted for patients and controls, in one folder or several, instead of ``model``: masks,
-        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`.
+        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`, or
+        tractograms as `shiftkit.importers.tractograms` finds them.
     finetuned : sequence of path, or mapping of str to ScoreTable or DataFrame
         Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
     replay : path, optional
@@ -818,9 +857,9 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         )
     run.require_own()
     if folders:
-        from .analyses.scoring.predictions import merge_predictions
+        from .pipeline.tractograms import read_folders
 
-        found = merge_predictions(folders)
+        found = read_folders(folders, streamlines)
         source_of: Any = Tool(
             name=found.model, predicted=found, unwritten=unwritten, threshold=threshold, resample=resample
         )
@@ -844,7 +883,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
 def _require_one_way(given: Mapping[str, Any]) -> None:
     """Refuse, with a `ConfigError`, options of a decomposition of which one would be passed over in silence."""
     said = {name for name, value in given.items() if value is not None and value is not False and _is_said(value)}
-    to_file, of_predictions = "out" in said, ("unwritten", "resample", "threshold")
+    to_file, of_predictions = "out" in said, ("unwritten", "resample", "threshold", "streamlines")
     if "scores" in said:
         # A table alone may be in two parts, and have those of fine-tuned models beside it.
         beside = ("reference", "finetuned") if to_file else ()

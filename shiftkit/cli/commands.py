@@ -69,8 +69,10 @@ def _finetuned(made: Any, given: Given) -> list[str]:
 
 
 def _predicted(made: Any, given: Given) -> list[str]:
+    from ..pipeline.shards import place
+
     what = "Masks" if given["probabilities"] is False else "Masks and probabilities"
-    return [f"{what} of {len(made.cohort)} participants: {given['out']}"]
+    return [f"{what} of {len(made.cohort)} participants: {place(given['out'], given['shard'])}"]
 
 
 # Both checks print first and raise then: what is wrong must be told in full before the exit code says that it is.
@@ -97,7 +99,10 @@ def _with_file(told: str, option: str, *below: str) -> Show:
 
 
 def _scored(made: Any, given: Given) -> Iterator[str]:
-    yield from (str(made), f"Table: {given['out']}")
+    from ..pipeline.shards import place
+
+    where = place(given["out"], given["shard"])
+    yield from (str(made), f"Table: {where if where == Path(given['out']) else where / Path(given['out']).name}")
     if told := made.unavailable():
         raise Unfinished("; ".join((told, *filter(None, [failures(made.failed)]))))
 
@@ -151,6 +156,13 @@ def _cohort(made: Any) -> dict[str, Any]:
     return {"folder": made.root, "participants": len(made), "modalities": made.modalities, "bundles": bundles}
 
 
+def _is_part(given: Given) -> bool:
+    return given["shard"] is not None and not given["shard"].startswith("merge")
+
+
+_AFTER_PART = "once all parts are there, the same command with --shard merge/N"
+_AFTER_PREDICT = "shiftkit score --predictions {out} --cohort {cohort} --out scores.tsv"
+_AFTER_SCORE = "shiftkit decompose --scores {out} --out run, once it holds patients and controls"
 _AFTER_FINETUNE = "shiftkit decompose --model {model} --cohort {cohort} --finetuned {out} --out run"
 
 GROUPS: Mapping[str, Mapping[str, Verb]] = {
@@ -233,7 +245,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "predict --model reference --cohort glioma --out masks",
                 "predict --model mine --cohort cohorts/hospital --no-probabilities --out masks",
             ),
-            "shiftkit score --predictions {out} --cohort {cohort} --out scores.tsv",
+            lambda given: _AFTER_PART.format_map(given) if _is_part(given) else _AFTER_PREDICT.format_map(given),
             facts=_written,
         ),
     },
@@ -244,7 +256,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "score --predictions masks --cohort glioma --out scores.tsv",
                 "score --predictions masks --cohort glioma --metric dice,hd95 --sections sections.tsv --out scores.tsv",
             ),
-            "shiftkit decompose --scores {out} --out run, once it holds patients and controls",
+            lambda given: _AFTER_PART.format_map(given) if _is_part(given) else _AFTER_SCORE.format_map(given),
             facts=_scores,
         ),
         "features": Verb(
@@ -323,3 +335,20 @@ def doctor() -> None:
     say(*lines)
     if not sound:
         raise typer.Exit(1)
+
+
+@app.command(
+    rich_help_panel="Model",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Examples:\n\n  shiftkit slurm --parts 16 predict --model mine --cohort hospital --out masks > job.sh\n\n"
+    "  shiftkit slurm --parts 8 --cpus 4 score --predictions masks --cohort hospital --out scores.tsv > job.sh",
+)
+def slurm(
+    command: Annotated[list[str], typer.Argument(metavar="VERB …", help="predict or score, as it would be called.")],
+    parts: Annotated[int, typer.Option("--parts", help="Parts, each a task of the array.", min=2)] = 8,
+    cpus: Annotated[int, typer.Option("--cpus", help="Cores of each task.", min=1)] = 1,
+) -> None:
+    """Print the job of a verb in parts on a SLURM cluster, and of their merge: bash job.sh hands both in."""
+    from .slurm import script
+
+    say(script(command, parts=parts, cpus=cpus))

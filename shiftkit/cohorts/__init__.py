@@ -10,6 +10,7 @@ from .folder import (
     read_participants,
     tumor_path,
     write_description,
+    write_image_sidecar,
     write_participants,
 )
 from .layout import Filters, read_filters
@@ -28,6 +29,7 @@ __all__ = [
     "read_participants",
     "tumor_path",
     "write_description",
+    "write_image_sidecar",
     "write_participants",
     "write_peaks_sidecar",
 ]

@@ -15,7 +15,7 @@ from ..files import holds, write_json, write_text
 from ..tables import harmless, read_cells
 from ..types import Bundle, Case, Cohort
 from ..words import name_problem, nearest, readable, same_person, understood, words_of
-from .layout import Filters, candidates, choose, read_filters, read_json
+from .layout import Filters, candidates, choose, read_filters, read_json, sidecar_path
 
 
 def image_path(root: Path, key: str, modality: str) -> Path:
@@ -41,13 +41,22 @@ def probability_path(root: Path, key: str, bundle: Bundle) -> Path:
     return _folder(root, key) / "dwi" / f"{key}_label-{bundle.label}_probseg.nii.gz"
 
 
+def write_image_sidecar(path: Path, skull_stripped: bool) -> None:
+    """Say beside an image of the head, at ``path``, whether the skull was taken off, as BIDS asks of derivatives."""
+    write_json(sidecar_path(path), {"SkullStripped": skull_stripped})
+
+
 def tumor_path(root: Path, key: str, part: str = "tumor") -> Path:
     """Where the mask of the tumor, or of its ``core``, lies."""
     return _folder(root, key) / "anat" / f"{key}_label-{part}_mask.nii.gz"
 
 
 def write_description(root: Path, name: str, **extra: Any) -> None:
-    """Write ``dataset_description.json`` of a derivative."""
+    """Write what tells people and programs of a derivative what it is.
+
+    These are ``dataset_description.json``, a ``README.md`` where there is none, ``.bidsignore`` for what BIDS has no
+    names for, and ``mask.json``, which holds for all masks that lie there by then.
+    """
     content = {
         "Name": name,
         "BIDSVersion": "1.10.0",
@@ -56,6 +65,43 @@ def write_description(root: Path, name: str, **extra: Any) -> None:
         **extra,
     }
     write_json(root / "dataset_description.json", content)
+    write_text(root / ".bidsignore", "".join(f"{pattern}\n" for pattern in _NOT_IN_BIDS))
+    if not (root / "README.md").exists():
+        write_text(root / "README.md", _README.format(name=name))
+    # A sidecar without any file that it could be of is an error to validators.
+    if next(root.glob("sub-*/**/*_mask.nii.gz"), None) is not None:
+        write_json(root / "mask.json", _MASKS)
+
+
+_NOT_IN_BIDS = (
+    "*_dwimap.*",
+    "*_probseg.*",
+    "*_displacement.*",
+    "*_phantom.json",
+    "*_prediction.json",
+    "fold-*",
+    "models",
+    "tables",
+    "figures",
+    "logs",
+    "run.json",
+    "*.toml",
+)
+"""What lies in shiftkit's folders and the standard has no name for: maps of BEP016, probabilities, tables, records."""
+
+_README = """# {name}
+
+Written by shiftkit, as a BIDS derivative. Folders `sub-*` hold a participant each: `anat/` T1w image and masks of
+the tumor, `dwi/` maps (`param-fa`, `param-ap`, `param-peaks`) and one mask a bundle (`label-AFleft`: its name and
+hemisphere).
+`participants.json` says what the columns of `participants.tsv` mean.
+"""
+
+_MASKS = {
+    "Description": "Binary mask of a bundle, the tumor, its core or the brain, as its label or desc says.",
+    "Type": "ROI",
+    "SpatialReference": "orig",
+}
 
 
 def read_description(root: Path) -> dict[str, Any]:
@@ -132,6 +178,34 @@ def write_participants(root: Path, rows: pd.DataFrame) -> None:
     write_text(
         root / "participants.tsv", harmless(rows).to_csv(sep="\t", index=False, na_rep="n/a", lineterminator="\n")
     )
+    meanings = {str(name): _COLUMNS.get(str(name), {"Description": "As its source has it."}) for name in rows.columns}
+    write_json(root / "participants.json", meanings)
+
+
+_COLUMNS: Mapping[str, Mapping[str, Any]] = {
+    "participant_id": {"Description": "Name of the participant's folder."},
+    "group": {
+        "Description": "Who they are.",
+        "Levels": {
+            "control": "healthy, scanned as those that a network is trained on",
+            "glioma": "patient with a glioma",
+            "target_control": "healthy, scanned as the patients",
+        },
+    },
+    "age": {"Description": "Age.", "Units": "year"},
+    "sex": {"Description": "Sex.", "Levels": {"F": "female", "M": "male"}},
+    "site": {"Description": "Where they were scanned."},
+    "scanner": {"Description": "What they were scanned with."},
+    "tumor_side": {
+        "Description": "Hemisphere of the tumor; of several sessions, in the first.",
+        "Levels": {"left": "left", "right": "right", "bilateral": "both"},
+    },
+    "tumor_volume_ml": {"Description": "Volume of the tumor mask; of several sessions, in the first.", "Units": "mL"},
+    "split": {
+        "Description": "What a participant of a training serves for.",
+        "Levels": {"train": "trained on", "val": "chooses the epoch", "test": "never looked at"},
+    },
+}
 
 
 def read_participants(root: Path) -> dict[str, dict[str, str]]:

@@ -179,3 +179,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path} must be a JSON object; it holds a {type(content).__name__}. Correct it.")
     return content
+
+
+def sidecar_path(path: Path) -> Path:
+    """The JSON file beside an image.
+
+    Examples
+    --------
+    >>> sidecar_path(Path("sub-01_T1w.nii.gz")).name
+    'sub-01_T1w.json'
+    """
+    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")

@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..files import write_json
 from ..images import read_image
 from ..types import Case, Volume
-from .layout import read_json
+from .layout import read_json, sidecar_path
 
 Reference = Literal["xyz", "ijk", "bvec"]
 """World RAS+ axes; voxel axes; FSL's gradient axes (voxel axes, the first one mirrored unless already left-handed)."""
@@ -22,17 +22,6 @@ _WAY = (
     '"Reference": "xyz", "Type": "3vector"}}, with "xyz" for world axes (as MRtrix writes), "ijk" for voxel axes or '
     '"bvec" for FSL\'s; shiftkit check says which of them fits the anatomy'
 )
-
-
-def sidecar_path(path: Path) -> Path:
-    """The JSON file beside an image.
-
-    Examples
-    --------
-    >>> sidecar_path(Path("sub-01_T1w.nii.gz")).name
-    'sub-01_T1w.json'
-    """
-    return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

@@ -44,8 +44,10 @@ def _is_subject(folder: Path) -> bool:
 def _subject(folder: Path) -> Found:
     place = folder / "tracts" if (folder / "tracts").is_dir() else folder
     stacked = image_in(folder, *_STACKED)
+    images = images_in(folder, _IMAGES)
     return Found(
         **person(folder),
-        images=images_in(folder, _IMAGES),
+        images=images,
         masks=masks_of(place.glob("*.trk")) or ({} if stacked is None else stacked_masks(stacked)),
+        stripped="t1w" in images and "brain" in images["t1w"].name,
     )

@@ -70,7 +70,7 @@ class Found:
 
     Images are all on one grid, which masks are made on; ``raw`` holds the diffusion data to take along for `prepare`
     (``dwi``, ``bval``, ``bvec``); the brain is all that any mask of ``brain`` marks; ``split`` is ``train``, ``val``,
-    ``test``, or ``n/a``.
+    ``test``, or ``n/a``; ``stripped`` says whether the skull is gone in T1w image and series.
     """
 
     participant_id: str
@@ -82,6 +82,7 @@ class Found:
     raw: Mapping[str, Path] = field(default_factory=dict[str, Path])
     brain: tuple[Path, ...] = ()
     split: str = "n/a"
+    stripped: bool = True
 
     @property
     def key(self) -> str:
@@ -129,7 +130,7 @@ def person(folder: Path) -> Person:
 
 
 # Folders that hold a part of what there is of somebody.
-_PARTS = ("dwi", "anat", "tractseg_output", "tracts", "bundles", "clean_bundles")
+_PARTS = ("dwi", "anat", "tractseg_output", "TOM_trackings", "tracts", "tractography", "bundles", "clean_bundles")
 
 
 def folders(source: Path) -> list[Path]:

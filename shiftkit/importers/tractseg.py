@@ -32,11 +32,13 @@ def _is_subject(folder: Path) -> bool:
 
 def _subject(folder: Path) -> Found:
     brain = image_in(folder, "nodif_brain_mask", "tractseg_output/nodif_brain_mask")
+    images = images_in(folder, _IMAGES)
     return Found(
         **person(folder),
-        images=images_in(folder, _IMAGES),
+        images=images,
         masks=_masks(folder),
         brain=() if brain is None else (brain,),
+        stripped="t1w" in images and "brain" in images["t1w"].name,
     )
 
 

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..cohorts.folder import image_path, mask_path, tumor_path, write_description, write_participants
+from ..cohorts.folder import (
+    image_path,
+    mask_path,
+    tumor_path,
+    write_description,
+    write_image_sidecar,
+    write_participants,
+)
 from ..cohorts.peaks import write_peaks_sidecar
 from ..errors import DataError
 from ..geometry import same_grid
@@ -55,6 +62,8 @@ def _write_participant(root: Path, one: Found, least: int) -> None:
         write_image(volume.with_array(np.nan_to_num(volume.array)), image_path(root, key, modality))
         if modality == "peaks":
             write_peaks_sidecar(image_path(root, key, modality))
+        if modality == "t1w":
+            write_image_sidecar(image_path(root, key, modality), one.stripped)
     grid = _grid(one) if any(source.is_streamlines for source in one.masks.values()) else None
     for bundle, source in one.masks.items():
         write_image(_mask(source, grid, least), mask_path(root, key, bundle))
@@ -71,6 +80,8 @@ def _write_participant(root: Path, one: Found, least: int) -> None:
         destination = image_path(root, key, "fa").with_name(f"{key}_{ending}")
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, destination)
+        if part == "dwi":
+            write_image_sidecar(destination, one.stripped)
 
 
 def _union(paths: Sequence[Path]) -> Volume:

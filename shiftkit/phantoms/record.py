@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import cohorts
-from ..cohorts.layout import read_json
-from ..cohorts.peaks import sidecar_path
+from ..cohorts.layout import read_json, sidecar_path
 from ..errors import ConfigError
 from ..files import write_json, write_text
 from ..images import write_image
@@ -71,6 +70,8 @@ class Files:
             write_image(volume, path)
             if modality == "peaks":
                 cohorts.write_peaks_sidecar(path)
+            if modality == "t1w":
+                cohorts.write_image_sidecar(path, skull_stripped=True)
         for bundle, volume in rendering.masks.items():
             write_image(volume, cohorts.mask_path(self.root, self.key, bundle))
         for part, volume in (("tumor", rendering.tumor), ("core", rendering.core)):
@@ -88,6 +89,7 @@ class Files:
         series = rendering.diffusion
         assert series is not None
         write_image(series.volume, self._path("dwi", "dwi.nii.gz"))
+        cohorts.write_image_sidecar(self._path("dwi", "dwi.nii.gz"), skull_stripped=True)
         write_image(series.brain, self._path("dwi", "desc-brain_mask.nii.gz"))
         write_text(self._path("dwi", "dwi.bval"), " ".join(f"{b:g}" for b in series.bvals) + "\n")
         lines = [" ".join(f"{value:.6f}" for value in row) for row in series.bvecs.T]

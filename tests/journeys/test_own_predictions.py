@@ -102,6 +102,7 @@ def test_a_dry_run_looks_at_who_has_predictions(
         (["--predictions", "masks", "--model", "reference", "--cohort", "glioma"], "both are given"),
         (["--predictions", "masks", "--cohort", "glioma", "--include", "features"], "Leave features out"),
         (["--model", "reference", "--cohort", "glioma", "--unwritten", "missed"], "none are given"),
+        (["--model", "reference", "--cohort", "glioma", "--min-streamlines", "2"], "none are given"),
         (["--predictions", "masks"], "needs --model and --cohort"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -2,6 +2,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,7 +17,8 @@ from shiftkit.cohorts.folder import (
     write_participants,
 )
 from shiftkit.errors import DataError
-from shiftkit.types import Bundle
+from shiftkit.images import write_image
+from shiftkit.types import Bundle, Volume
 
 AF = Bundle.parse("AFleft")
 
@@ -209,3 +211,20 @@ def test_an_infinite_age_is_none(tmp_path: Path) -> None:
         (tmp_path / "participants.tsv").write_text(f"participant_id\tage\nsub-01\t{text}\n")
         with pytest.raises(DataError, match="age of sub-01"):
             load_cohort(tmp_path)["sub-01"].number("age")
+
+
+def test_a_derivative_says_what_it_is(tmp_path: Path) -> None:
+    """A README that is there stays; masks get a sidecar once there are any; each column of the table has a meaning."""
+    write_description(tmp_path, "mine")
+    assert "# mine" in (tmp_path / "README.md").read_text() and "*_dwimap.*" in (tmp_path / ".bidsignore").read_text()
+    assert not (tmp_path / "mask.json").exists()  # without any mask it would be one without a file
+    (tmp_path / "README.md").write_text("My own words.\n")
+    mask = mask_path(tmp_path, "sub-01_ses-02", Bundle.parse("AFleft"))
+    write_image(Volume(array=np.ones((3, 3, 3), dtype=bool), affine=np.eye(4)), mask)
+    write_description(tmp_path, "mine")
+    assert (tmp_path / "README.md").read_text() == "My own words.\n"
+    assert json.loads((tmp_path / "mask.json").read_text())["Type"] == "ROI"
+    write_participants(tmp_path, pd.DataFrame({"participant_id": ["sub-01"], "group": ["control"], "iq": [100]}))
+    meanings = json.loads((tmp_path / "participants.json").read_text())
+    assert list(meanings) == ["participant_id", "group", "iq"] and "glioma" in meanings["group"]["Levels"]
+    assert load_cohort(tmp_path)["sub-01"].masks
