@@ -2,8 +2,8 @@
 
     python benchmarks/networks.py --work FOLDER --out benchmarks/networks.md
 
-A phantom of 5 mm, and a network of three layers that is trained for a few seconds: as a plain module in a file of code, as
-a MONAI bundle and as an ONNX file. Commands are run one after the other, in the work folder.
+A phantom of 5 mm, and a network that is trained for a few seconds: as a module in a file of code, as a MONAI bundle and
+as an ONNX file. Commands are run one after the other, in the work folder.
 """
 
 import argparse
@@ -89,8 +89,8 @@ def main() -> None:
     lines = [
         "# Networks of any source",
         "",
-        "`python benchmarks/networks.py --work FOLDER --out benchmarks/networks.md`. Ten patients and eight controls of a "
-        "phantom of 5 mm; a MONAI U-Net of three levels, trained for a few seconds on three further controls.",
+        "`python benchmarks/networks.py --work FOLDER --out benchmarks/networks.md`. Ten patients and eight controls "
+        "of a phantom of 5 mm; a MONAI U-Net of three levels, trained for a few seconds on three further controls.",
         "",
         "| source | `shiftkit …` | exit | what came out | s of one core |",
         "|---|---|---|---|---|",

@@ -72,7 +72,7 @@ def build(definition: Mapping[str, Any], weights: Mapping[str, Tensor], folder: 
     """The network of a definition that `read_definition` gave, with weights; a `DataError` where these do not fit."""
     try:
         with torch.device("meta"):  # takes no memory, however many channels a definition asks for
-            _require_fit(_made(definition), weights, folder)
+            _require_fit(_made(definition, folder), weights, folder)
     except (NotImplementedError, RuntimeError):
         pass  # a network that computes while it is built; what does not fit is found below
     network = _made(definition, folder)
@@ -215,9 +215,9 @@ def _class(name: str) -> type[nn.Module] | None:
     return found if own else None  # pyright: ignore[reportReturnType]
 
 
-def _made(definition: Mapping[str, Any], folder: Path | None = None) -> nn.Module:
+def _made(definition: Mapping[str, Any], folder: Path) -> nn.Module:
     """A network with random weights."""
-    where = "" if folder is None else f" of {folder}"
+    where = f" of {folder}"
     arguments = {name: one for name, one in definition.items() if name != "_target_"}
     try:
         if definition["_target_"] == _OWN:
