@@ -42,7 +42,7 @@ Place = Annotated["str | Path", Input("Folder to write to; it must be new or emp
 CohortName = Annotated["str | Path | Cohort", Input("Path, registered name, or built-in: healthy, glioma.")]
 ModelName = Annotated[
     "str | Path | Model",
-    Input("Checkpoint folder, registered name, built-in: reference, or your own: file.py:function."),
+    Input("Checkpoint, registered name, built-in: reference, or your own: file.py:function, MONAI bundle, .onnx."),
 ]
 Checkpoint = Annotated["str | Path", Input("Checkpoint folder, registered name, or reference.", metavar="CKPT")]
 RunFolder = Annotated["str | Path", Input("Folder of a run.", metavar="RUN")]
@@ -809,7 +809,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         require_possible,
     )
     from .pipeline.inputs import Design, Tool, gather
-    from .pipeline.studies import require_known
+    from .pipeline.studies import require_inside, require_known
     from .runs import Run
 
     if anonymous and by is not None:
@@ -874,7 +874,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         filters=filters,
         session=session,
         early=lambda cohorts, names: require_possible(design, tuned, cohorts, names),
-        begin=lambda named: begin_decomposition(run, named, design, tuned, work),
+        begin=lambda named: [require_inside(named, design), begin_decomposition(run, named, design, tuned, work)],
         work=work,
     )
     return decompose_cohort(run, inputs, design, finetuned=tuned, say=announce or str, work=work)

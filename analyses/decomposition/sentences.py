@@ -395,8 +395,19 @@ def _mixture(before: Split, settings: Settings) -> str:
     return (
         f"{n} controls were scanned like the patients: of the systematic part, {told['systematic']}{unit}, the "
         f"acquisition (scanner, protocol, pre-processing) makes up {told['acquisition']}; {told['disease']} is left "
-        "for diffuse disease, age and whatever else sets patients apart."
+        f"for diffuse disease, age and whatever else sets patients apart.{_lacked(before)}"
     )
+
+
+def _lacked(before: Split) -> str:
+    """The bundles that target controls lack, and of which nothing is known."""
+    target = before.primary.design.target
+    names = [
+        " ".join(level).removesuffix(" none") for level, has in zip(before.rows.levels, target, strict=True) if not has
+    ]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    told = f" Both are of the bundles that these controls have; {', '.join(names[:5])}{more} they lack."
+    return told if names else ""
 
 
 _NO_WORD = {"shown": "", "negative": "", "negligible": ", which is negligible", "not_shown": ", which is not shown"}

@@ -18,15 +18,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ...errors import ConfigError, DataError, raise_all
-from ...files import atomic, holds, read_json, require_file, write_text
+from ...bundles import bundle_named
+from ...errors import ConfigError, DataError, ShiftkitError, raise_all
+from ...files import atomic, holds, read_json, write_text
 from ...images import image_digest
 from ...types import Bundle, Case, Cohort
 from ...words import name_problem, readable
 from ..samples.domain import Domain
-from ..samples.samples import COORDINATE_CHANNELS, box_shape, channels_of
+from ..samples.samples import COORDINATE_CHANNELS, NORMALIZATION, box_shape, channels_of
 from .foreign import BACKGROUND, OUTPUTS, ForeignNetwork, authored
-from .networks import Architecture, build_network, require_fit
+from .monai_bundles import build, config_of, read_bundle, read_definition
+from .networks import Architecture, build_network, network_def, require_fit
+from .onnx_files import OnnxNetwork
+from .weights import read_safetensors, set_weights, weights_of
 
 _WEIGHTS = Path("models") / "model.safetensors"
 METADATA = Path("configs") / "metadata.json"
@@ -54,8 +58,8 @@ class Model:
     ----------
     name : str
         How tables call it; by default as the module's class.
-    network : Module
-        On the CPU, in evaluation mode.
+    network : Module, or path
+        On the CPU, in evaluation mode; or of an ONNX file or a MONAI bundle, which is read and whose code is not run.
     architecture : Architecture, optional
         How to build the network again.
     modality : str
@@ -69,6 +73,9 @@ class Model:
     output : str
         What another module answers with: ``logits``, ``probabilities`` or ``labels``; see
         `shiftkit.segmentation.network.foreign.ForeignNetwork`.
+    coordinates : bool
+        Whether another module also gets where each voxel lies, as those of shiftkit do: three more channels, x, y and z
+        from the box's center in units of 100 mm.
     thresholds : mapping of Bundle to float
         Probability from which a voxel counts as inside; 0.5 by default.
     participants : mapping of str to str, or Cohort
@@ -107,6 +114,7 @@ class Model:
     spacing_mm: float
     shape: tuple[int, int, int] = (0, 0, 0)
     output: str = "logits"
+    coordinates: bool = False
     thresholds: Mapping[Bundle, float] = dataclasses.field(repr=False, default_factory=dict[Bundle, float])
     participants: Mapping[str, str] = dataclasses.field(repr=False, default_factory=dict[str, str])
     training: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict[str, Any])
@@ -175,12 +183,15 @@ def _understood(model: Model) -> dict[str, Any]:
     """What a model of another module holds, from what its author said; a `ConfigError` where that cannot be."""
     # What an author wrote may be anything.
     network: Any = model.network
+    definition = None
+    if isinstance(network, str | Path):
+        network, _, definition = _read_others(Path(network).expanduser())
     given: list[Any] = list(model.bundles)
     people: Any = model.participants
     labels = [str(one) for one in given]
     problems: list[str] = []
     if not isinstance(network, nn.Module):
-        problems.append(f"`network` must be a torch.nn.Module; got {type(network).__name__}")
+        problems.append(f"`network` must be a torch.nn.Module, or a path; got {type(network).__name__}")
     if isinstance(model.bundles, str) or not all(isinstance(one, str | Bundle) for one in given):
         problems.append(f"`bundles` must be a list of names, such as AFleft; got {model.bundles!r}")
     elif len(set(labels)) < len(labels) or not set(labels) - {BACKGROUND}:
@@ -209,10 +220,11 @@ def _understood(model: Model) -> dict[str, Any]:
         "network": ForeignNetwork(
             network,
             output=model.output,
-            n_inputs=channels_of(model.modality),
+            n_inputs=channels_of(model.modality) + (COORDINATE_CHANNELS if model.coordinates else 0),
             n_bundles=len(bundles),
             background=labels.index(BACKGROUND) if BACKGROUND in labels else None,
             shape=shape,
+            definition=definition,
         ).eval(),
         "bundles": bundles,
         "spacing_mm": float(model.spacing_mm),
@@ -225,9 +237,8 @@ def _understood(model: Model) -> dict[str, Any]:
 def save_model(model: Model, path: Path) -> None:
     """Write a checkpoint folder; weights are written last, so that a half-written one is not taken for whole."""
     write_text(path / METADATA, json.dumps(_metadata(model), indent=2, ensure_ascii=False) + "\n")
-    if model.architecture is not None:
-        inference = {"network_def": {"_target_": "shiftkit.segmentation.network.build_network"}}
-        write_text(path / "configs" / "inference.json", json.dumps(inference, indent=2) + "\n")
+    if (definition := _definition(model)) is not None:
+        write_text(path / "configs" / "inference.json", json.dumps({"network_def": definition}, indent=2) + "\n")
     write_text(path / "docs" / "README.md", _model_card(model))
     with atomic(path / _WEIGHTS) as part:
         # Of others' modules as the author names them, who can load them without shiftkit.
@@ -251,6 +262,8 @@ def load_model(path: Path, source: Model | None = None) -> Model:
         If it is missing, damaged, of another kind, or a pickle.
     """
     path = Path(path)
+    if path.suffix == ".onnx" or _is_of_others(path):
+        return _load_others(path)
     if path.is_file():
         raise DataError(f"A checkpoint is a folder with weights in safetensors; {path} is a file. {_CONVERT}")
     if not (path / METADATA).is_file() or not is_whole(path):
@@ -261,7 +274,7 @@ def load_model(path: Path, source: Model | None = None) -> Model:
     try:
         block = read_json(path / METADATA)["shiftkit"]
         _require_sound(block)
-        blob = _read_weights(path / _WEIGHTS)
+        blob = read_safetensors(path / _WEIGHTS)
         weights = load(blob)
         bundles = tuple(Bundle.parse(label) for label in block["bundles"])
         architecture = None if module is not None else _architecture(block)
@@ -299,10 +312,95 @@ def load_model(path: Path, source: Model | None = None) -> Model:
     return model
 
 
+def _is_of_others(path: Path) -> bool:
+    """Whether a folder is a MONAI bundle that shiftkit has not written."""
+    if config_of(path) is None:
+        return False
+    try:
+        block = read_json(path / METADATA).get("shiftkit", {})
+        return "network" not in block and (not block or not set(block).isdisjoint(_NEEDED))
+    except (OSError, ValueError, TypeError, AttributeError):
+        # Of a checkpoint that is damaged it is told what is wrong.
+        return not (path / METADATA).exists()
+
+
+def _read_others(path: Path) -> tuple[nn.Module, Mapping[str, Any], dict[str, Any] | None]:
+    """A network of an ONNX file or MONAI bundle, what it says of its input and output, and a bundle's definition."""
+    if path.suffix == ".onnx":
+        network = OnnxNetwork(path)
+        shape = {} if network.sizes is None else {"shape": network.sizes}
+        return network, {**shape, **network.described()}, None
+    network, definition = read_bundle(path)
+    return network, _described(path), definition
+
+
+_TOLD = ("name", "modality", "bundles", "spacing_mm", "shape", "output", "coordinates", "patch", "thresholds")
+_NEEDED = ("modality", "bundles", "spacing_mm")
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """What a bundle's metadata say of input and output: under ``shiftkit``, or as MONAI describes channels."""
+    if not (folder / METADATA).is_file():
+        return {}
+    try:
+        metadata = read_json(folder / METADATA)
+        told: dict[str, Any] = dict(metadata.get("shiftkit", {}))
+        ends = metadata.get("network_data_format", {})
+        (image, *_), (answer, *_) = (list(ends.get(one, {}).values()) or [{}] for one in ("inputs", "outputs"))
+        inputs, outputs = (_channels(one.get("channel_def", {})) for one in (image, answer))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / METADATA} cannot be read ({_short(error)}). Copy the bundle again.") from error
+    if outputs:
+        # As others spell bundles; what is none is told when it is read.
+        told.setdefault("bundles", [one if one == BACKGROUND else str(bundle_named(one) or one) for one in outputs])
+    if inputs and "image" not in inputs:
+        told.setdefault("modality", "+".join(inputs).lower())
+    return told
+
+
+def _channels(named: Mapping[str, Any]) -> list[str]:
+    return [str(named[number]) for number in sorted(named, key=int)]
+
+
+def _load_others(path: Path) -> Model:
+    """A model from an ONNX file or a MONAI bundle that says enough of itself."""
+    network, told, definition = _read_others(path)
+    missing = [name for name in _NEEDED if not told.get(name)]
+    if missing:
+        place = f"{path / METADATA}" if path.is_dir() else "the file, as shiftkit model export does"
+        example = {"modality": "fa", "bundles": ["AFleft", "AFright"], "spacing_mm": 2.5, "output": "logits"}
+        raise ConfigError(
+            f"{path} must say what goes in and out; it lacks {', '.join(missing)}. Write them into {place}: "
+            f'"shiftkit": {json.dumps(example)}; or give them in a file of your own, as file.py:function, that returns '
+            f'shiftkit.Model(network="{path}", modality=…, bundles=…, spacing_mm=…).'
+        )
+    known: dict[str, Any] = {name: told[name] for name in _TOLD if told.get(name) is not None}
+    for name in ("shape", "patch"):
+        if name in known:
+            known[name] = tuple(known[name])
+    try:
+        model = Model(**{"name": path.stem if path.is_file() else path.resolve().name, **known, "network": network})
+    except (ShiftkitError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} says of its input and output what cannot be: {_short(error)}") from error
+    assert isinstance(model.network, ForeignNetwork)
+    model.network.definition = definition
+    return model
+
+
+def _short(error: Exception) -> str:
+    return readable(" ".join(str(error).split()))[:_LONGEST_TOLD]
+
+
+def _definition(model: Model) -> dict[str, Any] | None:
+    """How MONAI builds the network; of a module of others that is known where it came as a bundle."""
+    if model.architecture is not None:
+        return network_def(model.architecture)
+    return model.network.definition if isinstance(model.network, ForeignNetwork) else None
+
+
 def _architecture(block: Mapping[str, Any]) -> Architecture:
     """How a network is built that is shiftkit's own."""
-    network_block: dict[str, Any] = {**block["network"], "channels": tuple(block["network"]["channels"])}
-    architecture = Architecture(**network_block)
+    architecture = Architecture.of(block["network"])
     for name in ("shape", "patch"):
         if block.get(name):
             require_fit(name, tuple(block[name]), architecture)
@@ -318,7 +416,12 @@ def _module_for(path: Path, source: Model | None) -> ForeignNetwork | None:
     try:
         block = read_json(path / METADATA)["shiftkit"]
         code, name, class_ = block["network"].get("code"), str(block["name"]), str(block["network"].get("class"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if code is not None and source is None and config_of(path) is not None:
+            _require_sound(block)
+            return _from_definition(path, block)
+    except ShiftkitError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError):
         return None  # what is wrong with it is told when it is read
     if code is None:
         return None
@@ -338,6 +441,26 @@ def _module_for(path: Path, source: Model | None) -> ForeignNetwork | None:
     return copy.deepcopy(network)
 
 
+def _from_definition(path: Path, block: Mapping[str, Any]) -> ForeignNetwork:
+    """The network of a checkpoint that was tuned from a MONAI bundle, whose definition it keeps."""
+    told, definition = block["network"], read_definition(path)
+    network = ForeignNetwork(
+        build(definition, load(read_safetensors(path / _WEIGHTS)), path),
+        output=told["output"],
+        n_inputs=channels_of(block["modality"]) + (COORDINATE_CHANNELS if told["coordinates"] else 0),
+        n_bundles=len(block["bundles"]),
+        background=told["background"],
+        shape=tuple(block["shape"]),
+        definition=definition,
+    )
+    if _code(network) != told["code"]:
+        raise ConfigError(
+            f"{path} holds weights of a MONAI bundle as another version of MONAI built it. Install that version, or "
+            "fine-tune again."
+        )
+    return network
+
+
 def _code(network: ForeignNetwork) -> str:
     return hashlib.sha256(network.identity()).hexdigest()
 
@@ -347,24 +470,7 @@ def _digest(blob: bytes, network: nn.Module) -> str:
     return hashlib.sha256(blob + more).hexdigest()
 
 
-_MOST_BYTES = 2**32
-"""Of weights: a thousand times those of the networks here."""
-_MOST_HEADER_BYTES = 2**24
 _LONGEST_TOLD = 600
-
-
-def _read_weights(path: Path) -> bytes:
-    """The bytes of weights, once header and sizes agree with the file; a `ValueError` where they lie."""
-    require_file(path, "checkpoint's weights")
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise ValueError(f"{path.name} has {size / 2**30:.1f} GiB, more than {_MOST_BYTES / 2**30:g}")
-    with path.open("rb") as stream:
-        told = int.from_bytes(stream.read(8), "little")
-        if told > min(size - 8, _MOST_HEADER_BYTES):
-            raise ValueError(f"the header of {path.name} claims {told} bytes and the file has {size}")
-        stream.seek(0)
-        return stream.read()
 
 
 _OWN = ("configs", "docs", "models", "state", "training.*", "predictions", "controls", "tables", "fold-*")
@@ -415,7 +521,7 @@ def _require_sound(block: Mapping[str, Any]) -> None:
         "orientation must be RAS": block.get("orientation", "RAS") == "RAS",
         "overconfidence must lie between -1 and 1": _number(block.get("overconfidence", 0))
         and abs(block.get("overconfidence", 0)) <= 1,
-        **({} if "code" in network else _rules_of_network(network)),
+        **(_rules_of_others(network) if "code" in network else _rules_of_network(network)),
         "participants must be names with SHA-256 digests": isinstance(people, dict)
         and all(_is_name(name) and isinstance(one, str) and _DIGEST.fullmatch(one) for name, one in people.items()),
         "training must be settings": isinstance(block["training"], dict),
@@ -434,6 +540,15 @@ def _require_sound(block: Mapping[str, Any]) -> None:
     problems = [rule for rule, kept in rules.items() if not kept]
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _rules_of_others(network: Mapping[str, Any]) -> dict[str, bool]:
+    place = network["background"]
+    return {
+        "output must be one of " + ", ".join(OUTPUTS): network["output"] in OUTPUTS,
+        "background must be the number of a channel": place is None or place == 0 or _count(place, _MOST_BUNDLES),
+        "coordinates must be true or false": isinstance(network["coordinates"], bool),
+    }
 
 
 def _rules_of_network(network: Mapping[str, Any]) -> dict[str, bool]:
@@ -517,19 +632,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of a network's weights on the CPU, as safetensors wants them: contiguous, none sharing memory."""
-    state = network.state_dict().items()
-    # Modules of others may keep what is no tensor there.
-    return {name: one.detach().cpu().contiguous().clone() for name, one in state if isinstance(one, torch.Tensor)}
-
-
-def set_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put what `weights_of` gave into a network; a RuntimeError if it has other weights."""
-    others = {name: one for name, one in network.state_dict().items() if not isinstance(one, torch.Tensor)}
-    network.load_state_dict({**others, **weights})
-
-
 def _metadata(model: Model) -> dict[str, Any]:
     return {
         "version": version("shiftkit"),
@@ -539,7 +641,13 @@ def _metadata(model: Model) -> dict[str, Any]:
         "pytorch_version": ">=2.8",
         "network_data_format": {
             "inputs": {"image": {"type": "image", "num_channels": _seen_channels(model)}},
-            "outputs": {"pred": {"type": "probabilities", "num_channels": len(model.bundles)}},
+            "outputs": {
+                "pred": {
+                    "type": "probabilities",
+                    "num_channels": len(model.bundles),
+                    "channel_def": {str(number): bundle.label for number, bundle in enumerate(model.bundles)},
+                }
+            },
         },
         "shiftkit": {
             "name": model.name,
@@ -547,6 +655,7 @@ def _metadata(model: Model) -> dict[str, Any]:
             "modality": model.modality,
             "orientation": "RAS",
             "peaks": "world RAS+, largest component positive",
+            "normalization": NORMALIZATION,
             "bundles": [bundle.label for bundle in model.bundles],
             "spacing_mm": model.spacing_mm,
             "shape": list(model.shape),
@@ -562,6 +671,23 @@ def _metadata(model: Model) -> dict[str, Any]:
     }
 
 
+def description_of(model: Model) -> dict[str, Any]:
+    """What somebody with the network alone has to know: what goes in, in which scale and grid, and what comes out."""
+    return {
+        "name": model.name,
+        "modality": model.modality,
+        "bundles": [bundle.label for bundle in model.bundles],
+        "spacing_mm": model.spacing_mm,
+        "orientation": "RAS",
+        "shape": list(model.shape),
+        "patch": None if model.patch is None else list(model.patch),
+        "output": "logits",
+        "coordinates": True,
+        "thresholds": {bundle.label: value for bundle, value in model.thresholds.items()},
+        "normalization": NORMALIZATION,
+    }
+
+
 def _seen_channels(model: Model) -> int:
     return model.network.n_inputs if isinstance(model.network, ForeignNetwork) else model.in_channels
 
@@ -569,7 +695,14 @@ def _seen_channels(model: Model) -> int:
 def _network_block(model: Model) -> dict[str, Any]:
     if isinstance(model.network, ForeignNetwork):
         # How to know it again: the code is its author's, and is not kept.
-        return {"class": model.kind, "code": _code(model.network), "output": model.network.output}
+        network = model.network
+        return {
+            "class": model.kind,
+            "code": _code(network),
+            "output": network.output,
+            "background": network.background,
+            "coordinates": network.n_inputs > channels_of(model.modality),
+        }
     if model.architecture is None:
         raise ConfigError(f"A checkpoint says how its network is built; of {model.name} that is not known.")
     return dataclasses.asdict(model.architecture)

@@ -1,5 +1,6 @@
 """Checking a checkpoint, and handing its network to other programs."""
 
+import json
 import logging
 import warnings
 from collections.abc import Generator
@@ -12,7 +13,8 @@ import torch
 
 from ...errors import ConfigError, DataError
 from ...files import atomic
-from .checkpoints import PICKLES, Model, load_model
+from .checkpoints import PICKLES, Model, description_of, load_model
+from .onnx_files import DESCRIPTION
 
 FORMATS = ("torchscript", "onnx")
 ONNX_PACKAGES = ("onnx", "onnxscript")
@@ -61,17 +63,21 @@ def verify_model(path: Path) -> Verdict:
 def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
     """Write the network for other programs; input and output are on the model's grid, output are logits.
 
+    The file carries what its user has to know, as JSON under ``shiftkit``: bundles in their order, modality, grid and
+    normalization; see `description_of`. Of ONNX it stands among the metadata, of TorchScript in the extra file
+    ``shiftkit.json``.
+
     ``format_`` is torchscript or onnx; another one is refused with a `ConfigError`, and so is ONNX without the extra
     ``export``, the packages ``onnx`` and ``onnxscript``.
     """
     if format_ not in FORMATS:
         raise ConfigError(f"A model can be exported as {' or '.join(FORMATS)}; got {format_!r}.")
-    example = _example(model)
+    example, told = _example(model), json.dumps(description_of(model), ensure_ascii=False)
     if format_ == "torchscript":
         with torch.inference_mode(), atomic(out) as part, warnings.catch_warnings():
             # Normalization checks its number of channels in Python, which tracing records as the constant it is.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
-            torch.jit.save(torch.jit.trace(model.network, example), part)
+            torch.jit.save(torch.jit.trace(model.network, example), part, _extra_files={f"{DESCRIPTION}.json": told})
         return out
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
@@ -89,6 +95,11 @@ def export_model(model: Model, out: Path, format_: str = "torchscript") -> Path:
             external_data=False,  # one file, which can be moved
             verbose=False,
         )
+        import onnx
+
+        made = onnx.load(part)
+        onnx.helper.set_model_props(made, {DESCRIPTION: told})
+        onnx.save(made, part)
     return out
 
 

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -22,6 +22,7 @@ from ...errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
 from ...files import require_file
 from ..samples.patches import Size
 from .devices import device_of
+from .onnx_files import OnnxNetwork
 
 OUTPUTS = ("logits", "probabilities", "labels")
 BACKGROUND = "background"
@@ -51,15 +52,25 @@ class ForeignNetwork(nn.Module):
         probabilities of them.
     shape : tuple of int
         The box in voxels that it is going to see.
+    definition : mapping, optional
+        How MONAI builds the network, where it came as a bundle.
     """
 
     def __init__(
-        self, network: nn.Module, *, output: str, n_inputs: int, n_bundles: int, background: int | None, shape: Size
+        self,
+        network: nn.Module,
+        *,
+        output: str,
+        n_inputs: int,
+        n_bundles: int,
+        background: int | None,
+        shape: Size,
+        definition: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.output, self.n_inputs, self.n_bundles, self.background = output, n_inputs, n_bundles, background
-        self.shape = shape
+        self.shape, self.definition = shape, definition
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, shape (N, B, X, Y, Z), of images followed by coordinates, shape (N, C + 3, X, Y, Z).
@@ -198,6 +209,11 @@ def choose_layers(network: ForeignNetwork) -> list[str]:
     taken if there are at most eight. Of more, the last one at each resolution on the way down and up; where that gives
     fewer than four, since the network hardly changes the resolution, eight at equal distances.
     """
+    if isinstance(network.network, OnnxNetwork):
+        raise ConfigError(
+            "Features are taken inside a network, and an ONNX file is computed as a whole. Give the torch.nn.Module "
+            "that it was exported from."
+        )
     places = _met(network)
     names = [name for name, _ in places]
     usable = [(name, size) for name, size in places if size and names.count(name) == 1]
@@ -244,6 +260,17 @@ def normalization_layers(network: ForeignNetwork) -> tuple[str, ...]:
 
 
 _NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # pyright: ignore[reportPrivateUsage]
+
+
+def require_parameters(network: ForeignNetwork) -> None:
+    """Refuse to tune, with a `ConfigError`, what has nothing that could be tuned."""
+    if isinstance(network.network, OnnxNetwork):
+        raise ConfigError(
+            "Fine-tuning follows a gradient, and an ONNX file has none. Give the torch.nn.Module that it was exported "
+            "from."
+        )
+    if next(network.parameters(), None) is None:
+        raise ConfigError("Fine-tuning needs parameters, and this network has none. Build it of modules that learn.")
 
 
 def require_gradient(network: ForeignNetwork, patch: Size | None = None) -> None:

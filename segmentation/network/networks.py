@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -38,9 +38,14 @@ class Architecture:
     normalization: str = "instance"
     deep_supervision: bool = False
 
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> Self:
+        """From a mapping, as JSON holds it; a TypeError or KeyError if it holds anything else."""
+        return cls(**{**parts, "channels": tuple(parts["channels"])})
 
-def build_network(architecture: Architecture) -> nn.Module:
-    """Build a network with random weights.
+
+def build_network(architecture: Architecture | Mapping[str, Any]) -> nn.Module:
+    """Build a network with random weights, of an architecture or of what JSON holds of one.
 
     Normalization is by instance by default, so that no running statistics of one population are carried to
     another.
@@ -55,8 +60,8 @@ def build_network(architecture: Architecture) -> nn.Module:
     Çiçek Ö et al. MICCAI 2016, doi 10.1007/978-3-319-46723-8_49. Kerfoot E et al. STACOM 2018,
     doi 10.1007/978-3-030-12029-0_40. Isensee F et al. Nat Methods 2021;18:203, doi 10.1038/s41592-020-01008-z.
     """
-    if architecture.name not in _BUILDERS:
-        raise ConfigError(f"A network is one of {', '.join(NETWORKS)}; got {architecture.name!r}.")
+    architecture = architecture if isinstance(architecture, Architecture) else Architecture.of(architecture)
+    definition = network_def(architecture)
     known = ("instance", "batch") if architecture.name == "unet" else ("instance",)
     if architecture.normalization not in known:
         raise ConfigError(
@@ -67,7 +72,12 @@ def build_network(architecture: Architecture) -> nn.Module:
             f"Deep supervision needs a network with supervision heads, which is dynunet; got {architecture.name}. "
             "Choose dynunet for `network`, or leave deep supervision out."
         )
-    network = _BUILDERS[architecture.name](architecture)
+    import monai.networks.nets as nets
+
+    made = getattr(nets, definition.pop("_target_").rpartition(".")[2])
+    network: nn.Module = made(**definition)
+    if architecture.deep_supervision:
+        network.register_forward_hook(_forget_heads)
     return network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
 
 
@@ -145,54 +155,61 @@ def levels(network: nn.Module) -> dict[str, int]:
     return {name: rank[level] for name, level in found.items()}
 
 
-def _unet(architecture: Architecture) -> nn.Module:
-    from monai.networks.nets.unet import UNet
+def network_def(architecture: Architecture) -> dict[str, Any]:
+    """How MONAI builds the same network: a ``_target_`` and its arguments, as a bundle's configuration has them.
 
-    return UNet(
-        3,
-        architecture.in_channels,
-        architecture.out_channels,
-        architecture.channels,
-        strides=(2,) * (len(architecture.channels) - 1),
-        num_res_units=2,
-        norm=(architecture.normalization, {"affine": True}),  # the strategy norm trains these scales and shifts
-    )
-
-
-def _segresnet(architecture: Architecture) -> nn.Module:
-    from monai.networks.nets.segresnet import SegResNet
-
-    return SegResNet(
-        in_channels=architecture.in_channels,
-        out_channels=architecture.out_channels,
-        init_filters=architecture.channels[0],
-        norm="instance",
-    )
+    Raises
+    ------
+    ConfigError
+        If the name is unknown.
+    """
+    if architecture.name not in _BUILDERS:
+        raise ConfigError(f"A network is one of {', '.join(NETWORKS)}; got {architecture.name!r}.")
+    return _BUILDERS[architecture.name](architecture)
 
 
-def _dynunet(architecture: Architecture) -> nn.Module:
-    from monai.networks.nets.dynunet import DynUNet
+def _unet(architecture: Architecture) -> dict[str, Any]:
+    return {
+        "_target_": "monai.networks.nets.UNet",
+        "spatial_dims": 3,
+        "in_channels": architecture.in_channels,
+        "out_channels": architecture.out_channels,
+        "channels": list(architecture.channels),
+        "strides": [2] * (len(architecture.channels) - 1),
+        "num_res_units": 2,
+        "norm": [architecture.normalization, {"affine": True}],  # the strategy norm trains these scales and shifts
+    }
 
+
+def _segresnet(architecture: Architecture) -> dict[str, Any]:
+    return {
+        "_target_": "monai.networks.nets.SegResNet",
+        "in_channels": architecture.in_channels,
+        "out_channels": architecture.out_channels,
+        "init_filters": architecture.channels[0],
+        "norm": "instance",
+    }
+
+
+def _dynunet(architecture: Architecture) -> dict[str, Any]:
     depth = len(architecture.channels)
     strides = [1, *[2] * (depth - 1)]
-    network = DynUNet(
-        3,
-        architecture.in_channels,
-        architecture.out_channels,
-        [3] * depth,
-        strides,
-        strides[1:],
-        filters=list(architecture.channels),  # MONAI's own choice would depend on the strides alone
-        res_block=True,
-        deep_supervision=architecture.deep_supervision,
-        deep_supr_num=max(1, depth - 3),  # the two coarsest levels see too little to answer for a thin bundle
-    )
-    if architecture.deep_supervision:
-        network.register_forward_hook(_forget_heads)
-    return network
+    return {
+        "_target_": "monai.networks.nets.DynUNet",
+        "spatial_dims": 3,
+        "in_channels": architecture.in_channels,
+        "out_channels": architecture.out_channels,
+        "kernel_size": [3] * depth,
+        "strides": strides,
+        "upsample_kernel_size": strides[1:],
+        "filters": list(architecture.channels),  # MONAI's own choice would depend on the strides alone
+        "res_block": True,
+        "deep_supervision": architecture.deep_supervision,
+        "deep_supr_num": max(1, depth - 3),  # the two coarsest levels see too little to answer for a thin bundle
+    }
 
 
-_BUILDERS: Mapping[str, Callable[[Architecture], nn.Module]] = {
+_BUILDERS: Mapping[str, Callable[[Architecture], dict[str, Any]]] = {
     "unet": _unet,
     "segresnet": _segresnet,
     "dynunet": _dynunet,

@@ -21,6 +21,12 @@ from ...types import MODALITIES, Bundle, Case, Volume
 
 Array = NDArray[np.float32]
 COORDINATE_CHANNELS = 3
+NORMALIZATION = {
+    "scalar": "1st and 99th percentile of voxels that are not 0 become 0 and 1, clipped to -0.5 and 2; background 0",
+    "peaks": "world RAS+, largest component positive; 95th percentile of the first peak's length becomes 1",
+    "coordinates": "three last channels: x, y, z from the center of the box, in units of 100 mm",
+}
+"""What is done to images before a network sees them, for whoever has the network alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

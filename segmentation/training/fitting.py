@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ...files import atomic, write_text
 from ...work import DETAIL, Work
-from ..network.checkpoints import set_weights
 from ..network.devices import PRECISION, enough_memory, placed, same_every_time
+from ..network.weights import set_weights
 from ..prediction.inference import logits
 from ..samples.cache import sample_keys
 from ..samples.patches import Size

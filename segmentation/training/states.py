@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...files import atomic, write_text
-from ..network.checkpoints import require_same, set_weights, weights_of
+from ..network.checkpoints import require_same
+from ..network.weights import set_weights, weights_of
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...types import Bundle
-from ..network.checkpoints import Model, weights_of
+from ..network.checkpoints import Model
 from ..network.foreign import authored
+from ..network.weights import weights_of
 from .strategies import Strategy
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...errors import ConfigError
 from ..network.checkpoints import Model
-from ..network.foreign import ForeignNetwork, authored, last_layer, normalization_layers
+from ..network.foreign import ForeignNetwork, authored, last_layer, normalization_layers, require_parameters
 from ..network.networks import levels, part_of
 from ..training.epochs import Rate, Schedule
 
@@ -166,6 +166,7 @@ def strategy_for(model: Model, name: str, *, layers: Sequence[str] = (), epochs:
     strategy = find_strategy(name, epochs)
     network = model.network
     if isinstance(network, ForeignNetwork):
+        require_parameters(network)
         if name in _INSIDE:
             possible = ", ".join(one for one in STRATEGIES if one not in _INSIDE)
             raise ConfigError(

@@ -17,6 +17,8 @@ from ..work import n_processes
 EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "UMAP pictures of features": ("features", ("umap",)),
     "models as ONNX": ("export", ("onnx", "onnxscript")),
+    "ONNX files as models": ("onnx", ("onnxruntime",)),
+    "MONAI bundles in YAML": ("yaml", ("yaml",)),
     "score tables in Parquet": ("parquet", ("pyarrow",)),
 }
 """What works only with further packages: the extra that brings them, and their names."""

@@ -65,6 +65,14 @@ def require_known(include: tuple[str, ...]) -> None:
         raise ConfigError(f"`include` takes {' and '.join(STUDIES)}; got {', '.join(unknown)}.")
 
 
+def require_inside(inputs: Inputs, design: Design) -> None:
+    """Refuse features of a network that has no layers to look at, before an image is read."""
+    if "features" in design.include:
+        from ..segmentation.prediction.embedding import layers_of
+
+        layers_of(inputs.network.network)
+
+
 def _features(occasion: Occasion, scores: pd.DataFrame) -> Further:
     from ..analyses.features.findings import bundle_shifts
 

@@ -1,18 +1,21 @@
 """A network of one's own, from a file of code, through predict, features and decompose."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from makers.segmentation import with_tumors, write_cohort
+from makers.segmentation import small_model, with_tumors, write_cohort
 
 import shiftkit as sk
 from shiftkit import cohorts
 from shiftkit.catalogue import TABLES
 from shiftkit.cli import main
+from shiftkit.files import write_json
 from shiftkit.images import read_image, write_image
+from shiftkit.segmentation.network.checkpoints import description_of, save_model
 from shiftkit.tables import read_table
-from shiftkit.types import Cohort
+from shiftkit.types import Case, Cohort
 
 CODE = '''
 import torch
@@ -43,10 +46,40 @@ class Broken(Halves):
         return super().forward(image) / (image < 1.5).all()
 
 
-def describe(network):
+class Fickle(Halves):
+    """Answers with nonsense where an image is much too bright."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self.wrong = wrong
+
+    def forward(self, image):
+        made = super().forward(image)
+        return self.wrong(made) if (image > 1.5).any() else made
+
+
+def infinite():
+    return describe(Fickle(lambda made: made / 0))
+
+
+def cropped():
+    return describe(Fickle(lambda made: made[..., :-1]))
+
+
+def three_channels():
+    return describe(Fickle(lambda made: torch.cat([made, made[:, :1]], dim=1)))
+
+
+def fifth_label():
+    return describe(Fickle(lambda made: made.argmax(1) + 4), "labels", lambda made: (made > 0.5).float())
+
+
+def describe(network, output="probabilities", after=None):
+    if after is not None:
+        network.register_forward_hook(lambda _, __, made: made if made.ndim == 4 else after(made))
     return sk.Model(
         network=network, modality="fa", bundles=["AFleft", "AFright"], spacing_mm=2.5, shape=(24, 24, 16),
-        output="probabilities",
+        output=output,
     )
 
 
@@ -101,29 +134,52 @@ def test_the_main_job_takes_it(code: Path, controls: Cohort, patients: Cohort, t
     assert "Who model Halves was trained on is not known" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_nan_fails_its_participant_alone(
-    code: Path, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def with_bright(root: Path, cases: Sequence[Case], bad: set[str]) -> Path:
+    """The same patients, some of them with a voxel that is much too bright."""
+    for case in cases:
+        image = read_image(case.images["fa"])
+        array = image.array.copy()
+        if case.key in bad:
+            array[12, 12, 8] = 90
+        write_image(image.with_array(array), cohorts.image_path(root, case.key, "fa"))
+    cohorts.write_participants(root, pd.DataFrame({"participant_id": [case.key for case in cases], "group": "glioma"}))
+    cohorts.write_description(root, root.name)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("broken", "finite"),
+        ("infinite", "finite"),
+        ("cropped", "answered with (1, 2, 24, 24, 15)"),
+        ("three_channels", "answered with (1, 3, 24, 24, 16)"),
+        ("fifth_label", "labels from 0 to 2"),
+    ],
+)
+def test_nonsense_fails_its_participant_alone(
+    function: str, told: str, code: Path, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whose image gives NaN is named, exit 4, without a single mask; if that is everybody, exit 5."""
+    """Whose image gives NaN, infinity, another shape, a channel more or a label too high is named, exit 4, no mask."""
     first, second = patients.cases[:2]
-    rows = pd.DataFrame({"participant_id": [first.key, second.key], "group": "glioma"})
-    for root, bad in ((tmp_path / "some", {first.key}), (tmp_path / "all", {first.key, second.key})):
-        for case in (first, second):
-            image = read_image(case.images["fa"])
-            array = image.array.copy()
-            if case.key in bad:
-                array[12, 12, 8] = 90
-            write_image(image.with_array(array), cohorts.image_path(root, case.key, "fa"))
-        cohorts.write_participants(root, rows)
-        cohorts.write_description(root, root.name)
-    words = ["predict", "--model", f"{code}:broken", "--device", "cpu", "-q", "--cohort"]
-    assert main([*words, str(tmp_path / "some"), "--out", str(tmp_path / "masks")]) == 4
-    told = capsys.readouterr().err
-    assert "1 failed" in told and first.key in told and "finite" in told
+    root = with_bright(tmp_path / "some", (first, second), {first.key})
+    words = ["predict", "--model", f"{code}:{function}", "--device", "cpu", "-q", "--cohort", str(root)]
+    assert main([*words, "--out", str(tmp_path / "masks")]) == 4
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 failed" in said and first.key in said and told in said
     assert not list((tmp_path / "masks").rglob(f"{first.key}*mask.nii.gz"))
     assert len(list((tmp_path / "masks").rglob(f"{second.key}*mask.nii.gz"))) == 2
-    assert main([*words, str(tmp_path / "all"), "--out", str(tmp_path / "none")]) == 5
-    assert second.key in capsys.readouterr().err
+
+
+def test_nonsense_for_everybody_ends_the_run(
+    code: Path, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it is everybody the exit code is that of the reason, 5, and no image is written."""
+    cases = patients.cases[:2]
+    root = with_bright(tmp_path / "all", cases, {case.key for case in cases})
+    words = ["predict", "--model", f"{code}:broken", "--device", "cpu", "-q", "--cohort", str(root)]
+    assert main([*words, "--out", str(tmp_path / "none")]) == 5
+    assert cases[1].key in capsys.readouterr().err
     assert not list(tmp_path.glob("none/**/*.nii.gz"))
 
 
@@ -176,3 +232,40 @@ def test_it_is_tuned_and_its_folds_are_named_with_its_code(
     code.write_text(CODE.replace("* left", "* left.sqrt()"))
     assert main([*asked, "--strategy", "head", "--resume"]) == 2
     assert "have changed since" in capsys.readouterr().err
+
+
+QUICK = ["--allow", "duplicate,peaks,flip", "--bootstrap", "100", "--permutations", "99", "--no-sensitivity"]
+
+
+def test_a_bundle_and_an_onnx_file_are_taken_alike(
+    controls: Cohort, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A MONAI bundle and its ONNX export give the same masks; of the second there are no layers and no gradient."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    bundle = tmp_path / "tracts"
+    save_model(small_model(), bundle)
+    told = description_of(small_model())
+    write_json(bundle / "configs" / "metadata.json", {"shiftkit": told})  # as others, who have no architecture
+    assert sk.export_model(_own(tmp_path), out=tmp_path / "tracts.onnx", onnx=True).is_file()
+    words = ["--cohort", str(patients.root), "--device", "cpu", "-q"]
+    for name in ("tracts", "tracts.onnx"):
+        assert main(["predict", "--model", str(tmp_path / name), *words, "--out", str(tmp_path / f"of-{name}")]) == 0
+    one, two = (cohorts.load_cohort(tmp_path / f"of-{name}") for name in ("tracts", "tracts.onnx"))
+    for case, same in zip(one, two, strict=True):
+        assert all((read_image(path).array == read_image(same.masks[b]).array).all() for b, path in case.masks.items())
+    with_tumors(patients, tmp_path / "glioma")
+    both = ["--cohort", str(tmp_path / "glioma"), "--reference", str(controls.root), "--device", "cpu", "-q"]
+    asked = ["decompose", "--model", str(tmp_path / "tracts.onnx"), *both, *QUICK]
+    assert main([*asked, "--include", "features", "--out", str(tmp_path / "no")]) == 2
+    assert "computed as a whole" in capsys.readouterr().err
+    assert main([*asked, "--dry-run", "--out", str(tmp_path / "run")]) == 0, "whole runs: benchmarks/networks.py"
+    for verb in ("features", "finetune"):
+        assert main([verb, "--model", str(tmp_path / "tracts.onnx"), *both, "--out", str(tmp_path / verb)]) == 2
+        assert "ONNX file" in capsys.readouterr().err and not (tmp_path / verb).exists()
+
+
+def _own(tmp_path: Path) -> Path:
+    """The small model as a checkpoint of shiftkit."""
+    save_model(small_model(), tmp_path / "own")
+    return tmp_path / "own"

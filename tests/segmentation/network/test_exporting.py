@@ -1,13 +1,16 @@
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from makers.segmentation import SHAPE, MakeModel
+from safetensors.torch import load_file
 
 from shiftkit.errors import ConfigError
-from shiftkit.segmentation.network.checkpoints import Model, save_model
+from shiftkit.names import BUILT_IN_MODELS
+from shiftkit.segmentation.network.checkpoints import Model, load_model, save_model
 from shiftkit.segmentation.network.exporting import export_model, verify_model
 from shiftkit.segmentation.network.networks import build_network
 
@@ -77,3 +80,49 @@ def test_without_onnx_the_extra_is_named(
     with pytest.raises(ConfigError, match=r"pip install 'shiftkit\[export\]'"):
         export_model(make_model(), tmp_path / "m.onnx", "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_monai_builds_the_shipped_reference_from_its_configuration() -> None:
+    """MONAI's own parser makes the network of its configuration; with the weights the output is the model's."""
+    from monai.bundle.config_parser import ConfigParser
+
+    folder = BUILT_IN_MODELS["reference"]
+    parser = ConfigParser(ConfigParser.load_config_file(folder / "configs" / "inference.json"))
+    network = parser.get_parsed_content("network_def")
+    assert type(network).__module__ == "monai.networks.nets.unet"
+    network.load_state_dict(load_file(folder / "models" / "model.safetensors"))
+    model = load_model(folder)
+    image = torch.rand(1, 12, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(image), model.network(image), atol=1e-5, rtol=0)
+    metadata = ConfigParser.load_config_file(folder / "configs" / "metadata.json")
+    assert [*metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values()] == [*map(str, model.bundles)]
+    assert set(metadata["shiftkit"]["normalization"]) == {"scalar", "peaks", "coordinates"}
+
+
+@pytest.mark.parametrize(
+    ("network", "normalization"), [("unet", "batch"), ("segresnet", "instance"), ("dynunet", "instance")]
+)
+def test_monai_builds_every_checkpoint(network: str, normalization: str, make_model: MakeModel, tmp_path: Path) -> None:
+    """Each kind of network is defined in its checkpoint as MONAI builds it, and computes the same there."""
+    from monai.bundle.config_parser import ConfigParser
+
+    model = with_network(make_model(), network, normalization)
+    save_model(model, tmp_path / "m")
+    parser = ConfigParser(ConfigParser.load_config_file(tmp_path / "m" / "configs" / "inference.json"))
+    made = parser.get_parsed_content("network_def")
+    made.load_state_dict(load_file(tmp_path / "m" / "models" / "model.safetensors"))
+    image = torch.rand(1, 4, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(made.eval()(image), model.network(image), atol=1e-5, rtol=0)
+
+
+def test_exports_carry_bundles_and_normalization(make_model: MakeModel, tmp_path: Path) -> None:
+    """What a file's user has to know stands in it: bundles in their order, modality, grid and how images are scaled."""
+    model = make_model()
+    export_model(model, tmp_path / "m.pt")
+    extra = {"shiftkit.json": ""}
+    torch.jit.load(tmp_path / "m.pt", _extra_files=extra)
+    told = json.loads(extra["shiftkit.json"])
+    assert (told["modality"], told["bundles"], told["shape"]) == ("fa", [*map(str, model.bundles)], [*SHAPE])
+    assert set(told["normalization"]) == {"scalar", "peaks", "coordinates"} and told["output"] == "logits"

@@ -1,13 +1,15 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from makers.segmentation import BUNDLES, SHAPE, MakeModel, MakeTuned, Own, files_in, interrupted, own_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from shiftkit.errors import ConfigError, DataError, ModelMismatchError
+from shiftkit.files import write_json
 from shiftkit.images import read_image
 from shiftkit.segmentation.network.checkpoints import Model, load_model
 from shiftkit.segmentation.network.foreign import authored
@@ -231,3 +233,20 @@ def test_what_has_no_gradient_is_not_tuned(patients: Cohort, tmp_path: Path) -> 
         add = dataclasses.replace(QUICK, bundles=["AFright"])
         finetune(own_model(bundles=BUNDLES[:1]), patients, out=tmp_path / "c", transfer=add)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folds_of_a_monai_bundle_are_bundles_again(patients: Cohort, tmp_path: Path) -> None:
+    """They keep the definition of their network: loaded by themselves, they are what was tuned."""
+    from monai.networks.nets.unet import UNet
+
+    parts: dict[str, Any] = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
+    parts["norm"] = ["instance", {"affine": True}]
+    told = {"modality": "fa", "bundles": ["AFleft", "AFright"], "spacing_mm": 2.5, "shape": SHAPE}
+    source = tmp_path / "bundle"
+    write_json(source / "configs" / "inference.json", {"network_def": {"_target_": "UNet", **parts}})
+    write_json(source / "configs" / "metadata.json", {"shiftkit": told})
+    (source / "models").mkdir()
+    save_file(UNet(**parts).state_dict(), source / "models" / "model.safetensors")
+    finetune(load_model(source), patients, out=tmp_path / "t", transfer=dataclasses.replace(QUICK, strategy="norm"))
+    one, two = load_model(tmp_path / "t" / "fold-1"), load_model(tmp_path / "t" / "fold-1", load_model(source))
+    assert one.digest == two.digest != load_model(source).digest and one.bundles == BUNDLES

@@ -1,0 +1,82 @@
+"""ONNX files, computed by onnxruntime: no code of theirs is run, and nothing is known of their inside."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ConfigError, DataError
+from ...files import require_file
+from ...words import readable
+
+_LONGEST_TOLD = 300
+DESCRIPTION = "shiftkit"
+"""Under which name an exported file carries what goes in and out, as JSON."""
+
+
+class OnnxNetwork(nn.Module):
+    """A network in an ONNX file with one input, an image of shape (N, C, X, Y, Z), and its first output.
+
+    It computes on the CPU, wherever it is asked to be, and has neither weights to train nor layers to look at.
+
+    Raises
+    ------
+    ConfigError
+        If onnxruntime is not installed.
+    DataError
+        If the file is missing or none, or takes anything else than one image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        require_file(path, "ONNX file")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ConfigError(
+                f"{path} is computed by onnxruntime, which cannot be imported here. Install it with pip install "
+                "'shiftkit[onnx]'."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # its warnings are about optimizations
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own, of many kinds
+            told = readable(" ".join(str(error).split()))[:_LONGEST_TOLD]
+            raise DataError(f"{path} must be an ONNX file that onnxruntime can compute; it says: {told}.") from error
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 5:
+            raise DataError(
+                f"An ONNX network takes one image, shape (N, C, X, Y, Z); {path.name} takes "
+                f"{', '.join(f'{one.name} of shape {tuple(one.shape)}' for one in inputs)}. Export it again so."
+            )
+        self.input, self.type = inputs[0].name, inputs[0].type
+        self.output = self.session.get_outputs()[0].name
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        sizes = inputs[0].shape[2:]
+        self.sizes = tuple(sizes) if all(isinstance(one, int) and one > 0 for one in sizes) else None
+
+    def described(self) -> Mapping[str, Any]:
+        """What the file says of its input and output, if shiftkit wrote it."""
+        told = self.session.get_modelmeta().custom_metadata_map.get(DESCRIPTION)
+        try:
+            block = json.loads(told) if told else {}
+        except (ValueError, RecursionError):
+            return {}
+        return block if isinstance(block, dict) else {}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Answer on the image's device."""
+        given = image.detach().cpu().contiguous()
+        kind = torch.float16 if "float16" in self.type else torch.float64 if "double" in self.type else torch.float32
+        (made,) = self.session.run([self.output], {self.input: given.to(kind).numpy()})
+        return torch.from_numpy(made).to(image.device)
+
+    def extra_repr(self) -> str:
+        """By this it is told apart: its weights are in the file."""
+        return f"onnx={self.digest}"

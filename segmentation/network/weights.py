@@ -1,0 +1,84 @@
+"""Weights in memory and on disk: safetensors, or what a pickle may hold that is read without running it."""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import DataError
+from ...files import require_file
+
+_MOST_BYTES = 2**32
+"""Of weights: a thousand times those of the networks here."""
+_MOST_HEADER_BYTES = 2**24
+_WRAPPED = ("state_dict", "model_state_dict", "model", "network", "net")
+"""Under which names training programs keep a network's weights beside their own state."""
+_LONGEST_TOLD = 300
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's weights on the CPU, as safetensors wants them: contiguous, none sharing memory."""
+    state = network.state_dict().items()
+    # Modules of others may keep what is no tensor there.
+    return {name: one.detach().cpu().contiguous().clone() for name, one in state if isinstance(one, Tensor)}
+
+
+def set_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put what `weights_of` gave into a network; a RuntimeError if it has other weights."""
+    others = {name: one for name, one in network.state_dict().items() if not isinstance(one, Tensor)}
+    network.load_state_dict({**others, **weights})
+
+
+def read_safetensors(path: Path) -> bytes:
+    """The bytes of weights, once header and sizes agree with the file; a `ValueError` where they lie."""
+    require_file(path, "checkpoint's weights")
+    size = _size(path)
+    with path.open("rb") as stream:
+        told = int.from_bytes(stream.read(8), "little")
+        if told > min(size - 8, _MOST_HEADER_BYTES):
+            raise ValueError(f"the header of {path.name} claims {told} bytes and the file has {size}")
+        stream.seek(0)
+        return stream.read()
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The weights in a file of ``torch.save``, by PyTorch's reader that builds tensors and runs nothing else.
+
+    A `DataError` with the line that converts the file, where it holds anything else.
+    """
+    require_file(path, "checkpoint's weights")
+    _size(path)
+    try:
+        with warnings.catch_warnings():  # of pickles that it does not take, which are told below
+            warnings.simplefilter("ignore", UserWarning)
+            made: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        script = "TorchScript" in str(error)
+        opened = f"torch.jit.load('{path}').state_dict()" if script else f"torch.load('{path}', weights_only=False)"
+        raise DataError(
+            f"Weights are read from tensors alone, and {path} holds {'TorchScript' if script else 'Python objects'}, "
+            'which would be run. If you trust the file, convert it: python -c "import torch; from safetensors.torch '
+            f"import save_file; s = {opened}; s = s.get('state_dict', s); "
+            f"save_file({{k: v.contiguous() for k, v in s.items()}}, '{path.with_name('model.safetensors')}')\""
+        ) from error
+    while isinstance(made, Mapping) and not any(isinstance(one, Tensor) for one in made.values()):
+        name = next((one for one in _WRAPPED if isinstance(made.get(one), Mapping)), None)
+        if name is None:
+            break
+        made = made[name]
+    if not isinstance(made, Mapping) or not made or not all(isinstance(one, Tensor) for one in made.values()):
+        raise DataError(f"{path} must hold a state dict, tensors by name; it holds a {type(made).__name__}.")
+    # Written while a network lay in DataParallel or its like.
+    bare = all(str(name).startswith("module.") for name in made)
+    return {str(name).removeprefix("module." if bare else ""): tensor for name, tensor in made.items()}
+
+
+def _size(path: Path) -> int:
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"{path.name} has {size / 2**30:.1f} GiB, more than {_MOST_BYTES / 2**30:g}")
+    return size

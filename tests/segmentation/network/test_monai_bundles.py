@@ -1,0 +1,198 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from makers.segmentation import BUNDLES, SHAPE
+from safetensors.torch import save_file
+from torch import nn
+
+import shiftkit as sk
+from shiftkit.errors import ConfigError, DataError
+from shiftkit.segmentation.network.checkpoints import load_model
+from shiftkit.segmentation.network.foreign import ForeignNetwork, authored
+from shiftkit.segmentation.network.monai_bundles import read_definition
+from shiftkit.segmentation.network.networks import Architecture, build_network
+from shiftkit.segmentation.network.weights import weights_of
+
+UNET = {
+    "_target_": "UNet",
+    "_desc_": "as in many a bundle",
+    "spatial_dims": 3,
+    "in_channels": "@image::channels",
+    "out_channels": "@classes",
+    "channels": "@widths",
+    "strides": [2],
+    "norm": ["instance", {"affine": True}],
+}
+"""As MONAI's own bundles write it, with references."""
+CONFIG = {
+    "imports": ["$import os"],
+    "device": "$os.abort()",
+    "image": {"channels": 1},
+    "classes": 2,
+    "widths": [4, 8],
+    "network_def": UNET,
+    "network": "$@network_def.to(@device)",
+}
+TOLD = {"modality": "fa", "bundles": ["AFleft", "AFright"], "spacing_mm": 2.5, "shape": list(SHAPE), "output": "logits"}
+
+
+def monai_unet(seed: int = 0) -> nn.Module:
+    """The network that `UNET` means."""
+    from monai.networks.nets.unet import UNet
+
+    torch.manual_seed(seed)
+    return UNet(3, 1, 2, (4, 8), (2,), norm=("instance", {"affine": True})).eval()
+
+
+def write_bundle(folder: Path, config: Any = CONFIG, told: Any = TOLD, weights: nn.Module | None = None) -> Path:
+    """A bundle as MONAI lays it out, with safetensors."""
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    (folder / "configs" / "metadata.json").write_text(json.dumps({"version": "0.1.0", "shiftkit": told}))
+    save_file(weights_of(weights or monai_unet()), folder / "models" / "model.safetensors")
+    return folder
+
+
+def with_network(**changes: Any) -> dict[str, Any]:
+    """The configuration with another network."""
+    return {**CONFIG, "network_def": {**UNET, **changes}}
+
+
+def test_a_bundle_is_the_network_that_monai_builds(tmp_path: Path) -> None:
+    """References are followed, expressions elsewhere are not looked at; the output is that of MONAI's own network."""
+    folder = write_bundle(tmp_path / "tracts")
+    model = load_model(folder)
+    assert (model.name, model.modality, model.bundles, model.shape) == ("tracts", "fa", BUNDLES, SHAPE)
+    image = torch.rand(1, 4, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(image), monai_unet()(image[:, :1]), atol=1e-5, rtol=0)
+    other = write_bundle(tmp_path / "other", weights=monai_unet(1))
+    assert sk.load_model(folder).digest == model.digest != load_model(other).digest
+
+
+def test_what_goes_in_and_out_can_be_given_where_a_bundle_does_not_say_it(tmp_path: Path) -> None:
+    """Without it the message has both ways; channels as MONAI describes them are read; a path is a network."""
+    folder = write_bundle(tmp_path / "silent", told={})
+    with pytest.raises(ConfigError, match=r"lacks modality, bundles, spacing_mm.*metadata\.json.*shiftkit\.Model\("):
+        load_model(folder)
+    given: Any = folder
+    model = sk.Model(network=given, modality="fa", bundles=BUNDLES, spacing_mm=2.5, shape=SHAPE)
+    image = torch.rand(1, 4, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(model.network(image), monai_unet()(image[:, :1]))
+    ends = {
+        "inputs": {"image": {"channel_def": {"0": "FA"}}},
+        "outputs": {"pred": {"channel_def": {"1": "AF_left", "0": "background"}}},
+    }
+    metadata = folder / "configs" / "metadata.json"
+    metadata.write_text(json.dumps({"network_data_format": ends, "shiftkit": {"spacing_mm": 2.5}}))
+    model = load_model(folder)
+    assert model.modality == "fa" and model.bundles == BUNDLES[:1]
+    assert isinstance(model.network, ForeignNetwork) and model.network.background == 0
+    metadata.write_text(json.dumps({"shiftkit": {**TOLD, "output": "softmax"}}))
+    with pytest.raises(DataError, match="`output` is logits"):
+        load_model(folder)
+
+
+class Opening:
+    """Leaves a file where a pickle of it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_weights_of_torch_save_are_read_as_tensors_alone(wrapped: bool, tmp_path: Path) -> None:
+    """A state dict is read, also within a trainer's state; no object is made, and the line that converts is told."""
+    folder = write_bundle(tmp_path / "b")
+    (folder / "models" / "model.safetensors").unlink()
+    state = monai_unet().state_dict()
+    parallel = {"epoch": 3, "state_dict": {f"module.{name}": one for name, one in state.items()}}
+    torch.save(parallel if wrapped else state, folder / "models" / "model.pt")
+    assert all(torch.equal(one, state[name]) for name, one in authored(load_model(folder).network).state_dict().items())
+    ran = tmp_path / "ran"
+    torch.save({"weights": state, "more": Opening(ran)}, folder / "models" / "model.pt")
+    with pytest.raises(DataError, match=r"Python objects.*python -c .*safetensors\.torch import save_file"):
+        load_model(folder)
+    (folder / "models" / "model.pt").write_bytes(pickle.dumps(Opening(ran)))
+    with pytest.raises(DataError, match="Python objects"):
+        load_model(folder)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (with_network(out_channels="$1 + 1"), r"network_def::out_channels of .* is '\$1 \+ 1'.*get_parsed_content\('n"),
+        (with_network(norm=["instance", {"affine": "$open('ran', 'w')"}]), r"norm::1::affine of .* is .\$open"),
+        (with_network(channels="@widths[0]"), r"network_def::channels of .* is '@widths\[0\]'"),
+        (with_network(channels="%other.json::x"), "channels of .* is '%other"),
+        (with_network(act={"_target_": "os.abort"}), r"act::_target_ of .* is 'os\.abort'"),
+        (with_network(_requires_="$import os"), "_requires_"),
+        (with_network(_mode_="callable"), "_mode_"),
+        (
+            with_network(_target_="os.system"),
+            r"_target_ of .* is os\.system, whose code would be run.*net\.py:make_net",
+        ),
+        (with_network(_target_="monai.networks.nets.resnet50"), "resnet50, whose code"),
+        (with_network(_target_="monai.networks.utils.Unet"), r"monai\.networks\.utils"),
+        (with_network(_target_="FlexibleUNet", backbone="efficientnet-b0", pretrained=True), "nothing is fetched"),
+        (with_network(_target_="MILModel", num_classes=2), '"pretrained": false'),
+        ({**CONFIG, "network_def": "$torch.nn.Conv3d(1, 2, 1)", "network": "$1"}, "network_def of .* is '.torch"),
+        ({**CONFIG, "classes": "@classes"}, "is '@classes'"),
+    ],
+)
+def test_nothing_but_a_network_of_monai_and_literals_is_read(config: Any, told: str, tmp_path: Path) -> None:
+    """Expressions, macros, other targets and downloads are refused with what converts them, and nothing is run."""
+    with pytest.raises(ConfigError, match=told):
+        load_model(write_bundle(tmp_path / "b", config))
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (with_network(channels=[4, 1000000]), "tensors differ"),
+        (with_network(depth=3), "cannot be built: TypeError"),
+        (with_network(channels="@nowhere"), "no nowhere in that file"),
+        ({"imports": []}, "defines its network under network_def or network"),
+    ],
+)
+def test_what_does_not_fit_is_told(config: Any, told: str, tmp_path: Path) -> None:
+    """Another size, unknown arguments and references that lead nowhere; a monstrous network takes no memory."""
+    with pytest.raises(DataError, match=told):
+        load_model(write_bundle(tmp_path / "b", config))
+
+
+def test_yaml_is_read_alike(tmp_path: Path) -> None:
+    """The same definition as YAML is the same network; its tags make no objects."""
+    yaml = pytest.importorskip("yaml")
+    folder = write_bundle(tmp_path / "b")
+    wanted = read_definition(folder)
+    (folder / "configs" / "inference.json").unlink()
+    path = folder / "configs" / "inference.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    assert read_definition(folder) == wanted
+    path.write_text("network_def: !!python/object/apply:os.abort []\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_model(folder)
+
+
+def test_shiftkits_own_builder_is_a_target_too(tmp_path: Path) -> None:
+    """``build_network`` with an architecture builds what it builds here; it gets coordinates if that is said."""
+    parts = {"name": "unet", "in_channels": 4, "out_channels": 2, "channels": [4, 8]}
+    own = {"_target_": "shiftkit.segmentation.network.build_network", "architecture": parts}
+    torch.manual_seed(0)
+    network = build_network(Architecture.of(parts)).eval()
+    folder = write_bundle(tmp_path / "b", {"network_def": own}, {**TOLD, "coordinates": True}, network)
+    image = torch.rand(1, 4, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(folder).network(image), network(image))
