@@ -78,7 +78,7 @@ def find_brain(images: dict[str, Volume], where: str) -> Brain:
         length = one.array if one.array.ndim == 3 else np.linalg.norm(one.array, axis=-1)
         signal |= brain_of(one.with_array(np.abs(length)), quantile=0.99)
     # Closed, for ventricles have no fibers and noise makes holes; padded, or closing would eat what touches the edge.
-    closed = ndimage.binary_closing(np.pad(signal, 3), iterations=2)[3:-3, 3:-3, 3:-3]
+    closed = np.asarray(ndimage.binary_closing(np.pad(signal, 3), iterations=2), dtype=bool)[3:-3, 3:-3, 3:-3]
     found = Brain(mask=maps[0].with_array(np.asarray(ndimage.binary_fill_holes(largest_piece(closed)))))
     volume_ml = float(found.mask.array.sum()) * found.mask.voxel_volume_ml
     if volume_ml < _FEWEST_ML:
