@@ -24,6 +24,8 @@ _TITLES = {
     "high": "to",
 }
 _DESCRIPTIONS = {name: column.description for table in TABLES.values() for name, column in table.columns.items()}
+_QUANTITIES = {"raw": "total without covariates"}
+"""Estimates whose names need words."""
 _SENTENCES = {status.value: status.sentence for status in Status}
 
 
@@ -91,9 +93,14 @@ def view(frame: pd.DataFrame, key: str, caption: str, download: pd.DataFrame | N
         caption=caption,
         headers=tuple(_header(name, cells) for name, cells in columns.items()),
         rows=tuple(zip(*columns.values(), strict=True)),
-        statuses=tuple((word, sentence(word)) for word in words if word in _SENTENCES and word != Status.OK),
+        statuses=tuple((_status(word), sentence(word)) for word in words if word in _SENTENCES and word != Status.OK),
         tsv=tsv,
     )
+
+
+def _status(word: str) -> str:
+    """A status word as a reader has it; files keep theirs."""
+    return word.replace("_", " ") if word in _SENTENCES else word
 
 
 def sentence(word: str) -> str:
@@ -215,7 +222,7 @@ def estimates_frame(estimates: Sequence[Estimate], decimals: int = 3) -> pd.Data
     frame = pd.DataFrame(
         [
             {
-                "quantity": one.name.replace("_", " "),
+                "quantity": _QUANTITIES.get(one.name, one.name.replace("_", " ")),
                 f"estimate [{one.level:.0%} interval]" if some else "number": _interval(
                     one.value, one.low, one.high, one.unit, decimals
                 ),
@@ -237,7 +244,8 @@ def _cell(value: Any, name: str) -> Cell:
     value = value.item() if hasattr(value, "item") else value  # numpy's scalars are no numbers of Python
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell(text=number(value, name), sort="" if math.isnan(value) else repr(float(value)), numeric=True)
-    text = "–" if value is None or value is pd.NA else spoken_model(str(value)) if name == "model" else str(value)
+    spoken = {"model": spoken_model, "status": _status}.get(name, str)
+    text = "–" if value is None or value is pd.NA else spoken(str(value))
     try:
         # "0.12 [0.10, 0.14]" sorts by its estimate.
         return Cell(text=text, sort=repr(float(text.split(" [")[0].replace("−", "-"))), numeric=True)

@@ -73,14 +73,15 @@ def load_cohort(cohort: "str | Path | Cohort", *, filters: "str | Path | Filters
     return find_cohort(cohort, filters=filters)
 
 
-def load_model(model: "str | Path | Model") -> "Model":
+def load_model(model: "str | Path | Model", *, source: "str | Path | Model | None" = None) -> "Model":
     """Load a model by path, registered name, built-in name or ``file.py:function``, which is run and makes one.
 
+    ``source`` is the model that was tuned, where that is a module of your own and ``model`` a fold of `finetune`.
     A `DataError` if it is missing, damaged or no model. See `shiftkit.pipeline.inputs.place_of_model`.
     """
     from .pipeline.inputs import open_model
 
-    return open_model(model)
+    return open_model(model, source)
 
 
 def load_scores(
@@ -193,11 +194,16 @@ def implant(
 @checked
 @one_at_a_time
 def import_cohort(
-    format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg or brats.", metavar="FORMAT")],
+    format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg, pyafq or brats.", metavar="FORMAT")],
     source: Annotated["str | Path", Input("Folder in that data set's own layout.", metavar="SRC")],
     out: Annotated["str | Path", Input("Folder of the new cohort.", metavar="OUT")],
     *,
-    group: Annotated[str, Option("control, glioma or target_control.")] = "control",
+    group: Annotated[
+        str | None, Option("control, glioma or target_control; by default what the data set's people are.")
+    ] = None,
+    streamlines: Annotated[
+        int, Option("A voxel is inside from so many streamlines.", min=1, flag="--min-streamlines")
+    ] = 1,
     tumor_labels: Annotated[Sequence[int] | None, Option("For brats: labels of the tumor, such as 1,4.")] = None,
     dry_run: Dry = False,
     progress: Progress | None = None,
@@ -210,7 +216,8 @@ def import_cohort(
 
     labels = None if tumor_labels is None else tuple(tumor_labels)
     work = Work(progress=progress, dry_run=dry_run)
-    return convert(format_, Path(source), Path(out), group=group, tumor_labels=labels, work=work)
+    chosen: dict[str, Any] = {"group": group, "streamlines": streamlines, "tumor_labels": labels}
+    return convert(format_, Path(source), Path(out), **chosen, work=work)
 
 
 @checked
@@ -304,6 +311,9 @@ def finetune(
     *,
     out: Place,
     strategy: Annotated[str, Option("What is trained: one of the strategies above.")] = "decoder",
+    layers: Annotated[
+        Sequence[str], Option("With head: paths or patterns of what is trained instead, such as out,up.3.*.")
+    ] = (),
     folds: Annotated[int, Option("Folds over participants.", min=2)] = 4,
     shots: Annotated[
         Sequence[int], Option("Numbers of patients, such as 2,4,8: learning curves, beside scratch.")
@@ -341,6 +351,9 @@ def finetune(
     gradual    Everything is trained in the end; blocks are unfrozen one by one from the output.
     layerwise  Everything is trained, each block at 0.7 times the rate of the one nearer to the output.
     l2sp       Everything is trained, with a pull towards the source weights.
+
+    Of a network of your own, full, head (its last layer with weights), norm,
+    adabn, l2sp and none; the others need to know its inside.
 
     With --shots every number of patients is tried in several random draws,
     beside training from scratch on the same patients, and scored out of fold:
@@ -549,7 +562,6 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     `shiftkit.analyses.deformation.study.deform`; with ``out`` a run is written, and how it ended is returned.
     """
     settings = settings_of(deform, locals())
-    from .analyses.deformation.study import begin
     from .analyses.deformation.study import deform as measure
     from .analyses.statistics.inference import Inference
     from .cohorts.folder import require_own_files
@@ -573,7 +585,6 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
         "work": work,
     }
     if run is not None:
-        begin(found, controls, **{name: value for name, value in measured.items() if name != "inference"}, out=run.root)
         return deform_cohort(run, found, controls, left_out={**bystanders(cases), **gone}, **measured)
     return measure(found, controls, **measured)
 
@@ -687,6 +698,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     bundles: Annotated[Sequence[str], Option("Keep only these.")] = (),
     hemispheres: Hemispheres = (),
     covariates: Annotated[Sequence[str], Option("Columns to adjust for, within cohort.")] = (),
+    by: Annotated[str | None, Option("Give the split for each value of this column too, such as site.")] = None,
     n_bootstrap: Draws = 2000,
     n_permutations: Permutations = 2000,
     level: Level = 0.95,
@@ -764,6 +776,10 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     from .pipeline.studies import require_known
     from .runs import Run
 
+    if anonymous and by is not None:
+        raise ConfigError(
+            "`by` would print the values of a column, such as names of sites; leave it or `anonymous` out."
+        )
     folders = [Path(one) for one in ([predictions] if isinstance(predictions, str | Path) else predictions)]
     _require_one_way({**locals(), "predictions": folders})
     design = Design(

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Sequence
 
 from .errors import DataError
 from .types import Bundle, Hemisphere
-from .words import nearest
+from .words import nearest, understood
 
 _ALIASES = {
     # name here: other names, without hemisphere and punctuation
-    "AF": "ARCUATE ARCUATEFASCICULUS",
+    "AF": "ARC ARCUATE ARCUATEFASCICULUS",
     "FAT": "FRONTALASLANT FRONTALASLANTTRACT",
-    "IFOF": "IFO IOFF INFERIORFRONTOOCCIPITALFASCICULUS",
-    "ILF": "INFERIORLONGITUDINALFASCICULUS",
-    "PYT": "PT CST PYRAMIDALTRACT CORTICOSPINALTRACT",
+    "IFOF": "IFO IOFF INFERIORFRONTOOCCIPITAL INFERIORFRONTOOCCIPITALFASCICULUS",
+    "ILF": "INFERIORLONGITUDINAL INFERIORLONGITUDINALFASCICULUS",
+    "PYT": "PT CST PYRAMIDALTRACT CORTICOSPINAL CORTICOSPINALTRACT",
     "OR": "OPTICRADIATION",
-    "UF": "UNCINATE UNCINATEFASCICULUS",
-    "CG": "CINGULUM",
+    "UF": "UNC UNCINATE UNCINATEFASCICULUS",
+    "CG": "CGC CINGULUM CINGULUMCINGULATE",
     "CGH": "",
     "MLF": "MDLF MIDDLELONGITUDINALFASCICULUS",
 }
@@ -74,7 +74,8 @@ def choose_bundles(
 ) -> tuple[Bundle, ...]:
     """Of the bundles that there are, those that options ask for; all without any.
 
-    ``AF`` is that bundle on both sides, ``AF_left`` or ``AFleft`` that on one.
+    ``AF`` is that bundle on both sides, ``AF_left`` or ``AFleft`` that on one; sides may be words that tables may have,
+    such as ``L``.
 
     Raises
     ------
@@ -100,13 +101,14 @@ def choose_bundles(
         near = f"; did you mean {' or '.join(same)}?" if same else nearest(unknown[0], own)
         raise DataError(f"`bundles` must name what {what}: {', '.join(own)}; got {', '.join(unknown)}{near or '.'}")
     sides = sorted({str(one.hemisphere) for one in known})
-    if strange := sorted(set(hemispheres) - set(sides)):
+    asked_sides = {understood("hemisphere", one) or one for one in hemispheres}
+    if strange := sorted(asked_sides - set(sides)):
         near = nearest(strange[0], sides)
         raise DataError(
             f"`hemispheres` must name what {what}: {', '.join(sides)}; got {', '.join(strange)}{near or '.'}"
         )
     asked = {one for found in chosen.values() for one in found} if names else set(known)
-    kept = tuple(one for one in known if one in asked and (not hemispheres or one.hemisphere in hemispheres))
+    kept = tuple(one for one in known if one in asked and (not hemispheres or one.hemisphere in asked_sides))
     if not kept and known:
         raise DataError(
             f"`bundles` and `hemispheres` must leave something; none of {', '.join(names)} lies in "

@@ -89,7 +89,7 @@ agreement: How far other estimators are from the primary one, on the same rows.
 entered: How many rows and participants entered the decomposition, and how many did not, by reason.
     group
     reason: entered, or the first reason against it.
-    n_rows [1]: Rows of the source model's scores.
+    n_rows [1]: Rows of the source model's scores; 0 where nothing was scored.
     n_participants [1]: Participants with such rows.
 
 recovery: What fine-tuning repairs of each component.

@@ -78,8 +78,11 @@ class ModelNames:
         for place in (folder, folder / "fold-1"):
             try:
                 block = read_json(place / "configs" / "metadata.json")["shiftkit"]
-                bundles = tuple(Bundle.parse(label) for label in block["bundles"])
-                return cls(name=str(block["name"]), modality=str(block["modality"]), bundles=bundles)
+                named = [block["name"], block["modality"], *block["bundles"]]
+                if not all(isinstance(one, str) for one in named):
+                    return None
+                name, modality, *labels = named
+                return cls(name=name, modality=modality, bundles=tuple(map(Bundle.parse, labels)))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None

@@ -22,10 +22,14 @@ FEWEST_FAR, SHARE_FAR = 10, 0.4
 LAMBDA_MAX_MM = 25.0
 BESIDE_MM = (10.0, 60.0)
 """Other longest decay lengths, whose bounds are shown beside the primary one's."""
-_RIDGE = 5.0
+_RIDGE = 0.1
+"""On the spread of levels about their mean, as a weight in rows: enough for a level that hardly anybody has. A larger
+one lets bins of distance absorb differences between bundles where these go with where the bundles lie."""
 _DESIGN_EFFECT = 2.5  # rows of a participant are correlated: differences in RSS count that much less
 _LARGEST_KAPPA = 0.9
 _MAX_T_DRAWS = 9999
+_BORROWED = 1e-4
+"""How much the other group tells of a covariate's slope: something only where the own group tells nothing."""
 
 
 def _shapes() -> tuple[Array, ...]:
@@ -62,8 +66,6 @@ class Design:
         c: beyond it the tumor's effect counts as gone, but for what the bounds allow; NaN where there is none.
     bins : ndarray, shape (patients, K, Q)
         Which rows lie in which bin of distance; all 0 beyond c.
-    weight : ndarray, shape (patients, K)
-        Of rows: a patient's rows in one zone tell less than as many patients'.
     shapes : ndarray, shape (patients, K, 30)
         See `stacked_columns`.
     phi : dict of float to float
@@ -79,7 +81,6 @@ class Design:
     there: NDArray[np.bool_]
     far_mm: float
     bins: Array
-    weight: Array
     shapes: Array
     phi: dict[float, float]
     covariates: Array
@@ -106,8 +107,11 @@ class Design:
         return np.vstack([np.ones(n), 1 - np.eye(n)])
 
 
-def design_of(rows: Rows, covariates: Array | None = None) -> Design:
-    """Fix levels, far cut, bins, row weights and κ by the design alone, never by the outcome."""
+def design_of(rows: Rows, covariates: Array | None = None, cuts_mm: Sequence[float] = CUTS_MM) -> Design:
+    """Fix levels, far cut, bins and κ by the design alone, never by the outcome.
+
+    ``cuts_mm`` are the far cuts to choose among; see `far_cut`.
+    """
     n = len(rows.people)
     there = np.zeros((n, len(rows.levels)), dtype=bool)
     there[rows.person, rows.level] = True
@@ -115,22 +119,19 @@ def design_of(rows: Rows, covariates: Array | None = None) -> Design:
     distance = np.full(there.shape, np.inf)
     distance[rows.person, rows.level] = rows.distance_mm
     there_p, distance = there[: rows.n_patients], distance[: rows.n_patients]
-    cut = far_cut(distance)
+    cut = far_cut(distance, cuts_mm)
     edges = _edges(distance[there_p], cut) if np.isfinite(cut) else ()
     bins = (
         np.stack([(distance > low) & (distance <= high) & there_p for low, high in edges], axis=-1)
         if edges
         else (np.zeros((*there_p.shape, 0)))
     )
-    zone = np.concatenate([bins, (there_p & (distance > cut))[..., None]], axis=-1)
-    fellows = np.einsum("ikq,iq->ik", zone, zone.sum(axis=1))
     return Design(
         status=_status(rows, edges, cut),
         cohort=cohort,
         there=there,
         far_mm=cut,
         bins=bins.astype(float),
-        weight=there_p / (1 + np.maximum(fellows - 1, 0) / 2),
         shapes=np.where(there_p[..., None], stacked_columns(distance), 0.0),
         phi={length: _phi(distance[there_p], edges, cut, length) for length in (LAMBDA_MAX_MM, *BESIDE_MM)},
         covariates=np.zeros((n, 0)) if covariates is None else covariates,
@@ -138,8 +139,8 @@ def design_of(rows: Rows, covariates: Array | None = None) -> Design:
     )
 
 
-def far_cut(distance_mm: Array) -> float:
-    """The first of 40, 30, 20 mm beyond which enough patients have a row; NaN if there is none.
+def far_cut(distance_mm: Array, cuts_mm: Sequence[float] = CUTS_MM) -> float:
+    """The first of 40, 30, 20 mm, or of others, beyond which enough patients have a row; NaN if there is none.
 
     Parameters
     ----------
@@ -148,7 +149,7 @@ def far_cut(distance_mm: Array) -> float:
     """
     known = np.where(np.isfinite(distance_mm), distance_mm, -1.0)
     enough = max(FEWEST_FAR, SHARE_FAR * len(known))
-    return next((cut for cut in CUTS_MM if (known > cut).any(axis=1).sum() >= enough), float("nan"))
+    return next((cut for cut in cuts_mm if (known > cut).any(axis=1).sum() >= enough), float("nan"))
 
 
 def _edges(distance_mm: Array, cut: float) -> tuple[tuple[float, float], ...]:
@@ -198,7 +199,9 @@ class Replicates:
     acquisition : ndarray, shape (B,)
         What healthy people lose who were scanned like the patients; NaN without target controls.
     share, healthy, total_by_level, systematic_by_level, upper_by_level : ndarray, shape (B, K)
-        W_k, m0_k, total_k, systematic_k and D_k.
+        W_k, m0_k, total_k, systematic_k and U_k.
+    own_by_level : ndarray, shape (B, K)
+        systematic_k with the slope of the level's own rows instead of one slope for all levels.
     """
 
     total: Array
@@ -212,6 +215,7 @@ class Replicates:
     total_by_level: Array
     systematic_by_level: Array
     upper_by_level: Array
+    own_by_level: Array
 
 
 def share_of(mask: NDArray[np.bool_], outcome: Array, weights: Array) -> tuple[Array, Array]:
@@ -257,14 +261,20 @@ def replicate(design: Design, outcome: Array, weights: Array | None = None) -> R
         acquisition = (mass * (sums.healthy - sums.target)).sum(axis=1) / mass.sum(axis=1)
     by_level = np.full(lost.shape, np.nan)
     found = (nothing, nothing, nothing, by_level, by_level)
+    own_k = by_level
     if design.status == Status.OK:
-        upper_k, outermost = _binned(design, sums)
-        stack = _stack(design, sums)
-        stacked_k = np.einsum("bks,bs->bk", stack.levels, stack.mass)
+        # What comes on top is a slope times where the patients' bundles lie, averaged as the total is. The levels'
+        # effects of the fits are averaged by rows: with them, patients who lack bundles and lose more would look as if
+        # the tumor did it.
+        bins, stack = _binned(design, sums), _stack(design, sums)
+        pull = stack.slope * stack.mass
+        stacked_k = lost - np.einsum("bks,bs->bk", sums.exposure(design.shapes), pull)
+        upper_k = lost - np.einsum("bkq,bq->bk", sums.exposure(design.bins), bins)
+        own_k = _own_levels(design, sums, stack.mass[0])
         found = (
             (sums.share * stacked_k).sum(axis=1),
             (sums.share * upper_k).sum(axis=1),
-            outermost,
+            bins[:, -1],
             stacked_k,
             upper_k,
         )
@@ -281,6 +291,7 @@ def replicate(design: Design, outcome: Array, weights: Array | None = None) -> R
         total_by_level=lost,
         systematic_by_level=stacked_k,
         upper_by_level=upper_k,
+        own_by_level=own_k,
     )
 
 
@@ -288,8 +299,9 @@ def replicate(design: Design, outcome: Array, weights: Array | None = None) -> R
 class _Sums:
     """Sums over participants that are linear in their weights, and what needs only these.
 
-    ``columns`` are the outcome and the covariates, each a table (people, K); ``factors`` (B, 1 + C) their part in the
-    adjusted outcome Y − x'γ. A constant x̄'γ would cancel in every difference between cohorts.
+    ``columns`` are the outcome, and of healthy people and of patients the covariates and a constant, each a table
+    (people, K); ``factors`` (B, 1 + 2C + 2) their part in the adjusted outcome Y − (x − x̄)'γ, x̄ the patients' mean and
+    γ the group's own.
     """
 
     weights: Array
@@ -299,14 +311,22 @@ class _Sums:
     healthy: Array
     target: Array
     patients: Array
+    one: Array
     n_patients: int
 
     @classmethod
     def of(cls, design: Design, outcome: Array, w: Array, adjusted: bool = True) -> "_Sums":
         n = design.n_patients
         x = design.covariates if adjusted else design.covariates[:, :0]
-        columns = (outcome, *(np.where(design.there, one[:, None], 0.0) for one in x.T))
-        factors = np.hstack([np.ones((len(w), 1)), -_gamma(design, outcome, x, w)])
+        columns, factors = (outcome,), np.ones((len(w), 1))
+        if x.shape[1]:
+            patient = design.cohort == PATIENT
+            slopes = _gamma(design, outcome, x, w)
+            middle = w[:, :n] @ x[:n] / w[:, :n].sum(axis=1, keepdims=True)
+            for group, slope in zip((~patient, patient), slopes, strict=True):
+                inside = design.there & group[:, None]
+                columns += (*(np.where(inside, each[:, None], 0.0) for each in x.T), inside.astype(float))
+                factors = np.hstack([factors, -slope, (middle * slope).sum(axis=1, keepdims=True)])
         one = design.there / np.maximum(design.there.sum(axis=1, keepdims=True), 1)
         blank = np.full((len(w), design.there.shape[1]), np.nan)
         sums = cls(
@@ -317,6 +337,7 @@ class _Sums:
             healthy=blank,
             target=blank,
             patients=blank,
+            one=one[:n],
             n_patients=n,
         )
         means: list[Array] = []
@@ -331,6 +352,12 @@ class _Sums:
     def of_table(self, table: Array) -> Array:
         """Σ_i w_i table_i over the patients."""
         return np.tensordot(self.weights[:, : self.n_patients], table, axes=1)
+
+    def exposure(self, columns: Array) -> Array:
+        """Mean of columns (patients, K, Q) over each level's rows of patients, weighed as in the total, (B, K, Q)."""
+        mass = self.of_table(self.one)
+        sums = self.of_table(self.one[..., None] * columns)
+        return np.divide(sums, mass[..., None], out=np.zeros_like(sums), where=mass[..., None] > 0)
 
     def of_outcome(self, table: Array, axis: int | None = None) -> Array:
         """Σ_i w_i table_i Y_i over the table's participants, Y adjusted; summed over the table's ``axis`` first."""
@@ -349,24 +376,30 @@ class _Sums:
         return np.einsum("ba,bac,bc->b", self.factors, cross, self.factors)
 
 
-def _gamma(design: Design, outcome: Array, x: Array, w: Array) -> Array:
-    """Slopes of participants' mean residuals about their cohort's level means on covariates, pooled within cohorts."""
-    if not x.shape[1]:
-        return np.zeros((len(w), 0))
+def _gamma(design: Design, outcome: Array, x: Array, w: Array) -> tuple[Array, Array]:
+    """Slopes of participants' mean residuals about their cohort's level means on covariates, shape (B, C) each.
+
+    Of healthy people, within their cohorts, and of patients: the drop at the patients' mean needs only the first, and
+    where aging makes patients lose faster than controls, a common one would be wrong there. What one group cannot tell,
+    such as of a site that it lacks, the other tells.
+    """
     one = design.there / np.maximum(design.there.sum(axis=1, keepdims=True), 1)
-    cross, moment = np.zeros((len(w), x.shape[1], x.shape[1])), np.zeros((len(w), x.shape[1]))
+    cross, moment = np.zeros((2, len(w), x.shape[1], x.shape[1])), np.zeros((2, len(w), x.shape[1]))
     for group in np.unique(design.cohort):
+        k = int(group == PATIENT)
         who = design.cohort == group
         own, table, mass = w[:, who], design.there[who], w[:, who].sum(axis=1)
         counts = own @ table
         means = np.divide(own @ outcome[who], counts, out=np.zeros(counts.shape), where=counts > 0)
         residual = (one[who] * outcome[who]).sum(axis=1) - means @ one[who].T
         mean = own @ x[who] / mass[:, None]
-        cross += (
+        cross[k] += (
             np.einsum("bi,ia,ic->bac", own, x[who], x[who]) - mass[:, None, None] * mean[:, :, None] * mean[:, None]
         )
-        moment += np.einsum("bi,bi,ia->ba", own, residual, x[who]) - mean * (own * residual).sum(axis=1)[:, None]
-    return np.asarray(np.linalg.solve(cross, moment[..., None])[..., 0], dtype=np.float64)
+        moment[k] += np.einsum("bi,bi,ia->ba", own, residual, x[who]) - mean * (own * residual).sum(axis=1)[:, None]
+    cross, moment = cross + _BORROWED * cross[::-1], moment + _BORROWED * moment[::-1]
+    slopes = np.asarray(np.linalg.solve(cross, moment[..., None])[..., 0], dtype=np.float64)
+    return slopes[0], slopes[1]
 
 
 def _levels_inverse(counts: Array) -> Array:
@@ -375,27 +408,44 @@ def _levels_inverse(counts: Array) -> Array:
     return np.asarray(np.linalg.inv(counts[:, :, None] * np.eye(k) + _RIDGE * (np.eye(k) - 1 / k)), dtype=np.float64)
 
 
-def _binned(design: Design, sums: _Sums) -> tuple[Array, Array]:
-    """D_k (B, K) of the fit with bins of distance, and the coefficient δ of the outermost one (B,)."""
-    weighted = design.bins * design.weight[..., None]
-    counts, cross = sums.of_table(design.weight), sums.of_table(weighted)
+def _binned(design: Design, sums: _Sums) -> Array:
+    """Coefficients of the bins of distance, shape (B, Q); the last one is δ, of the outermost."""
+    # Rows weigh the same, near the tumor and far: where a patient's few near rows weighed more than the many far ones,
+    # those who lack rows and lose more would stand out far from the tumor.
+    there = design.there[: design.n_patients].astype(float)
+    counts, cross = sums.of_table(there), sums.of_table(design.bins)
     own = cross.sum(axis=1)  # bins do not overlap
-    level = counts * sums.healthy - sums.of_outcome(design.weight)
-    near = np.einsum("bkq,bk->bq", cross, sums.healthy) - sums.of_outcome(weighted, axis=1)
+    level = counts * sums.healthy - sums.of_outcome(there)
+    near = np.einsum("bkq,bk->bq", cross, sums.healthy) - sums.of_outcome(design.bins, axis=1)
     inverse = _levels_inverse(counts)
     reduced = np.einsum("bkq,bkl->bql", cross, inverse)
     # Without the only patient in a bin its coefficient is not known, and 0 is as good as any.
     q = own.shape[1]
     normal = (own + (own <= 0))[:, :, None] * np.eye(q) - reduced @ cross
     slopes = np.linalg.solve(normal, (near - np.einsum("bql,bl->bq", reduced, level))[..., None])[..., 0]
-    return np.einsum("bkl,bl->bk", inverse, level - np.einsum("bkq,bq->bk", cross, slopes)), slopes[:, -1]
+    return np.asarray(slopes, dtype=np.float64)
+
+
+def _own_levels(design: Design, sums: _Sums, mixture: Array) -> Array:
+    """systematic_k where each level's own rows say how much comes on top, shape (B, K).
+
+    The shape is the mixture of all, the slope may have either sign; a level whose bundles all lie equally far has none.
+    """
+    one = design.there / np.maximum(design.there.sum(axis=1, keepdims=True), 1)
+    own = one[: design.n_patients]
+    near = design.shapes @ mixture
+    mass, first, second = sums.of_table(own), sums.of_table(own * near), sums.of_table(own * near**2)
+    safe = np.where(mass > 0, mass, 1.0)
+    spread = second - first**2 / safe
+    cross = first / safe * sums.of_outcome(own) - sums.of_outcome(own * near)
+    slope = np.divide(cross, spread, out=np.zeros_like(cross), where=spread > 1e-9 * safe)
+    return np.asarray(sums.healthy - sums.patients - slope * first / safe, dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Stack:
-    """Fits of each shape alone: levels (B, K, 30), slopes (B, 30), and how much each fit counts (B, 30)."""
+    """Fits of each shape alone: slopes (B, 30), and how much each fit counts (B, 30)."""
 
-    levels: Array
     slope: Array
     mass: Array
 
@@ -424,7 +474,7 @@ def _stack(design: Design, sums: _Sums) -> _Stack:
     freedom = np.maximum(counts.sum(axis=1, keepdims=True) - (counts > 0).sum(axis=1, keepdims=True) - 1, 1)
     variance = np.maximum(best / freedom, 1e-15)
     mass = np.exp(-(rss - best) / (2 * variance * _DESIGN_EFFECT))
-    return _Stack(levels=d_k, slope=slope, mass=mass / mass.sum(axis=1, keepdims=True))
+    return _Stack(slope=slope, mass=mass / mass.sum(axis=1, keepdims=True))
 
 
 def stacked_curve(design: Design, outcome: Array, distance_mm: Array) -> Array:
@@ -447,8 +497,10 @@ def stacked_curve(design: Design, outcome: Array, distance_mm: Array) -> Array:
     """
     sums = _Sums.of(design, np.where(design.there, outcome, 0.0), design.weights())
     found = _stack(design, sums)
-    far = np.einsum("bk,bks,bs->b", sums.share, found.levels, found.mass)
-    return far[:, None] + (found.slope * found.mass) @ stacked_columns(distance_mm).T
+    pull = found.slope * found.mass
+    near = np.einsum("bk,bks,bs->b", sums.share, sums.exposure(design.shapes), pull)
+    far = (sums.share * (sums.healthy - sums.patients)).sum(axis=1) - near
+    return far[:, None] + pull @ stacked_columns(distance_mm).T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -513,22 +565,30 @@ class Anchored:
         acquisition = plain(self.moment(lost), told.level)
         if not np.isfinite(told.systematic.low):
             return acquisition, Part(status=told.status)
+        # Both over the levels that target controls have, or bundles they lack would count as disease.
+        found = self.replicates
+        mass = np.where(self.design.target, found.share, 0.0)
+        mass /= mass.sum(axis=1, keepdims=True)
+        far, upper = ((mass * one).sum(axis=1) for one in (found.systematic_by_level, found.upper_by_level))
         if told.tumor.word == "better_near":
-            return acquisition, plain(self.moment(self.replicates.upper - lost), told.level)
-        return acquisition, self.ends(lost).part(told.level, told.margin)
+            return acquisition, plain(self.moment(upper - lost), told.level)
+        lower = upper - self.design.phi[LAMBDA_MAX_MM] * found.outermost
+        return acquisition, Ends.of(far - lost, upper - lost, lower - lost, self.stratum).part(told.level, told.margin)
 
     def by_level(self, margin: float, level: float, rng: np.random.Generator) -> dict[str, list[Part]]:
         """Total, systematic and tumor part of each level with intervals that hold for all levels at once (max-T).
 
-        The interval of a part is the hull of those of S_k and of both ends of its region. ``p_value`` is pointwise,
-        ``p_adjusted`` belongs to the interval; a level with fewer than 5 patients has no part (status ``too_few``).
+        The interval of a part is the hull of those of S_k, of both ends of its region, and of what the level's own
+        rows tell: the estimates take one slope for all levels, and a tumor that spares a bundle must not be said to
+        harm it. ``p_value`` is pointwise, ``p_adjusted`` belongs to the interval; a level with fewer than 5 patients
+        has no part (status ``too_few``).
         """
         found = self.replicates
         total = [found.total_by_level]
         if self.design.status != Status.OK:
             return {"total": self._at_once(total, margin, level, rng)}
         left = (self.design.phi[LAMBDA_MAX_MM] * found.outermost)[:, None]
-        far = [found.systematic_by_level, found.upper_by_level, found.upper_by_level - left]
+        far = [found.systematic_by_level, found.upper_by_level, found.upper_by_level - left, found.own_by_level]
         near = [found.total_by_level - one for one in far]
         return {
             "total": self._at_once(total, margin, level, rng),
@@ -557,11 +617,12 @@ class Anchored:
         p_all = (1 + _MAX_T_DRAWS - np.searchsorted(largest, np.abs(t))) / (_MAX_T_DRAWS + 1)
         parts = [Part(status=Status.TOO_FEW)] * len(self.design.told)
         for j, k in enumerate(told):
-            if not (se[:, j] > 0).all():
+            if not (se[:, j] > 0).any():
                 parts[k] = Part(status=Status.CONSTANT)
                 continue
             low, high = float((value - critical * se)[:, j].min()), float((value + critical * se)[:, j].max())
-            bounds = (float(value[:, j].min()), float(value[:, j].max())) if len(ends) > 1 else (np.nan, np.nan)
+            # The level's own slope, which comes last, is no bound of what is possible.
+            bounds = (float(value[:3, j].min()), float(value[:3, j].max())) if len(ends) > 1 else (np.nan, np.nan)
             wide = bounds[1] - bounds[0] > margin
             parts[k] = Part(
                 value=float(np.nan if wide else value[0, j]),

@@ -17,6 +17,7 @@ from .sentences import (
     agreed,
     digits_for,
     largest_drop,
+    logged,
     number,
     other_choices,
     reach_of,
@@ -42,6 +43,8 @@ _REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766"
 def findings(result: Decomposition) -> tuple[Finding, ...]:
     """Findings in the order in which a reader asks."""
     made = [_components(result), _recovery(result), _by_bundle(result), _distance(result)]
+    if len(result.strata):
+        made.append(_by_stratum(result))
     if len(result.sensitivity):
         made.append(_sensitivity(result))
     if len(result.agreement):
@@ -116,7 +119,9 @@ _FIGURE_COLUMNS = [
     "word",
     "status",
 ]
-_ROW_NAMES = {"total": "total", "systematic": "systematic\n(far away)", "tumor": "tumor\n(on top, near)"}
+_NUMBER_WIDTH = 0.52
+"""Of the axis, what an estimate with its interval takes in print."""
+_ROW_NAMES = {"total": "total", "systematic": "systematic\n(dots: far bundles)", "tumor": "tumor\n(dots: within 10 mm)"}
 
 
 def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
@@ -155,13 +160,16 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
     name_rows(ax, [_ROW_NAMES[part] for part in _PARTS])
     ax.set_ylim(len(_PARTS) - 0.5, -0.5)
     ax.locator_params(axis="x", nbins=5)
-    middle = sum(ax.get_xlim()) / 2
+    # Numbers stand beside their interval, where no points are; ranges, which are long, above it in the middle.
+    left, right = ax.get_xlim()
+    beside_them = [ends[1] for ends, _, text, _ in numbers if not text.startswith("between")]
+    ax.set_xlim(left, max([right, *(left + (end - left) / (1 - _NUMBER_WIDTH) for end in beside_them)]))
     for ends, line, text, color in numbers:
-        # Inward from the interval's outer end, and ranges, which are long, in the middle: else they leave the figure.
-        side = "center" if text.startswith("between") else "right" if sum(ends) / 2 > middle else "left"
-        where = {"center": middle, "right": ends[1], "left": ends[0]}[side]
-        size = {"fontsize": 7 if len(models) < 3 else 6, "color": color, "ha": side}
-        ax.annotate(text, (where, line), (0, 4), textcoords="offset points", **size)
+        size = {"fontsize": 7 if len(models) < 3 else 6, "color": color, "textcoords": "offset points"}
+        if text.startswith("between"):
+            ax.annotate(text, (sum(ax.get_xlim()) / 2, line), (0, 4), ha="center", **size)
+        else:
+            ax.annotate(text, (ends[1], line), (4, 0), ha="left", va="center", **size)
     ax.set_xlabel(f"{_loss(result)}\nlines: {result.told.level:.0%} intervals; dots: patients")
     legend_above(ax, columns=2)
     return ax
@@ -170,7 +178,7 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
 def _loss(result: Decomposition) -> str:
     """What the axis of a part is called."""
     metric = METRICS[result.metric]
-    return f"Loss against controls ({metric.title if metric.bounded else f'% larger {metric.title}'})"
+    return f"Loss against controls ({metric.title if metric.bounded else f'% larger {logged(result.metric)}'})"
 
 
 def _told(row: pd.Series, result: Decomposition) -> str:
@@ -214,10 +222,45 @@ def _by_bundle(result: Decomposition) -> Finding:
     )
 
 
+def _by_stratum(result: Decomposition) -> Finding:
+    table = result.strata[result.strata["component"].isin(_PARTS)].reset_index(drop=True)
+    source = table[table["model"] == table["model"].iloc[0]]
+    column = str(source["stratum"].iloc[0]).partition("=")[0]
+
+    def told(part: str) -> str:
+        rows = source[source["component"] == part]
+        return ", ".join(f"{row['stratum'].partition('=')[2]} {_told(row, result)}" for _, row in rows.iterrows())
+
+    n = source.groupby("stratum", sort=False)[["n_patients", "n_controls"]].first()
+    people = "; ".join(
+        f"{name.partition('=')[2]}: {row['n_patients']} and {row['n_controls']}" for name, row in n.iterrows()
+    )
+
+    def figure(ax: Any) -> Any:
+        return _dots(_axes(ax), source, f"Drop in patients ({_unit(result)})")
+
+    return Finding(
+        key="strata",
+        place="lead",
+        title=f"By {column}",
+        claim=f"By {column}, the drop is: {told('total')}; its systematic part: {told('systematic')}.",
+        table=table,
+        caveats=(
+            "Each interval holds for its own value; whether values differ is not tested.",
+            f"Patients and controls: {people}.",
+        ),
+        method=f"The primary estimate for the patients of each {column}, with the far cut and the levels of all "
+        "patients, and the controls of the same value where enough of these have each bundle, else all controls.",
+        figure=figure,
+        alt=f"Systematic and tumor part of the drop by {column}, with intervals.",
+    )
+
+
 def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
-    names = [
-        textwrap.fill(name, 24) for name in dict.fromkeys((table["bundle"] + " " + table["hemisphere"]).str.strip())
-    ]
+    """Systematic and tumor part of each bundle or, where all are of all bundles, of each stratum."""
+    pooled = (table["bundle"] == "all").all()
+    rows_of = table["stratum"] if pooled else (table["bundle"] + " " + table["hemisphere"]).str.strip()
+    names = [textwrap.fill(name, 24) for name in dict.fromkeys(rows_of)]
     for offset, (part, marker, color) in enumerate((("systematic", "o", _COLORS[0]), ("tumor", "D", _COLORS[1]))):
         rows = table[table["component"] == part]
         y = np.arange(len(rows)) + (offset - 0.5) * 0.3
@@ -275,6 +318,8 @@ def _curves(ax: Any, result: Decomposition, patients: pd.DataFrame) -> Any:
         )
         own = result.curve[(result.curve["model"] == model) & (result.curve["shape"] == "stacked")]
         if len(own):
+            # Beyond the last bundle nothing was measured that could be drawn.
+            own = own[own["distance_mm"] <= points["tumor_distance_mm"].max()]
             x, y = (
                 own["distance_mm"].to_numpy(dtype=float),
                 {name: _worse(healthy, own[name], metric) for name in ("drop", "low", "high")},
@@ -284,7 +329,7 @@ def _curves(ax: Any, result: Decomposition, patients: pd.DataFrame) -> Any:
             ax.plot(x, y["drop"], seen.line, color=seen.color, label=name)
     mean = "controls' mean" if metric.bounded else "controls' geometric mean"
     ax.axhline(_worse(healthy, 0.0, metric), **{**RULE, "linestyle": ":"}, label=mean)
-    ax.set_xlabel("Distance from tumor to bundle (mm)")
+    ax.set_xlabel("Distance from tumor to bundle (mm)\ndots: a patient's bundle; bands: intervals")
     ax.set_ylabel(metric.label)
     ax.set_xlim(left=-1)
     legend_above(ax)

@@ -12,11 +12,11 @@ from ...catalogue import RECOVERY
 from ...errors import DataError
 from ...status import Status
 from ..statistics.inference import FEWEST
-from .anchored import anchored, recovered
+from .anchored import Anchored, anchored, recovered
 from .result import Settings, Split, row_of
 from .rows import Rows, outcome_of, usable
 from .split import split
-from .verdict import Moment, Part, plain, word
+from .verdict import Moment, Part, Verdict, plain, word
 
 Array = NDArray[np.float64]
 _KEYS = ["participant_id", "bundle", "hemisphere"]
@@ -59,11 +59,11 @@ def recovery(
         before = anchored(rows, base.columns)
         after = splits[name] = split(after_rows, base.columns, base.weights, settings, before.design)
         level, margin = settings.inference.level, settings.margin
-        sides = [(one.replicates, one.verdict(margin, level)) for one in (before, after.primary)]
+        sides = [(one, one.verdict(margin, level)) for one in (before, after.primary)]
         for component in ("total", "systematic", "tumor"):
-            values, parts = zip(*(_side(component, *side) for side in sides), strict=True)
+            ends, parts = zip(*(_side(component, *side) for side in sides), strict=True)
             records.append(
-                _names(after_rows, settings, name, component) | _repaired(before.stratum, values, parts, level)
+                _names(after_rows, settings, name, component) | _repaired(before.stratum, ends, parts, level)
             )
         records.append(_names(after_rows, settings, name, "forgetting") | _forgotten(base, table, settings))
     return pd.DataFrame(records, columns=list(RECOVERY.columns)), splits
@@ -75,35 +75,39 @@ def _names(rows: Rows, settings: Settings, name: str, component: str) -> dict[st
     return {"model": name, "strategy": name.rsplit("+", 1)[-1], **{key: row[key] for key in kept}}
 
 
-def _side(component: str, found: Any, told: Any) -> tuple[Array, Part]:
-    """Replicates of a component as it is printed, and the part."""
-    part = getattr(told, component)
+def _side(component: str, found: Anchored, told: Verdict) -> tuple[list[Array], Part]:
+    """Replicates of a component as it is printed, then those of the ends of what is possible; and the part."""
+    part, made = getattr(told, component), found.replicates
     if component == "total":
-        return found.total, part
-    far = found.upper if told.tumor.word == "better_near" else found.systematic
-    return (far if component == "systematic" else found.total - far), part
+        return [made.total] * 3, part
+    far = [made.upper] * 3 if told.tumor.word == "better_near" else [made.systematic, made.upper, found.lower()]
+    return (far if component == "systematic" else [made.total - one for one in far]), part
 
 
-def _repaired(stratum: NDArray[np.int64], values: Any, parts: Any, level: float) -> dict[str, Any]:
-    """One component before and after; the fraction is not given of what may be nothing or is a range."""
+def _repaired(stratum: NDArray[np.int64], ends: Any, parts: Any, level: float) -> dict[str, Any]:
+    """One component before and after; the fraction is not given of what may be nothing or is a range.
+
+    Intervals are the hull of those of the estimate and of both ends of what is possible: if what is left of the tumor's
+    effect far away were taken for systematic, a repair of the one would be told as one of the other.
+    """
     before, after = parts
     status = next((one.status for one in parts if one.status not in (Status.OK, Status.RANGE)), None)
     if status is not None:
         return {"before": before.value, "after": after.value, "status": str(status), "word": "n/a"}
-    difference = plain(Moment.of(values[0] - values[1], stratum), level)
+    each = [plain(Moment.of(first - second, stratum), level) for first, second in zip(*ends, strict=True)]
+    low, high = min(one.low for one in each), max(one.high for one in each)
     made = {
         "before": before.value,
         "after": after.value,
-        "difference": difference.value,
-        "difference_low": difference.low,
-        "difference_high": difference.high,
+        "difference": each[0].value,
+        "difference_low": low,
+        "difference_high": high,
         "status": str(Status.RANGE if Status.RANGE in (before.status, after.status) else Status.OK),
     }
-    low, high = difference.low, difference.high
-    share, share_low, share_high = recovered(values[0], values[1], stratum, level)
-    if made["status"] == Status.OK and np.isfinite(share_low):
-        low, high = share_low, share_high
-        made |= {"recovered": share, "low": low, "high": high}
+    shares = np.array([recovered(first, second, stratum, level) for first, second in zip(*ends, strict=True)])
+    if made["status"] == Status.OK and np.isfinite(shares[:, 1:]).all():
+        low, high = float(shares[:, 1].min()), float(shares[:, 2].max())
+        made |= {"recovered": float(shares[0, 0]), "low": low, "high": high}
     return {**made, "word": word(low, high, "repaired", "worsened")}
 
 

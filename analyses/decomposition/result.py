@@ -78,6 +78,8 @@ class Decomposition(Result):
 
     Parameters
     ----------
+    strata : DataFrame
+        The same of patients with each value of the column that ``by`` named; without rows where it named none.
     told : Verdict
         What may be said of the source model: words, intervals, p-values and status of its parts.
     recovery : DataFrame
@@ -103,6 +105,7 @@ class Decomposition(Result):
         Where the cohorts lie in each covariate; see `shiftkit.analyses.decomposition.covariates.overlap`.
     """
 
+    strata: pd.DataFrame
     told: Verdict
     recovery: pd.DataFrame
     sensitivity: pd.DataFrame

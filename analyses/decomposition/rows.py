@@ -120,8 +120,13 @@ class Rows:
 
     def only(self, level: int) -> "Rows":
         """The rows of one bundle and hemisphere, as a table of that level alone."""
-        part = self.take(self.level == level)
-        return replace(part, level=np.zeros_like(part.level), levels=(self.levels[level],))
+        return self.at(np.arange(len(self.levels)) == level)
+
+    def at(self, kept: NDArray[np.bool_]) -> "Rows":
+        """The rows of some levels, shape (K,), as a table of these alone; people stay."""
+        part = self.take(kept[self.level])
+        levels = tuple(one for one, keep in zip(self.levels, kept, strict=True) if keep)
+        return replace(part, level=(np.cumsum(kept) - 1)[part.level], levels=levels)
 
 
 def build_rows(frame: pd.DataFrame, metric: str) -> Rows:
@@ -221,15 +226,20 @@ def entered(frame: pd.DataFrame, rows: Rows, metric: str) -> pd.DataFrame:
 def lost_near_the_tumor(frame: pd.DataFrame, rows: Rows, metric: str, cut_mm: float) -> float:
     """By how much the share of patients' rows without a value within 10 mm exceeds that beyond the cut.
 
-    A bundle without a reference has no distance: it is given the median of the patients' distances to that bundle on
-    the same side of the tumor.
+    A bundle without a reference, and one that a table does not name for a patient, has no distance: it is given the
+    median of the patients' distances to that bundle on the same side of the tumor.
     """
+    keys = ["participant_id", "bundle", "hemisphere"]
     given = frame[(frame["metric"] == metric) & (frame["group"] == "glioma")]
-    side = given["side"] if "side" in given else pd.Series("n/a", index=given.index)
-    distance = given["tumor_distance_mm"].astype(float)
-    typical = distance.groupby([given["bundle"], side]).transform("median")
-    distance = distance.fillna(typical)
-    lost = given["status"].isin([Status.UNAVAILABLE, Status.REFERENCE_ABSENT])
+    given = given.assign(side=given.get("side", "n/a"))
+    given["lost"] = given["status"].isin([Status.UNAVAILABLE, Status.REFERENCE_ABSENT])
+    # Every bundle of every patient; on which side of the tumor an absent one lies, others of its hemisphere tell.
+    sides = given.drop_duplicates(["participant_id", "hemisphere"])[["participant_id", "hemisphere", "side"]]
+    whole = sides[["participant_id"]].drop_duplicates().merge(given[keys[1:]].drop_duplicates(), how="cross")
+    whole = whole.merge(sides, how="left").merge(given[[*keys, "tumor_distance_mm", "lost"]], how="left")
+    lost = whole["lost"].isna() | (whole["lost"] == True)  # noqa: E712
+    distance = whole["tumor_distance_mm"].astype(float)
+    distance = distance.fillna(distance.groupby([whole["bundle"], whole["side"]]).transform("median"))
     near, far = lost[distance <= 10], lost[distance > cut_mm]
     return float(near.mean() - far.mean()) if len(near) and len(far) else 0.0
 

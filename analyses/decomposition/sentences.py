@@ -13,7 +13,7 @@ from ..scoring.metrics import METRICS
 from ..statistics.inference import EXPLORATORY_BELOW
 from .anchored import CUTS_MM, FEWEST, FEWEST_FAR, FEWEST_TO_SPLIT, SHARE_FAR
 from .result import Settings, Split, unit_of
-from .rows import lost_near_the_tumor
+from .rows import Rows, lost_near_the_tumor
 from .verdict import Part, Verdict
 from .verdict import word as word_of
 
@@ -22,11 +22,17 @@ _LOST_NEAR = 0.10
 
 
 def scale_of(metric: str) -> tuple[Callable[[float], float], str]:
-    """How a component is told: shares as they are; differences of logs as percent of larger distance."""
+    """How a component is told: shares as they are; differences of log(x + 1 mm) as percent of what they are logs of."""
     found = METRICS[metric]
     if found.bounded:
         return float, f" {unit_of(metric)}"
-    return (lambda value: 100 * float(np.expm1(value))), f" % larger {found.title}"
+    return (lambda value: 100 * float(np.expm1(value))), f" % larger {logged(metric)}"
+
+
+def logged(metric: str) -> str:
+    """What logs are taken of: not the distance, which may be 0."""
+    found = METRICS[metric]
+    return f"({found.title} + 1{'' if found.unit == '1' else f' {found.unit}'})"
 
 
 def digits_of(part: Part, metric: str, base: int) -> int:
@@ -327,6 +333,12 @@ def notes_of(before: Split, frame: pd.DataFrame, settings: Settings) -> tuple[st
                 f"The drop is at most twice the margin of {settings.margin:g}, so that the margin decides nothing."
             )
     notes.append(_mixture(before, settings))
+    if not METRICS[settings.metric].bounded:
+        notes.append(
+            f"Drops are percent of {logged(settings.metric)}, for logs of a distance of 0 there are none: from 0.5 mm "
+            "to 1 mm is 33 %."
+        )
+    notes += _selected(before.rows, frame, settings.metric)
     cut = before.primary.design.far_mm
     excess = lost_near_the_tumor(frame, before.rows, settings.metric, cut) if np.isfinite(cut) else 0.0
     if excess > _LOST_NEAR:
@@ -335,6 +347,29 @@ def notes_of(before: Split, frame: pd.DataFrame, settings: Settings) -> tuple[st
             f"{100 * excess:.0f} points: the tumor's part is likely too small."
         )
     return tuple(notes)
+
+
+_SELECTED = 0.1
+"""Of rows; fewer cannot change much."""
+
+
+def _selected(rows: Rows, frame: pd.DataFrame, metric: str) -> list[str]:
+    """What rows that are not there may have done to the numbers, where there are many of them."""
+    notes: list[str] = []
+    scored = frame[(frame["metric"] == metric) & (frame["group"] == "glioma") & frame["status"].isin(["ok", "missed"])]
+    nowhere = ~np.isfinite(scored["tumor_distance_mm"].astype(float))
+    if nowhere.mean() > _SELECTED:
+        notes.append(
+            f"{int(nowhere.sum())} of {len(scored)} scores of patients have no distance to the tumor and are in no "
+            "number, the total included: where these are the far ones, it is too large."
+        )
+    lacking = 1 - float(rows.control.sum()) / (rows.n_controls * len(rows.levels))
+    if lacking > _SELECTED:
+        notes.append(
+            f"Controls lack {100 * lacking:.0f} % of the scores that they could have: where those who lack bundles do "
+            "worse than others, the drop is too large."
+        )
+    return notes
 
 
 def replace_range(part: Part) -> Part:

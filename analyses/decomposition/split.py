@@ -1,5 +1,6 @@
 """The split of one model's drop: the primary estimate pooled and bundle by bundle, and other estimators beside it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,15 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 from ...results import Estimate
 from ...status import Status
-from .anchored import Anchored, Design, anchored
+from ...words import nearest
+from .anchored import Anchored, Design, anchored, design_of
 from .hemispheric import COMPONENTS as HEMISPHERIC
 from .hemispheric import ESTIMANDS, hemispheric
 from .regression import COMPONENTS, Regression, exponential, flat_tailed, regress
 from .result import Settings, Split, drawn, row_of, unit_of
-from .rows import TARGET_CONTROL, Rows, on_rows
+from .rows import FEWEST_AT_LEVEL, PATIENT, TARGET_CONTROL, Rows, on_rows
 from .verdict import Part, Verdict, plain
 
 Array = NDArray[np.float64]
@@ -68,6 +70,57 @@ def split(rows: Rows, columns: Array, weights: Array, settings: Settings, design
         table=pd.DataFrame(table),
         estimates=tuple(_estimate(name, part, rows, settings) for name, part in verdict.parts.items()),
     )
+
+
+def by_stratum(whole: Split, column: str, settings: Settings) -> list[dict[str, Any]]:
+    """The primary parts of the patients with each value of a column, such as a site, as rows of the table.
+
+    Levels and the far cut are those of all patients. The controls are those of the same value where these have each of
+    the patients' bundles as often as all controls must, else all. Patients whose value is not known are in none.
+
+    Raises
+    ------
+    ConfigError
+        If the table has no such column, or patients have fewer than two values.
+    """
+    everybody = whole.rows.frame.drop_duplicates("participant_id").set_index("participant_id")
+    require_column(column, [str(name) for name in everybody])
+    given = everybody[column].reindex(list(whole.rows.people))
+    value = given.where(given.notna(), "n/a").astype(str).to_numpy()
+    patient = whole.rows.cohort_of_people == PATIENT
+    values = require_values(column, value[patient].tolist())
+    made: list[dict[str, Any]] = []
+    for one in values:
+        own = whole.rows.without(value != one)
+        theirs = np.bincount(own.level[own.patient], minlength=len(own.levels)) > 0
+        fewest = np.bincount(own.level[own.control], minlength=len(own.levels))[theirs].min()
+        gone = value != one if fewest >= FEWEST_AT_LEVEL else patient & (value != one)
+        part = whole.rows.without(gone).at(theirs)
+        idle = ~np.isin(np.arange(len(part.people)), part.person)
+        part, columns = part.without(idle), whole.columns[~gone][~idle]
+        design = design_of(part, columns, (whole.primary.design.far_mm,))
+        verdict = anchored(part, columns, design).verdict(settings.margin, settings.inference.level)
+        made += [
+            row_of(part, settings, name, found, method="anchored", stratum=f"{column}={one}")
+            for name, found in verdict.parts.items()
+        ]
+    return made
+
+
+def require_column(column: str, columns: Sequence[str]) -> None:
+    """Refuse, with a `ConfigError`, strata of a column that is not there."""
+    if column not in columns:
+        near = nearest(column, columns) or "."
+        raise ConfigError(f"`by` names a column of participants, such as site; {column!r} is none{near}")
+
+
+def require_values(column: str, values: Iterable[str]) -> list[str]:
+    """The values that patients have in a column; fewer than two are a `ConfigError`."""
+    known = sorted(set(values) - {"n/a"})
+    if len(known) < 2:
+        told = f"all have {known[0]}" if known else "nobody has one"
+        raise ConfigError(f"`by` needs patients with two values of {column}; {told}. Leave it out.")
+    return known
 
 
 def _beside(primary: Anchored, verdict: Verdict) -> dict[str, Part]:

@@ -20,7 +20,7 @@ from .result import Decomposition, Settings
 from .rows import build_rows, entered, metric_of
 from .sensitivity import sensitivity as other_choices
 from .sentences import disagreements, notes_of, verdict_of
-from .split import split
+from .split import by_stratum, split
 
 SHARE_MARGIN, LOG_MARGIN = 0.02, float(np.log(1.1))
 """Effects that count as none: of shares such as Dice, and of distances, whose logs are compared."""
@@ -34,6 +34,7 @@ def decompose(
     finetuned: Mapping[str, Any] | None = None,
     metric: str = "dice",
     covariates: Sequence[str] = (),
+    by: str | None = None,
     lambda_grid_mm: Sequence[float] = LAMBDA_GRID_MM,
     equivalence_margin: float | None = None,
     sensitivity: bool = True,
@@ -55,6 +56,9 @@ def decompose(
         Primary metric.
     covariates : sequence of str
         Columns to adjust for: the drop is compared at the patients' mean.
+    by : str, optional
+        Column of participants, such as ``site``: the split is also given for the patients with each of its values; see
+        `shiftkit.analyses.decomposition.split.by_stratum`.
     lambda_grid_mm : sequence of float
         Candidates for the decay length, which describes the reach and decides nothing.
     equivalence_margin : float
@@ -96,11 +100,13 @@ def decompose(
     tuned = {name: as_frame(table) for name, table in (finetuned or {}).items()}
     repaired, after = recovery(before, tuned, settings)
     parts = (before, *after.values())
+    strata = [row for part in parts if by is not None for row in by_stratum(part, by, settings)]
     crossed = cross_checked(before) if cross_check and before.regression is not None else {}
     agreed = agreement(before, settings, crossed)
     tables = [*(part.table for part in parts), *([cross_checked_rows(before, settings, crossed)] if crossed else [])]
     result = Decomposition(
         table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
+        strata=pd.DataFrame(strata, columns=list(DECOMPOSITION.columns)),
         told=before.verdict,
         recovery=repaired,
         sensitivity=other_choices(before, settings, full=sensitivity),

@@ -302,10 +302,8 @@ def judge(
     margin, level : float
         As for `Verdict`.
     """
-    moments = [total]
-    for one in (systematic, tumor):
-        moments += [] if one is None else [one.point, one.upper, one.lower]
-    constant = not all(one.se > 0 for one in moments)
+    # The stacked tumor's part alone may be 0 without spread: no shape of decay fits better than none.
+    constant = not all(one.se > 0 for one in [total, *([] if tumor is None else [tumor.upper])])
     status = Status.CONSTANT if constant and status != Status.TOO_FEW else status
     if status != Status.OK or systematic is None or tumor is None:
         known = status != Status.TOO_FEW and total.se > 0
@@ -335,6 +333,9 @@ def _tumor(ends: Ends, level: float, margin: float) -> Part:
     p_value = min(1.0, 2 * min(1 - above if bounds[0] > 0 else 1.0, below))
     if not low > 0 and upper_high < 0:
         return Part(value=ends.upper.value, low=upper_low, high=upper_high, p_value=p_value, word="better_near")
+    if not low > 0:
+        # Its slopes are not negative: downwards the stacked estimate alone would have no sampling error.
+        low = min(low, upper_low)
     q = Region(low=ends.upper, high=ends.lower).reach(level)
     # The last is the word's own limit: without it an interval could exclude 0 that no word tells of.
     high = max(high, ends.lower.value + q * ends.lower.se, upper_high)

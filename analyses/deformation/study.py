@@ -1,6 +1,6 @@
 """How far a bundle is from the healthy one: V-Norm, in world millimeters, with its healthy range."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ def deform(
     spacing_mm: float = 2.0,
     out: Path | None = None,
     inference: Inference = Inference(),
+    begin: Callable[[], object] = lambda: None,
     work: Work = Work(),
 ) -> DeformationResult:
     """Measure how far each participant's bundles are from the healthy ones.
@@ -48,6 +49,9 @@ def deform(
         Folder for templates, maps, and what is needed to continue after an interruption.
     inference : Inference
         How sure the means, the shares and the push are; what is measured of a bundle does not depend on it.
+    begin : callable
+        Called once all is found possible and before an image is read; a dry run ends before. See
+        `shiftkit.work.Work.begin`.
 
     Raises
     ------
@@ -62,16 +66,21 @@ def deform(
     """
     from joblib import delayed
 
-    chosen = begin(
-        cohort,
-        controls,
-        baseline=baseline,
-        bundles=bundles,
-        hemispheres=hemispheres,
-        spacing_mm=spacing_mm,
-        out=out,
-        work=work,
+    chosen = _chosen(cohort, controls, baseline, bundles, hemispheres, spacing_mm)
+    people = len(cohort if cohort.root == controls.root else (*cohort, *controls))
+    lattice = (2.0 / spacing_mm) ** 3
+    work.begin(
+        f"Would bring {len(chosen)} bundles of {people} participants of {cohort.name} and {controls.name} onto the "
+        f"healthy ones{' and their own baseline' if baseline is not None else ''}.",
+        work.cost(
+            people * len(chosen) * (1 if baseline is None else 2),
+            cpu_s=0.5 + 3.5 * lattice,
+            memory_gib=0.4 + 0.1 * lattice,
+            disk_gib=2e-5 * lattice,
+        ),
+        out,
     )
+    begin()
     plan = Plan(cohort=cohort, controls=controls, bundles=chosen, spacing_mm=spacing_mm, out=out, baseline=baseline)
     total = len(plan.measured) * len(chosen)
     rows: list[dict[str, Any]] = []
@@ -91,32 +100,18 @@ def deform(
     return told(with_healthy_range(rows, failed, push, inference), inference)
 
 
-def begin(
+def _chosen(
     cohort: Cohort,
     controls: Cohort,
-    *,
-    baseline: Cohort | None = None,
-    bundles: Sequence[str] = (),
-    hemispheres: Sequence[str] = (),
-    spacing_mm: float = 2.0,
-    out: Path | None = None,
-    work: Work = Work(),
+    baseline: Cohort | None,
+    bundles: Sequence[str],
+    hemispheres: Sequence[str],
+    spacing_mm: float,
 ) -> tuple[Bundle, ...]:
-    """Refuse what names and options tell, as in `deform`; the bundles to measure. See `shiftkit.work.Work.begin`."""
+    """The bundles to measure, once names and options are found possible."""
     if not 1 <= spacing_mm <= 4:
         raise ConfigError(f"The working lattice has a spacing of 1–4 mm; got {spacing_mm:g}.")
     if baseline is not None:
         require_baseline(cohort, baseline)
-    same = cohort.root == controls.root
-    there = (*cohort.bundles, *(controls.bundles if same else ()))
-    chosen = choose_bundles(there, bundles, hemispheres, what=f"{cohort.name} has")
-    people = len(cohort if same else (*cohort, *controls))
-    n = people * len(chosen) * (1 if baseline is None else 2)
-    lattice = (2.0 / spacing_mm) ** 3
-    work.begin(
-        f"Would bring {len(chosen)} bundles of {people} participants of {cohort.name} and {controls.name} onto the "
-        f"healthy ones{' and their own baseline' if baseline is not None else ''}.",
-        work.cost(n, cpu_s=0.5 + 3.5 * lattice, memory_gib=0.4 + 0.1 * lattice, disk_gib=2e-5 * lattice),
-        out,
-    )
-    return chosen
+    there = (*cohort.bundles, *(controls.bundles if cohort.root == controls.root else ()))
+    return choose_bundles(there, bundles, hemispheres, what=f"{cohort.name} has")

@@ -154,12 +154,12 @@ class PredictedMasks:
     def told(self, cohort: Cohort) -> tuple[str, ...]:
         """What of the predictions was understood for a cohort, and what was not: one fact a sentence."""
         mine = [case.key for case in cohort if self.of(case)]
-        asked = [bundle.label for bundle in cohort.bundles if self.has(bundle)]
+        asked = [one.label for one in cohort.bundles if any(self.source(case, one) for case in cohort)]
         lines = [
             f"Predictions {self.name} ({self.layout}): {len(mine)} of {len(cohort)} cases of {cohort.name}, bundles "
             f"{' '.join(asked) or 'none'}."
         ]
-        if lacking := [bundle.label for bundle in cohort.bundles if not self.has(bundle)]:
+        if lacking := [bundle.label for bundle in cohort.bundles if bundle.label not in asked]:
             lines.append(f"Bundles of {cohort.name} without a prediction: {' '.join(lacking)}.")
         known = {_same(bundle) for bundle in cohort.bundles}
         if spare := [bundle.label for bundle in sorted(self.bundles) if _same(bundle) not in known]:
@@ -349,8 +349,11 @@ def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks
 def merge_predictions(places: Sequence[Path]) -> PredictedMasks:
     """The predictions of several folders as those of one tool, such as patients in one and controls in another.
 
-    Each is read as `find_predictions` does; a `DataError` where two hold the same case.
+    Each is read as `find_predictions` does; a `DataError` where two hold the same case, or are the same folder.
     """
+    same = [place.resolve() for place in places]
+    if twice := [str(place) for number, place in enumerate(places) if place.resolve() in same[:number]]:
+        raise DataError(f"Each folder of predictions is named once; {twice[0]} is named twice. Leave one out.")
     found = [find_predictions(place) for place in places]
     if len(found) == 1:
         return found[0]

@@ -252,9 +252,10 @@ def _values(frame: pd.DataFrame) -> Iterator[str]:
         distance = frame[column].where(frame["group"] == "glioma")
         bad = (distance < 0) | np.isinf(distance)
         if bad.any():
+            given = " to ".join(dict.fromkeys(f"{one:g}" for one in (distance[bad].min(), distance[bad].max())))
             yield (
-                f"{column} is a distance in mm, 0 where tumor and bundle touch; {_named(who[bad])} have "
-                f"{distance[bad].min():g} to {distance[bad].max():g}; write n/a where it is not known"
+                f"{column} is a distance in mm, 0 where tumor and bundle touch; that of {_named(who[bad])} is {given}; "
+                "write n/a where it is not known"
             )
     promised = status.isin(_WITH_VALUE)
     empty = promised & ~np.isfinite(value)

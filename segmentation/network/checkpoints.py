@@ -1,5 +1,6 @@
 """Checkpoints: a folder in the shape of a MONAI bundle, weights in safetensors, never a pickle."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -24,12 +25,14 @@ from ...types import Bundle, Case, Cohort
 from ...words import name_problem, readable
 from ..samples.domain import Domain
 from ..samples.samples import COORDINATE_CHANNELS, box_shape, channels_of
-from .foreign import BACKGROUND, OUTPUTS, ForeignNetwork
+from .foreign import BACKGROUND, OUTPUTS, ForeignNetwork, authored
 from .networks import Architecture, build_network, require_fit
 
 _WEIGHTS = Path("models") / "model.safetensors"
 METADATA = Path("configs") / "metadata.json"
 """In a checkpoint's folder, everything about it but its weights."""
+UNKNOWN_TRAINING = "source_trained_on_unknown"
+"""In ``training`` of a model that was tuned: of its source nobody has said who it was trained on."""
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin")
 """Suffixes of files that are usually pickles."""
 
@@ -120,13 +123,12 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the weights; of a module that is not shiftkit's own, also of its code as far as it is known."""
-        more = self.network.identity() if isinstance(self.network, ForeignNetwork) else b""
-        return hashlib.sha256(save(weights_of(self.network)) + more).hexdigest()
+        return _digest(save(weights_of(authored(self.network))), self.network)
 
     @property
     def knows_training(self) -> bool:
         """Whether it is known who it was trained on; of other people's networks only if they say so."""
-        return self.architecture is not None or bool(self.participants)
+        return self.architecture is not None or (bool(self.participants) and UNKNOWN_TRAINING not in self.training)
 
     @property
     def kind(self) -> str:
@@ -223,18 +225,28 @@ def _understood(model: Model) -> dict[str, Any]:
 def save_model(model: Model, path: Path) -> None:
     """Write a checkpoint folder; weights are written last, so that a half-written one is not taken for whole."""
     write_text(path / METADATA, json.dumps(_metadata(model), indent=2, ensure_ascii=False) + "\n")
-    inference = {"network_def": {"_target_": "shiftkit.segmentation.network.build_network"}}
-    write_text(path / "configs" / "inference.json", json.dumps(inference, indent=2) + "\n")
+    if model.architecture is not None:
+        inference = {"network_def": {"_target_": "shiftkit.segmentation.network.build_network"}}
+        write_text(path / "configs" / "inference.json", json.dumps(inference, indent=2) + "\n")
     write_text(path / "docs" / "README.md", _model_card(model))
     with atomic(path / _WEIGHTS) as part:
-        part.write_bytes(save(weights_of(model.network)))
+        # Of others' modules as the author names them, who can load them without shiftkit.
+        part.write_bytes(save(weights_of(authored(model.network))))
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, source: Model | None = None) -> Model:
     """Read a checkpoint folder.
+
+    Parameters
+    ----------
+    source : Model, optional
+        Of a checkpoint that fine-tuning a module of your own has left: the model that was tuned. Its code is needed to
+        build the network again, for a folder never says which code is run.
 
     Raises
     ------
+    ConfigError
+        If the checkpoint is of a module of your own, and ``source`` is missing or another module.
     DataError
         If it is missing, damaged, of another kind, or a pickle.
     """
@@ -245,24 +257,20 @@ def load_model(path: Path) -> Model:
         pickles = any(file.suffix in PICKLES for file in path.rglob("*")) if path.is_dir() else False
         advice = _CONVERT if pickles else "Is it the right folder?"
         raise DataError(f"A checkpoint holds {METADATA} and {_WEIGHTS}; {path} does not. {advice}")
+    module = _module_for(path, source)
     try:
         block = read_json(path / METADATA)["shiftkit"]
         _require_sound(block)
         blob = _read_weights(path / _WEIGHTS)
         weights = load(blob)
-        network_block: dict[str, Any] = {**block["network"], "channels": tuple(block["network"]["channels"])}
-        architecture = Architecture(**network_block)
-        for name in ("shape", "patch"):
-            if block.get(name):
-                require_fit(name, tuple(block[name]), architecture)
-        network = build_network(architecture)
-        network.load_state_dict(weights)
+        bundles = tuple(Bundle.parse(label) for label in block["bundles"])
+        architecture = None if module is not None else _architecture(block)
+        network = module if architecture is None else build_network(architecture)
+        assert network is not None, "one of the two was made"
+        set_weights(authored(network), weights)
         broken = next((name for name, one in weights.items() if not torch.isfinite(one).all()), None)
         if broken is not None:
             raise ValueError(f"weights of {broken} are not finite")
-        bundles = tuple(Bundle.parse(label) for label in block["bundles"])
-        if len(bundles) != architecture.out_channels:
-            raise ValueError(f"{len(bundles)} bundles are named, the network has {architecture.out_channels} outputs")
         model = Model(
             name=block["name"],
             network=network.eval(),
@@ -283,12 +291,60 @@ def load_model(path: Path) -> Model:
         told = readable(" ".join(str(error).split()))[:_LONGEST_TOLD]
         raise DataError(f"The checkpoint {path} is damaged or of another version ({told}). Copy it again.") from error
     # Of the file as it lies there: predictions name the digest, and are trusted to be this model's.
-    if hashlib.sha256(blob).hexdigest() != block.get("digest"):
+    if _digest(blob, model.network) != block.get("digest"):
         raise DataError(
             f"The weights of a checkpoint must be those its metadata names; {path / _WEIGHTS} has another digest. "
             "The file was changed or damaged: copy the checkpoint again."
         )
     return model
+
+
+def _architecture(block: Mapping[str, Any]) -> Architecture:
+    """How a network is built that is shiftkit's own."""
+    network_block: dict[str, Any] = {**block["network"], "channels": tuple(block["network"]["channels"])}
+    architecture = Architecture(**network_block)
+    for name in ("shape", "patch"):
+        if block.get(name):
+            require_fit(name, tuple(block[name]), architecture)
+    if len(block["bundles"]) != architecture.out_channels:
+        raise ValueError(
+            f"{len(block['bundles'])} bundles are named, the network has {architecture.out_channels} outputs"
+        )
+    return architecture
+
+
+def _module_for(path: Path, source: Model | None) -> ForeignNetwork | None:
+    """A copy of the module of others that a checkpoint holds weights of; None where its network is shiftkit's own."""
+    try:
+        block = read_json(path / METADATA)["shiftkit"]
+        code, name, class_ = block["network"].get("code"), str(block["name"]), str(block["network"].get("class"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # what is wrong with it is told when it is read
+    if code is None:
+        return None
+    if source is None:
+        raise ConfigError(
+            f"{path} holds weights of {readable(name)}, a module of your own, {readable(class_)}, and a folder never "
+            f"says which code is run. Name both: file.py:function@{path}, or in Python "
+            f"load_model({str(path)!r}, source=…) with the model that was tuned."
+        )
+    network = source.network
+    if not isinstance(network, ForeignNetwork) or _code(network) != code:
+        raise ConfigError(
+            f"{path} holds weights of {readable(name)}, which was tuned from another network than {source.name}: its "
+            f"class was {readable(class_)}, and its code, its parts or how its output is read have changed since. Give "
+            "the code as it was then, or fine-tune again in another folder."
+        )
+    return copy.deepcopy(network)
+
+
+def _code(network: ForeignNetwork) -> str:
+    return hashlib.sha256(network.identity()).hexdigest()
+
+
+def _digest(blob: bytes, network: nn.Module) -> str:
+    more = network.identity() if isinstance(network, ForeignNetwork) else b""
+    return hashlib.sha256(blob + more).hexdigest()
 
 
 _MOST_BYTES = 2**32
@@ -340,7 +396,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def _require_sound(block: Mapping[str, Any]) -> None:
     """Refuse metadata that no training writes: a `ValueError` says which entry, and what it must be."""
     labels, thresholds, network = block["bundles"], block["thresholds"], block["network"]
-    channels = network["channels"]
     numbers = list(thresholds.values()) if isinstance(thresholds, dict) else []
     sizes = {"shape": block["shape"], **({"patch": block["patch"]} if block.get("patch") else {})}
     people, statistics = block["participants"], block.get("feature_statistics", {})
@@ -360,13 +415,7 @@ def _require_sound(block: Mapping[str, Any]) -> None:
         "orientation must be RAS": block.get("orientation", "RAS") == "RAS",
         "overconfidence must lie between -1 and 1": _number(block.get("overconfidence", 0))
         and abs(block.get("overconfidence", 0)) <= 1,
-        "channels must be numbers of feature maps": isinstance(channels, list)
-        and 0 < len(channels) <= _DEEPEST
-        and all(_count(one, _MOST_FEATURES) for one in channels),
-        "in_channels and out_channels must be numbers of channels": all(
-            _count(network[name], _MOST_BUNDLES) for name in ("in_channels", "out_channels")
-        ),
-        "deep_supervision must be true or false": isinstance(network.get("deep_supervision", False), bool),
+        **({} if "code" in network else _rules_of_network(network)),
         "participants must be names with SHA-256 digests": isinstance(people, dict)
         and all(_is_name(name) and isinstance(one, str) and _DIGEST.fullmatch(one) for name, one in people.items()),
         "training must be settings": isinstance(block["training"], dict),
@@ -385,6 +434,19 @@ def _require_sound(block: Mapping[str, Any]) -> None:
     problems = [rule for rule, kept in rules.items() if not kept]
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _rules_of_network(network: Mapping[str, Any]) -> dict[str, bool]:
+    channels = network["channels"]
+    return {
+        "channels must be numbers of feature maps": isinstance(channels, list)
+        and 0 < len(channels) <= _DEEPEST
+        and all(_count(one, _MOST_FEATURES) for one in channels),
+        "in_channels and out_channels must be numbers of channels": all(
+            _count(network[name], _MOST_BUNDLES) for name in ("in_channels", "out_channels")
+        ),
+        "deep_supervision must be true or false": isinstance(network.get("deep_supervision", False), bool),
+    }
 
 
 def _is_name(value: Any) -> bool:
@@ -462,6 +524,12 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: one.detach().cpu().contiguous().clone() for name, one in state if isinstance(one, torch.Tensor)}
 
 
+def set_weights(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put what `weights_of` gave into a network; a RuntimeError if it has other weights."""
+    others = {name: one for name, one in network.state_dict().items() if not isinstance(one, torch.Tensor)}
+    network.load_state_dict({**others, **weights})
+
+
 def _metadata(model: Model) -> dict[str, Any]:
     return {
         "version": version("shiftkit"),
@@ -470,7 +538,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "monai_version": ">=1.4",
         "pytorch_version": ">=2.8",
         "network_data_format": {
-            "inputs": {"image": {"type": "image", "num_channels": model.in_channels}},
+            "inputs": {"image": {"type": "image", "num_channels": _seen_channels(model)}},
             "outputs": {"pred": {"type": "probabilities", "num_channels": len(model.bundles)}},
         },
         "shiftkit": {
@@ -494,12 +562,16 @@ def _metadata(model: Model) -> dict[str, Any]:
     }
 
 
+def _seen_channels(model: Model) -> int:
+    return model.network.n_inputs if isinstance(model.network, ForeignNetwork) else model.in_channels
+
+
 def _network_block(model: Model) -> dict[str, Any]:
+    if isinstance(model.network, ForeignNetwork):
+        # How to know it again: the code is its author's, and is not kept.
+        return {"class": model.kind, "code": _code(model.network), "output": model.network.output}
     if model.architecture is None:
-        raise ConfigError(
-            f"A checkpoint says how its network is built; {model.name} is a module of your own. Keep its code, and its "
-            "weights with safetensors.torch.save_file."
-        )
+        raise ConfigError(f"A checkpoint says how its network is built; of {model.name} that is not known.")
     return dataclasses.asdict(model.architecture)
 
 

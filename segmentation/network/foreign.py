@@ -4,6 +4,7 @@ Nothing is asked of such a network but that it maps an image to one channel a bu
 checked each time, so that a participant for whom it makes no sense fails by name, and no mask is written.
 """
 
+import copy
 import hashlib
 import inspect
 import re
@@ -63,9 +64,13 @@ class ForeignNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits, shape (N, B, X, Y, Z), of images followed by coordinates, shape (N, C + 3, X, Y, Z).
 
+        While it is trained, a network of probabilities answers with these: where it is sure and wrong, the way through
+        a logit, which must be finite, would have no gradient.
+
         A `ModelMismatchError` where the network fails, or answers with something else than it should.
         """
-        seen = image[:, : self.n_inputs]
+        # A copy: what a network does to its input in place must not reach the sample, which is looked at again.
+        seen = image[:, : self.n_inputs].clone()
         try:
             answer: Any = self.network(seen)
         except (ShiftkitError, MemoryError, torch.cuda.OutOfMemoryError):
@@ -76,16 +81,18 @@ class ForeignNetwork(nn.Module):
                 f"The network must take an image of shape {tuple(seen.shape)}; it raised {type(error).__name__}: "
                 f"{told}. If it needs other sizes, give the model's `shape`; if other channels, its `modality`."
             ) from error
-        return self._logits(self._checked(answer, tuple(seen.shape[2:])))
+        checked = self._checked(answer, tuple(seen.shape[2:]))
+        return self._bundles(checked) if self.training and self.answers_probabilities else self._logits(checked)
+
+    @property
+    def answers_probabilities(self) -> bool:
+        """Whether the network's own answer is probabilities, which is what it is trained on."""
+        return self.output == "probabilities"
 
     def identity(self) -> bytes:
         """What makes it this network besides its weights: how it is read, its parts, and their code if it is known."""
         read = (self.output, self.n_inputs, self.n_bundles, self.background, repr(self.network))
         return "\n".join([*map(str, read), *_sources(self.network)]).encode()
-
-    def own_name(self, name: str) -> str:
-        """A parameter as its author calls it."""
-        return name.removeprefix("network.")
 
     def _checked(self, answer: Any, size: tuple[int, ...]) -> Tensor:
         channels = self.n_bundles + (self.background is not None)
@@ -113,6 +120,8 @@ class ForeignNetwork(nn.Module):
                 "The network must answer with finite numbers; NaN or infinite ones are among them. Look for absurd "
                 "values in the image, and for a division by zero in the network."
             )
+        if self.answers_probabilities:
+            _require_shares(answer)
         return self._channels(answer.reshape(got[0], 1, *size)) if maps and channels != 1 else answer
 
     def _channels(self, labels: Tensor) -> Tensor:
@@ -143,12 +152,6 @@ class ForeignNetwork(nn.Module):
                     "what these numbers are with `output`: logits or probabilities."
                 )
             return self._bundles((2 * answer - 1) * _SURE)
-        low, high = answer.min().item(), answer.max().item()
-        if low < -_ROUNDING or high > 1 + _ROUNDING:
-            raise ModelMismatchError(
-                f"Probabilities lie between 0 and 1; the network answered with {low:g} to {high:g}. If these are "
-                "logits, say so with `output`."
-            )
         return self._bundles(torch.logit(answer, eps=_LEAST))
 
     def _bundles(self, channels: Tensor) -> Tensor:
@@ -156,6 +159,20 @@ class ForeignNetwork(nn.Module):
 
 
 _LONGEST_TOLD = 300
+
+
+def _require_shares(answer: Tensor) -> None:
+    low, high = answer.min().item(), answer.max().item()
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ModelMismatchError(
+            f"Probabilities lie between 0 and 1; the network answered with {low:g} to {high:g}. If these are "
+            "logits, say so with `output`."
+        )
+
+
+def authored(network: nn.Module) -> nn.Module:
+    """A network as its author knows it, whose parameters have the author's names; those here are as they are."""
+    return network.network if isinstance(network, ForeignNetwork) else network
 
 
 def _without(channels: Tensor, place: int) -> Tensor:
@@ -181,25 +198,7 @@ def choose_layers(network: ForeignNetwork) -> list[str]:
     taken if there are at most eight. Of more, the last one at each resolution on the way down and up; where that gives
     fewer than four, since the network hardly changes the resolution, eight at equal distances.
     """
-    places: list[tuple[str, tuple[int, ...]]] = []
-
-    def note(name: str) -> Callable[..., None]:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            places.append((name, shape[2:] if len(shape) == 5 else ()))
-
-        return keep
-
-    inner = [(name, one) for name, one in network.network.named_modules() if name and not [*one.children()]]
-    handles = [one.register_forward_hook(note(name)) for name, one in inner]
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, network.n_inputs + 3, *network.shape, generator=generator).to(device_of(network))
-    try:
-        with torch.no_grad():
-            network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    places = _met(network)
     names = [name for name, _ in places]
     usable = [(name, size) for name, size in places if size and names.count(name) == 1]
     if not usable:
@@ -216,6 +215,84 @@ def choose_layers(network: ForeignNetwork) -> list[str]:
         return ends
     steps = [round(i * (len(found) - 1) / (_MOST_LAYERS - 1)) for i in range(_MOST_LAYERS)]
     return [found[step] for step in steps]
+
+
+def last_layer(network: ForeignNetwork) -> tuple[str, ...]:
+    """Where a network makes its answer: paths of the last module with weights that an image meets, and of what follows.
+
+    The network sees noise once. What follows, such as a normalization, has parameters and no weights of two or more
+    dimensions. A network of one module alone has no path for it, and gives its parameters' names.
+    """
+    modules = dict(network.network.named_modules())
+    # What cannot be followed, as compiled modules, is taken in the order in which it was built.
+    met = [name for name, _ in _met(network)] or list(modules)
+    learned = [name for name in met if [*modules[name].parameters(recurse=False)]]
+    last = [i for i, name in enumerate(learned) if any(one.ndim > 1 for one in modules[name].parameters(recurse=False))]
+    found = tuple(dict.fromkeys(learned[last[-1] if last else -1 :]))
+    return found if all(found) else tuple(name for name, _ in network.network.named_parameters(recurse=False))
+
+
+def normalization_layers(network: ForeignNetwork) -> tuple[str, ...]:
+    """Paths of the normalization layers that have parameters: PyTorch's, and modules whose class is named so."""
+    return tuple(
+        name
+        for name, one in network.network.named_modules()
+        if name
+        and (isinstance(one, _NORMALIZATIONS) or "norm" in type(one).__name__.lower())
+        and [*one.parameters(recurse=False)]
+    )
+
+
+_NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)  # pyright: ignore[reportPrivateUsage]
+
+
+def require_gradient(network: ForeignNetwork, patch: Size | None = None) -> None:
+    """Refuse, with a `ConfigError`, a network that cannot be trained: no gradient leads to what requires one.
+
+    A copy of it, in training mode, sees noise once.
+    """
+    try:
+        twin = copy.deepcopy(network).train()
+    except Exception as error:
+        told = " ".join(str(error).split())[:_LONGEST_TOLD]
+        raise ConfigError(
+            f"A network that is fine-tuned is copied, one copy a fold; this one cannot be: {type(error).__name__}: "
+            f"{told}. Keep in the module only what copy.deepcopy takes."
+        ) from error
+    with torch.enable_grad():
+        answer = twin(_noise(network, patch))
+    if not answer.requires_grad:
+        raise ConfigError(
+            "Fine-tuning follows the gradient from the network's answer to its weights; this network's answer has "
+            "none. Leave torch.no_grad, detach, rounding and argmax out of its forward."
+        )
+
+
+def _noise(network: ForeignNetwork, size: Size | None = None) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, network.n_inputs + 3, *(size or network.shape), generator=generator).to(device_of(network))
+
+
+def _met(network: ForeignNetwork) -> list[tuple[str, tuple[int, ...]]]:
+    """Innermost modules in the order in which an image meets them, each with the size of its map, () if it has none."""
+    places: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str) -> Callable[..., None]:
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            places.append((name, shape[2:] if len(shape) == 5 else ()))
+
+        return keep
+
+    inner = [(name, one) for name, one in network.network.named_modules() if name and not [*one.children()]]
+    handles = [one.register_forward_hook(note(name)) for name, one in inner]
+    try:
+        with torch.no_grad():
+            network(_noise(network))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return places
 
 
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<function>[A-Za-z_]\w*)")

@@ -56,27 +56,32 @@ class Folds:
         return f"{len(self.models)} folds of {self.head}"
 
 
-def open_models(places: Sequence[Path | Model]) -> Model | list[Model] | Folds:
+def open_models(places: Sequence[Path | Model | Folds]) -> Model | list[Model] | Folds:
     """Load one checkpoint, several to be averaged, or one folder with ``fold-1``, ``fold-2``, …, as training makes it.
 
     What is a model already stays as it is.
 
     A folder of folds among several is a `ConfigError`, a checkpoint that is missing or damaged a `DataError`.
     """
-    of_folds = [place for place in places if isinstance(place, Path) and fold_folders(place)]
-    if of_folds and len(places) > 1:
+    opened = [place if isinstance(place, Model | Folds) else open_place(place) for place in places]
+    models = [one for one in opened if isinstance(one, Model)]
+    if len(opened) > len(models) and len(opened) > 1:
         raise ConfigError(
-            f"Several models are averaged, each a checkpoint of its own; {of_folds[0]} is a folder of folds. Give it "
-            f"alone, to segment each participant with the folds that never saw them, or name {of_folds[0] / 'fold-1'} "
-            "and the others."
+            "Several models are averaged, each a checkpoint of its own; among them is a folder of folds. Give it "
+            "alone, to segment each participant with the folds that never saw them, or name its fold-1 and the others."
         )
-    if not of_folds:
-        models = [place if isinstance(place, Model) else load_model(place) for place in places]
-        return models[0] if len(models) == 1 else models
-    models = {folder.name: load_model(folder) for folder in fold_folders(of_folds[0])}
+    return opened[0] if len(opened) == 1 else models
+
+
+def open_place(path: Path, source: Model | None = None) -> Model | Folds:
+    """Load a checkpoint, or a folder of folds; ``source`` is the model they were tuned from, see `load_model`."""
+    folders = fold_folders(path)
+    if not folders:
+        return load_model(path, source)
+    models = {folder.name: load_model(folder, source) for folder in folders}
     names = {model.name for model in models.values()}
     # Fine-tuning names its folds alike; training names each after its folder.
-    name = names.pop() if len(names) == 1 else f"{of_folds[0].resolve().name}×{len(models)}"
+    name = names.pop() if len(names) == 1 else f"{path.resolve().name}×{len(models)}"
     return Folds(name=name, models=models)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..network.devices import memory_format_on
+from ..network.foreign import ForeignNetwork
 from ..samples.augmentation import AUGMENTATIONS, ON_DEVICE
 from ..samples.patches import Size, draw_patch
 from ..samples.prefetching import helper_threads, prefetched
@@ -195,9 +196,11 @@ class Loop:
 
     def _step(self, batch: Batch) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = supervised_loss(self.network(batch.image), batch.target, batch.known)
+        own = bare(self.network)
+        shares = isinstance(own, ForeignNetwork) and own.answers_probabilities
+        loss = supervised_loss(self.network(batch.image), batch.target, batch.known, probabilities=shares)
         anchor = self.restraint.anchor
-        whole = loss if anchor is None else loss + anchor.penalty(bare(self.network))
+        whole = loss if anchor is None else loss + anchor.penalty(own)
         whole.backward()
         # A batch of one participant makes single gradients noisy; one bad step must not undo many good ones.
         trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]

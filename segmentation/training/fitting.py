@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...files import atomic, write_text
 from ...work import DETAIL, Work
+from ..network.checkpoints import set_weights
 from ..network.devices import PRECISION, enough_memory, placed, same_every_time
 from ..prediction.inference import logits
 from ..samples.cache import sample_keys
@@ -102,7 +103,7 @@ def fit(
                 reached.add(entry, network)
                 if processes.is_main:
                     state.save(network, optimizer, reached)
-    network.load_state_dict(reached.weights)
+    set_weights(network, reached.weights)
     network.eval()
     return dataclasses.replace(reached, precision=PRECISION)
 

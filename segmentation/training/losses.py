@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 
-def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def dice_bce(output: Tensor, target: Tensor, known: Tensor, *, probabilities: bool = False) -> Tensor:
     """Soft Dice plus binary cross-entropy, averaged over each participant's known bundles, then participants.
 
     A bundle that an annotation lacks says nothing: it is left out, not treated as background. Averaging
     within participants first makes a batch count the same however it is shared out among processes.
 
-    ``logits`` and ``target``, the reference in 0–1, have shape (N, B, X, Y, Z); ``known`` (N, B) tells which bundles
-    each participant's annotation has.
+    ``output``, which is logits or ``probabilities``, and ``target``, the reference in 0–1, have shape
+    (N, B, X, Y, Z); ``known`` (N, B) tells which bundles each participant's annotation has.
 
     References
     ----------
@@ -20,14 +20,18 @@ def dice_bce(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     from monai.losses.dice import DiceLoss
 
     # Dice alone says little where a bundle is a few voxels, cross-entropy alone where it is a thousandth of the box.
-    dice = DiceLoss(sigmoid=True, reduction="none")(logits, target).flatten(2).mean(-1)
-    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(2).mean(-1)
+    dice = DiceLoss(sigmoid=not probabilities, reduction="none")(output, target).flatten(2).mean(-1)
+    if probabilities:  # rounding may have carried them beyond 0 and 1
+        entropies = torch.nn.functional.binary_cross_entropy(output.clamp(0, 1), target, reduction="none")
+    else:
+        entropies = torch.nn.functional.binary_cross_entropy_with_logits(output, target, reduction="none")
+    entropy = entropies.flatten(2).mean(-1)
     # A participant without any known bundle would divide by 0.
-    weight = known.to(logits.dtype)
+    weight = known.to(output.dtype)
     return (((dice + entropy) * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)).mean()
 
 
-def supervised_loss(output: Tensor, target: Tensor, known: Tensor) -> Tensor:
+def supervised_loss(output: Tensor, target: Tensor, known: Tensor, *, probabilities: bool = False) -> Tensor:
     """`dice_bce` of a network's output, or of each of its supervision heads, deeper ones counting half as much.
 
     ``output`` has shape (N, B, X, Y, Z), or (N, H, B, X, Y, Z) of H heads brought to the same size, the network's own
@@ -39,7 +43,7 @@ def supervised_loss(output: Tensor, target: Tensor, known: Tensor) -> Tensor:
     heads' size, here heads to the targets'.
     """
     if output.ndim == target.ndim:
-        return dice_bce(output, target, known)
+        return dice_bce(output, target, known, probabilities=probabilities)
     heads = output.unbind(1)
     losses = [
         weight * dice_bce(head, target, known) for weight, head in zip(head_weights(len(heads)), heads, strict=True)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...files import atomic, write_text
-from ..network.checkpoints import require_same, weights_of
+from ..network.checkpoints import require_same, set_weights, weights_of
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -90,7 +90,7 @@ class StateFolder:
                 moments.setdefault(int(index), {})[moment] = tensor
             else:
                 parts[kind][rest] = tensor
-        network.load_state_dict(parts["now"])
+        set_weights(network, parts["now"])
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         for parameter, one in optimizer.state.items():
             # As the parameter lies in memory: the fused optimizer takes them side by side.
@@ -106,8 +106,8 @@ class StateFolder:
 def network_settings(network: nn.Module) -> dict[str, str]:
     """Digests of a network's weights as they are now, and of the names of what is trained of it."""
     weights = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
+    for name, tensor in weights_of(network).items():
         weights.update(f"{name} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        weights.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     trained = " ".join(name for name, parameter in network.named_parameters() if parameter.requires_grad)
     return {"start": weights.hexdigest()[:16], "trained": hashlib.sha256(trained.encode()).hexdigest()[:16]}

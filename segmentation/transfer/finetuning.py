@@ -18,8 +18,17 @@ from ...errors import ConfigError, ModelMismatchError
 from ...files import sweep, write_text
 from ...types import Case, Cohort, Predictions
 from ...work import Cost, Work
-from ..network.checkpoints import Model, is_whole, load_model, require_own, require_same, save_model
+from ..network.checkpoints import (
+    UNKNOWN_TRAINING,
+    Model,
+    is_whole,
+    load_model,
+    require_own,
+    require_same,
+    save_model,
+)
 from ..network.devices import pick_device, placed, same_every_time
+from ..network.foreign import ForeignNetwork, require_gradient
 from ..network.networks import build_network
 from ..prediction.calibration import choose_thresholds, measure_overconfidence
 from ..prediction.cohort import Segmenter, close_predictions, cost_of, open_predictions
@@ -32,7 +41,7 @@ from ..training.recipes import digests, masks_digest
 from ..training.states import StateFolder
 from .adaptation import add_bundles, add_inputs, normalizations, refresh_statistics
 from .plan import TransferPlan, plan_transfer
-from .strategies import Strategy, find_strategy, freeze
+from .strategies import Strategy, freeze, strategy_for
 
 Announce = Callable[[TransferPlan], None]
 
@@ -46,6 +55,7 @@ class Transfer:
     """
 
     strategy: str = "decoder"
+    layers: Sequence[str] = ()
     folds: int = 4
     shots: int | None = None
     draw: int = 0
@@ -115,7 +125,8 @@ class Finetuning:
     @cached_property
     def strategy(self) -> Strategy:
         """What is trained."""
-        return find_strategy(self.transfer.strategy, self.transfer.epochs)
+        of = self.transfer
+        return strategy_for(self.model, of.strategy, layers=of.layers, epochs=of.epochs)
 
     @cached_property
     def start(self) -> Model:
@@ -163,17 +174,23 @@ class Finetuning:
 
     def require_possible(self, resume: bool) -> None:
         """Refuse what cannot be made, before anything is written; see `finetune` for the errors."""
-        if self.model.architecture is None:
-            raise ConfigError(
-                f"Fine-tuning writes checkpoints, which say how their network is built; {self.model.name} is a module "
-                "of your own. Fine-tune it with your own code, and give its predictions to decompose."
-            )
         require_own(self.out, resume)
         pick_device(self.transfer.device)
         self.start.require_input(self.cohort)
+        if self.plan.trained and isinstance(self.start.network, ForeignNetwork):
+            self._require_trainable(self.start.network)
         if self.strategy.statistics:
             normalizations(self.start.network)
         fold_members(self.cohort, self.transfer.folds, self.transfer.seed)
+
+    def _require_trainable(self, network: ForeignNetwork) -> None:
+        """Refuse a module of others that has no gradient."""
+        if network.output == "labels":
+            raise ConfigError(
+                f"Fine-tuning follows a gradient, and labels have none; {self.model.name} answers with labels. Let the "
+                "module return what it takes them from, and say so with `output`: logits or probabilities."
+            )
+        require_gradient(network, self.start.patch)
 
     @property
     def would(self) -> str:
@@ -226,7 +243,7 @@ class Finetuning:
         for number, (folder, (*_, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
             fold = f"fold {number}/{count}"
             if samples is None or is_whole(folder):
-                tuned = load_model(folder)
+                tuned = load_model(folder, self.start)
             else:
                 tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
             segmenter = Segmenter(models=[tuned], device=self.transfer.device)
@@ -239,9 +256,10 @@ class Finetuning:
 
     def _require_own(self, folder: Path, number: int) -> None:
         """Refuse a finished fold of other people or settings: it may have seen whom it would be tested on."""
-        there, now = load_model(folder), self._made_from(number)
+        there, now = load_model(folder, self.start), self._made_from(number)
         # Images were kept in every version; masks not in the first one, whose folds go on by what they say.
         known = {name: there.training[name] for name in now["settings"] if name in there.training}
+        known["layers"] = there.training.get("layers", [])  # written where any were named, and only there
         settings = {name: value for name, value in now["settings"].items() if name in known}
         before = {"participants": dict(there.participants), "settings": known}
         require_same(before, {**now, "settings": settings}, folder, "a fold")
@@ -256,6 +274,7 @@ class Finetuning:
             "settings": {
                 "source_digest": self.model.digest,
                 "strategy": self.plan.strategy,
+                "layers": list(self.transfer.layers),
                 "participants_trained_on": len(training),
                 "participants_tuned_on": len(inner),
                 "seed": self.transfer.seed + number,
@@ -286,6 +305,7 @@ class Finetuning:
             "source": source.name,
             "source_digest": source.digest,
             "strategy": self.plan.strategy,
+            **({"layers": list(self.transfer.layers)} if self.transfer.layers else {}),
             "what": strategy.description,
             "tensors_loaded": len(self.plan.loaded),
             "tensors_trained": len(self.plan.trained),
@@ -294,6 +314,7 @@ class Finetuning:
             "participants_tuned_on": len(inner),
             "seed": seed,
             "masks": masks,
+            **({} if source.knows_training else {UNKNOWN_TRAINING: True}),
         }
         write_text(folder / "transfer.json", self.plan.to_json())
         if self.plan.trained:
@@ -308,7 +329,13 @@ class Finetuning:
                 restraint=_restraint(strategy, network),
                 state=StateFolder(
                     folder / "state",
-                    {"strategy": self.plan.strategy, "participants": participants, "masks": masks},
+                    {
+                        "strategy": self.plan.strategy,
+                        "participants": participants,
+                        "masks": masks,
+                        # Of others' modules the code belongs to it, of which weights say nothing.
+                        **({} if source.architecture is not None else {"source": source.digest}),
+                    },
                 ),
                 stage=stage,
                 work=work,
@@ -355,7 +382,7 @@ class Finetuning:
         if self.strategy.keeps_source:
             return copy.deepcopy(self.start.network)
         architecture = self.start.architecture
-        assert architecture is not None, "others were refused by require_possible"
+        assert architecture is not None, "others were refused by strategy_for"
         with torch.random.fork_rng():  # random weights of the fold, and nothing else gets other draws
             torch.manual_seed(seed)
             return build_network(architecture)

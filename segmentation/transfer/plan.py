@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...types import Bundle
-from ..network.checkpoints import Model
+from ..network.checkpoints import Model, weights_of
+from ..network.foreign import authored
 from .strategies import Strategy
 
 
@@ -89,10 +90,11 @@ def plan_transfer(source: Model, start: Model, name: str, strategy: Strategy) ->
     ``source`` is the model as it was trained, ``start`` the same with further bundles or inputs; see
     `adaptation.add_bundles` and `adaptation.add_inputs`.
     """
-    before, after = source.network.state_dict(), start.network.state_dict()
-    parameters = [key for key, _ in start.network.named_parameters()]
-    # Not the keys of the state: a network may hold one tensor under two names there.
-    tensors = (*parameters, *(key for key, _ in start.network.named_buffers()))
+    before, after = (weights_of(authored(model.network)) for model in (source, start))
+    network = authored(start.network)
+    parameters = [key for key, _ in network.named_parameters()]
+    # Not the keys of the state: a network may hold one tensor under two names there. Others may hold buffers apart.
+    tensors = (*parameters, *(key for key, _ in network.named_buffers() if key in after))
     keeps, had = strategy.keeps_source, source.modality.split("+")
     return TransferPlan(
         source=source.name,

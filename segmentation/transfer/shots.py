@@ -42,7 +42,8 @@ class Shots:
 
     def run(self, model: Model, cohort: Cohort, out: Path, strategy: str, count: int, draw: int) -> Finetuning:
         """One of the fine-tunings, in its folder below ``out``."""
-        transfer = dataclasses.replace(self.transfer, strategy=strategy, shots=count, draw=draw)
+        layers = self.transfer.layers if strategy == self.transfer.strategy else ()
+        transfer = dataclasses.replace(self.transfer, strategy=strategy, shots=count, draw=draw, layers=layers)
         folder = out / strategy / f"shots-{count}" / f"draw-{draw}"
         return Finetuning(model=model, cohort=cohort, out=folder, transfer=transfer)
 

@@ -3,12 +3,15 @@
 One entry of one mapping is one strategy; the loop, the folds and the tests know no strategy by name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from torch import nn
 
 from ...errors import ConfigError
+from ..network.checkpoints import Model
+from ..network.foreign import ForeignNetwork, authored, last_layer, normalization_layers
 from ..network.networks import levels, part_of
 from ..training.epochs import Rate, Schedule
 
@@ -132,7 +135,88 @@ def find_strategy(name: str, epochs: int | None = None) -> Strategy:
     return found if epochs is None else replace(found, schedule=replace(found.schedule, epochs=epochs))
 
 
+_INSIDE = {
+    "scratch": "how its random weights are drawn, which learning curves with `shots` need too",
+    "decoder": "which of its layers are encoder and decoder",
+    "encoder": "which of its layers are encoder and decoder",
+    "gradual": "how far each layer lies from the output",
+    "layerwise": "how far each layer lies from the output",
+}
+"""What a strategy has to know of a network's inside; of others' modules nobody has said it."""
+
+
+def strategy_for(model: Model, name: str, *, layers: Sequence[str] = (), epochs: int | None = None) -> Strategy:
+    """A strategy as it is for the network of a model; `Strategy.trains` takes names as the network's author has them.
+
+    Of a module that is not shiftkit's own, ``head`` is the last layer with weights, see `foreign.last_layer`, and
+    ``norm`` every normalization layer.
+
+    Parameters
+    ----------
+    layers : sequence of str
+        What ``head`` trains instead: paths of layers or parameters, or patterns of these with ``*``.
+    epochs : int, optional
+        Instead of the strategy's own number.
+
+    Raises
+    ------
+    ConfigError
+        If the strategy is unknown, needs to know what nobody has said of the network, or finds nothing to train.
+    """
+    strategy = find_strategy(name, epochs)
+    network = model.network
+    if isinstance(network, ForeignNetwork):
+        if name in _INSIDE:
+            possible = ", ".join(one for one in STRATEGIES if one not in _INSIDE)
+            raise ConfigError(
+                f"Strategy {name} has to know {_INSIDE[name]}; {model.name} is a module of your own, of which shiftkit "
+                f"knows no such thing. Choose one of {possible} for `strategy`."
+            )
+        if name == "norm":
+            strategy = replace(strategy, trains=_within(_required(normalization_layers(network), model)))
+    if layers and name != "head":
+        raise ConfigError(
+            f"`layers` say what the strategy head trains; `strategy` is {name}. Leave `layers` out, or choose head."
+        )
+    if name == "head" and (layers or isinstance(network, ForeignNetwork)):
+        chosen = tuple(layers) or last_layer(network)  # pyright: ignore[reportArgumentType]
+        _require_matches(chosen, model)
+        strategy = replace(strategy, trains=_within(chosen), description=f"Only {', '.join(chosen)} is trained.")
+    return strategy
+
+
+def _within(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a parameter is one of these, lies in one of these layers, or matches one of these patterns."""
+    return lambda name: any(
+        name == one or name.startswith(f"{one}.") or fnmatchcase(name, one) or fnmatchcase(name, f"{one}.*")
+        for one in patterns
+    )
+
+
+def _required(layers: tuple[str, ...], model: Model) -> tuple[str, ...]:
+    if not layers:
+        raise ConfigError(
+            f"Strategy norm trains normalization layers; {model.name} has none with parameters of its own. Choose "
+            "head or full for `strategy`."
+        )
+    return layers
+
+
+def _require_matches(patterns: Sequence[str], model: Model) -> None:
+    names = [name for name, _ in authored(model.network).named_parameters()]
+    if nothing := [one for one in patterns if not any(map(_within([one]), names))]:
+        there = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+        raise ConfigError(
+            f"`layers` must be paths or patterns of layers with parameters; {model.name} has none of "
+            f"{', '.join(nothing)}. It has {', '.join(there[-_SHOWN:]) or 'no parameters'}"
+            f"{f' and {len(there) - _SHOWN} before these' if len(there) > _SHOWN else ''}."
+        )
+
+
+_SHOWN = 12
+
+
 def freeze(network: nn.Module, trains: Callable[[str], bool]) -> None:
     """Let only the parameters train that a strategy names."""
-    for name, parameter in network.named_parameters():
+    for name, parameter in authored(network).named_parameters():
         parameter.requires_grad_(trains(name))

@@ -34,6 +34,10 @@ def find(cohort: Cohort) -> Iterator[Problem]:
         if not (cohort.root / participant).is_dir():
             sentence = f"Every row has a folder; {participant} has none."
             yield _problem(participant, "warning", sentence, "Copy the participant's folder, or remove the row.")
+    if not cohort.bundles:
+        sentence = "Predictions are compared with reference masks; nobody has one."
+        cure = "Add one a bundle, dwi/sub-01_label-AFleft_mask.nii.gz, or use the cohort for prediction alone."
+        yield Problem(participant="all", check="reference", severity="warning", file="", sentence=sentence, cure=cure)
     for case in cohort:
         yield from _contents(case, records.get(case.participant_id, {}).get("group"))
 

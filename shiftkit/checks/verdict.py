@@ -27,6 +27,7 @@ CHECKS: dict[str, str] = {
     "tumor-volume": "the tumor's volume is not the declared one",
     "sidecar": "peaks do not say which axes they refer to",
     "peaks": "peaks are flipped, permuted or in another frame",
+    "reference": "nobody has a reference mask",
     "mask-values": "a mask is not binary",
     "mask-empty": "a mask is empty",
     "mask-place": "a mask lies outside the brain",
@@ -130,6 +131,8 @@ class CheckReport:
             looks = f"all {n} participants look sound" if n > 1 else f"{n} participant looks sound"
         else:
             looks = f"{sound} of {n} participants {'looks' if sound == 1 else 'look'} sound; {told}"
+        if any(one.check == "reference" for one in self.problems):
+            looks = f"not sound for a study, for nobody has a reference mask; otherwise {looks}"
         allowed = f" Errors allowed: {', '.join(self.allowed)}." if self.allowed else ""
         return f"Cohort {self.cohort}: {looks}.{allowed}"
 

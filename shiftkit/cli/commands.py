@@ -49,6 +49,12 @@ def _itself(made: Any, _: Given) -> list[str]:
     return [str(made)]
 
 
+def _imported(made: Any, _: Given) -> Iterator[str]:
+    yield str(made)
+    if not made.bundles:
+        yield "It has no reference masks: nothing in it can be scored, decomposed or trained on."
+
+
 def _outcome(made: Any, _: Given) -> list[str]:
     return made.lines()
 
@@ -182,10 +188,10 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             facts=lambda made, _: {**_cohort(made.cohort), "failed": made.failed},
         ),
         "import": Verb(
-            _itself,
+            _imported,
             (
                 "import hcp105 downloads/HCP105 cohorts/hcp",
-                "import brats downloads/BraTS cohorts/brats --group glioma --tumor-labels 1,4",
+                "import brats downloads/BraTS cohorts/brats --tumor-labels 1,4",
             ),
             "shiftkit check {out}",
             facts=lambda made, _: _cohort(made),

@@ -45,7 +45,9 @@ class Verb:
 _NOTHING = " "
 """What stands for the value of a flag without one; an empty word would be replaced by its type."""
 _CONFIG = typer.Option("--config", help="TOML file with settings, or a run.json to replay; flags win.", metavar="PATH")
-_JSON = typer.Option("--json", help="Print the result as JSON on stdout.", metavar=_NOTHING)
+_JSON = typer.Option(
+    "--json", help="Print the result as JSON on stdout; without a result nothing stands there.", metavar=_NOTHING
+)
 
 
 def add(app: typer.Typer, verb: str, said: Verb, *, group: str | None = None, table: str = "") -> None:

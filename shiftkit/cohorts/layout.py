@@ -23,6 +23,8 @@ _LONG = {
 }
 
 _TUMOR_LABELS = ("tumor", "lesion")
+_KNOWN_MAPS = ("ap", "fa", "peaks")
+_HEMISPHERES = {"L": "left", "R": "right"}
 
 Filters = Mapping[str, Mapping[str, Sequence[str] | None]]
 
@@ -59,25 +61,28 @@ def candidate(path: Path) -> Candidate | None:
     slot, own = _slot(suffix, entities)
     if slot is None:
         return None
-    further = set(entities) - {"sub", "ses", own}
+    further = set(entities) - {"sub", "ses", *own}
     other_name = slot[0] == "tumor" and (entities["label"], suffix) != ("tumor", "mask")
     rank = 2 if further else int(other_name)
     return Candidate(slot=slot, path=path, entities={**entities, "suffix": suffix}, rank=rank)
 
 
-def _slot(suffix: str, entities: Mapping[str, str]) -> tuple[tuple[str, str] | None, str]:
+def _slot(suffix: str, entities: Mapping[str, str]) -> tuple[tuple[str, str] | None, tuple[str, ...]]:
+    """What a file is, and the entities that say so."""
     label = entities.get("label", "")
     if suffix == "T1w" and not label:
-        return ("image", "t1w"), ""
+        return ("image", "t1w"), ()
     if suffix == "dwimap" and "param" in entities:
-        return ("image", entities["param"]), "param"
+        param = entities["param"]
+        # Any other map is called as its files call it.
+        return ("image", param.lower() if param.lower() in _KNOWN_MAPS else param), ("param",)
     if label in _TUMOR_LABELS and suffix in ("mask", "roi"):
-        return ("tumor", ""), "label"
+        return ("tumor", ""), ("label",)
     if label == "core" and suffix == "mask":
-        return ("core", ""), "label"
+        return ("core", ""), ("label",)
     if suffix in ("mask", "probseg") and label.isalnum():
-        return (suffix, label), "label"
-    return None, ""
+        return (suffix, label + _HEMISPHERES.get(entities.get("hemi", ""), "")), ("label", "hemi")
+    return None, ()
 
 
 def candidates(folder: Path) -> Iterator[Candidate]:

@@ -1,7 +1,8 @@
 """Public data sets in their own layouts, turned into cohorts."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,21 @@ from ..errors import ConfigError, DataError
 from ..files import PART, holds, sweep
 from ..types import Cohort
 from ..work import Cost, Work
-from . import brainptm, brats, hcp105, tractoinferno, tractseg
-from .sources import Found
+from . import brainptm, brats, hcp105, pyafq, tractoinferno, tractseg
+from .sources import Found, folders
 from .writing import write_cohort
 
 __all__ = ["FORMATS", "import_cohort"]
 
-FORMATS: dict[str, Callable[..., list[Found]]] = {
-    "tractoinferno": tractoinferno.find,
-    "brainptm": brainptm.find,
-    "hcp105": hcp105.find,
-    "tractseg": tractseg.find,
-    "brats": brats.find,
+FORMATS: Mapping[str, Any] = {
+    "tractoinferno": tractoinferno,
+    "brainptm": brainptm,
+    "hcp105": hcp105,
+    "tractseg": tractseg,
+    "pyafq": pyafq,
+    "brats": brats,
 }
+"""Modules that know a layout: ``find``, which looks for it, ``LAYOUT`` in a line, and ``GROUP`` of its people."""
 
 _GROUPS = ("control", "glioma", "target_control")
 
@@ -32,7 +35,8 @@ def import_cohort(
     src: str | Path,
     out: str | Path,
     *,
-    group: str = "control",
+    group: str | None = None,
+    streamlines: int = 1,
     tumor_labels: tuple[int, ...] | None = None,
     work: Work = Work(),
 ) -> Cohort:
@@ -43,12 +47,14 @@ def import_cohort(
 
     Parameters
     ----------
-    format : {"tractoinferno", "brainptm", "hcp105", "tractseg", "brats"}
+    format : {"tractoinferno", "brainptm", "hcp105", "tractseg", "pyafq", "brats"}
         Whose layout.
     src, out : str or Path
         The folder, as it was unpacked, and that of the new cohort: new or empty.
-    group : str
-        ``control``, ``glioma`` or ``target_control``, for every participant.
+    group : str, optional
+        ``control``, ``glioma`` or ``target_control``, for every participant; by default what the data set's people are.
+    streamlines : int
+        A voxel is inside of a bundle from so many streamlines that pass through it.
     tumor_labels : tuple of int, optional
         For ``brats``: labels that make up the tumor; all by default.
     work : Work
@@ -63,6 +69,7 @@ def import_cohort(
     """
     if format not in FORMATS:
         raise ConfigError(f"shiftkit imports {', '.join(FORMATS)}; got {format!r}.")
+    group = FORMATS[format].GROUP if group is None else group
     if group not in _GROUPS:
         raise ConfigError(f"A group is one of {', '.join(_GROUPS)}; got {group!r}.")
     if tumor_labels is not None and format != "brats":
@@ -73,13 +80,10 @@ def import_cohort(
     if target.exists() and (not target.is_dir() or holds(target)):
         raise ConfigError(f"An imported cohort needs a new or empty folder; {target} holds something. Give another.")
     options: dict[str, Any] = {"tumor_labels": tumor_labels} if format == "brats" else {}
-    found = FORMATS[format](source, **options)
+    found: list[Found] = FORMATS[format].find(source, **options)
     if not found:
-        raise DataError(
-            f"{source} must hold a data set in the layout of {format}; no participant was found in it. "
-            f"The layout is described in shiftkit.importers.{format}."
-        )
-    names = [one.participant_id for one in found]
+        raise DataError(_unrecognized(format, source))
+    names = [one.key for one in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
@@ -101,7 +105,7 @@ def import_cohort(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
-        write_cohort(part, format, found, group, work)
+        write_cohort(part, format, found, group, streamlines, work)
         if target.exists():
             sweep(target)
             target.rmdir()
@@ -109,3 +113,35 @@ def import_cohort(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return load_cohort(target)
+
+
+_SHOWN = 8
+
+
+def _unrecognized(format: str, source: Path) -> str:
+    """What to say of a folder without anybody in the layout that was asked for: what it holds, and what is known."""
+    there = list(islice(_samples(source), _SHOWN + 1))
+    shown = ", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else "") if there else "nothing"
+    # Of other layouts the folder may have one; that of a damaged file is told by its own import.
+    fitting = [name for name, one in FORMATS.items() if name != format and _fits(one, source)]
+    hint = f" It fits {' and '.join(fitting)}: name that format." if fitting else ""
+    known = "; ".join(f"{name}: {one.LAYOUT}" for name, one in FORMATS.items())
+    return (
+        f"{source} must hold a data set in the layout of {format}; no participant was found. The folder holds {shown}."
+        f"{hint} Layouts that are read: {known}."
+    )
+
+
+def _fits(layout: Any, source: Path) -> bool:
+    try:
+        return bool(layout.find(source))
+    except DataError:
+        return True
+
+
+def _samples(folder: Path, below: str = "", deeper: int = 4) -> Iterator[str]:
+    """Files as examples of a layout: of each folder, the first two and what its first two folders hold."""
+    files = sorted(one.name for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+    yield from (f"{below}{name}" for name in files[:2])
+    for inner in folders(folder)[:2] if deeper else ():
+        yield from _samples(inner, f"{below}{inner.name}/", deeper - 1)

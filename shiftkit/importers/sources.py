@@ -3,32 +3,42 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
-from ..bundles import bundle_named
+from ..bundles import TRACTSEG_ORDER, bundle_named
 from ..errors import DataError
 from ..images import inside, read_image, whole_labels
 from ..types import Bundle, Volume
 
 
+@lru_cache(maxsize=1)
+def read_stack(path: Path) -> Volume:
+    """Read an image with a volume a bundle, which all its masks are taken from, once."""
+    return read_image(path)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MaskSource:
-    """Where a mask comes from: an image, or streamlines (``.trk``, ``.tck``, also compressed).
+    """Where a mask comes from: an image, or streamlines (``.trk``, ``.tck``, ``.trx``).
 
-    ``channel`` picks one of an image with several; ``labels`` are the values of a label map that count as inside, of
-    ``()`` all but 0. Without them the image is a mask.
+    ``channel`` is that of an image with one for each bundle of ``TRACTSEG_ORDER``; ``labels`` are the values of a label
+    map that count as inside, of ``()`` all but 0. Without them the image is a mask. ``group`` is that of the
+    streamlines in a ``.trx`` of several.
     """
 
     path: Path
     channel: int | None = None
     labels: tuple[int, ...] | None = None
+    group: str | None = None
 
     @property
     def is_streamlines(self) -> bool:
         """Whether the mask has to be made from streamlines."""
-        return self.path.name.endswith((".trk", ".tck", ".trk.gz"))
+        return self.path.name.endswith(TRACTOGRAMS)
 
     def read_mask(self) -> Volume:
         """Read an image source as a mask.
@@ -36,12 +46,16 @@ class MaskSource:
         A `DataError` if it is damaged, has no such channel, or its values leave doubt what is inside; see
         `shiftkit.images.inside` and `shiftkit.images.whole_labels`.
         """
-        volume = read_image(self.path)
+        volume = read_image(self.path) if self.channel is None else read_stack(self.path)
         array = volume.array
         if self.channel is not None:
-            if array.ndim != 4 or self.channel >= array.shape[3]:
-                raise DataError(f"{self.path} must have a channel {self.channel}; its shape is {array.shape}.")
-            array = array[..., self.channel]
+            n, wanted = (array.shape[3] if array.ndim == 4 else 1), len(TRACTSEG_ORDER)
+            if n not in (wanted, wanted + 1):
+                raise DataError(
+                    f"{self.path} must have a volume for each of TractSeg's {wanted} bundles; it has {n}, and which is "
+                    "which cannot be told. Write one file a bundle (TractSeg --output_multiple_files)."
+                )
+            array = array[..., self.channel + n - wanted]  # a first one more is the background
         if array.ndim != 3:
             raise DataError(f"{self.path} must be a mask with three axes; its shape is {array.shape}.")
         if self.labels is None:
@@ -55,17 +69,24 @@ class Found:
     """One participant of a public data set, with what the data set has of it.
 
     Images are all on one grid, which masks are made on; ``raw`` holds the diffusion data to take along for `prepare`
-    (``dwi``, ``bval``, ``bvec``); ``split`` is ``train``, ``val``, ``test``, or ``n/a``.
+    (``dwi``, ``bval``, ``bvec``); the brain is all that any mask of ``brain`` marks; ``split`` is ``train``, ``val``,
+    ``test``, or ``n/a``.
     """
 
     participant_id: str
+    session: str | None = None
     images: Mapping[str, Path] = field(default_factory=dict[str, Path])
     masks: Mapping[Bundle, MaskSource] = field(default_factory=dict[Bundle, MaskSource])
     tumor: MaskSource | None = None
     core: MaskSource | None = None
     raw: Mapping[str, Path] = field(default_factory=dict[str, Path])
-    brain: Path | None = None
+    brain: tuple[Path, ...] = ()
     split: str = "n/a"
+
+    @property
+    def key(self) -> str:
+        """Participant and session, as names of files begin."""
+        return self.participant_id if self.session is None else f"{self.participant_id}_{self.session}"
 
 
 def participant_id(name: str) -> str:
@@ -82,14 +103,53 @@ def participant_id(name: str) -> str:
     return f"sub-{label}"
 
 
+class Person(TypedDict):
+    """Whose files they are: fields of `Found`."""
+
+    participant_id: str
+    session: str | None
+
+
+def person(folder: Path) -> Person:
+    """Whose folder it is, and of which session: by its name, or those above it where it is a part of theirs.
+
+    Examples
+    --------
+    >>> person(Path("afq/sub-01/ses-pre/dwi"))
+    {'participant_id': 'sub-01', 'session': 'ses-pre'}
+    >>> person(Path("HCP105/599469"))
+    {'participant_id': 'sub-599469', 'session': None}
+    """
+    place, session = folder.absolute(), None
+    while place.name in _PARTS or (place.name.startswith("ses-") and session is None):
+        if place.name.startswith("ses-"):
+            session = f"ses-{re.sub('[^A-Za-z0-9]', '', place.name[4:])}"
+        place = place.parent
+    return {"participant_id": participant_id(place.name), "session": session}
+
+
+# Folders that hold a part of what there is of somebody.
+_PARTS = ("dwi", "anat", "tractseg_output", "tracts", "bundles", "clean_bundles")
+
+
 def folders(source: Path) -> list[Path]:
     """Folders inside ``source``, sorted, without hidden ones."""
     return sorted(path for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def subjects(source: Path, is_subject: Callable[[Path], bool]) -> list[Path]:
-    """The folder itself where it is a subject's, else those in it that are."""
-    return [source] if is_subject(source) else [folder for folder in folders(source) if is_subject(folder)]
+    """The folder itself where it is a subject's, else those below it that are; not those inside of another."""
+
+    def search(folder: Path, deeper: int) -> list[Path]:
+        if is_subject(folder):
+            return [folder]
+        return [one for inner in folders(folder) for one in search(inner, deeper - 1)] if deeper else []
+
+    return search(source, _DEEPEST)
+
+
+# Of a subject below the folder that is named: release, set, grade, participant and session have been seen.
+_DEEPEST = 5
 
 
 def image_in(folder: Path, *names: str) -> Path | None:
@@ -101,9 +161,10 @@ def image_in(folder: Path, *names: str) -> Path | None:
     return None
 
 
-def first_in(folder: Path, patterns: Mapping[str, str]) -> dict[str, Path]:
-    """The first file, in the order of names, of each pattern; those that match none are left out."""
-    found = {name: sorted(folder.glob(pattern)) for name, pattern in patterns.items()}
+def first_in(folder: Path, patterns: Mapping[str, str | tuple[str, ...]]) -> dict[str, Path]:
+    """The first file of the first pattern that matches any; those that match none are left out."""
+    several = {name: (given,) if isinstance(given, str) else given for name, given in patterns.items()}
+    found = {name: [path for one in given for path in sorted(folder.glob(one))] for name, given in several.items()}
     return {name: paths[0] for name, paths in found.items() if paths}
 
 
@@ -113,7 +174,14 @@ def masks_of(paths: Iterable[Path]) -> dict[Bundle, MaskSource]:
     return {bundle: MaskSource(path=path) for path, bundle in named.items() if bundle is not None}
 
 
-_SUFFIX = re.compile(r"\.(nii|trk|tck)(\.gz)?$")
+def stacked_masks(path: Path) -> dict[Bundle, MaskSource]:
+    """Masks in one file with a volume a bundle, in TractSeg's order; a first one more is the background."""
+    named = enumerate(bundle_named(name) for name in TRACTSEG_ORDER)
+    return {bundle: MaskSource(path=path, channel=i) for i, bundle in named if bundle is not None}
+
+
+TRACTOGRAMS = (".trk", ".tck", ".trx", ".trk.gz")
+_SUFFIX = re.compile(r"\.(nii|trk|tck|trx)(\.gz)?$")
 
 
 def images_in(folder: Path, names: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:

@@ -1,14 +1,17 @@
 """TractSeg output: one subject's folder, or a folder of them.
 
 Masks lie in ``bundle_segmentations/NAME.nii.gz`` or in one ``bundle_segmentations.nii.gz`` whose channels
-follow TractSeg's order; both also below ``tractseg_output/``. Peaks are those of MRtrix, in world axes.
+follow TractSeg's order; both also below ``tractseg_output/``. Peaks are those of MRtrix, in world axes. Sessions are
+folders ``ses-*``.
 """
 
 from pathlib import Path
 
-from ..bundles import TRACTSEG_ORDER, bundle_named
 from ..types import Bundle
-from .sources import Found, MaskSource, image_in, images_in, masks_of, participant_id, subjects
+from .sources import Found, MaskSource, image_in, images_in, masks_of, person, stacked_masks, subjects
+
+LAYOUT = "SUBJECT/[ses-X/][tractseg_output/]bundle_segmentations/AF_left.nii.gz, or one bundle_segmentations.nii.gz"
+GROUP = "control"
 
 _IMAGES = {
     "peaks": ("peaks", "tractseg_output/peaks"),
@@ -20,7 +23,7 @@ _MASKS = ("bundle_segmentations", "tractseg_output/bundle_segmentations")
 
 def find(source: Path) -> list[Found]:
     """The subjects in a folder of TractSeg output, or the one subject whose folder it is."""
-    return [_subject(folder) for folder in subjects(source, _is_subject)]
+    return [_subject(folder) for folder in subjects(source.resolve(), _is_subject)]
 
 
 def _is_subject(folder: Path) -> bool:
@@ -28,11 +31,12 @@ def _is_subject(folder: Path) -> bool:
 
 
 def _subject(folder: Path) -> Found:
+    brain = image_in(folder, "nodif_brain_mask", "tractseg_output/nodif_brain_mask")
     return Found(
-        participant_id=participant_id(folder.resolve().name),
+        **person(folder),
         images=images_in(folder, _IMAGES),
         masks=_masks(folder),
-        brain=image_in(folder, "nodif_brain_mask", "tractseg_output/nodif_brain_mask"),
+        brain=() if brain is None else (brain,),
     )
 
 
@@ -41,7 +45,4 @@ def _masks(folder: Path) -> dict[Bundle, MaskSource]:
         if (folder / name).is_dir():
             return masks_of((folder / name).glob("*.nii*"))
     stacked = image_in(folder, *_MASKS)
-    if stacked is None:
-        return {}
-    named = enumerate(bundle_named(name) for name in TRACTSEG_ORDER)
-    return {bundle: MaskSource(path=stacked, channel=i) for i, bundle in named if bundle is not None}
+    return {} if stacked is None else stacked_masks(stacked)

@@ -21,9 +21,9 @@ from ..work import Cost, Work
 from .anonymous import Aliases, model_names, unnamed
 from .implants import check_with_implants, cost_of_check, require_checkable, require_unseen
 from .inputs import Design, Inputs, Tool, require_common_bundles
-from .scores import predict_cohorts, read_cohorts
-from .story import Ending, LeftOut, counted, end, pictures
-from .studies import Occasion, further_findings, metrics_of, require_known
+from .scores import predict_cohorts, read_cohorts, unread
+from .story import Ending, LeftOut, Reasons, counted, end, pictures
+from .studies import Occasion, further_findings, metrics_of
 
 if TYPE_CHECKING:
     from ..analyses.decomposition.reading import Reading
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], object]
 QUESTION = "How much of the loss in patients is systematic, and how much is the tumor's?"
 TITLE = "Domain shift of white-matter bundle segmentation"
+_OF_PARTICIPANTS = ("age", "sex", "site", "scanner")
+"""Columns of participants.tsv that score tables have too."""
 _FROM_TABLE = (
     "The scores came as a table: whether the model had seen the controls could not be checked, and the shell "
     "estimator, which needs images, is not available."
@@ -116,8 +118,11 @@ def _begin_split(
     frame: pd.DataFrame, name: str, design: Design, n_models: int, work: Work, out: Path | None = None
 ) -> None:
     from ..analyses.decomposition.covariates import require_covariates
+    from ..analyses.decomposition.split import require_column
 
     require_covariates(design.covariates, [str(name) for name in frame])
+    if design.by is not None:
+        require_column(design.by, [str(name) for name in frame])
     people = frame.drop_duplicates("participant_id")["group"].value_counts()
     counted_people = " and ".join(f"{number} of group {group}" for group, number in people.items())
     work.begin(
@@ -140,9 +145,9 @@ def require_possible(
 ) -> None:
     """Refuse what names and options tell to be impossible, before the network is loaded."""
     from ..analyses.decomposition.covariates import require_covariates
+    from ..analyses.decomposition.split import require_column, require_values
     from ..checks import require_checks
 
-    require_known(design.include)
     require_checks(design.allow)
     _require_finetuned(finetuned)
     require_checkable(design, cohorts)
@@ -152,7 +157,10 @@ def require_possible(
         if model is not None:
             require_common_bundles(model, cohort.only(chosen))
     require_covariates(design.covariates, SCORES.columns)
-    for name in sorted(set(design.covariates) & {"age", "sex", "site", "scanner"}):
+    if design.by is not None:
+        require_column(design.by, _OF_PARTICIPANTS)
+        require_values(design.by, [case.attributes.get(design.by, "n/a") for case in cohorts["patients"]])
+    for name in sorted(set(design.covariates) & set(_OF_PARTICIPANTS)):
         for cohort in cohorts.values():
             if not any(name in case.attributes for case in cohort):
                 raise ConfigError(
@@ -166,7 +174,8 @@ def begin_decomposition(run: Run, inputs: Inputs, design: Design, finetuned: Seq
     from ..segmentation.network.devices import pick_device
 
     pick_device(design.device)
-    work.begin(_plan(inputs, finetuned), _cost(inputs, design, len(finetuned), work), run.root)
+    chosen = inputs.only(_chosen(inputs, design))
+    work.begin(_plan(chosen, finetuned), _cost(chosen, design, len(finetuned), work), run.root)
 
 
 def decompose_cohort(
@@ -219,7 +228,7 @@ def told_of(tool: Tool, cohorts: Mapping[str, Any]) -> tuple[str, ...]:
 def _find(
     occasion: Occasion,
     after: Sequence[Mapping[str, Predictions]],
-    checks: tuple[Finding, ...],
+    checks: Mapping[str, Finding],
     digests: Mapping[str, str],
     aliases: Aliases | None,
 ) -> Ending:
@@ -237,17 +246,18 @@ def _find(
     scored = pd.concat([before, *tables], ignore_index=True)
     names = [one["patients"].model for one in after]
     own = {name: _primary(table, design) for name, table in zip(names, tables, strict=True)}
+    failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
+    known = dict.fromkeys(inputs.seen, "control that the model has seen")
     result = split(_primary(before, design), own, design)
+    result = replace(result, entered=pd.concat([result.entered, _unscored(inputs, known, failed)], ignore_index=True))
     model = source["patients"].model, source["patients"].modality
     shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
     ending = ending_of(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
-    failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
     if aliases is not None:
         # An id in a reason is that of the participant who failed: it can only stand in a path.
         everybody = {name: people for people in aliases.people.values() for name in people}
         for key, reason in failed.items():
             failed[key] = aliases.without_folders(reason, inputs.cohorts.values(), dict.fromkeys(everybody, key))
-    known = dict.fromkeys(inputs.seen, "seen by the model in training or tuning")
     tuned = after[0]["patients"] if after else None
     if design.check_with_implants:
         checked = check_with_implants(occasion, before, result, digests)
@@ -267,15 +277,26 @@ def _find(
     return replace(
         ending,
         opening=_opening(result, _origin(inputs, checks)),
-        findings=(*ending.findings, *further.findings, *checks),
+        findings=(*ending.findings, *further.findings, *checks.values()),
         bundle_findings=shown,
         failed=failed,
         cases=pictures(result.scores, inputs.patients, source["patients"], tuned),
         cohorts={"patients": (inputs.patients, {}), "unseen controls": (inputs.controls, known)},
-        left_out=(*counted("patients", inputs.left_out), *counted("controls", known), *ending.left_out),
         warnings=inputs.warnings,
         shows_places=aliases is None,
     )
+
+
+def _unscored(inputs: Inputs, known: Reasons, failed: Reasons) -> pd.DataFrame:
+    """Who took no part before anything was scored, as rows of the table of who entered."""
+    failed_of = {role: [case.key for case in cohort if case.key in failed] for role, cohort in inputs.cohorts.items()}
+    groups = {"patients": "glioma", "controls": "control", "target_controls": "target_control"}
+    absent = [*counted("glioma", inputs.left_out), *counted("control", known)]
+    for role, keys in failed_of.items():
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        absent += [LeftOut(groups[role], f"failed: {', '.join(keys[:5])}{more}", len(keys))] if keys else []
+    rows = [(one.group, one.reason, 0, one.n_participants) for one in absent]
+    return pd.DataFrame(rows, columns=["group", "reason", "n_rows", "n_participants"])
 
 
 def ending_of(
@@ -291,6 +312,7 @@ def ending_of(
     from ..analyses.decomposition.findings import bundle_verdicts
     from ..analyses.scoring.findings import bundle_findings, cohort_findings
 
+    # Without strata: tables on the page are of all patients, or of one bundle.
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
@@ -303,7 +325,7 @@ def ending_of(
         opening=_opening(result, ()),
         tables=(
             (frame, SCORES),
-            (components, DECOMPOSITION),
+            (pd.concat([components, result.strata], ignore_index=True), DECOMPOSITION),
             (result.recovery, RECOVERY),
             (result.sensitivity, SENSITIVITY),
             (result.agreement, AGREEMENT),
@@ -317,7 +339,7 @@ def ending_of(
         components=components,
         entered=result.entered,
         left_out=tuple(
-            LeftOut(row["group"], row["reason"], int(row["n_participants"]), int(row["n_rows"]))
+            LeftOut(row["group"], row["reason"], int(row["n_participants"]), int(row["n_rows"]) or None)
             for row in result.entered.to_dict("records")
             if row["reason"] != "entered"
         ),
@@ -348,23 +370,22 @@ def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
     return Opening(question=QUESTION, facts=facts, origin=origin, decimals=digits_for(result.told, result.metric))
 
 
-def _origin(inputs: Inputs, checks: tuple[Finding, ...]) -> tuple[str, ...]:
+def _origin(inputs: Inputs, checks: Mapping[str, Finding]) -> tuple[str, ...]:
     """Whether data are drawn, whether the model was made for them, and which checks warned."""
     drawn, model = is_phantom(inputs.patients), inputs.model.name
     told = ["The data are shiftkit's digital phantom: drawn images, no patients."] if drawn else []
     if is_of_phantom(inputs.model.digest):
         # Without the phantom's data the run has a warning of its own.
-        told += [f"Model {model} was made for such data."] if drawn else []
+        told += [f"Model {model} was trained on that phantom's healthy people."] if drawn else []
     elif not any(one.known for one in inputs.near):
         told.append(f"Whether model {model} was made for images like these is not known.")
     else:  # what lies outside is a warning, in the verdict
         told += [str(one) for one in inputs.near if not one.outside]
-    return (*told, *(told_of for one in checks if (told_of := _warned(one))))
+    return (*told, *filter(None, (_warned(role.replace("_", " "), one) for role, one in checks.items())))
 
 
-def _warned(check: Finding) -> str:
+def _warned(people: str, check: Finding) -> str:
     """What the checks of a cohort's images found, in one sentence; nothing where all look sound."""
-    people = check.title.rpartition(": ")[2]
     counts = {"errors": int(check.estimates[0].value), "warnings": int(check.estimates[1].value)}
     found = " and ".join(f"{what} in {n}" for what, n in counts.items() if n)
     return f"Checks of the images found {found} of {check.estimates[0].n} {people}." if found else ""
@@ -454,18 +475,18 @@ def _require_finetuned(folders: Sequence[Path]) -> None:
             )
 
 
-def _require_sound(inputs: Inputs, design: Design, aliases: Aliases | None, work: Work) -> tuple[Finding, ...]:
-    """Stop before anything is computed from images that a check found wrong; else what the checks say."""
+def _require_sound(inputs: Inputs, design: Design, aliases: Aliases | None, work: Work) -> dict[str, Finding]:
+    """Stop before anything is computed from images that a check found wrong; else what the checks of each role say."""
     from ..checks import check
 
-    findings: list[Finding] = []
+    findings: dict[str, Finding] = {}
     for role, cohort in inputs.cohorts.items():
         report = check(cohort, allow=design.allow, work=work)
         if report.exit_code:
             raise DataError(report.summary)
-        said = report.findings(role)
-        findings += said if aliases is None else [aliases.finding(one, cohort, role) for one in said]
-    return tuple(findings)
+        (said,) = report.findings(role)
+        findings[role] = said if aliases is None else aliases.finding(said, cohort, role)
+    return findings
 
 
 def _notes(inputs: Inputs) -> tuple[str, ...]:
@@ -495,14 +516,13 @@ def _cost(inputs: Inputs, design: Design, n_tuned: int, work: Work) -> Cost:
     from ..checks import cost_of as checking
     from ..segmentation.prediction.cohort import cost_of as segmenting
 
-    chosen = inputs.only(_chosen(inputs, design))
     cost = Cost()
-    for cohort in chosen.cohorts.values():
+    for cohort in inputs.cohorts.values():
         cost += checking(cohort, work) + scoring(cohort, work).times(1 + n_tuned)
         # What others predicted is read.
         cost += Cost() if isinstance(inputs.model, Tool) else segmenting(inputs.model, cohort)
-    n_rows = sum(len(case.masks) for cohort in chosen.cohorts.values() for case in cohort)
-    cost += _cost_of_split(n_rows, design).times(1 + n_tuned) + cost_of_check(chosen, design, work)
+    n_rows = sum(len(case.masks) for cohort in inputs.cohorts.values() for case in cohort)
+    cost += _cost_of_split(n_rows, design).times(1 + n_tuned) + cost_of_check(inputs, design, work)
     return cost + Cost(seconds=30 + 2.0 * len(inputs.patients), memory_gib=0.6, disk_gib=0.05)
 
 
@@ -515,10 +535,13 @@ def _cost_of_split(n_rows: int, design: Design) -> Cost:
 def _plan(inputs: Inputs, tuned: Sequence[Path]) -> str:
     names = ", ".join(folder.name for folder in tuned)
     if isinstance(inputs.model, Tool):
+        there = {name: len(cohort) - len(unread(inputs.model, cohort)) for name, cohort in inputs.cohorts.items()}
+        lacking = sum(map(len, inputs.cohorts.values())) - sum(there.values())
         return (
-            f"Would read predictions of {len(inputs.patients)} patients of {inputs.patients.name} and "
-            f"{len(inputs.controls)} controls of {inputs.controls.name} in {inputs.model.predicted.name}, score them, "
+            f"Would read predictions of {there['patients']} patients of {inputs.patients.name} and "
+            f"{there['controls']} controls of {inputs.controls.name} in {inputs.model.predicted.name}, score them, "
             "decompose the drop, and write the report."
+            + (f" {lacking} without predictions would fail, and the run end with 4." if lacking else "")
         )
     return (
         f"Would predict {len(inputs.patients)} patients of {inputs.patients.name} and those of {len(inputs.controls)} "

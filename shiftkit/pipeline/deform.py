@@ -29,7 +29,7 @@ def deform_cohort(
     """
     from ..analyses.deformation.study import deform
 
-    result = deform(cohort, controls, out=run.open().root, work=work, **measured)
+    result = deform(cohort, controls, out=run.root, begin=run.open, work=work, **measured)
     digests = {"cohort": cohort, "controls": controls, "baseline": measured.get("baseline")}
     own = [one.claim for one in result.findings if one.key == "deformation-own"]
     ending = Ending(

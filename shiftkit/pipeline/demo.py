@@ -14,7 +14,7 @@ _PEOPLE: dict[str, Any] = {"n_healthy": 20, "n_glioma": 24, "target": "severe"}
 """As few people as show both parts of the drop: 20 patients are where a study stops being exploratory."""
 _SEED = 1
 """Other than that of the built-in cohorts, whose controls have trained the reference model."""
-_CPU_MIN = 10.0
+_CPU_MIN = 8.2
 """Processor time in minutes, as it was measured."""
 
 

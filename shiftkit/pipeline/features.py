@@ -219,7 +219,7 @@ class _Embedder:
         """Embed each patient with the fold's network that never saw them, and the controls in turn."""
         from ..segmentation.network.checkpoints import load_model
 
-        models = [load_model(path) for path in _require_folds(folder)]
+        models = [load_model(path, self.inputs.network) for path in _require_folds(folder)]
         kept_in = folder.name
         if self.inputs.anonymous:
             kept_in = f"finetuned-{place}"

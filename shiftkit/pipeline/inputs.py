@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..analyses.statistics.inference import Inference
     from ..cohorts.layout import Filters
     from ..segmentation.network.checkpoints import Model
+    from ..segmentation.prediction.routing import Folds
     from ..segmentation.samples.domain import Domain, Nearness
 
 
@@ -126,6 +127,7 @@ class Design:
     device: str
     inference: "Inference"
     equivalence_margin: float | None = None
+    by: str | None = None
     anonymous: bool = False
     aliases: Path | None = None
     session: str | None = None
@@ -133,43 +135,55 @@ class Design:
     check_with_implants: int = 0
 
 
-def place_of_model(model: "str | Path | Model") -> "Path | Model":
+def place_of_model(model: "str | Path | Model") -> "Path | Model | Folds":
     """Where a model lies, or itself: a path or name of a checkpoint, or ``file.py:function``, which makes a model.
 
     Such a file is run. So it is taken from whoever starts the program only: names that ``shiftkit.toml`` gives are
-    folders, for that file may lie in a folder that somebody else made.
+    folders, for that file may lie in a folder that somebody else made. ``file.py:function@folder`` has the weights that
+    fine-tuning left in a folder: of one fold, or of all.
 
     Raises
     ------
     ConfigError
-        If the file has no such function, or that returns something else than a `Model`.
+        If the file has no such function, that returns something else than a `Model`, or weights are of another.
     DataError
         If the file or checkpoint is not there, or the file fails.
     """
     if not isinstance(model, str | Path):
         return model
-    if ".py:" not in Path(model).name:
+    if ".py:" not in str(model) or Path(model).exists():
         return find_model(model)
     from ..segmentation.network.checkpoints import Model
     from ..segmentation.network.foreign import call_factory
+    from ..segmentation.prediction.routing import open_place
 
-    made = call_factory(str(model))
+    code, _, tuned = str(model).partition("@")
+    made = call_factory(code)
     if not isinstance(made, Model):
         raise ConfigError(
-            f"{model} must return shiftkit.Model(network=…, modality=…, bundles=…, spacing_mm=…), which says what goes "
+            f"{code} must return shiftkit.Model(network=…, modality=…, bundles=…, spacing_mm=…), which says what goes "
             f"in and out; it returned a {type(made).__name__}."
         )
-    return made
+    return open_place(Path(tuned).expanduser(), made) if tuned else made
 
 
-def open_model(model: "str | Path | Model") -> "Model":
-    """Load a model by path, name or ``file.py:function``; one that is loaded is handed back. See `place_of_model`."""
-    place = place_of_model(model)
-    if not isinstance(place, Path):
+def open_model(model: "str | Path | Model", source: "str | Path | Model | None" = None) -> "Model":
+    """Load a model by path, name or ``file.py:function``; one that is loaded is handed back. See `place_of_model`.
+
+    ``source`` is the model that a checkpoint was tuned from, where it is a module of your own.
+    """
+    return _one(place_of_model(model), None if source is None else open_model(source))
+
+
+def _one(place: "Path | Model | Folds", source: "Model | None" = None) -> "Model":
+    """Of what `place_of_model` found, the model; folds are several."""
+    from ..segmentation.network.checkpoints import Model, load_model
+
+    if isinstance(place, Path):
+        return load_model(place, source)
+    if isinstance(place, Model):
         return place
-    from ..segmentation.network.checkpoints import load_model
-
-    return load_model(place)
+    raise ConfigError(f"One model is needed, and {place.name} is a folder of folds. Name one of them, such as fold-1.")
 
 
 def gather(
@@ -233,7 +247,7 @@ def gather(
     early(there, names)
     # Only now, for a network takes longer to load than all of the above.
     everybody = Inputs(
-        model=place if isinstance(place, Tool) else open_model(place),
+        model=place if isinstance(place, Tool) else _one(place),
         patients=patients,
         controls=controls,
         target_controls=targets,
@@ -265,11 +279,11 @@ def _unseen(inputs: Inputs) -> Inputs:
     return dataclasses.replace(inputs, controls=unseen, seen=(*seen, *seen_targets), target_controls=unseen_targets)
 
 
-def described(place: "Path | Model") -> ModelNames:
+def described(place: "Path | Model | Folds") -> ModelNames:
     """The names of a model; where a checkpoint's description cannot be read, it is loaded, which says what is wrong."""
     if isinstance(place, Path) and (names := ModelNames.of(place)) is not None:
         return names
-    model = open_model(place)
+    model = _one(place) if isinstance(place, Path) else getattr(place, "head", place)
     return ModelNames(name=model.name, modality=model.modality, bundles=model.bundles)
 
 

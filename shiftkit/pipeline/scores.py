@@ -45,21 +45,29 @@ def predict_cohorts(run: Run, inputs: Inputs, device: str, work: Work) -> dict[s
     }
 
 
+def unread(tool: Tool, cohort: Cohort) -> dict[str, str]:
+    """Whose predictions cannot be read, with the reason, as far as names of files tell.
+
+    A `DataError` where there is nothing to read: names of cases or bundles do not match, all are unfinished, or bundles
+    were written for some cases alone and ``unwritten`` is not given.
+    """
+    from ..analyses.scoring.cases import require_predictions, require_written
+
+    require_predictions(cohort, tool.predicted)
+    if tool.unwritten is None:
+        require_written(cohort, tool.predicted)
+    failed = {case.key: "there is no prediction of it" for case in cohort if not tool.predicted.of(case)}
+    return failed | tool.predicted.unfinished(cohort)
+
+
 def adopt(tool: Tool, cohort: Cohort, out: Path, work: Work) -> Predictions:
     """Write predictions that another tool made for a cohort as `shiftkit.predict` would, on its references' grid.
 
     A bundle goes by the cohort's own name. Cases without predictions, or whose images cannot be read, are in
-    ``failed``, with the reason; where all are, and where names of cases or bundles do not match, or bundles were
-    written for some cases alone and ``unwritten`` is not given, a `DataError`.
+    ``failed``, with the reason; where all are, a `DataError`. See `unread`.
     """
-    from ..analyses.scoring.cases import require_predictions, require_written
-
+    failed = unread(tool, cohort)
     predicted = dataclasses.replace(tool.predicted, unwritten=tool.unwritten or "unavailable")
-    require_predictions(cohort, predicted)
-    if tool.unwritten is None:
-        require_written(cohort, predicted)
-    failed = {case.key: "there is no prediction of it" for case in cohort if not predicted.of(case)}
-    failed |= predicted.unfinished(cohort)
     wanted = [case for case in cohort if case.key not in failed]
     results = work.map(partial(_adopt_case, tool, predicted, cohort.bundles, out), wanted, f"Reading {predicted.name}")
     problems = {case.key: told for case, told in zip(wanted, results, strict=True) if told is not None}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from makers.segmentation import with_tumors
+from makers.segmentation import with_tumors, write_cohort
 
 import shiftkit as sk
 from shiftkit import cohorts
@@ -149,3 +149,30 @@ def test_no_configuration_file_names_code(
     toml.unlink()
     assert main([*words, "--model", f"{code}:bare"]) == 2
     assert "must return shiftkit.Model" in capsys.readouterr().err and ran.exists()
+
+
+def test_it_is_tuned_and_its_folds_are_named_with_its_code(
+    code: Path, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``finetune`` writes folds; ``file.py:function@folder`` gives each patient the fold that never saw them."""
+    tuned, words = tmp_path / "tuned", ["--cohort", str(patients.root), "--device", "cpu", "-q"]
+    asked = ["finetune", "--model", f"{code}:make_network", *words, "--folds", "2", "--epochs", "1"]
+    assert main([*asked, "--reference", str(patients.root), "--out", str(tuned)]) == 3, "patients are no controls"
+    write_cohort(tmp_path / "controls", 4)
+    asked += ["--reference", str(tmp_path / "controls"), "--out", str(tuned)]
+    assert main(asked) == 2
+    assert "Strategy decoder has to know" in capsys.readouterr().err
+    assert not tuned.exists()
+    assert main([*asked, "--strategy", "head", "--shots", "2"]) == 2
+    assert main([*asked, "--strategy", "head"]) == 0
+    assert main(["predict", "--model", f"{code}:make_network@{tuned}", *words, "--out", str(tmp_path / "again")]) == 0
+    first, again = (cohorts.load_cohort(one) for one in (tuned / "predictions", tmp_path / "again"))
+    for one, two in zip(first, again, strict=True):
+        assert all(path.read_bytes() == two.masks[bundle].read_bytes() for bundle, path in one.masks.items())
+    assert sk.load_model(tuned / "fold-1", source=f"{code}:make_network").name == "Halves+head"
+    capsys.readouterr()
+    assert main(["predict", "--model", str(tuned / "fold-1"), *words, "--out", str(tmp_path / "bare")]) == 2
+    assert "file.py:function@" in capsys.readouterr().err
+    code.write_text(CODE.replace("* left", "* left.sqrt()"))
+    assert main([*asked, "--strategy", "head", "--resume"]) == 2
+    assert "have changed since" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Masks that other tools made, straight into the main job."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from shiftkit.catalogue import TABLES
 from shiftkit.cli import main
 from shiftkit.images import read_image, write_image
 from shiftkit.tables import read_table
-from shiftkit.types import Cohort
+from shiftkit.types import Case, Cohort
 
 NUMBERS = ["--bootstrap", "100", "--permutations", "99", "--no-sensitivity", "--jobs", "1"]
 
@@ -48,6 +49,10 @@ def test_two_tools_layouts_enter_one_decomposition(
     assert "not understood: tractseg/sub-c05/FA.nii.gz." in said.out
     for failed in (glioma.cases[0], controls.cases[0]):
         assert f"{failed.key}: there is no prediction" in said.err
+    entered = read_table(tmp_path / "run" / "tables" / "entered.tsv", TABLES["entered"])
+    lost = entered[entered["reason"].str.startswith("failed")].set_index("group")
+    assert lost["n_participants"].to_dict() == {"glioma": 1, "control": 1} and set(lost["n_rows"]) == {0}
+    assert f"1 patient (failed: {glioma.cases[0].key})" in " ".join(said.out.splitlines()[-4:])
     told = (tmp_path / "run" / "CITATION.md").read_text()
     n = len(controls) - 1
     assert f"5 patients (glioma, 1 left out); {n} unseen controls (controls, 1 left out)" in told and "nan" not in told
@@ -60,6 +65,32 @@ def test_two_tools_layouts_enter_one_decomposition(
     before = {path.name: path.read_bytes() for path in (tmp_path / "run" / "tables").iterdir()}
     assert main([*words, "--resume"]) == 4
     assert {path.name: path.read_bytes() for path in (tmp_path / "run" / "tables").iterdir()} == before
+
+
+def test_a_dry_run_looks_at_who_has_predictions(
+    controls: Cohort, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the run would refuse or lack, its dry run tells: bundles of some alone, people without, strangers only."""
+
+    def put(*cases: Case, missing: int = 0) -> None:
+        shutil.rmtree(tmp_path / "masks", ignore_errors=True)
+        for case in cases:
+            for bundle in BUNDLES[missing if case == cases[0] else 0 :]:
+                write_image(read_image(case.masks[bundle]), tmp_path / "masks" / case.key / f"{bundle.label}.nii.gz")
+
+    def tried(code: int) -> str:
+        words = ["--predictions", str(tmp_path / "masks"), "--cohort", str(patients.root), "--dry-run"]
+        assert main(["decompose", *words, "--reference", str(controls.root), "--out", str(tmp_path / "run")]) == code
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    put(*patients.cases[1:], *controls.cases)
+    assert f"of {len(patients) - 1} patients of {patients.name}" in (said := tried(0)) and "1 without" in said
+    put(*patients, *controls, missing=1)
+    assert f"{patients.cases[0].key} has no {BUNDLES[0]}" in tried(3)
+    put(*controls)
+    assert "none of those in masks" in tried(3)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -110,10 +110,10 @@ def test_the_first_page_says_where_data_and_model_come_from(run: Path) -> None:
     """That data are drawn, that the model was made for them, and who the answer rests on stand on the first screen."""
     opening = json.loads((run / "report.json").read_text())["opening"]
     assert any("digital phantom" in sentence for sentence in opening["origin"])
-    assert "Model reference was made for such data." in opening["origin"]
+    assert "Model reference was trained on that phantom's healthy people." in opening["origin"]
     assert opening["facts"]["patients"] == "6" and opening["facts"]["bundles"] == "1 (2 with hemispheres)"
     page = (run / "report.html").read_text()
-    assert page.index("was made for such data") < page.index('class="screen"') and opening["question"][:20] in page
+    assert page.index("was trained on that phantom") < page.index('class="screen"') and opening["question"][:20] in page
 
 
 def test_the_record_names_versions_digests_and_the_verdict_but_no_place(run: Path, cohorts: Path) -> None:

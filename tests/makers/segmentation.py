@@ -131,6 +131,29 @@ def random_sample(seed: int = 0, shape: tuple[int, int, int] = (12, 14, 10), mod
     )
 
 
+class Own(nn.Module):
+    """A network that somebody else wrote: brighter voxels of either half of the brain, by two layers and a norm."""
+
+    def __init__(self, output: str = "logits", channels: int = 4) -> None:
+        super().__init__()
+        self.output = output
+        self.out = nn.Conv3d(channels, 2, 1)  # built first, met last
+        self.down = nn.Sequential(nn.Conv3d(1, channels, 3, padding=1), nn.GroupNorm(2, channels), nn.ReLU())
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits, probabilities or labels."""
+        half = torch.linspace(-4, 4, image.shape[2])[:, None, None]
+        made = self.out(self.down(image)) - torch.stack([half.expand(image.shape[2:]), -half.expand(image.shape[2:])])
+        return {"logits": made, "probabilities": made.sigmoid(), "labels": (made > 0).float()}[self.output]
+
+
+def own_model(output: str = "logits", seed: int = 0, **more: Any) -> Model:
+    """A small untrained network of somebody else as a model."""
+    torch.manual_seed(seed)
+    told: dict[str, Any] = {"modality": "fa", "bundles": BUNDLES, "spacing_mm": 2.5, "shape": SHAPE, **more}
+    return Model(network=Own(output), output=output, **told)
+
+
 class Counting(nn.Module):
     """Passes on what a network says, and notes what it was asked."""
 

@@ -275,7 +275,9 @@ def test_the_table_of_cases_rounds_as_the_page_and_leaves_out_what_all_share() -
 
 
 def test_status_words_are_explained() -> None:
-    """A status word in a table comes with its sentence."""
+    """A status word in a table comes with its sentence, in words; its file keeps the word."""
+    table = view(pd.DataFrame({"bundle": ["AF"], "status": ["too_few"]}), "t", "c")
+    assert table.rows[0][1].text == table.statuses[0][0] == "too few" and "too_few" in table.tsv
     page = report([sensitivity()], title="t", verdict="v", table=components([Bundle(name="FAT", hemisphere="left")]))
     assert "What the tumor does beyond" in page.html
 

@@ -77,6 +77,7 @@ def test_no_two_tractseg_bundles_share_a_name() -> None:
         (("AF_left",), (), "AFleft"),
         (("af-Left", "CST_right"), (), "AFleft PYTright"),
         (("AF", "CC"), ("left", "none"), "AFleft CC"),
+        (("AF", "CC"), ("L", "Midline"), "AFleft CC"),
     ],
 )
 def test_bundles_are_chosen_by_any_of_their_spellings(

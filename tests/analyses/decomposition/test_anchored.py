@@ -1,13 +1,15 @@
 """The anchored split: its identities, its jackknife, and what it finds in cohorts whose truth is known."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from makers import additive
+from makers.additive import N_BUNDLES
 from makers.decays import rows as made
 
 from shiftkit.analyses.decomposition.anchored import (
-    Anchored,
     anchored,
     design_of,
     far_cut,
@@ -15,7 +17,7 @@ from shiftkit.analyses.decomposition.anchored import (
     recovered,
     replicate,
 )
-from shiftkit.analyses.decomposition.rows import PATIENT, Rows
+from shiftkit.analyses.decomposition.rows import Rows
 from shiftkit.analyses.decomposition.verdict import Moment, Region, Verdict
 
 MARGIN = 0.02
@@ -35,17 +37,16 @@ def brute_force(rows: Rows) -> tuple[float, float, float]:
     m0 = np.array([rows.outcome[rows.control & (rows.level == one)].mean() for one in range(k)])
     zone = np.digitize(d, [3.0, 10.0, 20.0, cut], right=True)
     assert np.bincount(zone)[:4].min() >= 3
-    fellows = np.array([((person == p) & (zone == z)).sum() for p, z in zip(person, zone, strict=True)])
-    x = np.hstack([np.eye(k)[level], np.eye(5)[zone][:, :4]])
-    # 5 Σ (D_k − D̄)² as pseudo-rows.
-    ridge = np.sqrt(5) * np.hstack([np.eye(k) - 1 / k, np.zeros((k, 4))])
-    root = np.sqrt(1 / (1 + (fellows - 1) / 2))
-    both = np.vstack([x * root[:, None], ridge]), np.append((m0[level] - y) * root, np.zeros(k))
+    near = np.eye(5)[zone][:, :4]
+    # 0.1 Σ (D_k − D̄)² as pseudo-rows.
+    ridge = np.sqrt(0.1) * np.hstack([np.eye(k) - 1 / k, np.zeros((k, 4))])
+    both = np.vstack([np.hstack([np.eye(k)[level], near]), ridge]), np.append(m0[level] - y, np.zeros(k))
     theta = np.linalg.lstsq(*both, rcond=None)[0]
     n_i = np.bincount(person)
     share = np.bincount(level, 1 / n_i[person], k) / rows.n_patients
     total = share @ m0 - np.mean([y[person == p].mean() for p in range(rows.n_patients)])
-    return total, share @ theta[:k], theta[-1]
+    exposure = np.mean([near[person == p].mean(axis=0) for p in range(rows.n_patients)], axis=0)
+    return total, total - exposure @ theta[k:], theta[-1]
 
 
 def without(rows: Rows, person: int) -> Rows:
@@ -85,7 +86,7 @@ def test_the_jackknife_is_the_refit_without_each_participant(age: bool) -> None:
             cohort=design.cohort[keep],
             there=design.there[keep],
             covariates=design.covariates[keep],
-            **{name: getattr(design, name)[keep[:14]] for name in ("bins", "weight", "shapes")},
+            **{name: getattr(design, name)[keep[:14]] for name in ("bins", "shapes")},
         )
         again = replicate(fixed, outcome_table(without(rows, person)), np.ones((1, keep.sum())))
         for name in (*FIELDS, "raw", "acquisition", "systematic_by_level", "upper_by_level", "total_by_level", "share"):
@@ -324,13 +325,101 @@ def test_fieller_covers_a_recovered_fraction_and_says_when_it_is_unbounded() -> 
     assert np.isnan(recovered(nothing.replicates.systematic, moved, nothing.stratum, 0.95)[1])
 
 
-def test_row_weights_count_a_patients_rows_in_one_zone_less() -> None:
-    """M rows of a patient in one zone weigh 1/(1 + (m − 1)/2) each."""
-    design = design_of(made(12, 12, missing=0.0)[0])
-    zone = np.concatenate([design.bins, 1 - design.bins.sum(axis=-1, keepdims=True)], axis=-1)
-    for patient in range(12):
-        for one in range(zone.shape[-1]):
-            inside = zone[patient, :, one] > 0
-            np.testing.assert_allclose(design.weight[patient, inside], 2 / (1 + inside.sum()))
-    assert (design.cohort == PATIENT).sum() == 12
-    assert isinstance(Anchored(design=design, replicates=replicate(design, np.zeros((24, 10)))), Anchored)
+def test_patients_who_lack_bundles_and_lose_more_are_no_effect_of_the_tumor() -> None:
+    """Two of five patients lose 0.10 more everywhere and lack half of their rows: no tumor's part in 40 cohorts.
+
+    Words at most as often as by chance, and the mean of its estimate, which cannot be negative, below 0.003.
+    """
+    words, values = Counter[str](), []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        near, bad = additive.distances(rng, 30), rng.random(30) < 0.4
+        there = rng.random(near.shape) < np.where(bad, 0.5, 1.0)[:, None]
+        drop = np.where(bad, 0.15, 0.05)[:, None] * np.ones(12)
+        told = anchored(additive.rows(rng, near, drop, there=there)).verdict(MARGIN)
+        words[told.tumor.word] += 1
+        values.append(np.nan_to_num(told.tumor.value))
+    assert words["worse_near"] <= 2 and words["better_near"] <= 5, words
+    assert abs(np.mean(values)) < 0.003
+
+
+@pytest.mark.parametrize("way", [-1, 1])
+def test_bundles_that_lose_more_where_they_lie_are_no_effect_of_the_tumor(way: int) -> None:
+    """A shift of each bundle that goes with its mean distance to the tumors is systematic, in 40 cohorts of 30 + 30."""
+    words = Counter[str]()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        near = additive.distances(rng, 30)
+        mean = near.mean(axis=0)
+        drop = 0.08 + way * 0.04 * (mean - mean.mean()) / mean.std() * np.ones((30, 1))
+        words[anchored(additive.rows(rng, near, drop)).verdict(MARGIN).tumor.word] += 1
+    assert words["worse_near"] <= 3 and words["better_near"] <= 3, words
+
+
+@pytest.mark.parametrize("helps", [0.0, 0.02])
+def test_tables_without_a_gap_are_split_whatever_the_tumor_does(helps: float) -> None:
+    """Where no row is missing and no shape of decay fits, the split is given, and its interval holds the truth.
+
+    Without an effect of the tumor, and with one that helps a little: the slopes of the shapes cannot be negative.
+    """
+    held = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        near = additive.distances(rng, 30)
+        effect = helps * np.exp(-near / 12)
+        told = anchored(additive.rows(rng, near, 0.08 - effect)).verdict(MARGIN)
+        assert told.status in ("ok", "range")
+        held += told.tumor.low <= -effect.mean() <= told.tumor.high
+    assert held >= 36
+
+
+def test_aging_may_differ_between_the_cohorts() -> None:
+    """Patients age by 0.05 a standard deviation, controls not: the drop at the patients' age is found and covered."""
+    held, values = 0, []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        age = rng.normal(0.5, 1, 30), rng.normal(-0.5, 1, 30)
+        table = additive.rows(rng, additive.distances(rng, 30), 0.06, age=age, aging=(0.05, 0.0))
+        years = table.frame.drop_duplicates("participant_id").set_index("participant_id")["age"]
+        found = anchored(table, years.loc[list(table.people)].to_numpy()[:, None]).verdict(MARGIN)
+        truth = 0.06 + 0.05 * age[0].mean()
+        held += found.systematic.low <= truth <= found.systematic.high
+        values.append(found.total.value - truth)
+    assert held >= 36 and abs(np.mean(values)) < 0.006
+
+
+def test_disease_is_told_over_the_bundles_that_target_controls_have() -> None:
+    """Acquisition alone, which takes more from bundles that target controls lack, is no disease in 20 of 20 cohorts."""
+    shown = held = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        takes = np.where(np.arange(12) % 2, 0.15, 0.03)
+        target_there = np.broadcast_to(np.arange(12) % 2 == 0, (15, 12))
+        table = additive.rows(
+            rng,
+            additive.distances(rng, 30),
+            takes * np.ones((30, 1)),
+            n_targets=15,
+            acquisition=takes,
+            target_there=target_there,
+        )
+        found = anchored(table)
+        acquisition, disease = found.disease(found.verdict(MARGIN))
+        held += acquisition.low < 0.03 < acquisition.high
+        shown += disease.word != "not_shown"
+    assert shown <= 3 and held >= 17
+
+
+def test_a_bundle_that_the_tumor_spares_is_not_said_to_be_harmed() -> None:
+    """The tumor hurts half of the bundles: in 10 cohorts of 60 + 60 words of these, and none of the others."""
+    harmed = np.arange(12) % N_BUNDLES < N_BUNDLES // 2
+    right = wrong = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        near = additive.distances(rng, 60)
+        table = additive.rows(rng, near, 0.08 + 0.3 * np.exp(-near / 12) * harmed, n_controls=60)
+        parts = anchored(table).by_level(MARGIN, 0.95, rng)["tumor"]
+        for (bundle, _), part in zip(table.levels, parts, strict=True):
+            if part.word == "worse_near":
+                right, wrong = right + (int(bundle[1]) < N_BUNDLES // 2), wrong + (int(bundle[1]) >= N_BUNDLES // 2)
+    assert wrong <= 1 and right >= 20, (right, wrong)

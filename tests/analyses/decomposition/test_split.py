@@ -1,5 +1,7 @@
 """The split of one model: parts that add up, known effects, and silence where it must be."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from makers import simulated
 from makers.decompositions import FAST, pooled
 
 from shiftkit.analyses.decomposition.study import decompose
+from shiftkit.errors import ConfigError
 
 
 def test_total_is_systematic_plus_tumor_and_matches_the_raw_drop() -> None:
@@ -99,3 +102,53 @@ def test_target_controls_split_the_systematic_part() -> None:
     assert any("scanned like the patients: of the systematic part" in note for note in result.notes)
     without = decompose(frame, **FAST)
     assert parts["systematic"]["estimate"] == pytest.approx(pooled(without, "systematic")["estimate"], abs=1e-12)
+
+
+def two_sites(seed: int) -> pd.DataFrame:
+    """48 patients of whom every other one, of site B, drops by 0.8 more on the logit scale, far away too."""
+    frame = simulated.scores(48, 20, systematic=0.2, seed=seed)
+    number = frame["participant_id"].str[-3:].astype(int)
+    patient, odd = frame["group"] == "glioma", number % 2 == 1
+    eta = np.log(frame["value"] / (1 - frame["value"])) - 0.8 * (patient & odd)
+    return frame.assign(value=1 / (1 + np.exp(-eta)), site=np.where(~patient, "C", np.where(odd, "B", "A")))
+
+
+def test_sites_with_different_shifts_are_told_apart() -> None:
+    """In 12 cohorts of two sites the worse one has the larger systematic part, mostly beyond the other's interval.
+
+    A site's numbers are those of its patients alone, and of all controls, where a site has none.
+    """
+    apart = 0
+    for seed in range(12):
+        result = decompose(two_sites(seed), by="site", **FAST)
+        strata = result.strata.set_index(["stratum", "component"])
+        low, high = (strata.loc[(f"site={one}", "systematic")] for one in "AB")
+        assert low["estimate"] < high["estimate"] and low["n_controls"] == high["n_controls"] == 20
+        apart += low["high"] < high["low"]
+    assert apart >= 9
+    alone = decompose(two_sites(seed).query("site != 'A'"), **FAST)
+    for part in ("total", "systematic", "tumor"):
+        for name in ("estimate", "low", "high"):
+            assert strata.loc[("site=B", part), name] == pytest.approx(pooled(alone, part)[name], abs=1e-12)
+
+
+def test_controls_of_a_site_serve_where_there_are_enough() -> None:
+    """Five with each bundle are enough, four are not; the split of all stays as it is without ``by``."""
+    frame = simulated.scores(30, 24, seed=5)
+    number = frame["participant_id"].str[-3:].astype(int)
+    frame["site"] = np.where(number < 30, np.where(number % 2, "A", "B"), np.where(number < 34, "A", "B"))
+    result = decompose(frame, by="site", **FAST)
+    n = result.strata.groupby("stratum")[["n_patients", "n_controls"]].first()
+    assert n.loc["site=A"].tolist() == [15, 24] and n.loc["site=B"].tolist() == [15, 20]
+    pd.testing.assert_frame_equal(result.table, decompose(frame, **FAST).table)
+    (told,) = [one for one in result.findings if one.key == "strata"]
+    assert "A: 15 and 24; B: 15 and 20" in told.caveats[1] and told.claim.count("[") == 4
+
+
+@pytest.mark.parametrize(
+    ("column", "told"), [("sight", "'sight' is none; did you mean site"), ("site", "two values of site; all have B")]
+)
+def test_strata_that_are_none_are_refused(column: str, told: str) -> None:
+    """A column that is not there, with the nearest, and one in which all patients are alike."""
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        decompose(simulated.scores(12, 10), by=column, **FAST)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -331,14 +332,17 @@ def test_what_was_understood_is_told(cohort: Cohort, tmp_path: Path) -> None:
 
 
 def test_several_folders_are_one_tool(cohort: Cohort, tmp_path: Path) -> None:
-    """Cases of two folders are put together; a case in both is refused."""
+    """Cases of two folders are put together; a case in both is refused, and a folder that is named twice."""
     for key, part in zip(KEYS, ("a", "b"), strict=True):
         for label in LABELS:
             put(tmp_path / part / key / f"{label}.nii.gz", reference(key, label))
     both = merge_predictions([tmp_path / "a", tmp_path / "b"])
     assert both.model == "a+b" and all(both.of(case) for case in cohort)
+    with pytest.raises(DataError, match="a is named twice"):
+        merge_predictions([tmp_path / "a", tmp_path / "b" / ".." / "a"])
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
     with pytest.raises(DataError, match="stands once"):
-        merge_predictions([tmp_path / "a", tmp_path / "a"])
+        merge_predictions([tmp_path / "a", tmp_path / "c"])
 
 
 def test_folders_without_a_known_layout_are_refused(cohort: Cohort, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from makers.segmentation import BUNDLES, SHAPE, MakeModel
 
 from shiftkit.errors import ConfigError, DataError
+from shiftkit.names import ModelNames
 from shiftkit.segmentation.network.checkpoints import Model, load_model, require_same, save_model
 from shiftkit.segmentation.network.exporting import verify_model
 from shiftkit.segmentation.network.networks import Architecture, build_network
@@ -149,12 +150,14 @@ NONSENSE = {
 
 @pytest.mark.parametrize("words", NONSENSE)
 def test_metadata_with_nonsense_is_refused(words: str, make_model: MakeModel, tmp_path: Path) -> None:
-    """Values that no training writes are refused by name, not predicted with."""
+    """Values that no training writes are refused by name, not predicted with, and not looked for among the images."""
     save_model(make_model(), tmp_path / "m")
     metadata = tmp_path / "m" / "configs" / "metadata.json"
     content = json.loads(metadata.read_text())
     content["shiftkit"] |= NONSENSE[words]
     metadata.write_text(json.dumps(content))
+    names = ModelNames.of(tmp_path / "m")
+    assert names is None or names.modality == content["shiftkit"]["modality"]
     with pytest.raises(DataError, match=words):
         load_model(tmp_path / "m")
 

@@ -98,6 +98,13 @@ def test_the_network_sees_the_image_alone(controls: Cohort) -> None:
     assert np.array_equal(seen[0].numpy(), sample.image[None, :1])
 
 
+def test_a_network_that_changes_its_input_does_not_change_the_sample(controls: Cohort) -> None:
+    """Scaling in place is the network's own business: seen again, the image is what it was."""
+    (sample,) = on_grid(controls.cases[:1])
+    model = own(lambda image: two_channels(image.mul_(3)))
+    assert np.array_equal(infer([model], sample), infer([model], sample))
+
+
 def fail(image: Tensor) -> Tensor:
     raise KeyError("nobody wrote this")
 

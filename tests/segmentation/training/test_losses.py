@@ -49,3 +49,17 @@ def test_loss_of_a_perfect_answer_is_zero() -> None:
     known = torch.tensor([[True]])
     assert dice_bce((target * 2 - 1) * 40, target, known) < 1e-3
     assert dice_bce((1 - target * 2) * 40, target, known) > 1
+
+
+def test_the_loss_of_probabilities_is_that_of_their_logits_and_has_a_gradient_where_these_saturate() -> None:
+    """Both give the same loss, without a second sigmoid; sure and wrong probabilities are still pulled."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, 6, generator=generator) * 3
+    target = (torch.rand(2, 3, 4, 5, 6, generator=generator) > 0.7).float()
+    known = torch.tensor([[True, True, False], [True, False, False]])
+    wanted = dice_bce(logits, target, known)
+    torch.testing.assert_close(dice_bce(logits.sigmoid(), target, known, probabilities=True), wanted)
+    assert abs(dice_bce(logits.sigmoid(), target, known) - wanted) > 0.1, "two sigmoids are another loss"
+    sure = torch.full((1, 1, 2, 2, 2), 1e-7, requires_grad=True)
+    dice_bce(sure, torch.ones(1, 1, 2, 2, 2), torch.tensor([[True]]), probabilities=True).backward()
+    assert (sure.grad < -1e4).all()

@@ -1,13 +1,18 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from makers.segmentation import MakeModel, MakeTuned, files_in, interrupted
+from makers.segmentation import BUNDLES, SHAPE, MakeModel, MakeTuned, Own, files_in, interrupted, own_model
+from safetensors.torch import load_file
 
 from shiftkit.errors import ConfigError, DataError, ModelMismatchError
-from shiftkit.segmentation.network.checkpoints import load_model
+from shiftkit.images import read_image
+from shiftkit.segmentation.network.checkpoints import Model, load_model
+from shiftkit.segmentation.network.foreign import authored
 from shiftkit.segmentation.prediction.cohort import predict
+from shiftkit.segmentation.prediction.inference import predict_probabilities
 from shiftkit.segmentation.prediction.routing import Folds, open_models
 from shiftkit.segmentation.training.folds import fold_members
 from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
@@ -125,3 +130,104 @@ def test_folds_are_not_resumed_with_other_people_or_settings(
         with pytest.raises(ConfigError, match=words):
             finetune(make_model(), cohort, out=tmp_path / "t", transfer=changed, resume=True)
     assert files_in(tmp_path / "t") == before
+
+
+QUICK = Transfer(strategy="full", folds=2, epochs=1, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "output"),
+    [("full", "logits"), ("full", "probabilities"), ("head", "logits"), ("norm", "probabilities"), ("l2sp", "logits")],
+)
+def test_a_module_of_others_is_tuned_out_of_fold(strategy: str, output: str, patients: Cohort, tmp_path: Path) -> None:
+    """What a strategy names moves and nothing else; folds on disk, loaded with the source, are those that predicted."""
+    source = own_model(output)
+    moves = {
+        "full": {"out.weight", "out.bias", "down.0.weight", "down.0.bias", "down.1.weight", "down.1.bias"},
+        "head": {"out.weight", "out.bias"},
+        "norm": {"down.1.weight", "down.1.bias"},
+    }
+    transfer = dataclasses.replace(QUICK, strategy=strategy)
+    made = finetune(source, patients, out=tmp_path / "t", transfer=transfer)
+    folds = [load_model(tmp_path / "t" / f"fold-{number}", source) for number in (1, 2)]
+    before = authored(source.network).state_dict()
+    for fold in folds:
+        after = authored(fold.network).state_dict()
+        assert {name for name in before if not torch.equal(before[name], after[name])} == moves.get(
+            strategy, moves["full"]
+        )
+    assert not folds[0].knows_training, "whom the source has seen nobody said"
+    for case, theirs in zip(made.cohort, patients, strict=True):
+        (unseen,) = (fold for fold in folds if not fold.has_seen(theirs))
+        again = predict_probabilities(unseen, theirs)
+        for bundle, path in case.probabilities.items():
+            np.testing.assert_allclose(read_image(path).array, again[bundle].array, atol=1 / 255)
+
+
+def test_weights_of_others_are_kept_as_their_author_names_them(patients: Cohort, tmp_path: Path) -> None:
+    """A fold's safetensors file goes into the bare module; without the code, or with other code, it is not loaded."""
+    source = own_model()
+    finetune(source, patients, out=tmp_path / "t", transfer=QUICK)
+    fold = tmp_path / "t" / "fold-1"
+    bare = Own()
+    bare.load_state_dict(load_file(fold / "models" / "model.safetensors"))
+    assert not [*fold.rglob("*.pt"), *fold.rglob("*.pkl")]
+    with pytest.raises(ConfigError, match=r"says which code is run.*file\.py:function@.*fold-1"):
+        load_model(fold)
+    with pytest.raises(ConfigError, match="have changed since"):
+        load_model(fold, own_model("probabilities"))
+    with pytest.raises(ConfigError, match="have changed since"):
+        load_model(fold, Model(network=Own(channels=8), modality="fa", bundles=BUNDLES, spacing_mm=2.5, shape=SHAPE))
+
+
+def test_tuning_a_module_of_others_goes_on_only_with_the_same_weights_and_code(
+    patients: Cohort, tmp_path: Path
+) -> None:
+    """Resumed with the same module nothing changes; with other weights, or another class, it is refused."""
+    transfer = dataclasses.replace(QUICK, strategy="head", epochs=2)
+    finetune(own_model(), patients, out=tmp_path / "whole", transfer=transfer)
+    with pytest.raises(KeyboardInterrupt):
+        stop = interrupted("Fine-tuning fold 2/2", 3)
+        finetune(own_model(), patients, out=tmp_path / "parts", transfer=transfer, work=stop)
+    kept = files_in(tmp_path / "parts")
+    with pytest.raises(ConfigError, match=r"(?i)source"):
+        finetune(own_model(seed=1), patients, out=tmp_path / "parts", transfer=transfer, resume=True)
+
+    class Other(Own):
+        """Its parts are the same, its code is not."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return super().forward(image) * 2
+
+    other = Other()
+    other.load_state_dict(authored(own_model().network).state_dict())
+    changed = Model(network=other, modality="fa", bundles=BUNDLES, spacing_mm=2.5, shape=SHAPE, name="Own")
+    with pytest.raises(ConfigError, match="have changed since"):
+        finetune(changed, patients, out=tmp_path / "parts", transfer=transfer, resume=True)
+    assert files_in(tmp_path / "parts") == kept
+    finetune(own_model(), patients, out=tmp_path / "parts", transfer=transfer, resume=True)
+    assert files_in(tmp_path / "parts") == files_in(tmp_path / "whole")
+    with pytest.raises(ConfigError, match="layers"):
+        other_layers = dataclasses.replace(transfer, layers=["down"])
+        finetune(own_model(), patients, out=tmp_path / "parts", transfer=other_layers, resume=True)
+
+
+class NoGradient(Own):
+    """Computes without gradients."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits that nothing leads back from."""
+        return super().forward(image).detach()
+
+
+def test_what_has_no_gradient_is_not_tuned(patients: Cohort, tmp_path: Path) -> None:
+    """Labels and answers that are detached are refused with the cure, before anything is written."""
+    with pytest.raises(ConfigError, match=r"labels have none.*logits or probabilities"):
+        finetune(own_model("labels"), patients, out=tmp_path / "a", transfer=QUICK)
+    deaf = Model(network=NoGradient(), modality="fa", bundles=BUNDLES, spacing_mm=2.5, shape=SHAPE)
+    with pytest.raises(ConfigError, match=r"torch\.no_grad"):
+        finetune(deaf, patients, out=tmp_path / "b", transfer=QUICK)
+    with pytest.raises(ConfigError, match="`bundles` needs a network that shiftkit can build again"):
+        add = dataclasses.replace(QUICK, bundles=["AFright"])
+        finetune(own_model(bundles=BUNDLES[:1]), patients, out=tmp_path / "c", transfer=add)
+    assert list(tmp_path.iterdir()) == []

@@ -27,3 +27,19 @@ def test_bad_filter_files_are_usage_errors(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"filter\.json"):
         read_filters(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [
+        ("sub-01_hemi-L_label-AF_mask.nii.gz", ("mask", "AFleft")),
+        ("sub-01_hemi-R_label-AF_probseg.nii.gz", ("probseg", "AFright")),
+        ("sub-01_label-AFleft_mask.nii.gz", ("mask", "AFleft")),
+        ("sub-01_param-FA_dwimap.nii.gz", ("image", "fa")),
+        ("sub-01_param-MD_dwimap.nii.gz", ("image", "MD")),
+    ],
+)
+def test_entities_of_other_tools(name: str, slot: tuple[str, str]) -> None:
+    """The hemisphere may be an entity of its own, and known maps may be written large; both are plain names."""
+    found = candidate(Path(name))
+    assert found is not None and (found.slot, found.rank) == (slot, 0)

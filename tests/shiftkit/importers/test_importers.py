@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from makers.layouts import GRID, LINE, image, mask, trk, volume
 
 from shiftkit.bundles import TRACTSEG_ORDER
 from shiftkit.cohorts.peaks import load_peaks
@@ -13,35 +14,7 @@ from shiftkit.images import read_image, read_mask, write_image
 from shiftkit.importers import import_cohort
 from shiftkit.importers.hcp105 import GRID_AFFINE, GRID_SHAPE
 from shiftkit.importers.streamlines import read_streamlines, streamline_mask
-from shiftkit.types import Bundle, Volume
-
-GRID = np.array([[-2.0, 0, 0, 20], [0, 2, 0, -20], [0, 0, 2, -20], [0, 0, 0, 1]])
-LINE = np.array([[-10.0, -8, 0], [10, 8, 4]], dtype=np.float32)
-
-
-def volume(array: np.ndarray) -> Volume:
-    return Volume(array=array, affine=GRID)
-
-
-def image(path: Path, value: float = 1.0) -> None:
-    write_image(volume(np.full((20, 20, 20), value, dtype=np.float32)), path)
-
-
-def mask(path: Path, place: int = 5) -> None:
-    array = np.zeros((20, 20, 20), dtype=np.uint8)
-    array[place : place + 4, 5:15, 8:10] = 1
-    write_image(volume(array), path)
-
-
-def trk(path: Path, *streamlines: np.ndarray, affine: np.ndarray = GRID, shape: tuple[int, ...] = (20, 20, 20)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = nib.streamlines.trk.TrkFile.create_empty_header()
-    header["voxel_to_rasmm"] = affine
-    header["voxel_sizes"] = np.linalg.norm(affine[:3, :3], axis=0)
-    header["dimensions"] = shape
-    header["voxel_order"] = "".join(nib.aff2axcodes(affine))
-    tractogram = nib.streamlines.Tractogram(list(streamlines), affine_to_rasmm=np.eye(4))
-    nib.streamlines.save(nib.streamlines.trk.TrkFile(tractogram, header), str(path))
+from shiftkit.types import Bundle
 
 
 def labels(cohort_case) -> set[str]:
