@@ -61,6 +61,16 @@ _KNOWN: dict[str, tuple[str, ...]] = {
         "What teachers should know about the bootstrap: resampling in the undergraduate statistics curriculum",
         *("The American Statistician", "69", "371--386", "2015"),
     ),
+    "10.1007/s00285-007-0139-x": (
+        "Hogea, C. and Davatzikos, C. and Biros, G.",
+        "An image-driven parameter estimation problem for a reaction-diffusion glioma growth model with mass effects",
+        *("Journal of Mathematical Biology", "56", "793--825", "2008"),
+    ),
+    "10.1109/42.963816": (
+        "Alexander, D. C. and Pierpaoli, C. and Basser, P. J. and Gee, J. C.",
+        "Spatial transformations of diffusion tensor magnetic resonance images",
+        *("IEEE Transactions on Medical Imaging", "20", "1131--1139", "2001"),
+    ),
     "10.3389/fninf.2014.00008": (
         "Garyfallidis, E. and Brett, M. and Amirbekian, B. and Rokem, A. and van der Walt, S. and Descoteaux, M. and "
         "Nimmo-Smith, I.",

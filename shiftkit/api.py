@@ -751,6 +751,9 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
     cross_check: Annotated[bool, Option("Also fit a GEE and a mixed model (statsmodels), to compare.")] = False,
     include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
+    check_with_implants: Annotated[
+        int, Option("Also measure the tumor's part: on so many unseen controls, with tumors like the patients'.", min=0)
+    ] = 0,
     anonymous: Annotated[
         bool, Option("Participants become P001, P002, …; names of folders and further columns are left out.")
     ] = False,
@@ -897,6 +900,11 @@ def _require_one_way(given: Mapping[str, Any]) -> None:
         raise ConfigError("Masks come from `model` or from `predictions`; both are given. Leave out one.")
     if "predictions" in said and "features" in given["include"]:
         raise ConfigError("Features are taken inside a network; `predictions` are masks. Leave features out.")
+    if given["check_with_implants"] and ({"scores", "predictions"} & said):
+        raise ConfigError(
+            "`check_with_implants` segments controls with a tumor, which needs a network; `scores` and `predictions` "
+            "are numbers and masks. Give `model`, or leave it out."
+        )
     if given["unwritten"] not in (None, "unavailable", "missed"):
         raise ConfigError(f"`unwritten` is unavailable or missed; got {given['unwritten']!r}.")
     if wrong := [one for one in of_predictions if one in said and "predictions" not in said]:

@@ -263,6 +263,18 @@ plan: What to expect of a study of a size, and of variants of it.
     tumor [1]: Dice lost on top in contact with it.
     n_replicates [1]: Imagined studies.
 
+implants: What tumors take, measured with tumors implanted into unseen controls, beside the tumor's part from patients.
+    model modality metric
+    source: implants, the same controls with and without a tumor; patients, the primary estimate of the tumor's part.
+    zone: all bundles, or those whose edge is so far from the tumor.
+    zone_low_mm [mm]: Distance above which they lie; at 0 those in contact are among them.
+    zone_high_mm [mm]: Distance up to which they lie; n/a without a limit.
+    value [1]: Loss by the tumor on the metric's own scale, of distances as logs; positive is worse with it; n/a where a
+        range is given.
+    low high
+    n [1]: Participants behind it.
+    status
+
 validation: Whether the decomposition finds what was simulated.
     cell: What was simulated.
     n_patients [1]: Simulated patients.
@@ -333,4 +345,5 @@ SHELLS = TABLES["shells"]
 SECTIONS = TABLES["sections"]
 SENSITIVITY = TABLES["sensitivity"]
 PLAN = TABLES["plan"]
+IMPLANTS = TABLES["implants"]
 VALIDATION = TABLES["validation"]

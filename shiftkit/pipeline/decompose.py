@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..bundles import choose_bundles
-from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, RECOVERY, SCORES, SECTIONS, SENSITIVITY, SHELLS
+from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, IMPLANTS, RECOVERY, SCORES, SECTIONS, SENSITIVITY, SHELLS
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
@@ -19,6 +19,7 @@ from ..runs import Outcome, Run, cohort_digest, table_digest
 from ..types import Bundle, Cohort, Predictions
 from ..work import Cost, Work
 from .anonymous import Aliases, model_names, unnamed
+from .implants import check_with_implants, cost_of_check, require_checkable, require_unseen
 from .inputs import Design, Inputs, Tool, require_common_bundles
 from .scores import predict_cohorts, read_cohorts, unread
 from .story import Ending, LeftOut, Reasons, counted, end, pictures
@@ -149,6 +150,7 @@ def require_possible(
 
     require_checks(design.allow)
     _require_finetuned(finetuned)
+    require_checkable(design, cohorts)
     there = {bundle for cohort in cohorts.values() for bundle in cohort.bundles}
     chosen = choose_bundles(there, design.bundles, design.hemispheres, what="is scored")
     for cohort in cohorts.values():
@@ -189,6 +191,7 @@ def decompose_cohort(
     if isinstance(inputs.model, Tool):
         for line in told_of(inputs.model, inputs.cohorts):
             say(line)
+    require_unseen(design, inputs)
     digests = _digests(inputs, finetuned, design.anonymous)
     _require_replayed(design.replay, digests)
     # Only now: whatever bundles are asked for, a run is told from others by all that its cohorts hold.
@@ -256,6 +259,16 @@ def _find(
         for key, reason in failed.items():
             failed[key] = aliases.without_folders(reason, inputs.cohorts.values(), dict.fromkeys(everybody, key))
     tuned = after[0]["patients"] if after else None
+    if design.check_with_implants:
+        checked = check_with_implants(occasion, before, result, digests)
+        failed |= checked.failed
+        ending = replace(
+            ending,
+            tables=(*ending.tables, (checked.check.table, IMPLANTS)),
+            findings=(*checked.check.findings, *ending.findings),
+            record={**ending.record, "implants": checked.check.record()},
+            said=(result.claim, checked.check.claim),
+        )
     further = further_findings(occasion, scored)
     shown = {
         bundle: (*own, *([further.by_bundle[bundle]] if bundle in further.by_bundle else []))
@@ -509,7 +522,7 @@ def _cost(inputs: Inputs, design: Design, n_tuned: int, work: Work) -> Cost:
         # What others predicted is read.
         cost += Cost() if isinstance(inputs.model, Tool) else segmenting(inputs.model, cohort)
     n_rows = sum(len(case.masks) for cohort in inputs.cohorts.values() for case in cohort)
-    cost += _cost_of_split(n_rows, design).times(1 + n_tuned)
+    cost += _cost_of_split(n_rows, design).times(1 + n_tuned) + cost_of_check(inputs, design, work)
     return cost + Cost(seconds=30 + 2.0 * len(inputs.patients), memory_gib=0.6, disk_gib=0.05)
 
 

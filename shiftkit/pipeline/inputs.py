@@ -132,6 +132,7 @@ class Design:
     aliases: Path | None = None
     session: str | None = None
     replay: Path | None = None
+    check_with_implants: int = 0
 
 
 def place_of_model(model: "str | Path | Model") -> "Path | Model | Folds":

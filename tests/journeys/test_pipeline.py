@@ -48,7 +48,7 @@ def inputs(cohorts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def run(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one bundle of ten: most of a run's time goes into the pages of bundles."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    sk.decompose(out=out, model="reference", **inputs, bundles=("AF",), **FAST)
+    sk.decompose(out=out, model="reference", **inputs, bundles=("AF",), check_with_implants=5, **FAST)
     return out
 
 
@@ -71,6 +71,23 @@ def test_a_run_holds_what_the_contract_names(run: Path) -> None:
         path = run / "tables" / f"{name}.tsv"
         read_table(path, TABLES[name])
         assert path.with_suffix(".json").is_file()
+
+
+def test_what_implanted_tumors_take_stands_beside_the_estimate(run: Path) -> None:
+    """Five controls are segmented with the patients' tumors in them; table, record and report tell what that took."""
+    table = read_table(run / "tables" / "implants.tsv", TABLES["implants"])
+    whole = table[(table["source"] == "implants") & (table["zone"] == "all")].iloc[0]
+    assert whole["n"] == 5 and whole["low"] < whole["value"] < whole["high"]
+    assert (table["source"] == "patients").sum() == 1
+    record = json.loads((run / "run.json").read_text())
+    assert record["implants"]["claim"].startswith("Measured with implanted tumors: 5 unseen controls lose")
+    told = {one["key"]: one for one in json.loads((run / "report.json").read_text())["findings"]}["implants"]
+    assert told["claim"] == record["implants"]["claim"] and "simulation of mass effect" in told["caveats"][0]
+    implanted = sk.load_cohort(run / "implants" / "implanted")
+    scored = read_table(run / "tables" / "scores.tsv", TABLES["scores"])
+    controls = set(scored[scored["group"] == "control"]["participant_id"])
+    assert len(implanted) == 5 and {case.participant_id for case in implanted} < controls
+    assert {bundle.name for bundle in implanted.bundles} == {"AF"}
 
 
 def test_every_participant_and_bundle_is_scored(run: Path) -> None:
@@ -131,14 +148,15 @@ def test_a_run_compared_with_itself_differs_in_nothing(
 
 
 def test_an_interrupted_run_ends_with_the_same_tables(run: Path, inputs: dict[str, Path], tmp_path: Path) -> None:
-    """Half of the predictions and no tables: --resume gives every table again, to the byte."""
+    """Half of the predictions, an implant less and no tables: --resume gives every table again, to the byte."""
     broken = tmp_path / "run"
     shutil.copytree(run, broken)
     shutil.rmtree(broken / "tables")
     (broken / "run.json").unlink()
     for folder in sorted((broken / "predictions" / "patients").glob("sub-*"))[3:]:
         shutil.rmtree(folder)
-    sk.decompose(out=broken, model="reference", **inputs, bundles=("AF",), **FAST, resume=True)
+    shutil.rmtree(next((broken / "implants" / "implanted").glob("sub-*")))
+    sk.decompose(out=broken, model="reference", **inputs, bundles=("AF",), check_with_implants=5, **FAST, resume=True)
     for path in sorted((run / "tables").iterdir()):
         assert path.read_bytes() == (broken / "tables" / path.name).read_bytes(), path.name
 

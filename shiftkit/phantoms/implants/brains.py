@@ -1,7 +1,7 @@
 """A healthy participant's brain: where it is, and how far from its edge, on any grid."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,6 @@ from ...distances import check_orthogonal, distance_to
 from ...errors import DataError
 from ...geometry import brain_of, largest_piece
 from ...types import Volume
-from ..people import template_brain
-from ..template import template
 from ..warp import Array, interpolate
 
 _FEWEST_ML = 100.0
@@ -78,7 +76,7 @@ def find_brain(images: dict[str, Volume], where: str) -> Brain:
         length = one.array if one.array.ndim == 3 else np.linalg.norm(one.array, axis=-1)
         signal |= brain_of(one.with_array(np.abs(length)), quantile=0.99)
     # Closed, for ventricles have no fibers and noise makes holes; padded, or closing would eat what touches the edge.
-    closed = ndimage.binary_closing(np.pad(signal, 3), iterations=2)[3:-3, 3:-3, 3:-3]
+    closed = np.asarray(ndimage.binary_closing(np.pad(signal, 3), iterations=2), dtype=bool)[3:-3, 3:-3, 3:-3]
     found = Brain(mask=maps[0].with_array(np.asarray(ndimage.binary_fill_holes(largest_piece(closed)))))
     volume_ml = float(found.mask.array.sum()) * found.mask.voxel_volume_ml
     if volume_ml < _FEWEST_ML:
@@ -89,7 +87,11 @@ def find_brain(images: dict[str, Volume], where: str) -> Brain:
     return found
 
 
-@lru_cache(maxsize=1)
-def template_frame() -> Brain:
-    """The template's brain, in whose box places in MNI mm are told."""
-    return Brain(mask=template()["t1w"].with_array(template_brain()))
+TEMPLATE_BOX_MM = (np.array([0.0, -16.0, 7.4]), np.array([66.0, 82.0, 66.6]))
+"""`Brain.box_mm` of the template's brain, in whose shares places in MNI mm are told."""
+
+
+def place_in_template(point_mm: Array) -> Array:
+    """A point in MNI mm as `Brain.place_of` has it."""
+    center, half = TEMPLATE_BOX_MM
+    return (point_mm - center) / half

@@ -186,7 +186,7 @@ def implant(
 
 
 def cost_of(cohort: Cohort, implants: int, work: Work) -> Cost:
-    """What it takes to implant so many tumors into participants of a cohort; as in `benchmarks/implants.md`."""
+    """What it takes to implant so many tumors into participants of a cohort, or to read as many."""
     mega = megavoxels(cohort)
     return work.cost(implants, cpu_s=2.0 + 7.0 * mega, memory_gib=0.4 + 0.5 * mega, disk_gib=0.025 * mega)
 

@@ -20,7 +20,7 @@ from ..tumors import (
     stretched,
 )
 from ..warp import ORIGIN_MM, Array, Warp, exponentiate, grid_points, jacobian, sample, smooth_noise
-from .brains import Brain, template_frame
+from .brains import Brain, place_in_template
 
 REACH_MM = 60.0
 """How far from the tumor's edge mass effect reaches; beyond it, nothing moves."""
@@ -158,9 +158,7 @@ def draw_order(rng: np.random.Generator, volume_ml: float | None = None) -> Orde
     """A place, and unless it is given a volume, as the phantom's gliomas have them."""
     site, _, center = draw_site(rng)
     drawn = draw_volume(rng, Gliomas())
-    return Order(
-        volume_ml=drawn if volume_ml is None else volume_ml, place=template_frame().place_of(center), site=site
-    )
+    return Order(volume_ml=drawn if volume_ml is None else volume_ml, place=place_in_template(center), site=site)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -66,7 +66,7 @@ class Transport:
         return self.grid.voxels((self._points - self.displacement_mm)[self.moved])
 
     @cached_property
-    def depth(self) -> NDArray[np.float64]:
+    def depth(self) -> Array:
         """Under 1 in the tumor, shape (X, Y, Z); infinite without one."""
         if self.growth is None:
             return np.full(self.grid.shape, np.inf)
@@ -83,7 +83,7 @@ class Transport:
         share = 0.0 if self.growth is None else self.growth.core_share
         return self.grid.with_array((self.depth < share) & self.brain.mask.array)
 
-    def edema(self, wm: NDArray[Any]) -> NDArray[np.float64]:
+    def edema(self, wm: NDArray[Any]) -> Array:
         """Share of edema in tissue of some share of white matter before the tumor, both of shape (X, Y, Z)."""
         if self.growth is None:
             return np.zeros(self.grid.shape)
@@ -198,7 +198,7 @@ def show(images: Mapping[str, Volume], transport: Transport) -> Scene:
     )
 
 
-def white_matter(images: Mapping[str, Volume], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+def white_matter(images: Mapping[str, Volume], brain: NDArray[np.bool_]) -> Array:
     """About what share of each voxel is white matter, along which edema spreads; 1 where no image tells."""
     if "fa" in images:
         return np.clip(images["fa"].array / 0.3, 0, 1)

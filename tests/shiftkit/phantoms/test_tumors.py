@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from shiftkit.phantoms.acquisition import load_profile
-from shiftkit.phantoms.people import Person, brain_distance
+from shiftkit.phantoms.implants.brains import TEMPLATE_BOX_MM, Brain
+from shiftkit.phantoms.people import Person, brain_distance, template_brain
 from shiftkit.phantoms.render import Rendering, grid, render, tumor_distances, tumor_masks, world
+from shiftkit.phantoms.template import template
 from shiftkit.phantoms.tumors import Tumor, draw_tumor
 from shiftkit.phantoms.warp import coarse_points, jacobian
 
@@ -33,6 +35,13 @@ def rendered(patients: list[Person]) -> list[tuple[Rendering, Rendering]]:
 def shell(center: np.ndarray, radius: float, count: int = 4000) -> np.ndarray:
     normal = np.random.default_rng(0).standard_normal((count, 3))
     return center + radius * normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def test_implants_are_placed_in_the_templates_box() -> None:
+    """The box in whose shares a drawn place is carried to another brain is that of the template's brain."""
+    brain = Brain(mask=template()["t1w"].with_array(template_brain()))
+    for told, found in zip(TEMPLATE_BOX_MM, brain.box_mm, strict=True):
+        assert told == pytest.approx(found, abs=0.1)
 
 
 def test_mass_effect_never_folds(patients: list[Person]) -> None:

@@ -12,9 +12,7 @@ def moved(growth: Growth, points: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(
-    ("volume_ml", "place"), [(8.0, (0.3, 0.5, 0.0)), (120.0, (-0.5, 0.0, 0.2)), (60.0, (0.9, 0, 0))]
-)
+@pytest.mark.parametrize(("volume_ml", "place"), [(8.0, (0.3, 0.5, 0.0)), (120.0, (-0.9, 0.0, 0.2))])
 def test_no_push_folds(brain: Brain, shape: str, volume_ml: float, place: tuple[float, float, float]) -> None:
     """The Jacobian is positive everywhere and both ways, for small and large tumors, deep and at the edge."""
     growth = grow(brain, order(volume_ml, place), np.random.default_rng(4), shape=shape)
