@@ -41,9 +41,6 @@ hundred, and the design's 16 % lie between. `shiftkit plan` told more than was t
 scatter of controls: a lower score scatters more, as p(1 − p), and a hemisphere has a scatter of its own. Cells
 `planned` hold what is found less what is planned, from two simulators.
 
-Tumor's parts of the cells before `fine-tuning halves S` at 30 + 30 were measured before their interval held its bounds,
-which can only lower `tumor shown` and raise `coverage of tumor`; in 80 cohorts each of five cells it changed no word.
-
 Targets that are no cell here: contradictions (`benchmarks/contradictions.py`), end to end
 (`benchmarks/end_to_end.md`), and the time of a whole decomposition (`benchmarks/decomposition.py`).
 """

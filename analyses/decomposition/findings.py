@@ -32,11 +32,11 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _METHOD = (
     "Least squares of each patient row's loss against controls of the same bundle and hemisphere, on levels and bins "
     "of edge-to-edge distance from tumor to reference bundle; beyond the far cut the tumor's effect counts as gone, "
-    "and the lower bound allows as much as an exponential of 25 mm would leave. The estimate is stacked over 30 shapes of "
-    "decay; the systematic part is the total less what these give where the patients' bundles lie. Standard errors: "
-    "delete-one-participant jackknife stratified by cohort, with Satterthwaite's degrees of freedom; intervals after "
-    "Imbens and Manski with Student's t, joined with the stacked estimate's. Single bundles: simultaneous (max-T) "
-    "intervals."
+    "and the lower bound allows as much as an exponential of 25 mm would leave. The estimate is stacked over 30 shapes "
+    "of decay; the systematic part is the total less what these give where the patients' bundles lie. Standard "
+    "errors: delete-one-participant jackknife stratified by cohort, with Satterthwaite's degrees of freedom; intervals "
+    "after Imbens and Manski with Student's t, joined with the stacked estimate's. Single bundles: simultaneous "
+    "(max-T) intervals."
 )
 _REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766", "10.2202/1544-6115.1585")
 
