@@ -46,6 +46,8 @@ def pages(docs: Path) -> None:
         _write(docs / "verbs" / f"{_stem(name)}.md", _verb(name))
     verbs["Start here"].append("doctor")
     _write(docs / "verbs" / "doctor.md", _plain("doctor"))
+    verbs["Model"].append("slurm")
+    _write(docs / "verbs" / "slurm.md", _plain("slurm"))
     _write(docs / "verbs" / "index.md", _verbs(verbs))
     functions = [*LOADERS, *(one.__name__ for one in VERBS.values())]
     for name in functions:

@@ -46,7 +46,8 @@ def _patient(folder: Path, tumor_labels: tuple[int, ...] | None) -> Found:
     core = tuple(label for label in _CORE if tumor_labels is None or label in tumor_labels)
     who, point = person(folder), _TIME_POINT.fullmatch(folder.name)
     if point is not None:
-        who = {**person(folder.with_name(point[1])), "session": f"ses-{point[2]}"}
+        who = person(folder.with_name(point[1]))
+        who["session"] = f"ses-{point[2]}"
     return Found(
         **who,
         images={} if t1w is None else {"t1w": t1w},

@@ -23,9 +23,9 @@ OF_THE_COMMAND_LINE = {"--help", "--config", "--json"}
 
 
 def commands() -> dict[str, Any]:
-    """Every command by its words, without doctor and slurm, which are no verbs of the library."""
+    """Every command by its words, without doctor and slurm, which are of the command line alone."""
     top: Any = typer.main.get_command(app)
-    found = {name: one for name, one in top.commands.items() if name not in ("doctor", "slurm", "model")}
+    found = {name: one for name, one in top.commands.items() if name not in ("doctor", "model", "slurm")}
     return found | {f"model {name}": one for name, one in top.commands["model"].commands.items()}
 
 
