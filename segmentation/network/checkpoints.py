@@ -375,11 +375,9 @@ def _load_others(path: Path) -> Model:
             f'shiftkit.Model(network="{path}", modality=…, bundles=…, spacing_mm=…).'
         )
     known: dict[str, Any] = {name: told[name] for name in _TOLD if told.get(name) is not None}
-    for name in ("shape", "patch"):
-        if name in known:
-            known[name] = tuple(known[name])
+    known = {"name": path.stem if path.is_file() else path.resolve().name, **known, "network": network}
     try:
-        model = Model(**{"name": path.stem if path.is_file() else path.resolve().name, **known, "network": network})
+        model = Model(**{name: tuple(one) if name in ("shape", "patch") else one for name, one in known.items()})
     except (ShiftkitError, TypeError, AttributeError) as error:
         raise DataError(f"{path} says of its input and output what cannot be: {_short(error)}") from error
     assert isinstance(model.network, ForeignNetwork)
@@ -391,7 +389,7 @@ def _short(error: Exception) -> str:
     return readable(" ".join(str(error).split()))[:_LONGEST_TOLD]
 
 
-def _definition(model: Model) -> dict[str, Any] | None:
+def _definition(model: Model) -> Mapping[str, Any] | None:
     """How MONAI builds the network; of a module of others that is known where it came as a bundle."""
     if model.architecture is not None:
         return network_def(model.architecture)

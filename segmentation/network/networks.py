@@ -41,7 +41,8 @@ class Architecture:
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> Self:
         """From a mapping, as JSON holds it; a TypeError or KeyError if it holds anything else."""
-        return cls(**{**parts, "channels": tuple(parts["channels"])})
+        given: dict[str, Any] = {**parts, "channels": tuple(parts["channels"])}
+        return cls(**given)
 
 
 def build_network(architecture: Architecture | Mapping[str, Any]) -> nn.Module:

@@ -14,6 +14,7 @@ from ...files import require_file
 from ...words import readable
 
 _LONGEST_TOLD = 300
+_KINDS = {"float16": torch.float16, "double": torch.float64}
 DESCRIPTION = "shiftkit"
 """Under which name an exported file carries what goes in and out, as JSON."""
 
@@ -55,7 +56,7 @@ class OnnxNetwork(nn.Module):
                 f"An ONNX network takes one image, shape (N, C, X, Y, Z); {path.name} takes "
                 f"{', '.join(f'{one.name} of shape {tuple(one.shape)}' for one in inputs)}. Export it again so."
             )
-        self.input, self.type = inputs[0].name, inputs[0].type
+        self.input, self.number_type = inputs[0].name, inputs[0].type
         self.output = self.session.get_outputs()[0].name
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
         sizes = inputs[0].shape[2:]
@@ -73,7 +74,7 @@ class OnnxNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Answer on the image's device."""
         given = image.detach().cpu().contiguous()
-        kind = torch.float16 if "float16" in self.type else torch.float64 if "double" in self.type else torch.float32
+        kind = next((kind for name, kind in _KINDS.items() if name in self.number_type), torch.float32)
         (made,) = self.session.run([self.output], {self.input: given.to(kind).numpy()})
         return torch.from_numpy(made).to(image.device)
 

@@ -97,6 +97,9 @@ def test_what_goes_in_and_out_can_be_given_where_a_bundle_does_not_say_it(tmp_pa
     metadata.write_text(json.dumps({"shiftkit": {**TOLD, "output": "softmax"}}))
     with pytest.raises(DataError, match="`output` is logits"):
         load_model(folder)
+    metadata.write_text(json.dumps({"shiftkit": {**TOLD, "shape": 24}}))
+    with pytest.raises(DataError, match="what cannot be"):
+        load_model(folder)
 
 
 class Opening:
