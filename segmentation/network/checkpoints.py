@@ -377,7 +377,8 @@ def _load_others(path: Path) -> Model:
     known: dict[str, Any] = {name: told[name] for name in _TOLD if told.get(name) is not None}
     known = {"name": path.stem if path.is_file() else path.resolve().name, **known, "network": network}
     try:
-        model = Model(**{name: tuple(one) if name in ("shape", "patch") else one for name, one in known.items()})
+        known |= {name: tuple(known[name]) for name in ("shape", "patch") if name in known}
+        model = Model(**known)
     except (ShiftkitError, TypeError, AttributeError) as error:
         raise DataError(f"{path} says of its input and output what cannot be: {_short(error)}") from error
     assert isinstance(model.network, ForeignNetwork)

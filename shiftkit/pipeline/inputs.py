@@ -283,8 +283,9 @@ def described(place: "Path | Model | Folds") -> ModelNames:
     """The names of a model; where a checkpoint's description cannot be read, it is loaded, which says what is wrong."""
     if isinstance(place, Path) and (names := ModelNames.of(place)) is not None:
         return names
-    # Of folds the first: all are alike in this.
-    model: Model = _one(place) if isinstance(place, Path) else getattr(place, "head", place)
+    from ..segmentation.prediction.routing import Folds
+
+    model = place.head if isinstance(place, Folds) else _one(place)
     return ModelNames(name=model.name, modality=model.modality, bundles=model.bundles)
 
 
