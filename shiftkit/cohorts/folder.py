@@ -78,6 +78,7 @@ _NOT_IN_BIDS = (
     "*_probseg.*",
     "*_displacement.*",
     "*_phantom.json",
+    "*_implant.json",
     "*_prediction.json",
     "fold-*",
     "models",

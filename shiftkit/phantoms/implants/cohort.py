@@ -22,7 +22,7 @@ from ...cohorts.folder import (
 from ...cohorts.layout import read_json
 from ...cohorts.peaks import sidecar_path, write_peaks_sidecar
 from ...errors import ConfigError, DataError, ShiftkitError, raise_all
-from ...files import held, holds, sweep, write_json, write_text
+from ...files import held, holds, sweep, write_json
 from ...geometry import same_grid
 from ...images import megavoxels, read_mask, write_image
 from ...types import Bundle, Case, Cohort, Volume
@@ -172,15 +172,15 @@ def implant(
         sweep(out)
         phantom = {"Phantom": cohort.description["Phantom"]} if "Phantom" in cohort.description else {}
         told = {"Cohort": cohort.name, **settings.to_dict()}
-        # First, so that a folder that was left half-made says whose it is.
-        write_description(out, f"{cohort.name} with implanted tumors", Implanted=told, **phantom)
+        describe = partial(write_description, out, f"{cohort.name} with implanted tumors", Implanted=told, **phantom)
+        describe()  # first, so that a folder that was left half-made says whose it is
         made = list(work.map(partial(_implant, out, settings), tasks, "Implanting"))
         failed = {task.key: problem for task, (_, problem) in zip(tasks, made, strict=True) if problem}
         if len(failed) == len(tasks):
             raise_all([f"{key}: {told}" for key, told in list(failed.items())[:5]], f"Nobody of {cohort.name}")
         truths = {task.key: truth for task, (truth, problem) in zip(tasks, made, strict=True) if not problem}
         write_participants(out, _participants(healthy, tasks, truths))
-        write_text(out / ".bidsignore", "*_param-*_dwimap.*\n*_probseg.*\n*_displacement.*\n*_implant.json\n")
+        describe()  # and last, for what it says of masks
     there = load_cohort(out).where(lambda case: case.key in truths)
     return Implanted(cohort=there, failed=failed)
 
