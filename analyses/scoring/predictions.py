@@ -377,11 +377,13 @@ def _of_cohort(cohort: Cohort, model: str | None = None, modality: str | None = 
         }
         for case in cohort
     }
-    described = cohort.description
+    told = cohort.description.get("Model")
+    # Folders that shiftkit predicted into say whose masks they hold; others may have a name there, or nothing.
+    named = told if isinstance(told, Mapping) else {"Name": told, "Modality": cohort.description.get("Modality")}
     return PredictedMasks(
         name=cohort.name,
-        model=model or str(described.get("Model", cohort.name)),
-        modality=modality or str(described.get("Modality", "n/a")),
+        model=model or str(named.get("Name") or cohort.name),
+        modality=modality or str(named.get("Modality") or "n/a"),
         cases=cases,
     )
 

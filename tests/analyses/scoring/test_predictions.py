@@ -442,3 +442,10 @@ def test_a_value_that_no_label_map_holds_is_refused(value: str, tmp_path: Path) 
     (tmp_path / "dataset.json").write_text(f'{{"labels": {{"background": 0, "AF_left": {value}}}}}')
     with pytest.raises(DataError, match="is no label"):
         find_predictions(tmp_path)
+
+
+def test_a_folder_that_shiftkit_predicted_into_goes_by_the_models_name(cohort: Cohort) -> None:
+    """The columns ``model`` and ``modality`` hold names, never the record that the folder keeps of its model."""
+    write_description(cohort.root, "net on it", Model={"Name": "net", "Digest": ["0" * 64], "Modality": "fa"})
+    frame = score(cohort.root, cohort, metrics=["dice"]).to_frame()
+    assert set(frame["model"]) == {"net"} and set(frame["modality"]) == {"fa"}
