@@ -482,17 +482,15 @@ def score(
     See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides. Parts lie
     beside ``out`` until they are put together, to the same table as from one call.
     """
-    part = None
-    if shard is not None:
-        from .pipeline.shards import Shard, merge_scores
+    from .pipeline.shards import Shard, keep_made_of, made_of, merge_scores
 
-        if out is None:
-            raise ConfigError("Parts are put together in a table; give `out` with `shard`.")
-        part, whole = Shard.parse(shard), Path(out)
-        if part.part is None:
-            return merge_scores(part, whole, None if sections is None else Path(sections))
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None and out is None:
+        raise ConfigError("Parts are put together in a table; give `out` with `shard`.")
+    whole, whole_sections = (None if one is None else Path(one) for one in (out, sections))
+    if part is not None and part.part is not None and whole is not None:
         out = part.place(whole) / whole.name
-        sections = None if sections is None else part.place(whole) / Path(sections).name
+        sections = None if whole_sections is None else part.place(whole) / whole_sections.name
     metrics = tuple(_metric("metrics", name) for name in metrics)
     settings = settings_of(score, locals())
     from .analyses.scoring.predictions import find_predictions
@@ -512,6 +510,9 @@ def score(
     work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = require_own_files(find_cohort(cohort, filters=filters, work=work))
+    content = made_of(settings, source, found)
+    if part is not None and part.part is None and whole is not None:
+        return merge_scores(part, whole, whole_sections, content)
     found = found if part is None else part.of(found)
     found = found.only(choose_bundles(found.bundles, bundles, hemispheres, what=f"{found.name} has masks of"))
     maps = None if error_maps is None else Path(error_maps)
@@ -540,6 +541,8 @@ def score(
         table = score_sections(source, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
         write_table(table, SECTIONS, Path(sections))
         say(f"Sections: {sections}")
+    if part is not None and out is not None:
+        keep_made_of(Path(out).parent, content)  # last: the part is whole
     return scores
 
 

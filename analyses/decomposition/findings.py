@@ -226,16 +226,19 @@ def _by_bundle(result: Decomposition) -> Finding:
 def _by_stratum(result: Decomposition) -> Finding:
     table = result.strata[result.strata["component"].isin(_PARTS)].reset_index(drop=True)
     source = table[table["model"] == table["model"].iloc[0]]
-    column = str(source["stratum"].iloc[0]).partition("=")[0]
+    column = result.by
+
+    def value(stratum: str) -> str:
+        return stratum.removeprefix(f"{column}=")
 
     def told(part: str) -> str:
         rows = source[source["component"] == part]
-        return ", ".join(f"{row['stratum'].partition('=')[2]} {_told(row, result)}" for _, row in rows.iterrows())
+        return ", ".join(f"{value(row['stratum'])} {_told(row, result)}" for _, row in rows.iterrows())
 
     n = source.groupby("stratum", sort=False)[["n_patients", "n_controls"]].first()
-    people = "; ".join(
-        f"{name.partition('=')[2]}: {row['n_patients']} and {row['n_controls']}" for name, row in n.iterrows()
-    )
+    people = "; ".join(f"{value(str(name))}: {row['n_patients']} and {row['n_controls']}" for name, row in n.iterrows())
+    unknown = int(result.table["n_patients"].iloc[0]) - int(n["n_patients"].sum())
+    lacking = (f"{unknown} patients have no {column} that is known, and are in none.",) if unknown else ()
 
     def figure(ax: Any) -> Any:
         return _dots(_axes(ax), source, f"Drop in patients ({_unit(result)})")
@@ -249,6 +252,7 @@ def _by_stratum(result: Decomposition) -> Finding:
         caveats=(
             "Each interval holds for its own value; whether values differ is not tested.",
             f"Patients and controls: {people}.",
+            *lacking,
         ),
         method=f"The primary estimate for the patients of each {column}, with the far cut and the levels of all "
         "patients, and the controls of the same value where enough of these have each bundle, else all controls.",

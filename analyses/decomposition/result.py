@@ -79,7 +79,9 @@ class Decomposition(Result):
     Parameters
     ----------
     strata : DataFrame
-        The same of patients with each value of the column that ``by`` named; without rows where it named none.
+        The same of patients with each value of the column ``by``; without rows where there is none.
+    by : str
+        That column; empty without.
     told : Verdict
         What may be said of the source model: words, intervals, p-values and status of its parts.
     recovery : DataFrame
@@ -106,6 +108,7 @@ class Decomposition(Result):
     """
 
     strata: pd.DataFrame
+    by: str
     told: Verdict
     recovery: pd.DataFrame
     sensitivity: pd.DataFrame

@@ -86,7 +86,7 @@ def by_stratum(whole: Split, column: str, settings: Settings) -> list[dict[str, 
     everybody = whole.rows.frame.drop_duplicates("participant_id").set_index("participant_id")
     require_column(column, [str(name) for name in everybody])
     given = everybody[column].reindex(list(whole.rows.people))
-    value = given.where(given.notna(), "n/a").astype(str).to_numpy()
+    value = given.where(given.notna(), "n/a").astype(str).str.strip().replace("", "n/a").to_numpy()
     patient = whole.rows.cohort_of_people == PATIENT
     values = require_values(column, value[patient].tolist())
     made: list[dict[str, Any]] = []

@@ -107,6 +107,7 @@ def decompose(
     result = Decomposition(
         table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
         strata=pd.DataFrame(strata, columns=list(DECOMPOSITION.columns)),
+        by=by or "",
         told=before.verdict,
         recovery=repaired,
         sensitivity=other_choices(before, settings, full=sensitivity),

@@ -58,7 +58,7 @@ def _estimate(command: Sequence[str]) -> dict[str, float]:
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode:
         told = done.stderr.strip().splitlines()
-        raise _Ended("\n".join(told[-3:]), done.returncode)
+        raise _Ended("\n".join(told[-3:]).removeprefix("Error: "), done.returncode)
     return json.loads(done.stdout)["estimate"]
 
 

@@ -1,8 +1,9 @@
 """One verb in several parts, on as many machines, and the parts put together: the same files as from one call."""
 
+import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..cohorts.folder import UNFINISHED, read_description, require_new
 from ..errors import ConfigError, DataError
-from ..files import held
+from ..files import held, read_json, write_json
 from ..types import Bundle, Cohort
 
 if TYPE_CHECKING:
@@ -107,26 +108,51 @@ def predict_in_parts(
         return call(shard.of(cohort), shard.place(out), resume)
     places = [one.place(out) for one in shard.parts]
     _require_parts({one: read_description(one).get("State", UNFINISHED if not one.is_dir() else "") for one in places})
+    # A description names the model; whether there are probabilities it does not say.
+    described = {one: [read_description(one), any(one.rglob("*_probseg.nii.gz"))] for one in places}
+    _require_alike(described, described[places[0]])
     require_new(out, resume)
     with held(out, "predict"):
         out.mkdir(parents=True, exist_ok=True)
-        for one in places:
-            for participant in one.glob("sub-*"):
-                participant.replace(out / participant.name)
+        moved = {out / one.name: one for place in places for one in place.glob("sub-*")}
+        for there, participant in moved.items():
+            participant.replace(there)
         shutil.copyfile(places[0] / "dataset_description.json", out / "dataset_description.json")
-        # Everybody is there, so this writes the tables and nothing else; who failed is tried, and told, once more.
-        made = call(cohort, out, True)
-        shutil.rmtree(places[0].parent)
+        try:
+            # Everybody is there, so this writes the tables and nothing else; who failed is tried, and told, once more.
+            made = call(cohort, out, True)
+        except BaseException:
+            for there, participant in moved.items():
+                there.replace(participant)  # parts are whole again, whatever was refused
+            shutil.rmtree(out)
+            raise
+        _remove(places)
     return made
 
 
-def merge_scores(shard: Shard, out: Path, sections: Path | None) -> "ScoreTable":
+def made_of(settings: Mapping[str, Any], predictions: Any, cohort: Cohort) -> dict[str, Any]:
+    """What a table of scores is made of: parts of different tables are none of one."""
+    named = {name: value for name, value in settings.items() if name not in ("jobs", "shard")}
+    source = predictions if isinstance(predictions, str | Path) else type(predictions).__name__
+    content = {**named, "predictions": str(source), "cohort": [case.key for case in cohort]}
+    return json.loads(json.dumps(content, default=str))
+
+
+def keep_made_of(place: Path, content: Mapping[str, Any]) -> None:
+    """Leave beside a part what it was made of."""
+    write_json(place / _MADE_OF, content)
+
+
+_MADE_OF = "made_of.json"
+
+
+def merge_scores(shard: Shard, out: Path, sections: Path | None, content: Mapping[str, Any]) -> "ScoreTable":
     """One table of those of all parts, with the rows and bytes of a single call, at ``out``.
 
     Raises
     ------
     DataError
-        If a part is missing.
+        If a part is missing, or was made of something else than ``content``; see `made_of`.
     """
     import pandas as pd
 
@@ -136,7 +162,8 @@ def merge_scores(shard: Shard, out: Path, sections: Path | None) -> "ScoreTable"
     from ..tables import read_cells, read_table, write_table
 
     places = [one.place(out) for one in shard.parts]
-    _require_parts({one: "" if (one / out.name).is_file() else UNFINISHED for one in places})
+    _require_parts({one: "" if (one / _MADE_OF).is_file() else UNFINISHED for one in places})
+    _require_alike({one: read_json(one / _MADE_OF) for one in places}, content)
     wanted: list[tuple[Path, Table]] = [(out, SCORES)]
     wanted += [] if sections is None else [(sections, SECTIONS)]
     for path, table in wanted:
@@ -148,7 +175,7 @@ def merge_scores(shard: Shard, out: Path, sections: Path | None) -> "ScoreTable"
             failed |= dict(read_cells(log)[["participant_id", "reason"]].itertuples(index=False, name=None))
     if failed:
         write_failures(out.parent, failed)
-    shutil.rmtree(places[0].parent)
+    _remove(places)
     return replace(ScoreTable.load(out), failed=failed)
 
 
@@ -157,5 +184,26 @@ def _require_parts(states: dict[Path, str]) -> None:
         raise DataError(
             f"All parts must be there before they are put together; {', '.join(absent[:5])} "
             f"{'is' if len(absent) == 1 else 'are'} missing or unfinished in {next(iter(states)).parent}. Run "
-            f"`shard` {absent[0].replace('-of-', '/')} again, with `resume` where it was interrupted."
+            f"`shard` {absent[0].replace('-of-', '/')} again."
         )
+
+
+def _require_alike(parts: Mapping[Path, Any], wanted: Any) -> None:
+    """Refuse, with a `DataError`, parts that were made otherwise than the call that puts them together says."""
+    if other := [one for one, content in parts.items() if content != wanted]:
+        there, here = (part if isinstance(part, dict) else {"": part} for part in (parts[other[0]], wanted))
+        names = [name for name in sorted({*there, *here}) if name and there.get(name) != here.get(name)]
+        named, told = ", ".join(one.name for one in other[:5]), f" ({', '.join(names)})" if names else ""
+        raise DataError(
+            f"Parts that are put together are made alike; {named} in {other[0].parent} "
+            f"{'was' if len(other) == 1 else 'were'} made otherwise{told}. Run "
+            f"{'it' if len(other) == 1 else 'them'} again with the same settings, and merge with these."
+        )
+
+
+def _remove(places: Iterable[Path]) -> None:
+    """Parts that were put together; other divisions of the work stay."""
+    for one in places:
+        shutil.rmtree(one)
+    if not any(one.parent.iterdir()):
+        one.parent.rmdir()

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -102,3 +103,31 @@ echo "7;cluster"
     assert "--dependency=afterany:7 " in merge and "--array" not in merge
     assert main(["slurm", "--parts", "3", "decompose", "--cohort", "x"]) == 2
     assert main(["slurm", "score", "--shard", "1/2"]) == 2
+
+
+def test_parts_that_were_made_otherwise_are_not_put_together(patients: Cohort, tmp_path: Path) -> None:
+    """Another metric, another cohort, a model that is not that of the merge: refused, and every part stays whole.
+
+    Other divisions of the same work beside the parts stay too.
+    """
+    out, table = tmp_path / "masks", tmp_path / "scores.tsv"
+    for part in (1, 2):
+        sk.predict(small_model(), patients, out=out, shard=f"{part}/2", probabilities=part == 1)
+    with pytest.raises(DataError, match=r"2-of-2 in .* made otherwise"):
+        sk.predict(small_model(), patients, out=out, shard="merge/2")
+    shutil.rmtree(tmp_path / "masks.shards" / "2-of-2")
+    sk.predict(small_model(), patients, out=out, shard="2/2")
+    before = files_in(tmp_path / "masks.shards")
+    with pytest.raises(ConfigError):
+        sk.predict(small_model(seed=1), patients, out=out, shard="merge/2")
+    assert files_in(tmp_path / "masks.shards") == before and not out.exists()
+    sk.predict(small_model(), patients, out=tmp_path / "masks", shard="1/3")
+    sk.predict(small_model(), patients, out=out, shard="merge/2")
+    assert [one.name for one in (tmp_path / "masks.shards").iterdir()] == ["1-of-3"]
+    sk.score(out, patients, out=table, shard="1/2", metrics=["dice"], jobs=1)
+    sk.score(out, patients, out=table, shard="2/2", metrics=["nsd"], jobs=1)
+    for metrics in (["dice"], ["nsd"]):
+        with pytest.raises(DataError, match=r"made otherwise \(metrics\)"):
+            sk.score(out, patients, out=table, shard="merge/2", metrics=metrics, jobs=1)
+    sk.score(out, patients, out=table, shard="2/2", metrics=["dice"], jobs=1)
+    assert len(sk.score(out, patients, out=table, shard="merge/2", metrics=["dice"], jobs=1)) == 2 * len(patients)

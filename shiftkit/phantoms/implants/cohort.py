@@ -262,6 +262,11 @@ def _write(
 ) -> dict[str, Any]:
     """Write images, masks and truth of one participant."""
     key = task.key
+    if order.volume_ml > 0 and not transport.tumor.array.any():
+        raise DataError(
+            f"A tumor of {order.volume_ml:g} ml fills no voxel of {transport.grid.voxel_volume_ml:.3g} ml; give a "
+            "larger `volume_cm3`, or 0 for none."
+        )
     scene = show(images, transport)
     for name, volume in scene.images.items():
         path = image_path(out, key, name)

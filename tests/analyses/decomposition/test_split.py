@@ -145,6 +145,17 @@ def test_controls_of_a_site_serve_where_there_are_enough() -> None:
     assert "A: 15 and 24; B: 15 and 20" in told.caveats[1] and told.claim.count("[") == 4
 
 
+def test_patients_without_a_value_are_in_no_stratum() -> None:
+    """Blanks are no site of their own and are counted; a column's name may hold any sign."""
+    frame = simulated.scores(30, 24, seed=5)
+    number = frame["participant_id"].str[-3:].astype(int)
+    frame["x=y"] = np.where(number < 4, " ", np.where(number % 2, "A=1", "B"))
+    result = decompose(frame, by="x=y", **FAST)
+    assert list(dict.fromkeys(result.strata["stratum"])) == ["x=y=A=1", "x=y=B"]
+    (told,) = [one for one in result.findings if one.key == "strata"]
+    assert told.title == "By x=y" and "is: A=1 0." in told.claim and told.caveats[2].startswith("4 patients have no")
+
+
 @pytest.mark.parametrize(
     ("column", "told"), [("sight", "'sight' is none; did you mean site"), ("site", "two values of site; all have B")]
 )
