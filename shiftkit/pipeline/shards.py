@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -201,9 +201,10 @@ def _require_alike(parts: Mapping[Path, Any], wanted: Any) -> None:
         )
 
 
-def _remove(places: Iterable[Path]) -> None:
+def _remove(places: Sequence[Path]) -> None:
     """Parts that were put together; other divisions of the work stay."""
     for one in places:
         shutil.rmtree(one)
-    if not any(one.parent.iterdir()):
-        one.parent.rmdir()
+    whole = places[0].parent
+    if not any(whole.iterdir()):
+        whole.rmdir()
