@@ -12,7 +12,9 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the reader and the cohorts that the tests use
+# Of the tests: the reader and the cohorts that the tests use; the package first, for tests/shiftkit is none.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from makers.contradictions import contradictions_of
 from makers.decompositions import any_cohort, write_run
 

@@ -23,7 +23,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the maker of embeddings that the tests use
+# Of the tests: the maker of embeddings that the tests use; the package first, for tests/shiftkit is none.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from makers.feature_cohorts import embeddings
 
 import shiftkit as sk
