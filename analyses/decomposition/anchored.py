@@ -266,7 +266,8 @@ def replicate(design: Design, outcome: Array, weights: Array | None = None) -> R
         # What comes on top is a slope times where the patients' bundles lie, averaged as the total is. The levels'
         # effects of the fits are averaged by rows: with them, patients who lack bundles and lose more would look as if
         # the tumor did it.
-        bins, stack = _binned(design, sums), _stack(design, sums)
+        levels = _Levels.of(design, sums)
+        bins, stack = _binned(design, sums, levels), _stack(design, sums, levels)
         pull = stack.slope * stack.mass
         stacked_k = lost - np.einsum("bks,bs->bk", sums.exposure(design.shapes), pull)
         upper_k = lost - np.einsum("bkq,bq->bk", sums.exposure(design.bins), bins)
@@ -402,22 +403,34 @@ def _gamma(design: Design, outcome: Array, x: Array, w: Array) -> tuple[Array, A
     return slopes[0], slopes[1]
 
 
-def _levels_inverse(counts: Array) -> Array:
-    """Inverse of the levels' normal equations with the ridge on their spread about their mean, shape (B, K, K)."""
-    k = counts.shape[1]
-    return np.asarray(np.linalg.inv(counts[:, :, None] * np.eye(k) + _RIDGE * (np.eye(k) - 1 / k)), dtype=np.float64)
+@dataclass(frozen=True, kw_only=True)
+class _Levels:
+    """What all fits have in common: rows of each level (B, K), their outcome and their loss, summed, (B, K).
+
+    ``inverse`` is that of the levels' normal equations with the ridge on their spread about their mean, (B, K, K). Rows
+    weigh the same, near the tumor and far: where a patient's few near rows weighed more than the many far ones, those
+    who lack rows and lose more would stand out far from the tumor.
+    """
+
+    counts: Array
+    outcome: Array
+    loss: Array
+    inverse: Array
+
+    @classmethod
+    def of(cls, design: Design, sums: _Sums) -> "_Levels":
+        there = design.there[: design.n_patients].astype(float)
+        counts, outcome = sums.of_table(there), sums.of_outcome(there)
+        k = counts.shape[1]
+        inverse = np.linalg.inv(counts[:, :, None] * np.eye(k) + _RIDGE * (np.eye(k) - 1 / k))
+        return cls(counts=counts, outcome=outcome, loss=counts * sums.healthy - outcome, inverse=inverse)
 
 
-def _binned(design: Design, sums: _Sums) -> Array:
+def _binned(design: Design, sums: _Sums, levels: _Levels) -> Array:
     """Coefficients of the bins of distance, shape (B, Q); the last one is δ, of the outermost."""
-    # Rows weigh the same, near the tumor and far: where a patient's few near rows weighed more than the many far ones,
-    # those who lack rows and lose more would stand out far from the tumor.
-    there = design.there[: design.n_patients].astype(float)
-    counts, cross = sums.of_table(there), sums.of_table(design.bins)
+    cross, level, inverse = sums.of_table(design.bins), levels.loss, levels.inverse
     own = cross.sum(axis=1)  # bins do not overlap
-    level = counts * sums.healthy - sums.of_outcome(there)
     near = np.einsum("bkq,bk->bq", cross, sums.healthy) - sums.of_outcome(design.bins, axis=1)
-    inverse = _levels_inverse(counts)
     reduced = np.einsum("bkq,bkl->bql", cross, inverse)
     # Without the only patient in a bin its coefficient is not known, and 0 is as good as any.
     q = own.shape[1]
@@ -431,9 +444,7 @@ def _own_levels(design: Design, sums: _Sums, mixture: Array) -> Array:
 
     The shape is the mixture of all, the slope may have either sign; a level whose bundles all lie equally far has none.
     """
-    one = design.there / np.maximum(design.there.sum(axis=1, keepdims=True), 1)
-    own = one[: design.n_patients]
-    near = design.shapes @ mixture
+    own, near = sums.one, design.shapes @ mixture
     mass, first, second = sums.of_table(own), sums.of_table(own * near), sums.of_table(own * near**2)
     safe = np.where(mass > 0, mass, 1.0)
     spread = second - first**2 / safe
@@ -450,15 +461,11 @@ class _Stack:
     mass: Array
 
 
-def _stack(design: Design, sums: _Sums) -> _Stack:
+def _stack(design: Design, sums: _Sums, levels: _Levels) -> _Stack:
     """One fit a shape, weighted by how well it fits."""
-    there = design.there[: design.n_patients].astype(float)
-    counts, cross = sums.of_table(there), sums.of_table(design.shapes)
-    own = sums.of_table((design.shapes**2).sum(axis=1))
-    outcome = sums.of_outcome(there)
-    level = counts * sums.healthy - outcome
+    counts, outcome, level, inverse = levels.counts, levels.outcome, levels.loss, levels.inverse
+    cross, own = sums.of_table(design.shapes), sums.of_table((design.shapes**2).sum(axis=1))
     near = np.einsum("bks,bk->bs", cross, sums.healthy) - sums.of_outcome(design.shapes, axis=1)
-    inverse = _levels_inverse(counts)
     reduced = inverse @ cross
     bare = np.einsum("bkl,bl->bk", inverse, level)
     normal = own - (cross * reduced).sum(axis=1)
@@ -496,7 +503,7 @@ def stacked_curve(design: Design, outcome: Array, distance_mm: Array) -> Array:
     ndarray, shape (1 + people, D)
     """
     sums = _Sums.of(design, np.where(design.there, outcome, 0.0), design.weights())
-    found = _stack(design, sums)
+    found = _stack(design, sums, _Levels.of(design, sums))
     pull = found.slope * found.mass
     near = np.einsum("bk,bks,bs->b", sums.share, sums.exposure(design.shapes), pull)
     far = (sums.share * (sums.healthy - sums.patients)).sum(axis=1) - near
