@@ -8,7 +8,7 @@ reading the signatures costs nothing.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from .errors import ConfigError
 from .files import one_at_a_time
@@ -54,7 +54,7 @@ FilterFile = Annotated[
 Bundles = Annotated[Sequence[str], Option("Only these; all by default.")]
 Hemispheres = Annotated[Sequence[str], Option("left, right, none.")]
 Session = Annotated[str | None, Option("Of participants scanned several times: a label, first or last.")]
-Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.", form=r"auto|cpu|cuda(:\d+)?")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
 Shards = Annotated[
@@ -67,6 +67,10 @@ Draws = Annotated[int, Option("Bootstrap draws.", min=100, flag="--bootstrap")]
 Permutations = Annotated[int, Option("Permutations.", min=99, flag="--permutations")]
 Level = Annotated[float, Option("Coverage of the intervals.", min=0.5, max=0.9999)]
 Size = tuple[int, int, int]
+Strategy = Literal[
+    "none", "scratch", "full", "decoder", "encoder", "head", "norm", "adabn", "gradual", "layerwise", "l2sp"
+]
+Format = Literal["tractoinferno", "brainptm", "hcp105", "tractseg", "pyafq", "brats"]
 Say = Callable[[str], None]
 
 
@@ -172,7 +176,7 @@ def implant(
         Input("Cohort of patients whose tumors' volumes, places and distances are copied."),
     ] = None,
     volume_cm3: Annotated[float | None, Option("One volume for all in cm³ instead; 0 changes no image.", min=0)] = None,
-    shape: Annotated[str, Option("lobed, or ellipsoid, which the phantom has.")] = "lobed",
+    shape: Annotated[Literal["lobed", "ellipsoid"], Option("lobed, or ellipsoid, which the phantom has.")] = "lobed",
     n_implants: Annotated[int, Option("Tumors of each participant, a session each.", min=1, flag="--implants")] = 1,
     jobs: Jobs = 0,
     seed: Seed = 0,
@@ -198,12 +202,13 @@ def implant(
 @checked
 @one_at_a_time
 def import_cohort(
-    format_: Annotated[str, Input("tractoinferno, brainptm, hcp105, tractseg, pyafq or brats.", metavar="FORMAT")],
+    format_: Annotated[Format, Input("tractoinferno, brainptm, hcp105, tractseg, pyafq or brats.", metavar="FORMAT")],
     source: Annotated["str | Path", Input("Folder in that data set's own layout.", metavar="SRC")],
     out: Annotated["str | Path", Input("Folder of the new cohort.", metavar="OUT")],
     *,
     group: Annotated[
-        str | None, Option("control, glioma or target_control; by default what the data set's people are.")
+        Literal["control", "glioma", "target_control"] | None,
+        Option("control, glioma or target_control; by default what the data set's people are."),
     ] = None,
     streamlines: Annotated[
         int, Option("A voxel is inside from so many streamlines.", min=1, flag="--min-streamlines")
@@ -230,7 +235,7 @@ def prepare(
         "str | Path | Cohort", Input("Path or name of a cohort with raw diffusion images.", metavar="COHORT")
     ],
     *,
-    maps: Annotated[Sequence[str], Option("fa, ap, peaks; all by default.")] = (),
+    maps: Annotated[Sequence[Literal["fa", "ap", "peaks"]], Option("fa, ap, peaks; all by default.")] = (),
     filters: FilterFile = None,
     jobs: Jobs = 0,
     dry_run: Dry = False,
@@ -257,8 +262,10 @@ def train(
     modality: Annotated[str, Option("t1w, ap, fa, peaks, or a stack such as t1w+fa.")] = "peaks",
     bundles: Annotated[Sequence[str], Option("Bundle labels; all by default.")] = (),
     folds: Annotated[int, Option("Models, so that each control is scored unseen.", min=1)] = 1,
-    network: Annotated[str, Option("unet, segresnet or dynunet.")] = "unet",
-    normalization: Annotated[str, Option("instance, or batch: unet only, for the strategy adabn.")] = "instance",
+    network: Annotated[Literal["unet", "segresnet", "dynunet"], Option("unet, segresnet or dynunet.")] = "unet",
+    normalization: Annotated[
+        Literal["instance", "batch"], Option("instance, or batch: unet only, for the strategy adabn.")
+    ] = "instance",
     deep_supervision: Annotated[bool, Option("Coarser levels answer too, in training: dynunet only.")] = False,
     spacing_mm: Annotated[
         float, Option("Voxel size of the model's grid in mm.", min=0.5, max=5, flag="--spacing")
@@ -269,7 +276,9 @@ def train(
     epochs: Annotated[int | None, Option("Passes over the participants; 2400 steps by default.", min=1)] = None,
     batch_size: Annotated[int, Option("Participants a step, over all processes together.", min=1)] = 1,
     patience: Annotated[int | None, Option("Stop after so many validations without a better one.", min=1)] = None,
-    augmentation: Annotated[str, Option("none, light, strong or acquisition.")] = "light",
+    augmentation: Annotated[
+        Literal["none", "light", "strong", "acquisition"], Option("none, light, strong or acquisition.")
+    ] = "light",
     device: Device = "auto",
     deterministic: Annotated[
         bool, Option("On a GPU: the same bits each time, or faster.", flag="--deterministic/--fast")
@@ -314,7 +323,7 @@ def finetune(
     cohort: CohortName,
     *,
     out: Place,
-    strategy: Annotated[str, Option("What is trained: one of the strategies above.")] = "decoder",
+    strategy: Annotated[Strategy, Option("What is trained: one of the strategies above.")] = "decoder",
     layers: Annotated[
         Sequence[str], Option("With head: paths or patterns of what is trained instead, such as out,up.3.*.")
     ] = (),
@@ -464,7 +473,8 @@ def score(
     penalty_mm: Annotated[float, Option("HD95 and ASSD of a missed bundle in mm.", min=0, flag="--penalty")] = 100.0,
     threshold: Annotated[float | None, Option("Threshold on probabilities.", min=0, max=1)] = None,
     unwritten: Annotated[
-        str | None, Option("What a bundle is that was written for others only: unavailable or missed.")
+        Literal["unavailable", "missed"] | None,
+        Option("What a bundle is that was written for others only: unavailable or missed."),
     ] = None,
     error_maps: Annotated["str | Path | None", Input("Folder for maps of hits and misses.")] = None,
     sections: Annotated["str | Path | None", Input("Also a table of sections along bundles.")] = None,
@@ -722,7 +732,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         Input("Folder of masks or probabilities that another tool made, instead of --model.", many=True),
     ] = (),
     unwritten: Annotated[
-        str | None,
+        Literal["unavailable", "missed"] | None,
         Option("With --predictions: what a bundle is that was written for others only, unavailable or missed."),
     ] = None,
     resample: Annotated[bool, Option("With --predictions: bring them onto the cohort's grid.")] = False,
@@ -753,7 +763,9 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     ] = None,
     sensitivity: Annotated[bool, Option("Also compute the decomposition under other choices.")] = True,
     cross_check: Annotated[bool, Option("Also fit a GEE and a mixed model (statsmodels), to compare.")] = False,
-    include: Annotated[Sequence[str], Option("Further studies in the report: features, deformation.")] = (),
+    include: Annotated[
+        Sequence[Literal["features", "deformation"]], Option("Further studies in the report: features, deformation.")
+    ] = (),
     check_with_implants: Annotated[
         int, Option("Also measure the tumor's part: on so many unseen controls, with tumors like the patients'.", min=0)
     ] = 0,
@@ -815,7 +827,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         require_possible,
     )
     from .pipeline.inputs import Design, Tool, gather
-    from .pipeline.studies import require_inside, require_known
+    from .pipeline.studies import require_inside
     from .runs import Run
 
     if anonymous and by is not None:
@@ -855,7 +867,6 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         return decompose_table(
             run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work
         )
-    require_known(design.include)
     if cohort is None or (model is None and not folders):
         raise ConfigError(
             "A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other. Masks that you "
@@ -908,8 +919,6 @@ def _require_one_way(given: Mapping[str, Any]) -> None:
             "`check_with_implants` segments controls with a tumor, which needs a network; `scores` and `predictions` "
             "are numbers and masks. Give `model`, or leave it out."
         )
-    if given["unwritten"] not in (None, "unavailable", "missed"):
-        raise ConfigError(f"`unwritten` is unavailable or missed; got {given['unwritten']!r}.")
     if wrong := [one for one in of_predictions if one in said and "predictions" not in said]:
         raise ConfigError(f"{_named(wrong)} says how others' `predictions` are read; none are given.")
 

@@ -6,15 +6,17 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ForwardRef, ParamSpec, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
 from .errors import ConfigError
+from .words import nearest
 from .work import DryRun
 
 P = ParamSpec("P")
@@ -39,6 +41,8 @@ class Option:
         Whether the command line cannot do without it, though Python can.
     many : bool
         Whether the flag can be given several times, for one path or name each.
+    form : str
+        Regular expression that a whole text must match; ``help`` says in words what it may be.
     """
 
     help: str
@@ -48,6 +52,7 @@ class Option:
     metavar: str = ""
     required: bool = False
     many: bool = False
+    form: str = ""
 
     def __repr__(self) -> str:
         # Stands in every signature that help() shows, so that it says no more than was declared.
@@ -87,6 +92,16 @@ class Declared:
         return self.option.metavar or self.flag.partition("/")[0]
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The words that a value, or each of several, must be one of; none where it may be any."""
+        return _literals(self.kind)
+
+    @property
+    def several(self) -> bool:
+        """Whether it takes several texts."""
+        return get_origin(self.kind) is Sequence and (bool(self.words) or get_args(self.kind) == (str,))
+
+    @property
     def bounds(self) -> str:
         """The bounds in words."""
         ends = (("at least", self.option.min), ("at most", self.option.max))
@@ -96,8 +111,16 @@ class Declared:
         """What is wrong with a value; None if nothing is."""
         if value is self.default:  # also None, which no kind lists
             return None
+        texts = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+        strange = [one for one in texts if isinstance(one, str) and self.words and one not in self.words]  # pyright: ignore
+        if strange and self.several is not isinstance(value, str):
+            told = f"must be {'among' if self.several else 'one of'} {', '.join(self.words)}; got {', '.join(strange)}"
+            return told + nearest(strange[0], self.words)
         if not _fits(value, self.kind):
             return f"must be {_words(self.kind)}; got {value!r}"
+        if self.option.form and isinstance(value, str) and not re.fullmatch(self.option.form, value):
+            said = self.option.help.removesuffix(".")
+            return f"must be {said}; got {value!r}"
         low, high = self.option.min, self.option.max
         numbers = [one for one in (value if isinstance(value, Sequence) else [value]) if isinstance(one, Real)]
         if not all(isfinite(one) for one in numbers):  # no comparison with NaN is true, and so none would refuse it
@@ -168,7 +191,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         found = {name: one.problem(given[name]) for name, one in options_of(function).items() if name in given}
         problems = [f"`{name}` {problem}" for name, problem in found.items() if problem]
         if problems:
-            raise ConfigError("; ".join(problems) + ".")
+            told = "; ".join(problems)
+            raise ConfigError(told if told.endswith("?") else f"{told}.")
         try:
             return function(*args, **kwargs)
         except DryRun as ended:
@@ -189,6 +213,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return True
     if get_origin(kind) in (Union, UnionType):
         return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
     if get_origin(kind) in (tuple, Sequence):
         parts = get_args(kind)  # one of a sequence, each of a tuple; all of them alike
         several = isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
@@ -202,7 +228,15 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, number) and (kind is bool or not isinstance(value, bool))
 
 
+def _literals(kind: Any) -> tuple[str, ...]:
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return _literals(get_args(kind)[0]) if get_origin(kind) is Sequence else ()
+
+
 def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(dict.fromkeys(map(_words, get_args(kind))))
     if get_origin(kind) in (tuple, Sequence):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -164,7 +164,7 @@ def _metavar(one: Declared) -> str:
     if get_origin(one.kind) is Mapping:
         return "A=B,…"
     if get_origin(one.kind) is Sequence:
-        return "A,B,…" if get_args(one.kind) == (str,) else "N,N,…"
+        return "A,B,…" if one.several else "N,N,…"
     return {int: "N", float: "X"}.get(one.kind, "NAME")
 
 
@@ -189,7 +189,7 @@ def as_value(one: Declared, word: Any) -> Any:
         return _pairs(word, one)
     if get_origin(one.kind) is Sequence:
         parts = " ".join(word).replace(",", " ").split()
-        return tuple(parts) if get_args(one.kind) == (str,) else _integers(parts, one)
+        return tuple(parts) if one.several else _integers(parts, one)
     if get_origin(one.kind) is tuple:
         return _box(word, one)
     return word

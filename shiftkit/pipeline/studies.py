@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES, DEFORMATION_RELATION
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..options import passed_on
 from ..results import Finding
 from ..runs import Run
@@ -56,13 +56,6 @@ def metrics_of(design: Design) -> tuple[str, ...]:
     """Every metric that a decomposition and its further studies need, so that cases are scored in one pass."""
     needed = (name for study in design.include for name in STUDIES[study].metrics)
     return tuple(dict.fromkeys((design.metric, *needed)))
-
-
-def require_known(include: tuple[str, ...]) -> None:
-    """Refuse a study that does not exist with a `ConfigError` that names those that do."""
-    unknown = sorted(set(include) - set(STUDIES))
-    if unknown:
-        raise ConfigError(f"`include` takes {' and '.join(STUDIES)}; got {', '.join(unknown)}.")
 
 
 def require_inside(inputs: Inputs, design: Design) -> None:

@@ -326,7 +326,11 @@ REFUSED = {
     "an unknown covariate": ("--covariates agee", 2, "did you mean age"),
     "a covariate without values": ("--covariates age", 2, "nobody of patients has age in participants.tsv"),
     "an unknown check": ("--allow flipp", 2, "did you mean flip"),
-    "an unknown study": ("--include feature", 2, "--include takes features and deformation"),
+    "an unknown study": (
+        "--include feature",
+        2,
+        "--include must be among features, deformation; got feature; did you mean features",
+    ),
     "a folder without a fine-tuning": ("--finetuned nowhere", 3, "nowhere holds no predictions"),
     "a folder in use": ("--out .", 2, "A run needs an empty folder"),
     "a file above the folder": ("--out small/configs/metadata.json/run", 2, "metadata.json is a file"),

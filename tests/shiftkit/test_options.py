@@ -141,6 +141,61 @@ def test_flags_have_the_same_bounds_and_errors_name_the_flag(
     assert told in capsys.readouterr().err
 
 
+CLOSED = [(verb, name) for verb in VERBS for name, one in options_of(VERBS[verb]).items() if one.words]
+
+
+@pytest.mark.parametrize(("verb", "name"), CLOSED)
+def test_words_that_an_option_does_not_know_are_refused_before_anything_is_read(verb: str, name: str) -> None:
+    """The sentence names all of them and the near one, though nothing else that was given exists."""
+    function, option = VERBS[verb], options_of(VERBS[verb])[name]
+    needed = {one: "x" for one, said in options_of(function).items() if said.default is inspect.Parameter.empty}
+    meant = option.words[-1]
+    near = f"{meant[:-1]}" if len(meant) > 2 else f"{meant}x"
+    for wrong in ([near], (near,)) if option.several else (near,):
+        with pytest.raises(
+            ConfigError, match=f"`{name}` must be .*{', '.join(option.words)}; got {near}; did you mean"
+        ):
+            function(**{**needed, name: wrong})
+    assert option.problem([meant] if option.several else meant) is None
+    assert option.problem(3) is not None
+
+
+def test_words_of_the_signatures_are_those_that_are_known_inside() -> None:
+    """A network, strategy, augmentation, shape, format, map, study or group that is added is added to the signature."""
+    from shiftkit.cohorts.preparation import MAPS
+    from shiftkit.importers import FORMATS
+    from shiftkit.phantoms.implants.growth import SHAPES
+    from shiftkit.pipeline.studies import STUDIES
+    from shiftkit.segmentation.network.networks import NETWORKS
+    from shiftkit.segmentation.samples.augmentation import AUGMENTATIONS
+    from shiftkit.segmentation.transfer.strategies import STRATEGIES
+    from shiftkit.words import words_of
+
+    inside = {
+        "network": NETWORKS,
+        "augmentation": AUGMENTATIONS,
+        "strategy": STRATEGIES,
+        "shape": SHAPES,
+        "format_": FORMATS,
+        "maps": MAPS,
+        "include": STUDIES,
+        "group": words_of("group"),
+        "unwritten": ("unavailable", "missed"),
+        "normalization": ("instance", "batch"),
+    }
+    for verb, name in CLOSED:
+        assert set(options_of(VERBS[verb])[name].words) == set(inside[name]), name
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if "device" in options_of(VERBS[verb])])
+def test_a_device_of_another_form_is_refused_at_once(verb: str) -> None:
+    """The same for every verb that takes one, before PyTorch is loaded; forms that exist pass."""
+    device = options_of(VERBS[verb])["device"]
+    for wrong in ("gpu", "cuda:", "cuda:x", "CPU", ""):
+        assert device.problem(wrong) == f"must be auto, cpu, cuda or cuda:N; got {wrong!r}"
+    assert [device.problem(one) for one in ("auto", "cpu", "cuda", "cuda:1")] == [None] * 4
+
+
 def test_options_in_backticks_become_flags_of_the_verb_and_nothing_else_does() -> None:
     """Arguments keep their name in capitals, and words that are no option stay as they are."""
     message = in_flags(
