@@ -149,6 +149,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
+def named(names: Iterable[str], most: int = 5, by: str = ", ") -> str:
+    """Names in a sentence: all of them, or the first few and how many more there are.
+
+    Examples
+    --------
+    >>> named(["a", "b"]), named(["a", "b", "c"], most=1)
+    ('a, b', 'a and 2 more')
+    """
+    there = list(names)
+    return by.join(there[:most]) + (f" and {len(there) - most} more" if len(there) > most else "")
+
+
 def not_understood(column: str, texts: Iterable[str]) -> tuple[str, ...]:
     """The texts whose meaning is not certain, sorted."""
     return tuple(sorted({text for text in texts if understood(column, text) is None}))
@@ -217,10 +229,9 @@ def chosen_session(people: Mapping[str, Sequence[str | None]], session: str | No
     shown = f"{', '.join(labels[:6])}{' …' if len(labels) > 6 else ''}"
     if session is None:
         if several:
-            more = f" and {len(several) - 1} more" if len(several) > 1 else ""
             raise DataError(
-                f"An analysis takes one session of each participant; {several[0]}{more} have several ({shown}). Choose "
-                "with `session`: a label, first or last."
+                f"An analysis takes one session of each participant; {named(several, 1)} have several ({shown}). "
+                "Choose with `session`: a label, first or last."
             )
         return {name: one[0] for name, one in people.items()}
     if session in ("first", "last"):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...catalogue import RECOVERY
 from ...errors import DataError
 from ...status import Status
+from ...words import named
 from ..statistics.inference import FEWEST
 from .anchored import Anchored, anchored, recovered
 from .result import Settings, Split, row_of
@@ -120,7 +121,7 @@ def _paired(rows: Rows, table: pd.DataFrame, metric: str, name: str) -> tuple[Ro
     lacking = sorted(set(rows.people[: rows.n_patients]) - set(kept.frame.loc[kept.patient, "participant_id"]))
     if lacking:
         raise DataError(
-            f"Before and after are compared on the same patients; {name} has no scores of {', '.join(lacking[:5])}. "
+            f"Before and after are compared on the same patients; {name} has no scores of {named(lacking)}. "
             "Fine-tune and score all of them, out of fold."
         )
     frame = kept.frame.copy()

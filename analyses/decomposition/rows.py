@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConfigError, DataError
 from ...status import Status
+from ...words import named
 from ..scoring.metrics import METRICS, Metric
 from ..scoring.table import require_one_setting
 
@@ -271,7 +272,7 @@ def _pack(frame: pd.DataFrame, metric: str) -> Rows:
     people = tuple(name for group in members for name in group)
     both = sorted({name for name in people if people.count(name) > 1}) if len(set(people)) < len(people) else []
     if both:
-        raise DataError(f"A participant is in one group; these are in two: {', '.join(both[:5])}.")
+        raise DataError(f"A participant is in one group; these are in two: {named(both)}.")
     index = {name: position for position, name in enumerate(people)}
     pairs = list(zip(frame["bundle"].tolist(), frame["hemisphere"].tolist(), strict=True))
     levels = tuple(sorted(set(pairs)))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...results import Estimate
 from ...status import Status
+from ...words import named
 from ..scoring.metrics import METRICS
 from ..statistics.inference import EXPLORATORY_BELOW
 from .anchored import CUTS_MM, FEWEST, FEWEST_FAR, FEWEST_TO_SPLIT, SHARE_FAR
@@ -405,8 +406,7 @@ def _lacked(before: Split) -> str:
     names = [
         " ".join(level).removesuffix(" none") for level, has in zip(before.rows.levels, target, strict=True) if not has
     ]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    told = f" Both are of the bundles that these controls have; {', '.join(names[:5])}{more} they lack."
+    told = f" Both are of the bundles that these controls have; {named(names)} they lack."
     return told if names else ""
 
 

@@ -14,6 +14,7 @@ from ...embeddings import Embeddings
 from ...errors import ConfigError, DataError
 from ...results import Estimate
 from ...status import Status
+from ...words import named
 from ...work import Work
 from ..statistics.inference import Inference, jackknife_interval, max_t, p_value, standardized
 from ..statistics.two_sample import RANGES, STATISTICS, evaluators
@@ -120,7 +121,7 @@ def _check(embeddings: Embeddings, statistics: Sequence[str], n_permutations: in
     if (twice > 1).any():
         raise DataError(
             "A participant has one group, one tumor side and one network that made their vectors; "
-            f"{', '.join(map(str, twice.index[twice > 1][:3]))} have several. Keep one of each."
+            f"{named(map(str, twice.index[twice > 1]), 3)} have several. Keep one of each."
         )
 
 

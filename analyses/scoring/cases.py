@@ -12,6 +12,7 @@ from ...errors import DataError, ImageError, raise_all
 from ...geometry import brain_of
 from ...images import read_image
 from ...types import Bundle, Case, Cohort, Volume
+from ...words import named
 from ...work import Work
 from ..distance.case import Anatomy
 from .metrics import compile_kernels
@@ -165,10 +166,9 @@ def require_written(cohort: Cohort, predicted: PredictedMasks) -> None:
         if predicted.source(case, bundle) is None
     ]
     if lacking:
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
         raise DataError(
             f"Each bundle of {predicted.name} must be written for all participants or for none; "
-            f"{', '.join(lacking[:3])}{more}. Give `unwritten` as missed, if the tool writes no empty masks, "
+            f"{named(lacking, 3)}. Give `unwritten` as missed, if the tool writes no empty masks, "
             "or as unavailable."
         )
 

@@ -19,6 +19,7 @@ from ...geometry import same_grid
 from ...images import inside, read_image, whole_labels
 from ...tables import read_sheet
 from ...types import Bundle, Case, Cohort, Predictions, Volume
+from ...words import named
 from .nnunet import Channel
 
 
@@ -148,8 +149,7 @@ class PredictedMasks:
         """Whose predictions belong to nobody in a cohort; empty where all do."""
         people = {_identifier(case.key) for case in cohort}
         keys = [key for key in self.cases if _identifier(key) not in people]
-        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-        return f"{', '.join(keys[:5])}{more}"
+        return named(keys)
 
     def told(self, cohort: Cohort) -> tuple[str, ...]:
         """What of the predictions was understood for a cohort, and what was not: one fact a sentence."""
@@ -163,8 +163,7 @@ class PredictedMasks:
             lines.append(f"Bundles of {cohort.name} without a prediction: {' '.join(lacking)}.")
         known = {_same(bundle) for bundle in cohort.bundles}
         if spare := [bundle.label for bundle in sorted(self.bundles) if _same(bundle) not in known]:
-            more = f" and {len(spare) - 10} more" if len(spare) > 10 else ""
-            lines.append(f"Predicted, and no reference mask of it in {cohort.name}: {' '.join(spare[:10])}{more}.")
+            lines.append(f"Predicted, and no reference mask of it in {cohort.name}: {named(spare, 10, ' ')}.")
         return tuple(lines)
 
     @cached_property

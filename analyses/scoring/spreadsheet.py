@@ -12,7 +12,7 @@ from ...catalogue import SCORES
 from ...errors import ConfigError, DataError, raise_all
 from ...status import Status
 from ...types import Bundle
-from ...words import MISSING, nearest, understood
+from ...words import MISSING, named, nearest, understood
 from ..distance.tumor import side_of
 from .metrics import METRICS
 
@@ -288,11 +288,10 @@ def _is_hemisphere(column: pd.Series) -> bool:
 def _require(where: str, there: set[str], columns: Sequence[str]) -> None:
     missing = [name for name in WHY if name not in there]
     if missing:
-        shown = ", ".join(columns[:12]) + (f" and {len(columns) - 12} more" if len(columns) > 12 else "")
         raise DataError(
             f"{where} cannot be used: {'; '.join(f'column {one!r} is missing ({WHY[one]})' for one in missing)}. Its "
-            f"columns are {shown}. Where they have other names, say so with `columns`, as participant=ID,value=Dice; "
-            "shiftkit template writes a table to fill in."
+            f"columns are {named(columns, 12)}. Where they have other names, say so with `columns`, as "
+            "participant=ID,value=Dice; shiftkit template writes a table to fill in."
         )
 
 

@@ -13,7 +13,7 @@ from ...errors import DataError, raise_all
 from ...status import Status
 from ...style import beside, legend, new_axes
 from ...tables import cells_of, parse_table, read_cells, read_sheet, write_table
-from ...words import chosen_session, not_understood, same_person, understood, words_of
+from ...words import chosen_session, named, not_understood, same_person, understood, words_of
 from .metrics import METRICS, PENALIZED, PROBABILISTIC
 from .spreadsheet import understand
 
@@ -287,10 +287,7 @@ def _values(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _named(people: pd.Series) -> str:
-    """The first few of some participants, and how many more."""
-    names = people.drop_duplicates().tolist()
-    more = f" and {len(names) - _AT_MOST} more" if len(names) > _AT_MOST else ""
-    return ", ".join(names[:_AT_MOST]) + more
+    return named(people.drop_duplicates().tolist(), _AT_MOST)
 
 
 def one_session(frame: pd.DataFrame, session: str | None = None) -> tuple[pd.DataFrame, dict[str, str]]:

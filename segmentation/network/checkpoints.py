@@ -23,7 +23,7 @@ from ...errors import ConfigError, DataError, ShiftkitError, raise_all
 from ...files import atomic, holds, read_json, write_text
 from ...images import image_digest
 from ...types import Bundle, Case, Cohort
-from ...words import name_problem, readable
+from ...words import name_problem, named, readable
 from ..samples.domain import Domain
 from ..samples.samples import COORDINATE_CHANNELS, NORMALIZATION, box_shape, channels_of
 from .foreign import BACKGROUND, OUTPUTS, ForeignNetwork, authored
@@ -614,10 +614,9 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     differ = [name for name in {**one, **two} if one.get(name, _ABSENT) != two.get(name, _ABSENT)]
     if not differ:
         return
-    words = [f"{name} is {one.get(name, _ABSENT)} there, {two.get(name, _ABSENT)} now" for name in differ[:_SHOWN]]
-    more = f", and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+    words = [f"{name} is {one.get(name, _ABSENT)} there, {two.get(name, _ABSENT)} now" for name in differ]
     raise ConfigError(
-        f"{folder} holds {what} made otherwise: {'; '.join(words)}{more}. Give the same settings, or another `out`."
+        f"{folder} holds {what} made otherwise: {named(words, _SHOWN, '; ')}. Give the same settings, or another `out`."
     )
 
 

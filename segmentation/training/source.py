@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...types import Case, Cohort, Predictions
+from ...words import named
 from ...work import Cost, Work
 from ..network.checkpoints import Model, require_own
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
@@ -70,10 +71,9 @@ def _begin(recipe: Recipe, cohort: Cohort, splits: Sequence[list[Case]], out: Pa
     parts = set(recipe.modality.split("+"))
     lacking = dict.fromkeys(case.key for people in splits for case in people if not parts <= set(case.images))
     if lacking:
-        names = list(lacking)
         raise DataError(
-            f"Everybody who is trained on needs {' and '.join(sorted(parts))}; {', '.join(names[:3])}"
-            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''} of {cohort.name} lack it. Add the images, or "
+            f"Everybody who is trained on needs {' and '.join(sorted(parts))}; "
+            f"{named(lacking, 3)} of {cohort.name} lack it. Add the images, or "
             "take these participants out of the cohort."
         )
     sizes = [(len(learned), len(held_out)) for learned, held_out in zip(splits[::2], splits[1::2], strict=True)]

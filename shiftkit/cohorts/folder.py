@@ -14,7 +14,7 @@ from ..errors import ConfigError, DataError, raise_all
 from ..files import holds, write_json, write_text
 from ..tables import harmless, read_cells
 from ..types import Bundle, Case, Cohort
-from ..words import name_problem, nearest, readable, same_person, understood, words_of
+from ..words import name_problem, named, nearest, readable, same_person, understood, words_of
 from .layout import Filters, candidates, choose, read_filters, read_json, sidecar_path
 
 
@@ -229,7 +229,7 @@ def read_participants(root: Path) -> dict[str, dict[str, str]]:
         raise DataError(f"{path} must have a column participant_id; its columns are {there}.")
     twice = frame["participant_id"][frame["participant_id"].duplicated()].tolist()
     if twice:
-        raise DataError(f"{path} must name each participant once; these stand twice: {', '.join(twice[:5])}.")
+        raise DataError(f"{path} must name each participant once; these stand twice: {named(twice)}.")
     problems = {name: name_problem(name) for name in frame["participant_id"]}
     strange = [f"participant_id {name[:40]!r} {problem}" for name, problem in problems.items() if problem]
     raise_all(strange[:5], str(path))
@@ -316,7 +316,7 @@ def _require_names(folders: Sequence[str], prefix: str, root: Path) -> None:
     if strange:
         raise DataError(
             f"A folder of {root} is called {prefix}- and up to 60 letters and digits; there is "
-            f"{', '.join(repr(readable(name)[:40]) for name in strange[:5])}. Rename it and its files, or move it out "
+            f"{named(repr(readable(name)[:40]) for name in strange)}. Rename it and its files, or move it out "
             "of the cohort."
         )
 

@@ -17,6 +17,7 @@ from ..options import passed_on
 from ..results import Finding
 from ..runs import Outcome, Run, cohort_digest, table_digest
 from ..types import Bundle, Cohort, Predictions
+from ..words import named
 from ..work import Cost, Work
 from .anonymous import Aliases, model_names, unnamed
 from .implants import check_with_implants, cost_of_check, require_checkable, require_unseen
@@ -220,8 +221,7 @@ def told_of(tool: Tool, cohorts: Mapping[str, Any]) -> tuple[str, ...]:
     if strangers := found.strangers(whole):
         lines.append(f"Predictions of nobody in these cohorts: {strangers}.")
     if found.ignored:
-        more = f" and {len(found.ignored) - 5} more" if len(found.ignored) > 5 else ""
-        lines.append(f"Files that were not understood: {', '.join(found.ignored[:5])}{more}.")
+        lines.append(f"Files that were not understood: {named(found.ignored)}.")
     return tuple(lines)
 
 
@@ -293,8 +293,7 @@ def _unscored(inputs: Inputs, known: Reasons, failed: Reasons) -> pd.DataFrame:
     groups = {"patients": "glioma", "controls": "control", "target_controls": "target_control"}
     absent = [*counted("glioma", inputs.left_out), *counted("control", known)]
     for role, keys in failed_of.items():
-        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-        absent += [LeftOut(groups[role], f"failed: {', '.join(keys[:5])}{more}", len(keys))] if keys else []
+        absent += [LeftOut(groups[role], f"failed: {named(keys)}", len(keys))] if keys else []
     rows = [(one.group, one.reason, 0, one.n_participants) for one in absent]
     return pd.DataFrame(rows, columns=["group", "reason", "n_rows", "n_participants"])
 

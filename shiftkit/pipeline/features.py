@@ -16,6 +16,7 @@ from ..results import Result
 from ..runs import Outcome, Run, cohort_digest
 from ..tables import Table
 from ..types import Case
+from ..words import named
 from ..work import Cost, Work
 from .inputs import Inputs
 from .scores import predict_cohorts, score_cohorts
@@ -230,7 +231,7 @@ class _Embedder:
         if missing:
             raise DataError(
                 f"Each patient needs a network that never saw them; all {len(models)} of {folder} have seen "
-                f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}. Fine-tune in folds on this "
+                f"{named(missing, 3)}. Fine-tune in folds on this "
                 "cohort."
             )
         parts: list[Embeddings] = []

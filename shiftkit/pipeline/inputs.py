@@ -14,7 +14,7 @@ from ..errors import ConfigError, DataError, ModelMismatchError, ShiftkitWarning
 from ..files import file_digest
 from ..names import ModelNames, find_cohort, find_model, is_built_in, is_of_phantom, is_phantom
 from ..types import Bundle, Case, Cohort
-from ..words import chosen_session, understood, words_of
+from ..words import chosen_session, named, understood, words_of
 from ..work import Work
 
 if TYPE_CHECKING:
@@ -299,8 +299,8 @@ def require_apart(cohorts: Mapping[str, Cohort]) -> None:
                 twice.setdefault(f"{other} and {part}", []).append(case.participant_id)
     raise_all(
         [
-            f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} stand in {both}; rename "
-            "the folders, files and rows of one, such as sub-c01 for sub-01, and leave out whoever is the same person"
+            f"{named(names, 3)} stand in {both}; rename the folders, files and rows of one, such as "
+            "sub-c01 for sub-01, and leave out whoever is the same person"
             for both, names in twice.items()
         ],
         "Cohorts of which each numbers from 1",
@@ -388,8 +388,8 @@ def require_understood(cohort: Cohort) -> None:
     problems: list[str] = []
     if lost:
         without = [name for name in rows if not (cohort.root / name).is_dir()]
-        also = f"; rows without a folder: {', '.join(without[:5])}" if without else ""
-        problems.append(f"{', '.join(lost[:5])} {'has' if len(lost) == 1 else 'have'} a folder and no row{also}")
+        also = f"; rows without a folder: {named(without)}" if without else ""
+        problems.append(f"{named(lost)} {'has' if len(lost) == 1 else 'have'} a folder and no row{also}")
     for name in people:
         group = rows.get(name, {}).get("group", "n/a")
         if understood("group", group) is None:

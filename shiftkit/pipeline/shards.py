@@ -13,6 +13,7 @@ from ..cohorts.folder import UNFINISHED, read_description, require_new
 from ..errors import ConfigError, DataError
 from ..files import held, read_json, write_json
 from ..types import Bundle, Cohort
+from ..words import named
 
 if TYPE_CHECKING:
     from ..analyses.scoring.table import ScoreTable
@@ -182,7 +183,7 @@ def merge_scores(shard: Shard, out: Path, sections: Path | None, content: Mappin
 def _require_parts(states: dict[Path, str]) -> None:
     if absent := [one.name for one, state in states.items() if state == UNFINISHED]:
         raise DataError(
-            f"All parts must be there before they are put together; {', '.join(absent[:5])} "
+            f"All parts must be there before they are put together; {named(absent)} "
             f"{'is' if len(absent) == 1 else 'are'} missing or unfinished in {next(iter(states)).parent}. Run "
             f"`shard` {absent[0].replace('-of-', '/')} again."
         )
@@ -193,9 +194,9 @@ def _require_alike(parts: Mapping[Path, Any], wanted: Any) -> None:
     if other := [one for one, content in parts.items() if content != wanted]:
         there, here = (part if isinstance(part, dict) else {"": part} for part in (parts[other[0]], wanted))
         names = [name for name in sorted({*there, *here}) if name and there.get(name) != here.get(name)]
-        named, told = ", ".join(one.name for one in other[:5]), f" ({', '.join(names)})" if names else ""
+        told = f" ({', '.join(names)})" if names else ""
         raise DataError(
-            f"Parts that are put together are made alike; {named} in {other[0].parent} "
+            f"Parts that are put together are made alike; {named(one.name for one in other)} in {other[0].parent} "
             f"{'was' if len(other) == 1 else 'were'} made otherwise{told}. Run "
             f"{'it' if len(other) == 1 else 'them'} again with the same settings, and merge with these."
         )

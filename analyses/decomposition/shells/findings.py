@@ -10,6 +10,7 @@ from ....errors import ConfigError
 from ....results import Estimate, Finding, Result
 from ....status import Status
 from ....style import beside, intervals, legend, look, name_columns, new_axes
+from ....words import named
 from ..sentences import digits_of_drop, number
 from ..verdict import Part, word
 from .model import METRICS
@@ -80,7 +81,7 @@ def _amount(one: Estimate, base: int) -> str:
 
 
 def _finding(result: ShellResult) -> Finding:
-    left_out = f"{len(result.skipped)} cases were left out ({'; '.join(result.skipped[:3])})."
+    left_out = f"{len(result.skipped)} cases were left out ({named(result.skipped, 3, '; ')})."
     return Finding(
         key="shells",
         title="Where along the way from the tumor do errors occur?",
