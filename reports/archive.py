@@ -33,7 +33,8 @@ def store(report: Report, folder: Path) -> None:
     The first is meant to be shared and names no place on this machine; the second stays with the run.
     """
     content = {"form": _FORM, **_kept(report)}
-    write_text(folder / "report.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    # On one line: to indent megabytes takes Python's own encoder, many times as slow.
+    write_text(folder / "report.json", json.dumps(content, ensure_ascii=False) + "\n")
     places = [{name: os.path.relpath(path, folder) for name, path in case.files.items()} for case in report.cases]
     write_text(folder / "logs" / "images.json", json.dumps(places, indent=1) + "\n")
 
@@ -93,6 +94,8 @@ def _resolved(folder: Path, place: str, participant: str, cohort: Path | None) -
 
 def _kept(value: Any) -> Any:
     """What JSON holds of a value; files and what draws figures are left out."""
+    if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):  # nearly all there is
+        return value
     if isinstance(value, Bundle):
         return [value.name, value.hemisphere]
     if isinstance(value, pd.DataFrame):
@@ -112,6 +115,9 @@ def _kept(value: Any) -> Any:
     if value is None or value is pd.NA:
         return None
     return value if isinstance(value, bool | int | float) else str(value)
+
+
+_PLAIN = (str, int, bool, type(None))
 
 
 def _made(kind: Any, content: Any) -> Any:

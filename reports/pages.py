@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -37,6 +38,8 @@ _TEXT_BYTES = 3e6
 _ALONE = Work(jobs=1)
 # Left as they are in addresses of data: all that a quoted attribute may hold and a browser does not cut at.
 _SAFE = "/:;,.=+ ()-!*"
+_ESCAPES = {sign: quote(sign, safe=_SAFE) for sign in ["%", *map(chr, range(128))] if quote(sign, safe=_SAFE) != sign}
+_BEYOND = re.compile(r"[^\x00-\x7f]+")
 
 
 @dataclass(frozen=True)
@@ -372,5 +375,8 @@ def _breakable(text: str) -> Markup:
 
 
 def _data_uri(text: str, kind: str) -> str:
-    # Percent encoding is shorter than base64 for text, and for pictures that are base64 inside already.
-    return f"data:{kind};charset=utf-8,{quote(text, safe=_SAFE)}"
+    # Percent encoding is shorter than base64 for text, and for pictures that are base64 inside already. Sign by sign:
+    # `quote` looks at every letter, which took most of a page's time.
+    for sign, escape in _ESCAPES.items():  # the percent sign first
+        text = text.replace(sign, escape)
+    return f"data:{kind};charset=utf-8,{_BEYOND.sub(lambda found: quote(found[0]), text)}"

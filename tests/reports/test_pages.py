@@ -1,10 +1,13 @@
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from makers.reports import example
 
 from shiftkit.reports.niivue import bundled
-from shiftkit.reports.pages import Pages
+from shiftkit.reports.pages import Pages, _data_uri
 from shiftkit.work import Work
 
 
@@ -31,3 +34,13 @@ def test_large_reports_keep_volumes_beside_the_pages(tmp_path: Path, monkeypatch
     page.save(tmp_path / "run" / "report.html", work=Work(jobs=1, progress=lambda done, total, text: told.append(text)))
     assert (tmp_path / "run" / "reports" / "volumes" / "image-001.js").is_file()
     assert any("8 MB" in text for text in told)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_addresses_of_data_are_those_of_a_whole_quotation(text: str) -> None:
+    """Each letter is escaped as `urllib.parse.quote` would, so that no attribute ends early and the text comes back."""
+    address = _data_uri(text, "image/svg+xml")
+    body = address.removeprefix("data:image/svg+xml;charset=utf-8,")
+    assert body == quote(text, safe="/:;,.=+ ()-!*")
+    assert unquote(body) == text
+    assert not set(body) & set("\"'<>&#%\n") - {"%"}
