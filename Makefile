@@ -21,11 +21,11 @@ $(VENV)/demo.done: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/test.done: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable ".[test,features]"
+	$(PIP) --editable ".[test]"
 	touch $@
 
 $(VENV)/dev.done: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable ".[dev,features]"
+	$(PIP) --editable ".[dev]"
 	touch $@
 
 $(VENV)/docs.done: pyproject.toml constraints.txt | $(BIN)/python

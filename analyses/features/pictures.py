@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ _COMPONENTS = 10
 
 
 def picture(embeddings: Embeddings) -> Finding | None:
-    """One point a participant, bundle and hemisphere, in the deepest layer; UMAP too where umap-learn is installed."""
+    """One point a participant, bundle and hemisphere, in the deepest layer; UMAP too where there are enough of them."""
     rows = embeddings.where(region="reference")
     # The layer with the most channels: of a U-Net the bottom.
     layer = max(rows.layers, key=lambda name: rows.layers[name].shape[1], default=None)
@@ -35,7 +34,7 @@ def picture(embeddings: Embeddings) -> Finding | None:
     scores = cache(partial(control_components, rows.layers[layer].astype(float), controls))
     panels: dict[str, Callable[[], Array]] = {"PCA": lambda: scores()[:, :2]}
     text = "Components fitted on controls."
-    if find_spec("umap") is not None and len(controls) >= _FEWEST:
+    if len(controls) >= _FEWEST:
         panels["UMAP"] = cache(lambda: umap(scores()))
         text = "PCA: components fitted on controls. UMAP: of ten such components, with a fixed seed."
     names = " and ".join(panels)

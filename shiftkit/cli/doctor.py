@@ -15,7 +15,6 @@ from ..runs import package_versions
 from ..work import n_processes
 
 EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "UMAP pictures of features": ("features", ("umap",)),
     "models as ONNX": ("export", ("onnx", "onnxscript")),
     "ONNX files as models": ("onnx", ("onnxruntime",)),
     "MONAI bundles in YAML": ("yaml", ("yaml",)),

@@ -93,10 +93,10 @@ def test_the_doctor_says_what_is_missing_for_what(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A package that is not there is named with the feature that needs it and the command that installs it."""
-    monkeypatch.setattr("shiftkit.cli.doctor.find_spec", lambda name: None if name == "umap" else name)
+    monkeypatch.setattr("shiftkit.cli.doctor.find_spec", lambda name: None if name == "pyarrow" else name)
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
-    assert "UMAP pictures of features: no, umap missing; pip install 'shiftkit[features]'" in told
+    assert "score tables in Parquet: no, pyarrow missing; pip install 'shiftkit[parquet]'" in told
     assert "models as ONNX: yes" in told
 
 

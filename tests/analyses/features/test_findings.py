@@ -8,13 +8,13 @@ from shiftkit.types import Bundle
 
 
 def test_results_speak_draw_and_show_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Text, HTML, tidy frame and axes; pictures are labelled as pictures; without umap-learn there is PCA alone."""
+    """Text, HTML, tidy frame and axes; pictures are labelled as pictures; of few points there is PCA alone."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    monkeypatch.setattr("shiftkit.analyses.features.pictures.find_spec", lambda name: None)
+    monkeypatch.setattr("shiftkit.analyses.features.pictures._FEWEST", 1000)
     before, after = (shift_of(embeddings(8, 8, tumor=t, seed=1)) for t in (2.0, 0.0))
     found = (*before.findings, compared(before, after))
     keys = [finding.key for finding in found]

@@ -10,7 +10,6 @@ from shiftkit.analyses.features.pictures import control_components, umap
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_umap() -> None:
     """Two calls give the same coordinates, to the bit; another seed gives others."""
-    pytest.importorskip("umap", reason="umap-learn comes with the extra 'features'")
     scores = np.random.default_rng(0).normal(size=(60, 5))
     np.testing.assert_array_equal(umap(scores, seed=3), umap(scores, seed=3))
     assert not np.array_equal(umap(scores, seed=3), umap(scores, seed=4))
