@@ -36,7 +36,7 @@ FLOORS = (
     {"__main__"},
 )
 ARROWS = {
-    "options": {"errors", "work"},
+    "options": {"errors", "words", "work"},
     "work": {"files"},
     "files": {"errors"},
     "words": {"errors"},
