@@ -123,7 +123,8 @@ def implant(
     Raises
     ------
     ConfigError
-        If ``out`` holds something, options contradict each other, or a volume fits into no brain.
+        If ``out`` holds something or lies inside a cohort, options contradict each other, or a volume fits into no
+        brain.
     DataError
         If there is no healthy participant, nobody to copy from, or nobody could be used.
 
@@ -149,6 +150,11 @@ def implant(
         raise ConfigError("Volumes come from the tumors of `like`, or are all `volume_cm3`; both are given. Drop one.")
     if holds(out) and not resume:
         raise ConfigError(f"Implants need an empty folder; {out} holds files already. Give `resume`, or another `out`.")
+    for one in (cohort, *([] if like is None else [like])):
+        if out.resolve().is_relative_to(one.root.resolve()):
+            raise ConfigError(
+                f"Implants are a cohort of their own; {out} lies in the folder of {one.name}. Give another `out`."
+            )
     healthy = require_own_files(cohort).where(group=_HEALTHY)
     if not len(healthy):
         raise DataError(

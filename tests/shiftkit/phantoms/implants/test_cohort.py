@@ -139,6 +139,8 @@ def test_bad_input_is_refused(people: dict[str, Cohort], tmp_path: Path) -> None
         ({"cohort": patients}, DataError, "nobody of group control"),
         ({"like": healthy}, DataError, "nobody of .* has one that is not empty"),
         ({"like": patients, "volume_cm3": 3.0}, ConfigError, "both are given"),
+        ({"out": healthy.root / "implanted"}, ConfigError, "implanted lies in the folder of healthy"),
+        ({"like": patients, "out": patients.root}, ConfigError, "lies in the folder of glioma|holds files"),
         ({"shape": "square"}, ConfigError, "`shape` is lobed or ellipsoid; got 'square'"),
         ({"volume_cm3": 5000.0}, ConfigError, "must fit into the brain"),
     ):
