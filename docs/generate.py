@@ -45,9 +45,9 @@ def pages(docs: Path) -> None:
     for name in (one for own in verbs.values() for one in own):
         _write(docs / "verbs" / f"{_stem(name)}.md", _verb(name))
     verbs["Start here"].append("doctor")
-    _write(docs / "verbs" / "doctor.md", _plain("doctor"))
+    _write(docs / "verbs" / "doctor.md", page_of_command("doctor"))
     verbs["Model"].append("slurm")
-    _write(docs / "verbs" / "slurm.md", _plain("slurm"))
+    _write(docs / "verbs" / "slurm.md", page_of_command("slurm"))
     _write(docs / "verbs" / "index.md", _verbs(verbs))
     functions = [*LOADERS, *(one.__name__ for one in VERBS.values())]
     for name in functions:
@@ -76,9 +76,18 @@ def _first(text: str) -> str:
     return text.strip().split("\n\n")[0].replace("\n", " ")
 
 
-def _plain(verb: str) -> Iterable[str]:
-    yield from (f"# shiftkit {verb}", "", _command(verb).help or "", "")
-    yield from ("```console", f"$ shiftkit {verb}", "```")
+def page_of_command(verb: str) -> Iterable[str]:
+    """A verb of the command line alone: what it has to say stands in the command itself."""
+    command = _command(verb)
+    calls = [one.strip() for one in (command.epilog or "").split("\n\n")[1:]] or [f"shiftkit {verb}"]
+    yield from (f"# shiftkit {verb}", "", command.help or "", "")
+    yield from ("```console", *(f"$ {call}" for call in calls), "```", "")
+    own: list[Any] = [one for one in command.params if getattr(one, "help", None) and one.name != "help"]
+    if own:
+        yield from ("## Options", "", "| flag | default | meaning |", "|---|---|---|")
+        for one in own:
+            name, default = (one.metavar, "required") if one.required else (one.opts[0], f"`{one.default}`")
+            yield f"| `{name}` | {default} | {_cell(one.help)} |"
 
 
 def _verb(verb: str) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """What README and docs tell people to type, and where they point."""
 
+import importlib.util
 import json
 import os
 import re
@@ -49,6 +50,18 @@ def test_commands_can_be_parsed(page: Path, words: list[str]) -> None:
     for name in words[: 2 if words[0] == "model" else 1]:
         command, words = command.commands[name], words[1:]  # pyright: ignore[reportAttributeAccessIssue]
     assert not command.make_context(page.name, words).args
+
+
+def test_verbs_of_the_command_line_alone_have_pages_with_their_examples_and_options() -> None:
+    """What `slurm --help` says of flags and calls stands on its page, as written by the build."""
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    page = "\n".join(generate.page_of_command("slurm"))
+    assert "$ shiftkit slurm --parts 16 predict --model mine --cohort hospital --out masks > job.sh" in page
+    assert "| `--parts` | `8` | Parts, each a task of the array. |" in page and "| `VERB …` | required |" in page
+    assert "$ shiftkit doctor" in "\n".join(generate.page_of_command("doctor"))
 
 
 def follow(page: Path, folder: Path) -> None:

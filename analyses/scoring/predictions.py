@@ -193,7 +193,8 @@ def _same(bundle: Bundle) -> tuple[str, str]:
 
 
 def _identifier(key: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]", "", key.removeprefix("sub-"))
+    # As importers name participants: of sub-1, sub1 and 1 the number is left.
+    return re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^(sub-)?(sub(?=\d))?", "", key))
 
 
 Thing = TypeVar("Thing")
@@ -356,6 +357,14 @@ def merge_predictions(places: Sequence[Path]) -> PredictedMasks:
     found = [find_predictions(place) for place in places]
     if len(found) == 1:
         return found[0]
+    first: dict[str, Path] = {}
+    for place, one in zip(places, found, strict=True):
+        for key in one.cases:
+            if (other := first.setdefault(_identifier(key), place)) is not place:
+                raise DataError(
+                    f"A prediction stands once; {key} is predicted in {other} and in {place}. Remove one of both, or "
+                    "leave a folder out."
+                )
     named = [(_identifier(key), key, (key, sources)) for one in found for key, sources in one.cases.items()]
     models = dict.fromkeys(one.model for one in found)
     return PredictedMasks(

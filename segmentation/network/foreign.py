@@ -92,7 +92,7 @@ class ForeignNetwork(nn.Module):
                 f"The network must take an image of shape {tuple(seen.shape)}; it raised {type(error).__name__}: "
                 f"{told}. If it needs other sizes, give the model's `shape`; if other channels, its `modality`."
             ) from error
-        checked = self._checked(answer, tuple(seen.shape[2:]))
+        checked = self._checked(answer, (len(seen), *seen.shape[2:]))
         return self._bundles(checked) if self.training and self.answers_probabilities else self._logits(checked)
 
     @property
@@ -105,7 +105,8 @@ class ForeignNetwork(nn.Module):
         read = (self.output, self.n_inputs, self.n_bundles, self.background, repr(self.network))
         return "\n".join([*map(str, read), *_sources(self.network)]).encode()
 
-    def _checked(self, answer: Any, size: tuple[int, ...]) -> Tensor:
+    def _checked(self, answer: Any, shape: tuple[int, ...]) -> Tensor:
+        n, *size = shape
         channels = self.n_bundles + (self.background is not None)
         wanted = f"(N, {channels}, {', '.join(map(str, size))})"
         if not isinstance(answer, Tensor):
@@ -114,7 +115,12 @@ class ForeignNetwork(nn.Module):
                 f"{type(answer).__name__}. Wrap it in a module that returns the tensor."
             )
         got = tuple(answer.shape)
-        maps = self.output == "labels" and got[1:] in (size, (1, *size))
+        if got[:1] != (n,):
+            raise ModelMismatchError(
+                f"The network must answer with one result an image, shape {wanted} with N = {n}; it answered with "
+                f"{got}. Leave the first axis as it is."
+            )
+        maps = self.output == "labels" and got[1:] in (tuple(size), (1, *size))
         if not maps and got[1:] != (channels, *size):
             raise ModelMismatchError(
                 f"The network must answer with one channel a bundle, shape {wanted}; it answered with {got}. "
@@ -123,6 +129,12 @@ class ForeignNetwork(nn.Module):
                     if len(got) == 5 and got[1] == channels + 1 and self.background is None
                     else "Name as many `bundles` as it has channels, in their order, and return the image's own size."
                 )
+            )
+        if answer.is_complex() or (self.output == "logits" and not answer.is_floating_point()):
+            # Of a mask of 0 and 1 taken for logits every voxel would be inside.
+            raise ModelMismatchError(
+                f"Logits are real numbers of any size; the network answered with {_kind(answer)}. If it answers with "
+                "labels or masks, say so with `output`: labels."
             )
         answer = answer.float()
         if not torch.isfinite(answer).all():
@@ -170,6 +182,10 @@ class ForeignNetwork(nn.Module):
 
 
 _LONGEST_TOLD = 300
+
+
+def _kind(answer: Tensor) -> str:
+    return "complex numbers" if answer.is_complex() else f"whole numbers, {str(answer.dtype).removeprefix('torch.')}"
 
 
 def _require_shares(answer: Tensor) -> None:

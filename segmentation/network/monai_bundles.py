@@ -6,22 +6,28 @@ Of a bundle only the network's definition and the weights are read: ``network_de
 
 import inspect
 import json
-import math
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from ...errors import ConfigError, DataError, ShiftkitError
 from ...files import read_json, read_text
 from ...words import readable
 from .networks import Architecture, build_network
-from .weights import read_safetensors, read_state_dict, set_weights
+from .weights import read_safetensors, read_state_dict, set_weights, weights_of
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 _NAMES = ("network_def", "network", "net")
@@ -60,25 +66,67 @@ def read_bundle(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         )
     except ShiftkitError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, BadZipFile) as error:
         raise DataError(f"The weights in {models} cannot be read ({_told(error)}). Copy the bundle again.") from error
-    broken = next((name for name, one in weights.items() if not torch.isfinite(one).all()), None)
+    network = build(definition, weights, folder)
+    # Last: a number that is finite in double precision may not be one in the network.
+    broken = next((name for name, one in weights_of(network).items() if not torch.isfinite(one).all()), None)
     if broken is not None:
         raise DataError(f"Weights must be finite; {readable(broken)} in {models} is not. Copy the bundle again.")
-    return build(definition, weights, folder), definition
+    return network, definition
 
 
 def build(definition: Mapping[str, Any], weights: Mapping[str, Tensor], folder: Path) -> nn.Module:
     """The network of a definition that `read_definition` gave, with weights; a `DataError` where these do not fit."""
     try:
-        with torch.device("meta"):  # takes no memory, however many channels a definition asks for
+        # Takes no memory, however many channels a definition asks for.
+        with _no_larger_than(weights, folder), torch.device("meta"):
             _require_fit(_made(definition, folder), weights, folder)
     except (NotImplementedError, RuntimeError):
         pass  # a network that computes while it is built; what does not fit is found below
-    network = _made(definition, folder)
+    try:
+        with _no_larger_than(weights, folder):
+            network = _made(definition, folder)
+    except (NotImplementedError, RuntimeError) as error:
+        raise _unbuilt(error, definition, folder) from error
     _require_fit(network, weights, folder)
     set_weights(network, weights)
     return network.eval()
+
+
+_SPARE_MODULES, _SPARE_NUMBERS = 1000, 10_000_000
+"""What a network may have beside its weights: modules that only pass on, and parameters that are replaced."""
+
+
+@contextmanager
+def _no_larger_than(weights: Mapping[str, Tensor], folder: Path) -> Generator[None]:
+    """Stop building a network once it is larger than its weights by far: a short definition can ask for any depth."""
+    most = {"modules": 20 * len(weights), "numbers": 2 * sum(one.numel() for one in weights.values())}
+    most = {"modules": most["modules"] + _SPARE_MODULES, "numbers": most["numbers"] + _SPARE_NUMBERS}
+    seen = {"modules": 0, "numbers": 0}
+
+    def count(what: str, size: Callable[[Any], int]) -> Callable[[nn.Module, str, Any], None]:
+        def note(module: nn.Module, name: str, part: Any) -> None:
+            seen[what] += size(part)
+            if seen[what] > most[what]:
+                raise DataError(
+                    f"Weights must be those of the network that a bundle defines; of {folder} {len(weights)} tensors "
+                    f"are on disk, and the definition asks for more than {most[what]} {what}. Copy the bundle again."
+                )
+
+        return note
+
+    handles = [
+        register_module_module_registration_hook(count("modules", lambda _: 1)),
+        register_module_parameter_registration_hook(
+            count("numbers", lambda part: 0 if part is None or part.is_meta else part.numel())
+        ),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def read_definition(folder: Path) -> dict[str, Any]:
@@ -90,7 +138,7 @@ def read_definition(folder: Path) -> dict[str, Any]:
     name = next((one for one in _NAMES if isinstance(config.get(one), Mapping)), None)
     if name is None:
         there = next((one for one in _NAMES if one in config), None)
-        if there is not None and str(config[there]).startswith("@"):
+        if there is not None and isinstance(config[there], str) and config[there].startswith("@"):
             name = there
         elif there is None:
             raise DataError(
@@ -102,7 +150,7 @@ def read_definition(folder: Path) -> dict[str, Any]:
     parser = _Parser(path, config)
     definition = parser.value(config[name], name, top=True)
     if not isinstance(definition, dict) or "_target_" not in definition:
-        raise ConfigError(f"{name} of {path} must be a network with a _target_; it is {definition!r}. {_BY_FILE}")
+        raise ConfigError(f"{name} of {path} must be a network with a _target_; it is {_shown(definition)}. {_BY_FILE}")
     target = definition["_target_"]
     if target == _OWN:
         return definition
@@ -138,10 +186,10 @@ class _Parser:
             return self._mapping(given, place, top, chain)
         if isinstance(given, list):
             return [self.value(one, f"{place}::{i}", chain=chain) for i, one in enumerate(given)]
-        number = isinstance(given, int | float) and math.isfinite(given) and abs(given) <= _LARGEST
+        number = isinstance(given, int | float) and abs(given) <= _LARGEST
         if given is None or number:
             return given
-        raise ConfigError(f"{place} of {self.path} must be a number, a text or a list of these; it is {given!r}.")
+        raise ConfigError(f"{place} of {self.path} must be a number, a text or a list of these; it is {_shown(given)}.")
 
     def _text(self, given: str, place: str, top: bool, chain: tuple[str, ...]) -> Any:
         if given.startswith("@"):
@@ -175,7 +223,7 @@ class _Parser:
 
 def _refused(path: Path, place: str, value: Any) -> ConfigError:
     """Why a value is not read, with the line that prints what has to stand in its place."""
-    told = readable(str(value))[:80]
+    told = readable(value)[:80] if isinstance(value, str) else _shown(value)
     return ConfigError(
         f"Of a bundle a network's definition is read, and no code is run: literals, and @ references to such. {place} "
         f"of {path} is {told!r}. Write its value there; if you trust the bundle, this prints it: python -c "
@@ -184,7 +232,21 @@ def _refused(path: Path, place: str, value: Any) -> ConfigError:
     )
 
 
+def _shown(value: Any) -> str:
+    """A value that may hold itself, or a number of a million digits, in a few words."""
+    try:
+        return readable(reprlib.repr(value))[:80]
+    except ValueError:
+        return f"a {type(value).__name__}"
+
+
+_MOST_BYTES = 2**20
+"""Of a configuration; MONAI's own have a hundredth, and a reader of YAML takes a second for each."""
+
+
 def _read_config(path: Path) -> Mapping[str, Any]:
+    if path.stat().st_size > _MOST_BYTES:
+        raise DataError(f"A bundle's configuration has at most {_MOST_BYTES / 2**20:g} MiB; {path} is larger.")
     try:
         if path.suffix == ".json":
             content = read_json(path)
@@ -238,14 +300,20 @@ def _made(definition: Mapping[str, Any], folder: Path) -> nn.Module:
     except (ShiftkitError, NotImplementedError, RuntimeError):
         raise
     except Exception as error:
-        raise DataError(
-            f"The network{where} cannot be built: {_told(error)}. Look at its arguments, {json.dumps(arguments)[:200]}."
-        ) from error
+        raise _unbuilt(error, definition, folder) from error
+
+
+def _unbuilt(error: Exception, definition: Mapping[str, Any], folder: Path) -> DataError:
+    arguments = {name: one for name, one in definition.items() if name != "_target_"}
+    return DataError(
+        f"The network of {folder} cannot be built: {_told(error)}. Look at its arguments, "
+        f"{json.dumps(arguments)[:200]}."
+    )
 
 
 def _require_fit(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
-    wanted = {name: tuple(one.shape) for name, one in network.state_dict().items() if isinstance(one, Tensor)}
-    found = {name: tuple(one.shape) for name, one in weights.items()}
+    state = {name: one for name, one in network.state_dict().items() if isinstance(one, Tensor)}
+    wanted, found = ({name: tuple(one.shape) for name, one in there.items()} for there in (state, weights))
     wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
     if wrong:
         one = wrong[0]
@@ -253,6 +321,13 @@ def _require_fit(network: nn.Module, weights: Mapping[str, Tensor], folder: Path
             f"Weights must be those of the network that a bundle defines; of {folder} {len(wrong)} of {len(wanted)} "
             f"tensors differ: {readable(one)} has shape {found.get(one, 'none')} on disk and {wanted.get(one, 'none')} "
             "in the definition."
+        )
+
+    whole = [name for name, one in state.items() if one.is_floating_point() and not weights[name].is_floating_point()]
+    if whole:
+        raise DataError(
+            f"Weights are broken numbers, of whole ones nobody knows the scale; {readable(whole[0])} of {folder} is "
+            f"{str(weights[whole[0]].dtype).removeprefix('torch.')}. Save the weights as they were trained."
         )
 
 

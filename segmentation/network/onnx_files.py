@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class OnnxNetwork(nn.Module):
     ConfigError
         If onnxruntime is not installed.
     DataError
-        If the file is missing or none, or takes anything else than one image.
+        If the file is missing or none, names weights outside of its folder, or takes anything else than one image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,6 +43,7 @@ class OnnxNetwork(nn.Module):
                 f"{path} is computed by onnxruntime, which cannot be imported here. Install it with pip install "
                 "'shiftkit[onnx]'."
             ) from error
+        beside = [path, *_weights_beside(path)]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # its warnings are about optimizations
@@ -58,7 +60,7 @@ class OnnxNetwork(nn.Module):
             )
         self.input, self.number_type = inputs[0].name, inputs[0].type
         self.output = self.session.get_outputs()[0].name
-        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.digest = _digest(beside)
         sizes = inputs[0].shape[2:]
         self.sizes = tuple(sizes) if all(isinstance(one, int) and one > 0 for one in sizes) else None
 
@@ -81,3 +83,41 @@ class OnnxNetwork(nn.Module):
     def extra_repr(self) -> str:
         """By this it is told apart: its weights are in the file."""
         return f"onnx={self.digest}"
+
+
+_LOCATION = re.compile(rb"\n\x08location\x12([\x80-\xff]?[\x00-\x7f])")
+"""How an ONNX file, a protocol buffer, begins to say where numbers lie: the key, and the length of a name."""
+
+
+def _weights_beside(path: Path) -> list[Path]:
+    """Files with weights that an ONNX file names, as exports of PyTorch do by default; a `DataError` if one is outside.
+
+    Newer versions of onnxruntime refuse these too; older ones open what a link leads to.
+    """
+    blob, folder = path.read_bytes(), path.resolve().parent
+    found: set[Path] = set()
+    for match in _LOCATION.finditer(blob):
+        low, high = match[1][0], match[1][1:]
+        length = (low & 0x7F) | (high[0] << 7 if high else 0)
+        name = blob[match.end() : match.end() + length].decode(errors="replace")
+        place = folder / name
+        if "\0" in name or not place.exists():
+            continue  # of a missing one onnxruntime tells; and numbers can look like a name
+        if not place.resolve().is_relative_to(folder):
+            raise DataError(
+                f"An ONNX file has its weights in itself or beside it; {path.name} names {readable(name)}, which lies "
+                "elsewhere. Export it again, with all in one file."
+            )
+        require_file(place, "file of weights")
+        found.add(place)
+    return sorted(found)
+
+
+def _digest(files: list[Path]) -> str:
+    """SHA-256 of the network, with its weights wherever they lie."""
+    whole = hashlib.sha256()
+    for one in files:
+        with one.open("rb") as stream:
+            while part := stream.read(2**24):
+                whole.update(part)
+    return whole.hexdigest()

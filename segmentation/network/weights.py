@@ -2,7 +2,8 @@
 
 import pickle
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     A `DataError` with the line that converts the file, where it holds anything else.
     """
     require_file(path, "checkpoint's weights")
-    _size(path)
+    size = _size(path)
+    _require_unpacked(path)
     try:
         with warnings.catch_warnings():  # of pickles that it does not take, which are told below
             warnings.simplefilter("ignore", UserWarning)
@@ -72,9 +74,41 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         made = made[name]
     if not isinstance(made, Mapping) or not made or not all(isinstance(one, Tensor) for one in made.values()):
         raise DataError(f"{path} must hold a state dict, tensors by name; it holds a {type(made).__name__}.")
+    _require_plain(made.values(), path, size)
     # Written while a network lay in DataParallel or its like.
     bare = all(str(name).startswith("module.") for name in made)
     return {str(name).removeprefix("module." if bare else ""): tensor for name, tensor in made.items()}
+
+
+def _require_unpacked(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it has: PyTorch writes them as they are, whatever their content."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            told = sum(one.file_size for one in archive.infolist())
+        if told > path.stat().st_size:
+            raise ValueError(f"{path.name} is compressed, to {told / 2**20:.0f} MiB; save it with torch.save")
+
+
+_MOST_SHARED = 4
+"""How often the numbers in a file may serve, as where two layers share their weights."""
+
+
+def _require_plain(tensors: Iterable[Any], path: Path, size: int) -> None:
+    """Refuse tensors that a file only names: without numbers of their own, or one number for any shape."""
+    total = 0
+    for one in tensors:
+        plain = one.layout is torch.strided and one.device.type == "cpu" and not one.is_quantized and not one.is_nested
+        if not plain or one.dtype not in _NUMBERS:
+            raise DataError(f"Weights are plain numbers; {path} holds {one.dtype} in another form. Save them as such.")
+        total += one.numel() * one.element_size()
+    if total > _MOST_SHARED * size:
+        raise DataError(
+            f"Weights lie in their file; {path} has {size / 2**20:.3g} MiB and names tensors of {total / 2**20:.3g} "
+            "MiB. Save contiguous tensors."
+        )
+
+
+_NUMBERS = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool)
 
 
 def _size(path: Path) -> int:

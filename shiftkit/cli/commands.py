@@ -163,6 +163,11 @@ def _is_part(given: Given) -> bool:
 _AFTER_PART = "once all parts are there, the same command with --shard merge/N"
 _AFTER_PREDICT = "shiftkit score --predictions {out} --cohort {cohort} --out scores.tsv"
 _AFTER_SCORE = "shiftkit decompose --scores {out} --out run, once it holds patients and controls"
+_AFTER_IMPLANT = "shiftkit decompose --model MODEL --cohort {out} --reference CONTROLS --out run"
+_WITHOUT_MASKS = (
+    "shiftkit predict --model MODEL --cohort {out} --out masks; for scores and a decomposition, first lay a reference "
+    "mask of each bundle beside the images, such as sub-01/dwi/sub-01_label-AFleft_mask.nii.gz"
+)
 _AFTER_FINETUNE = "shiftkit decompose --model {model} --cohort {cohort} --finetuned {out} --out run"
 
 GROUPS: Mapping[str, Mapping[str, Verb]] = {
@@ -196,7 +201,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "implant healthy implanted --like glioma",
                 "implant cohorts/controls cohorts/with-tumors --volume-cm3 40 --implants 2",
             ),
-            "shiftkit decompose --model MODEL --cohort {out} --reference CONTROLS --out run",
+            lambda made, _: _AFTER_IMPLANT if made.cohort.bundles else _WITHOUT_MASKS,
             facts=lambda made, _: {**_cohort(made.cohort), "failed": made.failed},
         ),
         "import": Verb(
@@ -205,7 +210,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "import hcp105 downloads/HCP105 cohorts/hcp",
                 "import brats downloads/BraTS cohorts/brats --tumor-labels 1,4",
             ),
-            "shiftkit check {out}",
+            lambda made, _: "shiftkit check {out}" if made.bundles else _WITHOUT_MASKS,
             facts=lambda made, _: _cohort(made),
         ),
         "prepare": Verb(
@@ -236,7 +241,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "finetune --model reference --cohort glioma --out tuned",
                 "finetune --model reference --cohort glioma --strategy head --shots 2,4,8 --out curves",
             ),
-            lambda given: "" if given["shots"] else _AFTER_FINETUNE.format_map(given),
+            lambda _, given: "" if given["shots"] else _AFTER_FINETUNE,
             facts=_written,
         ),
         "predict": Verb(
@@ -245,7 +250,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "predict --model reference --cohort glioma --out masks",
                 "predict --model mine --cohort cohorts/hospital --no-probabilities --out masks",
             ),
-            lambda given: _AFTER_PART.format_map(given) if _is_part(given) else _AFTER_PREDICT.format_map(given),
+            lambda _, given: _AFTER_PART if _is_part(given) else _AFTER_PREDICT,
             facts=_written,
         ),
     },
@@ -256,7 +261,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "score --predictions masks --cohort glioma --out scores.tsv",
                 "score --predictions masks --cohort glioma --metric dice,hd95 --sections sections.tsv --out scores.tsv",
             ),
-            lambda given: _AFTER_PART.format_map(given) if _is_part(given) else _AFTER_SCORE.format_map(given),
+            lambda _, given: _AFTER_PART if _is_part(given) else _AFTER_SCORE,
             facts=_scores,
         ),
         "features": Verb(

@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,18 +29,20 @@ Facts = Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
 class Verb:
     """A verb of the command line: what it prints, two calls to start from, and what to do with what it made.
 
-    ``then`` is filled in with the values given to the verb; nothing is said where it is empty. ``facts`` are what
-    ``--json`` prints where the result has no ``to_dict`` of its own.
+    ``then`` is filled in with the values given to the verb, quoted for a shell; it may depend on what was made and on
+    these, and nothing is said where it is empty. ``facts`` are what ``--json`` prints where the result has no
+    ``to_dict`` of its own.
     """
 
     show: Show
     examples: tuple[str, str]
-    then: str | Callable[[Mapping[str, Any]], str] = ""
+    then: str | Callable[[Any, Mapping[str, Any]], str] = ""
     facts: Facts | None = None
 
-    def next_step(self, given: Mapping[str, Any]) -> str:
-        """What to look at next."""
-        return self.then(given) if callable(self.then) else self.then.format_map(given)
+    def next_step(self, made: Any, given: Mapping[str, Any]) -> str:
+        """What to do next, which can be pasted into a shell."""
+        then = self.then(made, given) if callable(self.then) else self.then
+        return then.format_map({name: shlex.quote(str(value)) for name, value in given.items()})
 
 
 _NOTHING = " "
@@ -82,7 +85,7 @@ def add(app: typer.Typer, verb: str, said: Verb, *, group: str | None = None, ta
         progress.close()
         if told := failures(getattr(made, "failed", None) or {}):
             raise Unfinished(told)
-        if not json and not isinstance(made, Planned) and (step := said.next_step(known)):
+        if not json and not isinstance(made, Planned) and (step := said.next_step(made, known)):
             say(f"Next: {step}")
 
     parameters = [_parameter(one) for one in options.values()]

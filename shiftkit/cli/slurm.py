@@ -30,6 +30,11 @@ def script(command: Sequence[str], *, parts: int, cpus: int) -> str:
     verb, words = command[0], list(command[1:])
     if verb not in VERBS:
         raise ConfigError(f"A job in parts is one of {', '.join(VERBS)}; got {verb!r}.")
+    if late := [word.split("=")[0] for word in words if word.split("=")[0] in ("--parts", "--cpus")]:
+        raise ConfigError(
+            f"What is said of the job stands before the verb, what is said of the verb after it; {late[0]} stands "
+            f"after {verb}. Write shiftkit slurm {late[0]} N {verb} …"
+        )
     if taken := [word for word in words if word.split("=")[0] in ("--shard", "--dry-run", "--json")]:
         raise ConfigError(f"The job itself says {', '.join(taken)}; leave that out.")
     if verb == "score" and not any(word.split("=")[0] == "--jobs" for word in words):
@@ -42,13 +47,17 @@ def script(command: Sequence[str], *, parts: int, cpus: int) -> str:
 # shiftkit {verb} in {parts} parts and their merge. Hand both in with: bash FILE
 # Estimated for all parts together: {cost["seconds"] / 60:.0f} min of computing, {cost["memory_gib"]:.2g} GiB of memory.
 set -euo pipefail
-if [[ -z "${{SLURM_JOB_ID-}}" ]]; then
-  job=$(sbatch --parsable --array=1-{parts} {limits} "$0")
-  # Also after parts in which somebody failed; where a part is missing, the merge says which.
-  sbatch --parsable --dependency=afterany:"${{job%%;*}}" {limits} "$0"
-  exit
-fi
-shiftkit {shlex.join([verb, *words])} --shard "${{SLURM_ARRAY_TASK_ID:-merge}}/{parts}"
+# By its word, not by SLURM's variables: this may be handed in from inside of another job, which has set them.
+case "${{1-}}" in
+  part) shard=$SLURM_ARRAY_TASK_ID ;;
+  merge) shard=merge ;;
+  *)
+    job=$(sbatch --parsable --array=1-{parts} {limits} "$0" part)
+    # Also after parts in which somebody failed; where a part is missing, the merge says which.
+    sbatch --parsable --dependency=afterany:"${{job%%;*}}" {limits} "$0" merge
+    exit ;;
+esac
+shiftkit {shlex.join([verb, *words])} --shard "$shard/{parts}"
 """
 
 

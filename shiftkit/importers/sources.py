@@ -95,10 +95,10 @@ def participant_id(name: str) -> str:
 
     Examples
     --------
-    >>> participant_id("Case_12"), participant_id("sub-1006")
-    ('sub-Case12', 'sub-1006')
+    >>> participant_id("Case_12"), participant_id("sub-1006"), participant_id("sub7"), participant_id("subject7")
+    ('sub-Case12', 'sub-1006', 'sub-7', 'sub-subject7')
     """
-    label = re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^sub[-_]", "", name))
+    label = re.sub(r"[^A-Za-z0-9]", "", re.sub(r"^sub([-_]|(?=\d))", "", name))
     if not label:
         raise DataError(f"A participant's folder must have letters or digits in its name; got {name!r}.")
     return f"sub-{label}"

@@ -534,7 +534,8 @@ def _cost_of_split(n_rows: int, design: Design) -> Cost:
 def _plan(inputs: Inputs, tuned: Sequence[Path]) -> str:
     names = ", ".join(folder.name for folder in tuned)
     if isinstance(inputs.model, Tool):
-        there = {name: len(cohort) - len(unread(inputs.model, cohort)) for name, cohort in inputs.cohorts.items()}
+        parts = inputs.cohorts
+        there = {name: len(one) - len(unread(inputs.model, one, parts.values())) for name, one in parts.items()}
         lacking = sum(map(len, inputs.cohorts.values())) - sum(there.values())
         return (
             f"Would read predictions of {there['patients']} patients of {inputs.patients.name} and "

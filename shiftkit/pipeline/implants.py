@@ -88,12 +88,14 @@ def check_with_implants(
     from ..analyses.scoring.study import score
     from ..analyses.validation.implants import measure_implants
     from ..phantoms.implants import implant
+    from ..phantoms.implants.cohort import FORMAT
     from ..segmentation.prediction.cohort import predict
 
     run, inputs, design, work = occasion.run, occasion.inputs, occasion.design, occasion.work
     chosen = chosen_controls(inputs.controls, design)
     place, note = run.root / "implants", run.root / "implants" / "inputs.json"
-    made_of = " ".join([*(digests[name] for name in ("model", "patients", "controls")), *(one.key for one in chosen)])
+    inputs_of = [digests[name] for name in ("model", "patients", "controls")]
+    made_of = " ".join([str(FORMAT), *inputs_of, *(one.key for one in chosen)])
     if kept(note, made_of) is None:
         shutil.rmtree(place, ignore_errors=True)
     keep(note, made_of, {})

@@ -1,7 +1,7 @@
 """Predictions and scores of every cohort of a run, which several stages start from."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,14 +45,23 @@ def predict_cohorts(run: Run, inputs: Inputs, device: str, work: Work) -> dict[s
     }
 
 
-def unread(tool: Tool, cohort: Cohort) -> dict[str, str]:
+def unread(tool: Tool, cohort: Cohort, others: Collection[Cohort] = ()) -> dict[str, str]:
     """Whose predictions cannot be read, with the reason, as far as names of files tell.
 
     A `DataError` where there is nothing to read: names of cases or bundles do not match, all are unfinished, or bundles
-    were written for some cases alone and ``unwritten`` is not given.
+    were written for some cases alone and ``unwritten`` is not given. Where one of the ``others`` of the same run has
+    predictions, names are not at fault.
     """
     from ..analyses.scoring.cases import require_predictions, require_written
 
+    done = [one.name for one in others if any(map(tool.predicted.of, one))]
+    if done and not any(map(tool.predicted.of, cohort)):
+        keys = [case.key for case in cohort.cases[:3]]
+        raise DataError(
+            f"Patients and controls need predictions of the same tool; {tool.predicted.name} holds those of "
+            f"{' and '.join(done)}, and of nobody of {cohort.name} ({', '.join(keys)}{', …' * (len(cohort) > 3)}). "
+            f"Segment {cohort.name} with it too, and name that folder as well in `predictions`."
+        )
     require_predictions(cohort, tool.predicted)
     if tool.unwritten is None:
         require_written(cohort, tool.predicted)

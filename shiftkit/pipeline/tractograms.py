@@ -65,9 +65,12 @@ def read_folders(folders: Sequence[Path], least: int | None = None) -> Predicted
             f"CASE/AF_left.trk, and in {', '.join(map(str, folders))} there is none. Leave it out for masks."
         )
     cases: dict[str, dict[Bundle, Source]] = {}
+    first: dict[str, Path] = {}
     for folder, one in found:
         if one.key in cases:
-            raise DataError(f"A prediction stands once; {one.key} stands twice, also in {folder}. Remove one of them.")
+            where = f"in {first[one.key]} and in {folder}" if first[one.key] != folder else f"twice in {folder}"
+            raise DataError(f"A prediction stands once; {one.key} is predicted {where}. Remove one of them.")
+        first[one.key] = folder
         cases[one.key] = {
             bundle: Streamlines(mask=source.path, tractogram=source) for bundle, source in one.masks.items()
         }

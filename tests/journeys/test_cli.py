@@ -3,8 +3,11 @@
 import gzip
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +21,9 @@ from shiftkit.catalogue import SCORES, SECTIONS, TABLES
 from shiftkit.cli import main
 from shiftkit.cli.commands import GROUPS, MODEL, app
 from shiftkit.cohorts.folder import image_path, mask_path, write_participants
-from shiftkit.images import write_image
+from shiftkit.images import read_image, write_image
 from shiftkit.tables import read_table
-from shiftkit.types import Bundle, Volume
+from shiftkit.types import Bundle, Cohort, Volume
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -78,15 +81,38 @@ def test_the_shell_completes_verbs_and_flags() -> None:
 
 def test_a_verb_ends_with_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The last line of stdout is a command that takes what was just made; with ``--json`` stdout has JSON alone."""
-    table, run = tmp_path / "scores.tsv", tmp_path / "run"
+    table, run = tmp_path / "my $HOME's scores.tsv", tmp_path / "run"
     assert main(["template", str(table)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith(f"shiftkit decompose --scores {table} --out run")
+    command = capsys.readouterr().out.splitlines()[-1].partition("then ")[2]
+    assert shlex.split(command) == ["shiftkit", "decompose", "--scores", str(table), "--out", "run"]
     long_table(n_patients=12, n_controls=8).to_csv(table, sep="\t", index=False)
     words = ["decompose", "--scores", str(table), "--bootstrap", "100", "--permutations", "99", "--no-sensitivity"]
     assert main([*words, "--out", str(run)]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"Next: open {run}/report.html")
     assert main([*words, "--out", str(tmp_path / "other"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"]
+
+
+def test_without_reference_masks_no_decomposition_is_proposed(
+    phantoms: Callable[..., dict[str, Cohort]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After `import` and `implant` it is told what can be done, and what else is needed; with masks as before."""
+    healthy = phantoms(tmp_path, n_healthy=1, spacing_mm=5, seed=7)["healthy"]
+    bare = tmp_path / "bare" / "p-1"
+    write_image(read_image(healthy[0].images["fa"]), bare / "FA.nii.gz")
+    write_image(read_image(healthy[0].images["peaks"]), bare / "peaks.nii.gz")
+    (tmp_path / "masks").mkdir()
+    shutil.copytree(bare, tmp_path / "masks" / "p-1")
+    path = next(iter(healthy[0].masks.values()))
+    write_image(read_image(path), tmp_path / "masks" / "p-1" / "bundle_segmentations" / "AF_left.nii.gz")
+    for source, told, then in (("bare", "shiftkit predict", "shiftkit predict"), ("masks", "check", "decompose")):
+        made = tmp_path / f"{source}-imported"
+        assert main(["import", "tractseg", str(tmp_path / source), str(made)]) == 0
+        assert told in (last := capsys.readouterr().out.splitlines()[-1]) and f" {made}" in last
+        words = ["implant", str(made), str(tmp_path / f"{source}-implanted"), "--volume-cm3", "0", "--jobs", "1"]
+        assert main(words) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert then in last and ("lay a reference mask" in last) == (source == "bare")
 
 
 def test_the_doctor_says_what_is_missing_for_what(

@@ -88,8 +88,12 @@ def test_a_dry_run_looks_at_who_has_predictions(
     assert f"of {len(patients) - 1} patients of {patients.name}" in (said := tried(0)) and "1 without" in said
     put(*patients, *controls, missing=1)
     assert f"{patients.cases[0].key} has no {BUNDLES[0]}" in tried(3)
-    put(*controls)
-    assert "none of those in masks" in tried(3)
+    for some, lacking in ((controls, patients), (patients, controls)):
+        put(*some)
+        assert f"masks holds those of {some.name}, and of nobody of {lacking.name} ({lacking[0].key}, " in tried(3)
+    shutil.rmtree(tmp_path / "masks")
+    write_image(read_image(patients[0].masks[BUNDLES[0]]), tmp_path / "masks" / "sub-x9" / "AF_left.nii.gz")
+    assert "none of those in masks (sub-x9) is in" in tried(3)
     assert not (tmp_path / "run").exists()
 
 

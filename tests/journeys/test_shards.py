@@ -65,10 +65,14 @@ def test_what_is_no_part_is_refused(word: str, patients: Cohort, tmp_path: Path)
         sk.score(tmp_path, patients, out=tmp_path / "scores.tsv", shard="1/7")
 
 
+@pytest.mark.parametrize("within", [False, True], ids=["login", "job"])
 def test_the_slurm_job_hands_in_every_part_and_the_merge(
-    patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    within: bool, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A shell runs the script: `sbatch` gets an array and a merge after it; blanks and dollars in paths stay."""
+    """A shell runs the script: `sbatch` gets an array and a merge after it; blanks and dollars in paths stay.
+
+    Also where it is handed in from inside of a job, a task of an array, whose variables are there already.
+    """
     masks, out = tmp_path / "my $HOME masks", tmp_path / "it's scores.tsv"
     for case in patients:
         for bundle, path in case.masks.items():
@@ -82,11 +86,11 @@ def test_the_slurm_job_hands_in_every_part_and_the_merge(
     # An array runs at once, a task after another; a merge runs when it is handed in.
     sbatch = """#!/bin/bash
 echo "$@" >> "$LOG/sbatch"
-for last; do :; done
 export SLURM_JOB_ID=7
+unset SLURM_ARRAY_TASK_ID
 if [[ "$*" == *--array=1-3* ]]; then
-  for i in 1 2 3; do SLURM_ARRAY_TASK_ID=$i bash "$last" >&2; done
-else bash "$last" >&2; fi
+  for i in 1 2 3; do SLURM_ARRAY_TASK_ID=$i bash "${@: -2}" >&2; done
+else bash "${@: -2}" >&2; fi
 echo "7;cluster"
 """
     fake = '#!/bin/bash\nprintf "%q " "$@" >> "$LOG/calls"; echo >> "$LOG/calls"\n'
@@ -94,7 +98,8 @@ echo "7;cluster"
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     there = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "LOG": str(tmp_path)}
-    there.pop("SLURM_JOB_ID", None)
+    outer = {"SLURM_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "9"} if within else {}
+    there = {name: value for name, value in there.items() if not name.startswith("SLURM_")} | outer
     subprocess.run(["bash", str(job)], check=True, env=there, capture_output=True)
     calls = [shlex.split(line) for line in (tmp_path / "calls").read_text().splitlines()]
     assert calls == [[*words, "--jobs", "2", "--shard", f"{part}/3"] for part in (1, 2, 3, "merge")]
@@ -103,6 +108,9 @@ echo "7;cluster"
     assert "--dependency=afterany:7 " in merge and "--array" not in merge
     assert main(["slurm", "--parts", "3", "decompose", "--cohort", "x"]) == 2
     assert main(["slurm", "score", "--shard", "1/2"]) == 2
+    capsys.readouterr()
+    assert main(["slurm", "predict", "--parts=4", "--cohort", "x"]) == 2
+    assert "--parts stands after predict. Write shiftkit slurm --parts N predict …" in capsys.readouterr().err
 
 
 def test_parts_that_were_made_otherwise_are_not_put_together(patients: Cohort, tmp_path: Path) -> None:

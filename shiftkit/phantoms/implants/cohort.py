@@ -36,6 +36,8 @@ from .transport import CHANGED, Transport, show
 _HEALTHY = ("control", "target_control")
 _FADING = 0.6
 """Share of fibers' signal that edema takes at its worst; as in ``profiles/moderate.toml``."""
+FORMAT = 2
+"""Of what is written; raised when the same settings give other images or masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,8 @@ def implant(
     Raises
     ------
     ConfigError
-        If ``out`` holds something, options contradict each other, or a volume fits into no brain.
+        If ``out`` holds something or lies inside a cohort, options contradict each other, or a volume fits into no
+        brain.
     DataError
         If there is no healthy participant, nobody to copy from, or nobody could be used.
 
@@ -147,6 +150,11 @@ def implant(
         raise ConfigError("Volumes come from the tumors of `like`, or are all `volume_cm3`; both are given. Drop one.")
     if holds(out) and not resume:
         raise ConfigError(f"Implants need an empty folder; {out} holds files already. Give `resume`, or another `out`.")
+    for one in (cohort, *([] if like is None else [like])):
+        if out.resolve().is_relative_to(one.root.resolve()):
+            raise ConfigError(
+                f"Implants are a cohort of their own; {out} lies in the folder of {one.name}. Give another `out`."
+            )
     healthy = require_own_files(cohort).where(group=_HEALTHY)
     if not len(healthy):
         raise DataError(
@@ -171,7 +179,7 @@ def implant(
     with held(out, "implant"):
         sweep(out)
         phantom = {"Phantom": cohort.description["Phantom"]} if "Phantom" in cohort.description else {}
-        told = {"Cohort": cohort.name, **settings.to_dict()}
+        told = _told(cohort.name, settings)
         describe = partial(write_description, out, f"{cohort.name} with implanted tumors", Implanted=told, **phantom)
         describe()  # first, so that a folder that was left half-made says whose it is
         made = list(work.map(partial(_implant, out, settings), tasks, "Implanting"))
@@ -204,13 +212,18 @@ def _require_own(out: Path, name: str, settings: _Settings) -> None:
         return
     path = out / "dataset_description.json"
     found = read_json(path).get("Implanted") if path.is_file() else None
-    wanted = {"Cohort": name, **settings.to_dict()}
+    wanted = _told(name, settings)
     if found != wanted:
-        wrong = [key for key in wanted if found.get(key) != wanted[key]] if isinstance(found, dict) else []
+        wrong = [key.lower() for key in wanted if found.get(key) != wanted[key]] if isinstance(found, dict) else []
         how = f"was made with another {', '.join(wrong)}" if wrong else "holds no implants"
         raise ConfigError(
             f"`resume` continues implants of the same cohort and settings; {out} {how}. Give another `out`."
         )
+
+
+def _told(name: str, settings: _Settings) -> dict[str, object]:
+    """What a description says that implants were made of."""
+    return {"Cohort": name, "Format": FORMAT, **settings.to_dict()}
 
 
 def _truth_path(root: Path, key: str) -> Path:

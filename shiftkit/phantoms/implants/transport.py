@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from ...types import Volume
 from ..tumors import darkened_t1, fiber_room
-from ..warp import Array, interpolate, jacobian_matrix
+from ..warp import Array, interpolate, jacobian, jacobian_matrix
 from .brains import Brain
 from .growth import Growth
 
@@ -104,10 +104,24 @@ class Transport:
         """A mask as tissue carries it: voxels of which at least half were inside."""
         return mask.with_array(self.pull(mask.array.astype(np.float32)) >= 0.5)
 
+    @cached_property
+    def kept(self) -> NDArray[np.float32]:
+        """What share of each voxel's tissue was there before, shape (X, Y, Z); the rest is the tumor's own growth."""
+        made = np.ones(self.grid.shape, dtype=np.float32)
+        if self.growth is not None and self.moved.any():
+            push = self.growth.push
+            back = jacobian(push.backward, push.spacing_mm)[..., None]
+            share = interpolate(back, self._points[self.moved], push.origin_mm, push.spacing_mm)[:, 0]
+            made[self.moved] = np.clip(share, 0, 1)
+        return made
+
     def pull_bundle(self, mask: Volume) -> Volume:
-        """A reference mask as tissue carries it, less the core."""
+        """A reference mask as tissue carries it, less the core and less what is mostly new.
+
+        Mass effect swells the tissue in a tumor up to tenfold, which adds no fibers: they are diluted.
+        """
         moved = self.pull_mask(mask)
-        return moved.with_array(moved.array & ~self.core.array)
+        return moved.with_array(moved.array & ~self.core.array & (self.kept >= 0.5))
 
     def pull_peaks(self, peaks: NDArray[np.float32]) -> NDArray[np.float32]:
         """Peaks, shape (X, Y, Z, 9) in world axes, as tissue carries them; see `turned`."""

@@ -340,9 +340,20 @@ def test_several_folders_are_one_tool(cohort: Cohort, tmp_path: Path) -> None:
     assert both.model == "a+b" and all(both.of(case) for case in cohort)
     with pytest.raises(DataError, match="a is named twice"):
         merge_predictions([tmp_path / "a", tmp_path / "b" / ".." / "a"])
-    shutil.copytree(tmp_path / "a", tmp_path / "c")
-    with pytest.raises(DataError, match="stands once"):
-        merge_predictions([tmp_path / "a", tmp_path / "c"])
+    shutil.copytree(tmp_path / "a", tmp_path / "c" / "a")
+    with pytest.raises(DataError, match=rf"sub-1 is predicted in {tmp_path}/a and in {tmp_path}/c/a\."):
+        merge_predictions([tmp_path / "a", tmp_path / "c" / "a"])
+
+
+def test_cases_are_found_as_importers_name_participants(cohort: Cohort, tmp_path: Path) -> None:
+    """What TractSeg wrote into ``sub1`` is of sub-1; with a folder ``1`` beside it, it is not known which."""
+    for key in KEYS:
+        for label in LABELS:
+            put(tmp_path / "p" / key.replace("-", "") / f"{label}.nii.gz", reference(key, label))
+    assert perfect(tmp_path / "p", cohort)
+    shutil.copytree(tmp_path / "p" / "sub1", tmp_path / "p" / "1")
+    with pytest.raises(DataError, match=r"sub1 and 1|1 and sub1"):
+        score(tmp_path / "p", cohort, metrics=["dice"])
 
 
 def test_folders_without_a_known_layout_are_refused(cohort: Cohort, tmp_path: Path) -> None:

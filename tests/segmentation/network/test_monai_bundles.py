@@ -1,7 +1,9 @@
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -199,3 +201,107 @@ def test_shiftkits_own_builder_is_a_target_too(tmp_path: Path) -> None:
     image = torch.rand(1, 4, *SHAPE)
     with torch.no_grad():
         torch.testing.assert_close(load_model(folder).network(image), network(image))
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        ({"_target_": "UNet", "channels": [4, 8], "strides": [2], "num_res_units": 1_000_000}, "modules"),
+        ({"_target_": "DenseNet", "block_config": [1_000_000, 1, 1, 1]}, "modules"),
+        ({"_target_": "SwinUNETR", "feature_size": 12_000}, "numbers"),
+    ],
+    ids=lambda value: value["_target_"] if isinstance(value, dict) else "",
+)
+def test_a_short_definition_builds_no_monster(network: dict[str, Any], told: str, tmp_path: Path) -> None:
+    """However deep or wide a network it asks for, building ends soon after it is larger than the weights beside it.
+
+    Also where MONAI computes while it builds, so that it cannot be tried without memory.
+    """
+    whole = {"in_channels": 1, "out_channels": 2, "spatial_dims": 3, **network}
+    with pytest.raises(DataError, match=rf"asks for more than \d+ {told}"):
+        load_model(write_bundle(tmp_path / "b", {"network_def": whole}))
+
+
+def rewritten(path: Path, state: Any) -> None:
+    path.with_name("model.safetensors").unlink(missing_ok=True)
+    torch.save(state, path)
+
+
+def test_weights_that_only_claim_to_be_there_are_refused(tmp_path: Path) -> None:
+    """One number for any shape, no numbers at all, an archive that unpacks to more than it has: none takes memory."""
+    folder = write_bundle(tmp_path / "b", with_network(channels=[4, 1_000_000]))
+    state, path = monai_unet().state_dict(), folder / "models" / "model.pt"
+    first = next(iter(state))
+    rewritten(path, {**state, first: torch.zeros(1).expand(1_000_000, 1_000_000)})
+    with pytest.raises(DataError, match=r"names tensors of 3\.81e\+06 MiB"):
+        load_model(folder)
+    rewritten(path, {**state, first: torch.empty(1_000_000, 1_000_000, device="meta")})
+    with pytest.raises(DataError, match="plain numbers"):
+        load_model(folder)
+    rewritten(path, {**state, first: torch.zeros(8, 8).to_sparse()})
+    with pytest.raises(DataError, match="plain numbers"):
+        load_model(folder)
+    rewritten(path, state)
+    with ZipFile(path) as there:
+        content = {name: there.read(name) for name in there.namelist()}
+    with ZipFile(path, "w", ZIP_DEFLATED) as smaller:
+        for name, blob in content.items():
+            smaller.writestr(name, blob if name.endswith(".pkl") else bytes(2**20))
+    with pytest.raises(DataError, match="compressed, to"):
+        load_model(folder)
+
+
+def test_weights_of_another_kind_are_refused_and_half_precision_is_taken(tmp_path: Path) -> None:
+    """Whole numbers have lost their scale, 1e300 is infinite in a network, NaN is none; float16 is the same network."""
+    state = monai_unet().state_dict()
+    folder = write_bundle(tmp_path / "b")
+    path = folder / "models" / "model.pt"
+    name = next(iter(state))
+    for changed, told in (
+        ((100 * state[name]).to(torch.int32), "whole ones"),
+        (torch.full_like(state[name], 1e300, dtype=torch.float64), "must be finite"),
+        (torch.full_like(state[name], torch.nan), "must be finite"),
+    ):
+        rewritten(path, {**state, name: changed})
+        with pytest.raises(DataError, match=told):
+            load_model(folder)
+    rewritten(path, {key: one.half() if one.is_floating_point() else one for key, one in state.items()})
+    made = authored(load_model(folder).network).state_dict()
+    assert all(one.dtype == state[key].dtype for key, one in made.items())
+    assert all(torch.allclose(one, state[key], atol=1e-3) for key, one in made.items())
+
+
+def test_half_of_a_file_is_no_bundle(tmp_path: Path) -> None:
+    """Weights of either kind, and the configuration, cut anywhere: a sentence, whatever lies there."""
+    whole = write_bundle(tmp_path / "whole")
+    torch.save(monai_unet().state_dict(), whole / "models" / "model.pt")
+    for name in ("models/model.safetensors", "models/model.pt", "configs/inference.json"):
+        blob = (whole / name).read_bytes()
+        for at in (0, 7, len(blob) // 2, len(blob) - 1):
+            folder = tmp_path / f"{Path(name).suffix}-{at}"
+            shutil.copytree(whole, folder)
+            (folder / name).write_bytes(blob[:at])
+            if name.endswith(".pt"):
+                (folder / "models" / "model.safetensors").unlink()
+            with pytest.raises((DataError, ConfigError)):
+                load_model(folder)
+
+
+def test_values_that_explode_when_they_are_told_are_told_briefly(tmp_path: Path) -> None:
+    """A number of thousands of digits, and in YAML a text of a few lines that stands for a billion: a sentence."""
+    with pytest.raises(ConfigError, match="must be a number") as error:
+        load_model(write_bundle(tmp_path / "digits", with_network(out_channels=10**4000)))
+    assert len(str(error.value)) < 1000
+    pytest.importorskip("yaml")
+    folder = write_bundle(tmp_path / "laughs")
+    (folder / "configs" / "inference.json").unlink()
+    lines = ["a0: &a0 [ha, ha]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))]
+    path = folder / "configs" / "inference.yaml"
+    for last in ("network_def: *a11", "network_def: {_target_: UNet, channels: *a11}", "network_def: 0x" + "f" * 5000):
+        path.write_text("\n".join([*lines, last]))
+        with pytest.raises(ConfigError) as error:
+            load_model(folder)
+        assert len(str(error.value)) < 1000
+    path.write_text("network_def: " + "[" * 2_000_000)
+    with pytest.raises(DataError, match="at most 1 MiB"):
+        load_model(folder)

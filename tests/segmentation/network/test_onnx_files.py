@@ -77,3 +77,72 @@ def test_what_is_no_network_is_refused(tmp_path: Path, bare: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"pip install 'shiftkit\[onnx\]'"):
         load_model(bare)
+
+
+def test_weights_beside_a_file_are_part_of_it_and_none_lie_elsewhere(tmp_path: Path, controls: Cohort) -> None:
+    """As PyTorch exports by default: with other weights beside the same file it is another model.
+
+    A link out of the folder, and a path out of it, are refused before onnxruntime opens anything.
+    """
+    folder = tmp_path / "in"
+    folder.mkdir()
+    torch.manual_seed(0)
+    path, weights = folder / "m.onnx", folder / "m.onnx.data"
+    torch.onnx.export(Own().eval(), (torch.rand(1, 1, *SHAPE),), str(path), verbose=False, external_data=True)
+    before = described(path)
+    (sample,) = on_grid(controls.cases[:1])
+    np.testing.assert_allclose(infer([before], sample), infer([own_model()], sample), atol=1e-4)
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert described(path).digest != before.digest
+    weights.rename(tmp_path / "m.onnx.data")
+    weights.symlink_to(tmp_path / "m.onnx.data")
+    with pytest.raises(DataError, match=r"names m\.onnx\.data, which lies elsewhere"):
+        described(path)
+    weights.unlink()
+    (folder / "a.onnx").write_bytes(path.read_bytes().replace(b"m.onnx.data", b"../m.x.data"))
+    (tmp_path / "m.x.data").write_bytes(b"")
+    with pytest.raises(DataError, match=r"names \.\./m\.x\.data"):
+        described(folder / "a.onnx")
+
+
+class Answering(torch.nn.Module):
+    """What a network might answer with."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.own = kind, Own()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Answer."""
+        answer = self.own(image)
+        if self.kind == "twice":
+            return torch.cat([answer, answer])
+        return answer.half() if self.kind == "half" else (answer > 0).to(torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "told"),
+    [
+        ("whole", "logits", "whole numbers, int64.*`output`: labels"),
+        ("twice", "logits", "one result an image"),
+        ("whole", "labels", ""),
+        ("half", "logits", ""),
+    ],
+)
+def test_what_a_file_answers_with_is_what_was_said(
+    kind: str, output: str, told: str, tmp_path: Path, controls: Cohort
+) -> None:
+    """Masks are no logits, of which 0 would be inside, and one image has one answer; half precision is taken."""
+    path = tmp_path / "m.onnx"
+    torch.manual_seed(0)
+    made = Answering(kind).eval()
+    torch.onnx.export(made, (torch.rand(1, 1, *SHAPE),), str(path), verbose=False, external_data=False)
+    model = described(path, output=output)
+    if told:
+        with pytest.raises(ModelMismatchError, match=told):
+            predict_probabilities(model, controls.cases[0])
+    else:
+        (sample,) = on_grid(controls.cases[:1])
+        inside = infer([described(path, output=output)], sample) > 0.5
+        wanted = infer([own_model()], sample) > 0.5
+        assert np.mean(inside != wanted) < 1e-3 and wanted.any() and not wanted.all()

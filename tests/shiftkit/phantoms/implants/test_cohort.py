@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shiftkit.analyses.distance.case import Anatomy
 from shiftkit.cli import main
 from shiftkit.cohorts import load_cohort
 from shiftkit.errors import ConfigError, DataError
@@ -58,6 +59,13 @@ def test_volumes_are_those_of_the_patients(made: Implanted, people: dict[str, Co
     for one in truths:
         assert one["tumor_volume_ml"] == pytest.approx(volumes[one["tumor_copied_from"]], rel=0.08)
         assert one["jacobian_range"][0] > 0 and one["displacement_max_mm"] > 1
+
+
+def test_bundles_do_not_grow(made: Implanted) -> None:
+    """Of no participant is a reference mask more than a tenth larger with the tumor; voxels of 5 mm move by as much."""
+    volumes = [pair for case in made.cohort for pair in truth_of(made.cohort, case.key)["bundle_volume_ml"].values()]
+    assert len(volumes) > 20 and max(after / before for before, after in volumes) < 1.1
+    assert min(after / before for before, after in volumes) < 0.95
 
 
 def test_truth_lies_beside_the_images(made: Implanted) -> None:
@@ -112,6 +120,18 @@ def test_no_volume_gives_the_same_images_and_several_tumors_are_sessions(
             assert (read_mask(path).array == read_mask(one[0].masks[bundle]).array).all(), bundle
 
 
+def test_of_several_tumors_each_has_its_own_volume_and_side(people: dict[str, Cohort], tmp_path: Path) -> None:
+    """The one row of a participant says n/a of both, so that each session's mask tells them."""
+    one = people["healthy"].where(lambda case: case.key == "sub-h001")
+    made = implant(one, tmp_path / "two", n_implants=2, seed=2, work=Work(jobs=1)).cohort
+    assert not any({"tumor_volume_ml", "tumor_side"} & set(case.attributes) for case in made)
+    for case in made:
+        truth = json.loads(next((made.root / "sub-h001").rglob(f"{case.key}_desc-truth_implant.json")).read_text())
+        found = Anatomy.of(case, sorted(case.masks))
+        assert found.tumor_volume_ml == pytest.approx(truth["tumor_volume_ml"], abs=0.01)
+        assert found.tumor_side == truth["tumor_side"]
+
+
 def test_bad_input_is_refused(people: dict[str, Cohort], tmp_path: Path) -> None:
     """Patients without healthy people, nobody to copy, two volumes, an unknown shape: each in one sentence."""
     healthy, patients = people["healthy"], people["glioma"]
@@ -119,6 +139,8 @@ def test_bad_input_is_refused(people: dict[str, Cohort], tmp_path: Path) -> None
         ({"cohort": patients}, DataError, "nobody of group control"),
         ({"like": healthy}, DataError, "nobody of .* has one that is not empty"),
         ({"like": patients, "volume_cm3": 3.0}, ConfigError, "both are given"),
+        ({"out": healthy.root / "implanted"}, ConfigError, "implanted lies in the folder of healthy"),
+        ({"like": patients, "out": patients.root}, ConfigError, "lies in the folder of glioma|holds files"),
         ({"shape": "square"}, ConfigError, "`shape` is lobed or ellipsoid; got 'square'"),
         ({"volume_cm3": 5000.0}, ConfigError, "must fit into the brain"),
     ):

@@ -76,12 +76,33 @@ def test_masks_change_their_volume_as_the_jacobian_says(brain: Brain, grown: Gro
     assert at.mean() > 1.1  # the ball around the tumor has grown
 
 
-def test_reference_masks_end_at_the_core(transport: Transport) -> None:
-    """They move along and lose the core, and nothing else."""
+def test_reference_masks_end_at_the_core_and_where_tissue_is_mostly_new(transport: Transport) -> None:
+    """They move along and lose these two, both of which lie in the tumor, and nothing else."""
     everywhere = transport.grid.with_array(transport.brain.mask.array)
     left = transport.pull_bundle(everywhere).array
-    assert transport.core.array.any() and not (left & transport.core.array).any()
-    assert (left | transport.core.array)[transport.pull_mask(everywhere).array].all()
+    core, new = transport.core.array, transport.kept < 0.5
+    assert core.any() and not (left & core).any()
+    assert (new & ~core).any() and not (left & new).any() and transport.depth[new].max() < 1.2
+    assert (left | core | new)[transport.pull_mask(everywhere).array].all()
+
+
+def test_a_tumor_adds_nothing_to_a_bundle(brain: Brain, grown: Growth) -> None:
+    """A bundle through the middle of a tumor: its tissue swells by half, old tissue stays as much, the mask shrinks.
+
+    Beside the tumor, where the flow is of an incompressible medium, what is kept is all.
+    """
+    affine = brain.mask.affine @ np.diag([0.5, 0.5, 0.5, 1.0])
+    fine = Brain(mask=resample(brain.mask, affine, tuple(2 * n for n in brain.mask.shape), order=0))
+    transport = Transport(brain=fine, growth=grown)
+    aside = fine.mask.world(np.argwhere(np.ones(fine.mask.shape))) - grown.center_mm
+    tube = (np.linalg.norm(aside[:, ::2], axis=1) < 10) & (np.abs(aside[:, 1]) < 30)
+    mask = fine.mask.with_array(tube.reshape(fine.mask.shape))
+    share, before = transport.pull(mask.array.astype(np.float32)), mask.array.sum()
+    assert transport.pull_mask(mask).array.sum() > 1.5 * before
+    assert (share * transport.kept).sum() == pytest.approx(before, rel=0.05)
+    assert 0.4 * before < transport.pull_bundle(mask).array.sum() < before
+    flowing = (transport.depth > 1.3) & transport.moved & (fine.depth_mm > 20)
+    assert flowing.any() and transport.kept[flowing] == pytest.approx(1, abs=0.1)
 
 
 def test_a_tumor_shows_as_it_should(transport: Transport, images: dict[str, Volume]) -> None:
