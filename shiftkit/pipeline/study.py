@@ -12,14 +12,25 @@ import numpy as np
 import pandas as pd
 
 from ..bundles import choose_bundles
-from ..catalogue import CKA, CURVES, DECOMPOSITION, DEFORMATION_RELATION, FEATURES, RECOVERY
+from ..catalogue import (
+    CKA,
+    CONDITIONS,
+    CONTRASTS,
+    CURVES,
+    DECOMPOSITION,
+    DEFORMATION_RELATION,
+    FEATURES,
+    RECOVERY,
+    REPLICATION,
+    SCORES,
+)
 from ..catalogue import IMPLANTS as IMPLANT_CHECK
 from ..errors import DataError, raise_all
+from ..files import read_json
 from ..names import find_cohort, find_model
 from ..options import options_of, passed_on
-from ..results import Result
 from ..runs import Outcome, Run, cohort_digest, keep, kept
-from ..tables import Table, read_table
+from ..tables import Table, read_cells, read_table
 from ..types import Cohort
 from ..words import nearest
 from ..work import Cost, Work, duration
@@ -307,17 +318,59 @@ _GATHERED = (DECOMPOSITION, RECOVERY, CURVES, FEATURES, CKA, DEFORMATION_RELATIO
 
 
 def conclude(run: Run, design: Design, work: Work) -> Outcome:
-    """Put the stages' tables together and end the run."""
-    tables = _gathered(design)
-    result = Result(table=tables[0][0], claim=f"{len(design.stages)} stages are done.")
+    """Answer the findings from what the stages left, put their tables together, and end the run."""
+    from ..analyses.replication.conditions import Arm as Scored
+    from ..analyses.replication.study import replicate
+    from ..analyses.statistics.inference import Inference
+
+    arms: list[Scored] = []
+    for arm in design.arms:
+        scores = read_table(design.root / arm.name / "decomposition" / "tables" / "scores.tsv", SCORES)
+        told = {"source": str(scores["model"].iloc[0]), "scores": scores, "metric": design.file.metric}
+        arms.append(Scored(modality=arm.modality, training=arm.training, **told))
+    gathered = _gathered(design)
+    by_table = {table.name: frame for frame, table in gathered}
+    inference = Inference(seed=design.file.seed, **passed_on(Inference, design.file.decompose))
+    result = replicate(
+        arms,
+        primary=design.file.primary,
+        margin=design.file.margin,
+        recovery=by_table.get(RECOVERY.name),
+        curves=by_table.get(CURVES.name),
+        inference=inference,
+        work=work,
+    )
     ending = Ending(
         result=result,
-        title="The published design",
-        tables=tables,
+        title="The published study's findings on these cohorts",
+        tables=(
+            (result.table, REPLICATION),
+            (result.conditions, CONDITIONS),
+            (result.contrasts, CONTRASTS),
+            *gathered,
+        ),
         digests=design.digests,
+        failed=_failed(design),
         cohorts={"patients": (design.patients, {}), "controls": (design.healthy, {})},
+        notes=tuple(f"{arm.name}: {_verdict_of(design, arm)}" for arm in design.arms),
+        said=(*str(result).splitlines(), f"Tables: {run.root / 'tables'}"),
     )
     return end(run, ending, work)
+
+
+def _verdict_of(design: Design, arm: Arm) -> str:
+    """What the decomposition of an arm says, with its warnings."""
+    return str(read_json(design.root / arm.name / "decomposition" / "run.json").get("verdict", ""))
+
+
+def _failed(design: Design) -> dict[str, str]:
+    """Participants who failed in any arm, with the reason."""
+    found: dict[str, str] = {}
+    for arm in design.arms:
+        rows = read_cells(design.root / arm.name / "decomposition" / "logs" / "failed.tsv")
+        for row in rows.to_dict("records"):
+            found.setdefault(str(row["participant_id"]), f"{arm.name}: {row['reason']}")
+    return found
 
 
 def _gathered(design: Design) -> tuple[tuple[pd.DataFrame, Table], ...]:
