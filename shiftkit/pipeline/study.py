@@ -184,14 +184,16 @@ class Design:
         cost = self._call(stage, {**inputs, **({"finetuned": ()} if "finetuned" in inputs else {})}, dry).cost
         if stage.verb != "decompose":
             return cost
-        # Each fine-tuned network is scored and split as the source network is, and looked into where that is asked.
-        of_all = len(stage.inputs["finetuned"]) + 1
+        # Each fine-tuned network is scored and split as the source network is, which is a quarter of all that is done
+        # with that one; and each is looked into where that is asked.
+        n_tuned = len(stage.inputs["finetuned"])
+        cost = cost.times(1 + n_tuned / 4)
         for study in stage.settings.get("include", ()):
             only = {"model", "cohort", "reference"} if study == "features" else {"cohort", "reference"}
             asked = Stage(name=f"{stage.name}/{study}", verb=study, settings={}, inputs={})
             further = self._call(asked, {name: inputs[name] for name in only}, dry).cost
-            cost += further.times(of_all if study == "features" else 1)
-        return cost.times(0.5 + 0.5 * of_all)
+            cost += further.times(1 + n_tuned if study == "features" else 1)
+        return cost
 
     def _call(self, stage: Stage, inputs: Mapping[str, Any], work: Work) -> Any:
         verb = self.verbs[stage.verb]
