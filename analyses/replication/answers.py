@@ -14,7 +14,7 @@ from ..decomposition.study import decompose
 from ..decomposition.verdict import Part
 from ..scoring.metrics import METRICS
 from ..statistics.inference import Inference
-from .conditions import NONE, PATIENTS, SCRATCH, Arm, paired
+from .conditions import CONTROLS, NONE, PATIENTS, SCRATCH, Arm, paired
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not_supported", "undecided"
 QUESTIONS = {
@@ -23,6 +23,8 @@ QUESTIONS = {
     3: "Fine-tuning cannot handle what the tumor does",
 }
 """The published findings, as this study asks them."""
+LEAST_SCORE = 0.3
+"""Mean score of unseen controls below which a network has nothing to lose: half of what published ones reach."""
 _QUICK = {"n_bootstrap": 100, "n_permutations": 99}
 """Only estimators beside the primary one draw, and they are not asked here."""
 
@@ -144,22 +146,23 @@ def answers(
        than ``margin``.
     3. Less than half of a tumor's part that is shown is repaired; not supported if more is.
 
+    A network that scores under `LEAST_SCORE` in unseen controls answers nothing.
+
     Half is asked without a ratio: ``after - before / 2`` has an interval also where ``before`` may be small. Where the
     split is a range, the interval is that of both ends of it.
     """
     rows = arm.rows if bundle == "all" else arm.rows[arm.rows["bundle"] == bundle]
     by = dict(list(rows.groupby("strategy", sort=False)))
+    if (seen := _mean_of_controls(by.get(NONE))) < LEAST_SCORE:
+        reason = f"the network scores {seen:.2f} in controls it has not seen: it has not learned to segment"
+        return _unanswered(arm, strategies, bundle, reason, inference.level)
     try:
         tuned = {name: by[name].assign(strategy=name) for name in strategies}
         quick = Inference(level=inference.level, seed=inference.seed, **_QUICK)
         asked: dict[str, Any] = {"metric": arm.metric, "equivalence_margin": margin, "sensitivity": False}
         found = decompose(by[NONE], finetuned=tuned, inference=quick, **asked)
     except (DataError, KeyError) as error:
-        lacking = _lacking(str(error).strip("'"), inference.level)
-        return tuple(
-            Answer(finding=number, arm=arm, strategy=one, bundle=bundle, criteria=(lacking,))
-            for number, one in [(1, NONE), *((number, one) for one in strategies for number in (2, 3))]
-        )
+        return _unanswered(arm, strategies, bundle, str(error).strip("'"), inference.level)
     of: dict[str, Any] = {"arm": arm, "bundle": bundle}
     n = int(found.table["n_patients"].iloc[0])
     made = [Answer(finding=1, strategy=NONE, criteria=(_drop(found.told.total, n, margin, inference.level),), **of)]
@@ -174,6 +177,23 @@ def answers(
         made.append(Answer(finding=2, strategy=one, criteria=(halves[0], gain), **of))
         made.append(Answer(finding=3, strategy=one, criteria=(halves[1],), **of))
     return tuple(made)
+
+
+def _unanswered(arm: Arm, strategies: Sequence[str], bundle: str, reason: str, level: float) -> tuple[Answer, ...]:
+    lacking = _lacking(reason, level)
+    asked = [(1, NONE), *((number, one) for one in strategies for number in (2, 3))]
+    return tuple(
+        Answer(finding=number, arm=arm, strategy=one, bundle=bundle, criteria=(lacking,)) for number, one in asked
+    )
+
+
+def _mean_of_controls(rows: pd.DataFrame | None) -> float:
+    """Of a metric between 0 and 1, the mean over controls; infinite where there is none, or for another metric."""
+    known = None if rows is None or rows.empty else METRICS[str(rows["metric"].iloc[0])]
+    if rows is None or known is None or not known.bounded or known.better != "higher":
+        return float("inf")
+    controls = rows[rows["group"] == CONTROLS]
+    return float(controls.groupby("participant_id")["value"].mean().mean()) if len(controls) else float("inf")
 
 
 def _lacking(reason: str, level: float) -> Criterion:
@@ -202,6 +222,7 @@ def _half(name: str, row: Any, before: Part, shown: str, level: float) -> Criter
     more = "repaired beyond half of it" if name == "systematic_repaired" else "left beyond half of it"
     told = f"of the {part} {_number(one)} is {more}"
     if not np.isfinite(low):
+        told = f"how much of the {part} is repaired is not known"
         return Criterion(name=name, estimate=one, word=UNDECIDED, told=told, reason=_why(one, row["status"]))
     if before.word != shown:
         reason = f"a {part} that could be repaired is not shown"

@@ -1,6 +1,6 @@
 """Words, tables and figures of a replication."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -236,3 +236,68 @@ def _by_bundle(result: Replication) -> Finding:
         table=rows,
         caveats=("Intervals are those that hold for all bundles of an input at once, after Bonferroni.",),
     )
+
+
+def further(tables: Mapping[str, pd.DataFrame], primary: str) -> tuple[Finding, ...]:
+    """What the stages found besides, of all inputs together: tables of `shiftkit.catalogue` by their names."""
+    told: dict[str, tuple[str, Callable[[pd.DataFrame, str], list[str]]]] = {
+        "deformation_relation": ("Deformation, and what fine-tuning helps", _slopes),
+        "features": ("Feature shift before and after fine-tuning", _layers),
+        "cka": ("How much fine-tuning changes each layer", _changes),
+        "implants": ("The tumor's part, measured with implanted tumors", _measured),
+    }
+    return tuple(
+        Finding(
+            key=name.replace("_", "-"),
+            title=title,
+            claim="; ".join(say(tables[name], primary)) + ".",
+            table=tables[name],
+        )
+        for name, (title, say) in told.items()
+        if name in tables and len(tables[name])
+    )
+
+
+def _by_arm(table: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    for (modality, training), rows in table.groupby(["modality", "training"], sort=False):
+        yield str(modality) if training == "plain" else f"{modality}, {training}", rows
+
+
+def _span(row: Mapping[Any, Any], digits: int = 3) -> str:
+    numbers = [f"{row[name]:+.{digits}f}" if np.isfinite(row[name]) else "n/a" for name in ("value", "low", "high")]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
+def _slopes(table: pd.DataFrame, primary: str) -> list[str]:
+    made: list[str] = []
+    for name, rows in _by_arm(table):
+        for quantity, of in (("slope", "before"), ("slope_change", f"changed by {primary}")):
+            own = rows[rows["quantity"] == quantity]
+            own = own[own["model"].str.endswith(f"+{primary}") == (quantity == "slope_change")]
+            made += [
+                f"{name}, {of}: {_span(row, 4)} Dice lost a mm of V-Norm" for row in own.head(1).to_dict("records")
+            ]
+    return made
+
+
+def _layers(table: pd.DataFrame, primary: str) -> list[str]:
+    made: list[str] = []
+    for name, rows in _by_arm(table):
+        shown = rows[(rows["contrast"] == "systematic") & (rows["p_adjusted"] < 0.05)]
+        after = shown["model"].str.endswith(f"+{primary}")
+        n = [part["layer"].nunique() for part in (shown[~shown["model"].str.contains("+", regex=False)], shown[after])]
+        made.append(f"{name}: layers with a shown systematic shift, {n[0]} before and {n[1]} after {primary}")
+    return made
+
+
+def _changes(table: pd.DataFrame, primary: str) -> list[str]:
+    made: list[str] = []
+    for name, rows in _by_arm(table[table["model"].str.endswith(f"+{primary}") & table["cka"].notna()]):
+        least = rows.loc[rows["cka"].idxmin()]
+        made.append(f"{name}, {primary}: least alike is {least['layer']}, with a CKA of {least['cka']:.2f}")
+    return made
+
+
+def _measured(table: pd.DataFrame, _: str) -> list[str]:
+    rows = table[table["zone"].str.startswith("all")]
+    return [f"{name}, {row['source']}: {_span(row)}" for name, own in _by_arm(rows) for row in own.to_dict("records")]

@@ -219,7 +219,7 @@ class Design:
         """The controls, and those of the training with a tumor besides: participants of their own, never held out."""
         made = find_cohort(self.root / IMPLANTS)
         cases = [
-            dataclasses.replace(case, session=IMPLANTS, attributes={**case.attributes, "split": "train"})
+            dataclasses.replace(case, session=f"ses-{IMPLANTS}", attributes={**case.attributes, "split": "train"})
             for case in made
         ]
         return dataclasses.replace(self.healthy, cases=(*self.healthy.cases, *cases))
@@ -322,6 +322,7 @@ _GATHERED = (DECOMPOSITION, RECOVERY, CURVES, FEATURES, CKA, DEFORMATION_RELATIO
 def conclude(run: Run, design: Design, work: Work) -> Outcome:
     """Answer the findings from what the stages left, put their tables together, and end the run."""
     from ..analyses.replication.conditions import Arm as Scored
+    from ..analyses.replication.findings import further
     from ..analyses.replication.study import replicate
     from ..analyses.statistics.inference import Inference
 
@@ -352,6 +353,7 @@ def conclude(run: Run, design: Design, work: Work) -> Outcome:
             *gathered,
         ),
         digests=design.digests,
+        findings=further(by_table, design.file.primary),
         failed=_failed(design),
         cohorts={"patients": (design.patients, {}), "controls": (design.healthy, {})},
         notes=tuple(f"{arm.name}: {_verdict_of(design, arm)}" for arm in design.arms),

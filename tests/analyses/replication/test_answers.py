@@ -102,3 +102,11 @@ def test_a_small_effect_is_not_a_finding() -> None:
     assert decided(0.001, 0.015, least=0.02) == NOT_SUPPORTED
     assert decided(0.001, 0.030, least=0.02) == SUPPORTED
     assert decided(-0.010, 0.030, least=0.02) == UNDECIDED
+
+
+def test_a_network_that_has_learned_nothing_answers_nothing() -> None:
+    """Where unseen controls score next to nothing there is no drop to be seen, and that supports no answer."""
+    arm = _arm({"systematic": 0.1, "tumor": 1.4}, POOR)
+    poor = Arm(modality="peaks", training="plain", source="m", scores=arm.scores.assign(value=arm.scores["value"] / 50))
+    assert _words(poor) == [UNDECIDED] * 3
+    assert "has not learned to segment" in _asked(poor)[1].sentence
