@@ -9,7 +9,7 @@ VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test lint types format doctest docs gallery reference-model reference-statistics viewer wheel clean
+.PHONY: demo study test lint types format doctest docs gallery reference-model reference-statistics viewer wheel clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -37,6 +37,15 @@ demo: $(VENV)/demo.done
 	@test ! -e $(DEMO)/report.html || echo "$(DEMO)/report.html is there already; 'rm -r $(DEMO)' makes it anew."
 	@test -e $(DEMO)/report.html || $(BIN)/shiftkit demo --out $(DEMO) --resume
 	@echo "Open $(DEMO)/report.html in a browser."
+
+# The published design on the phantom, in build/study; STUDY=full needs a GPU. Interrupted, the same command goes on.
+STUDY ?= small
+PHANTOM_small := --n-healthy 40 --n-glioma 24 --spacing 4 --target severe --seed 1
+PHANTOM_full := --n-healthy 100 --n-glioma 60 --spacing 3 --target severe --seed 1
+study: $(VENV)/demo.done
+	$(BIN)/shiftkit phantom build/study/$(STUDY)/phantom $(PHANTOM_$(STUDY))
+	$(BIN)/shiftkit study benchmarks/study/$(STUDY).toml --out build/study/$(STUDY)/study --resume
+	@echo "Open build/study/$(STUDY)/study/report.html in a browser."
 
 # What lint installs has all that the tests need: nothing is installed twice.
 test: $(or $(wildcard $(VENV)/dev.done),$(VENV)/test.done)

@@ -932,6 +932,45 @@ def _named(names: Sequence[str]) -> str:
 
 
 @checked
+@one_at_a_time
+def study(
+    file: Annotated[
+        "str | Path | Mapping[str, Any]", Input("Study file: cohorts, modalities, strategies, …", metavar="CONFIG")
+    ],
+    *,
+    out: Place,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    resume: Resume = False,
+    announce: Say | None = None,
+    dry_run: Dry = False,
+    progress: Progress | None = None,
+) -> "Outcome":
+    """Do the published design on two cohorts: train, fine-tune, decompose, and answer its three findings.
+
+    Every stage is one verb with a folder of its own below --out; a stage that
+    ended with the same settings on the same data is kept, so that --resume goes
+    on where a run was interrupted. With --dry-run all stages are listed, each
+    with the time it is expected to take.
+
+    See `shiftkit.pipeline.study_file.StudyFile` for the keys of a study file, which may also be given as a mapping, and
+    `shiftkit.analyses.replication.study.replicate` for what is answered; ``announce`` is told which stage begins.
+    """
+    from .pipeline.study import begin_study, conclude, do_stages
+    from .pipeline.study_file import read_study
+    from .runs import Run
+
+    asked = read_study(file, VERBS)
+    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    run = Run(root=Path(out), verb="study", settings=asked.settings, resume=resume)
+    run.require_own()
+    design = begin_study(run, asked, VERBS, device=device, work=work)
+    run.open()
+    do_stages(design, announce or str, work)
+    return conclude(run, design, work)
+
+
+@checked
 def template(
     out: Annotated["str | Path", Input("File to write: .csv, .tsv or .xlsx.", metavar="[OUT]")] = "scores-template.csv",
     *,
@@ -1160,7 +1199,7 @@ def export_model(
 
 VERBS: Mapping[str, Callable[..., Any]] = {
     **{one.__name__: one for one in (demo, decompose, phantom, implant, prepare, train, finetune, predict, score)},
-    **{one.__name__: one for one in (check, deform, features, template, report, compare, cite, plan, validate)},
+    **{one.__name__: one for one in (check, deform, features, study, template, report, compare, cite, plan, validate)},
     "import": import_cohort,
     "model info": model_card,
     "model verify": verify_model,

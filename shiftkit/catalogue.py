@@ -104,6 +104,10 @@ recovery: What fine-tuning repairs of each component.
     difference [1]: before - after.
     difference_low [1]: Lower end of its interval.
     difference_high [1]: Upper end of its interval.
+    half_left? [1]: after - before / 2: above 0 less than half is repaired, below 0 more; no ratio, so that its interval
+        is always bounded.
+    half_left_low? [1]: Lower end of its interval.
+    half_left_high? [1]: Upper end of its interval.
     n_patients status
     word: repaired, worsened or not_shown, of the fraction where it is given, else of the difference.
 
@@ -275,6 +279,46 @@ implants: What tumors take, measured with tumors implanted into unseen controls,
     n [1]: Participants behind it.
     status
 
+conditions: Mean scores by condition: which group, segmented by a network that was fine-tuned how.
+    modality
+    training: plain, or implants: the source network was also trained on controls with implanted tumors.
+    group strategy bundle hemisphere metric
+    value [1]: Mean over participants, each averaged over bundles first.
+    low high
+    n_participants [1]: Participants behind it.
+    status
+
+contrasts: Differences between conditions, with tests over participants.
+    modality
+    training: plain, or implants.
+    contrast: patients - controls, by the source network; strategy - none, less the source network; strategy - scratch,
+        less training from random weights on the same patients.
+    group: Whose scores; glioma where patients are held against controls.
+    strategy bundle hemisphere metric
+    value [1]: Mean difference.
+    low high
+    effect_size [1]: Hedges' g; of paired differences in units of their own spread.
+    p_value
+    p_adjusted [1]: Adjusted after Holm: pooled rows over all of them, others over an input's rows.
+    n_participants [1]: Participants behind it.
+    status
+
+replication: The published study's three findings on these cohorts, a row a criterion.
+    finding [1]: 1: a network trained on healthy people loses in patients; 2: fine-tuning makes up for few patients and
+        handles the systematic part; 3: it cannot handle what the tumor does.
+    modality
+    training: plain, or implants.
+    strategy bundle metric
+    answer: supported, not_supported or undecided, from all criteria of the finding.
+    criterion: drop; systematic_repaired, beyond half of it; gain_over_scratch; tumor_left, beyond half of it. n/a where
+        nothing could be estimated.
+    value [1]: Above 0 it speaks for the finding.
+    low high
+    level [1]: Coverage of the interval; of bundles, adjusted after Bonferroni.
+    n_patients
+    word: What this criterion says: supported, not_supported or undecided.
+    status
+
 validation: Whether the decomposition finds what was simulated.
     cell: What was simulated.
     n_patients [1]: Simulated patients.
@@ -346,4 +390,7 @@ SECTIONS = TABLES["sections"]
 SENSITIVITY = TABLES["sensitivity"]
 PLAN = TABLES["plan"]
 IMPLANTS = TABLES["implants"]
+CONDITIONS = TABLES["conditions"]
+CONTRASTS = TABLES["contrasts"]
+REPLICATION = TABLES["replication"]
 VALIDATION = TABLES["validation"]

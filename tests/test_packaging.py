@@ -50,7 +50,7 @@ INSIDE = {
         {"distance", "comparison"},
         {"scoring"},
         {"decomposition", "features", "deformation", "learning_curves"},
-        {"validation"},
+        {"validation", "replication"},
     ),
     "reports": (
         {"naming"},

@@ -95,21 +95,31 @@ def _repaired(stratum: NDArray[np.int64], ends: Any, parts: Any, level: float) -
     status = next((one.status for one in parts if one.status not in (Status.OK, Status.RANGE)), None)
     if status is not None:
         return {"before": before.value, "after": after.value, "status": str(status), "word": "n/a"}
-    each = [plain(Moment.of(first - second, stratum), level) for first, second in zip(*ends, strict=True)]
-    low, high = min(one.low for one in each), max(one.high for one in each)
+    ways = list(zip(*ends, strict=True))
+    difference, low, high = _hull([first - second for first, second in ways], stratum, level)
+    half_left, half_left_low, half_left_high = _hull([second - first / 2 for first, second in ways], stratum, level)
     made = {
         "before": before.value,
         "after": after.value,
-        "difference": each[0].value,
+        "difference": difference,
         "difference_low": low,
         "difference_high": high,
+        "half_left": half_left,
+        "half_left_low": half_left_low,
+        "half_left_high": half_left_high,
         "status": str(Status.RANGE if Status.RANGE in (before.status, after.status) else Status.OK),
     }
-    shares = np.array([recovered(first, second, stratum, level) for first, second in zip(*ends, strict=True)])
+    shares = np.array([recovered(first, second, stratum, level) for first, second in ways])
     if made["status"] == Status.OK and np.isfinite(shares[:, 1:]).all():
         low, high = float(shares[:, 1].min()), float(shares[:, 2].max())
         made |= {"recovered": float(shares[0, 0]), "low": low, "high": high}
     return {**made, "word": word(low, high, "repaired", "worsened")}
+
+
+def _hull(ways: list[Array], stratum: NDArray[np.int64], level: float) -> tuple[float, float, float]:
+    """A number by the estimate, and the hull of its intervals by the estimate and both ends of what is possible."""
+    each = [plain(Moment.of(one, stratum), level) for one in ways]
+    return each[0].value, min(one.low for one in each), max(one.high for one in each)
 
 
 def _paired(rows: Rows, table: pd.DataFrame, metric: str, name: str) -> tuple[Rows, Rows]:

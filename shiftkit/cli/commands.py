@@ -280,6 +280,11 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
             ),
             "open {out}/report.html in a browser",
         ),
+        "study": Verb(
+            _outcome,
+            ("study study.toml --dry-run --out study", "study study.toml --out study --resume"),
+            "open {out}/report.html in a browser",
+        ),
         "plan": Verb(
             _with_file("Table", "out", "tables", "plan.tsv"),
             ("plan --patients 24 --controls 20", "plan --patients 40 --controls 40 --from run"),

@@ -1,0 +1,1 @@
+"""Whether the published study's three findings hold on two cohorts."""
