@@ -1,5 +1,7 @@
 """The model-free estimator: contralesional against ipsilesional, less the controls' own left/right contrast."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,37 +59,42 @@ def hemispheric(rows: Rows, weights: Array) -> tuple[Array, Array, int]:
     all_weights = np.vstack([np.ones(len(rows.people)), weights])
     healthy_left = _means(controls[:, left], all_weights[:, rows.n_patients :])
     healthy_right = _means(controls[:, right], all_weights[:, rows.n_patients :])
-    out = np.stack(
-        [
-            _one(ipsi, contra, usable, used, is_left, w[: rows.n_patients], hl, hr)
-            for w, hl, hr in zip(all_weights, healthy_left, healthy_right, strict=True)
-        ]
-    )
-    return out[0], out[1:], int(used.sum())
+    pairs = _Pairs(ipsi=ipsi[used], contra=contra[used], usable=usable[used], is_left=is_left[used])
+    weight = all_weights[:, : rows.n_patients][:, used]
+    drawn = range(0, len(weight), _CHUNK)
+    out = [pairs.parts(*(one[at : at + _CHUNK] for one in (weight, healthy_left, healthy_right))) for at in drawn]
+    whole = np.concatenate(out)
+    return whole[0], whole[1:], int(used.sum())
 
 
-def _one(
-    ipsi: Array,
-    contra: Array,
-    usable: NDArray[np.bool_],
-    used: NDArray[np.bool_],
-    is_left: NDArray[np.bool_],
-    weight: Array,
-    healthy_left: Array,
-    healthy_right: Array,
-) -> Array:
-    healthy_ipsi = np.where(is_left, healthy_left, healthy_right)
-    healthy_contra = np.where(is_left, healthy_right, healthy_left)
-    tumor = (contra - ipsi) - (healthy_contra - healthy_ipsi)
-    systematic = healthy_contra - contra
-    known = usable & np.isfinite(tumor)
-    counts = known.sum(axis=1)
-    means = [np.where(known, part, 0.0).sum(axis=1)[used] / np.maximum(counts[used], 1) for part in (systematic, tumor)]
-    share = weight[used] * (counts[used] > 0)
-    if share.sum() == 0:
-        return np.full(3, np.nan)
-    far, near = (float(np.average(mean, weights=share)) for mean in means)
-    return np.array([far + near, far, near])
+_CHUNK = 256
+"""Draws at once, for all patients and bundles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """Scores of patients' bundles on both sides, shape (people, K) each, and which of them count."""
+
+    ipsi: Array
+    contra: Array
+    usable: NDArray[np.bool_]
+    is_left: NDArray[np.bool_]
+
+    def parts(self, weight: Array, healthy_left: Array, healthy_right: Array) -> Array:
+        """Total, systematic and tumor, shape (draws, 3), from weights and controls' means of each draw."""
+        left, right = healthy_left[:, None], healthy_right[:, None]
+        healthy_ipsi = np.where(self.is_left, left, right)
+        healthy_contra = np.where(self.is_left, right, left)
+        tumor = (self.contra - self.ipsi) - (healthy_contra - healthy_ipsi)
+        systematic = healthy_contra - self.contra
+        known = self.usable & np.isfinite(tumor)
+        counts = known.sum(axis=2)
+        share = weight * (counts > 0)
+        total = share.sum(axis=1)
+        means = [np.where(known, part, 0.0).sum(axis=2) / np.maximum(counts, 1) for part in (systematic, tumor)]
+        sums = [(mean * share).sum(axis=1) for mean in means]
+        far, near = (np.divide(one, total, out=np.full(len(total), np.nan), where=total != 0) for one in sums)
+        return np.stack([far + near, far, near], axis=1)
 
 
 def _means(values: Array, weights: Array) -> Array:

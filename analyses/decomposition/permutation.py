@@ -54,7 +54,7 @@ def tumor_test(rows: Rows, covariates: Array, grid_mm: Array, permutations: int,
     own_null = null.of_first(rows.n_patients)
     near = np.exp(-distance_table(rows)[..., None] / grid_mm)
     strata = strata_of(_volumes(rows))
-    donors = np.stack([np.arange(rows.n_patients), *(permute_within(strata, rng) for _ in range(permutations))])
+    donors = np.vstack([np.arange(rows.n_patients), permute_within(strata, rng, permutations)])
     found = np.concatenate(
         [_largest_scores(donors[first : first + _CHUNK], near, own_null) for first in range(0, len(donors), _CHUNK)]
     )

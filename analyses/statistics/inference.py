@@ -147,13 +147,14 @@ def holm(p_values: Array) -> Array:
     return adjusted
 
 
-def permute_within(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """A permutation of 0…n−1 that moves nobody out of their stratum."""
-    order = np.arange(strata.size)
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        order[members] = rng.permutation(members)
-    return order
+def permute_within(strata: NDArray[np.int64], rng: np.random.Generator, draws: int) -> NDArray[np.int64]:
+    """Permutations of 0…n−1 that move nobody out of their stratum, shape (draws, n)."""
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    orders = np.empty((draws, strata.size), dtype=np.int64)
+    for order in orders:
+        for those in members:
+            order[those] = rng.permutation(those)
+    return orders
 
 
 def strata_of(volume: Array) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ def test_holm_p_values_and_strata() -> None:
     np.testing.assert_allclose(adjusted, [0.06, 0.03, np.nan, 0.06])
     volume = np.append(np.arange(12.0), np.nan)
     strata = strata_of(volume)
-    order = permute_within(strata, np.random.default_rng(0))
+    order = permute_within(strata, np.random.default_rng(0), 1)[0]
     assert sorted(order) == list(range(13))
     assert (strata[order] == strata).all()
     assert (np.bincount(strata) >= 4).all()
