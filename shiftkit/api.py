@@ -323,6 +323,9 @@ def finetune(
         Sequence[str], Option("With head: paths or patterns of what is trained instead, such as out,up.3.*.")
     ] = (),
     folds: Annotated[int, Option("Folds over participants.", min=2)] = 4,
+    fold: Annotated[
+        int | None, Input("Train this fold alone, from 1; several at a time. Then all, with --resume.", min=1)
+    ] = None,
     shots: Annotated[
         Sequence[int], Option("Numbers of patients, such as 2,4,8: learning curves, beside scratch.")
     ] = (),
@@ -342,7 +345,7 @@ def finetune(
     announce: Say | None = None,
     dry_run: Dry = False,
     progress: Progress | None = None,
-) -> "Predictions | Outcome":
+) -> "Predictions | Outcome | Model":
     """Adapt a model to patients in K folds; each patient is predicted by the model that never saw it.
 
     Strategies:
@@ -367,6 +370,9 @@ def finetune(
     beside training from scratch on the same patients, and scored out of fold:
     OUT/tables/shots.tsv, OUT/tables/learning_curves.tsv, OUT/figures/shots.svg.
 
+    With --fold one fold is trained, as a task of an array of jobs; once all
+    are there, the same call with --resume and without --fold segments.
+
     Parameters
     ----------
     announce : callable, optional
@@ -374,8 +380,9 @@ def finetune(
 
     Returns
     -------
-    Predictions or Outcome
-        Out-of-fold predictions; with ``shots`` the learning curves made from those of every run.
+    Predictions, Outcome or Model
+        Out-of-fold predictions; with ``shots`` the learning curves made from those of every run; of one ``fold`` its
+        model.
     """  # noqa: D301  # \b keeps the lines of the list apart
     settings = settings_of(finetune, locals())
     from .pipeline.finetune import finetune_cohort, learn
@@ -392,9 +399,11 @@ def finetune(
     }
     # Predictions of one fine-tuning are a cohort to go on with; learning curves are a study, and end as a run does.
     if shots:
+        if fold is not None:
+            raise ConfigError("`fold` is one of a single fine-tuning; `shots` asks for many. Leave out one of them.")
         run = Run(root=Path(out), verb="finetune", settings=settings, resume=resume)
         return learn(run, model, cohort, shots=tuple(shots), draws=draws, **shared)
-    return finetune_cohort(model, cohort, out=Path(out), reference=reference, resume=resume, **shared)
+    return finetune_cohort(model, cohort, out=Path(out), fold=fold, reference=reference, resume=resume, **shared)
 
 
 @checked

@@ -435,3 +435,21 @@ def test_few_patients_are_compared_with_all_controls(
         assert f"{controls[0].participant_id} is none" in last_line(capsys)
     assert main(["decompose", "--scores", "t.tsv", "--participant-label", "1", "--out", str(tmp_path / "o")]) == 2
     assert "--participant-label would be passed over" in last_line(capsys)
+
+
+def test_a_fold_is_trained_alone(
+    source: str, patients: Cohort, controls: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints where the model is and what to do once all are there; a fold of learning curves there is none of."""
+    words = ["finetune", "--model", source, "--cohort", str(patients.root), "--folds", "2", "--out", str(tmp_path / "t")]
+    words += ["--reference", str(controls.root), "--strategy", "none", "--jobs", "1"]
+    assert main([*words, "--fold", "2"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert f"Fold 2 of 2: {tmp_path}/t/fold-2" in said and said[-1].startswith("Next: once all 2 folds are there")
+    assert main([*words, "--fold", "3"]) == 2
+    assert "--fold is one of --folds, from 1 to 2; got 3" in last_line(capsys)
+    assert main([*words, "--fold", "1", "--shots", "2"]) == 2
+    assert main([*words, "--fold", "1", "--dry-run"]) == 0
+    assert "fold 1 of 2 alone" in capsys.readouterr().out
+    assert main([*words, "--resume"]) == 0
+    assert len(cohorts.load_cohort(tmp_path / "t" / "predictions")) == len(patients)
