@@ -54,6 +54,10 @@ FilterFile = Annotated[
 Bundles = Annotated[Sequence[str], Option("Only these; all by default.")]
 Hemispheres = Annotated[Sequence[str], Option("left, right, none.")]
 Session = Annotated[str | None, Option("Of participants scanned several times: a label, first or last.")]
+Labels = Annotated[Sequence[str], Option("Only these participants, such as 01,02 or sub-01; all by default.")]
+PatientLabels = Annotated[
+    Sequence[str], Option("Only these patients, such as 01,02 or sub-01; all by default. Controls stay.")
+]
 Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.", form=r"auto|cpu|cuda(:\d+)?")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
@@ -328,6 +332,9 @@ def finetune(
         Sequence[str], Option("With head: paths or patterns of what is trained instead, such as out,up.3.*.")
     ] = (),
     folds: Annotated[int, Option("Folds over participants.", min=2)] = 4,
+    fold: Annotated[
+        int | None, Input("Train this fold alone, from 1; several at a time. Then all, with --resume.", min=1)
+    ] = None,
     shots: Annotated[
         Sequence[int], Option("Numbers of patients, such as 2,4,8: learning curves, beside scratch.")
     ] = (),
@@ -347,7 +354,7 @@ def finetune(
     announce: Say | None = None,
     dry_run: Dry = False,
     progress: Progress | None = None,
-) -> "Predictions | Outcome":
+) -> "Predictions | Outcome | Model":
     """Adapt a model to patients in K folds; each patient is predicted by the model that never saw it.
 
     Strategies:
@@ -372,6 +379,9 @@ def finetune(
     beside training from scratch on the same patients, and scored out of fold:
     OUT/tables/shots.tsv, OUT/tables/learning_curves.tsv, OUT/figures/shots.svg.
 
+    With --fold one fold is trained, as a task of an array of jobs; once all
+    are there, the same call with --resume and without --fold segments.
+
     Parameters
     ----------
     announce : callable, optional
@@ -379,8 +389,9 @@ def finetune(
 
     Returns
     -------
-    Predictions or Outcome
-        Out-of-fold predictions; with ``shots`` the learning curves made from those of every run.
+    Predictions, Outcome or Model
+        Out-of-fold predictions; with ``shots`` the learning curves made from those of every run; of one ``fold`` its
+        model.
     """  # noqa: D301  # \b keeps the lines of the list apart
     settings = settings_of(finetune, locals())
     from .pipeline.finetune import finetune_cohort, learn
@@ -397,9 +408,11 @@ def finetune(
     }
     # Predictions of one fine-tuning are a cohort to go on with; learning curves are a study, and end as a run does.
     if shots:
+        if fold is not None:
+            raise ConfigError("`fold` is one of a single fine-tuning; `shots` asks for many. Leave out one of them.")
         run = Run(root=Path(out), verb="finetune", settings=settings, resume=resume)
         return learn(run, model, cohort, shots=tuple(shots), draws=draws, **shared)
-    return finetune_cohort(model, cohort, out=Path(out), reference=reference, resume=resume, **shared)
+    return finetune_cohort(model, cohort, out=Path(out), fold=fold, reference=reference, resume=resume, **shared)
 
 
 @checked
@@ -426,6 +439,7 @@ def predict(
     ] = None,
     probabilities: Annotated[bool, Option("Write voxel-wise probabilities too.")] = True,
     device: Device = "auto",
+    participant_label: Labels = (),
     filters: FilterFile = None,
     shard: Shards = None,
     resume: Resume = False,
@@ -434,8 +448,9 @@ def predict(
 ) -> "Predictions":
     """Segment a cohort: masks and probabilities on each participant's own grid.
 
-    Without ``out`` they go into a temporary folder of this process. Parts lie beside ``out`` until they are put
-    together, to the same files as from one call. See `shiftkit.segmentation.prediction.cohort`.
+    Without ``out`` they go into a temporary folder of this process. With ``resume`` participants join those who are
+    there, whether all are asked for or some. Parts lie beside ``out`` until they are put together, to the same files as
+    from one call. See `shiftkit.segmentation.prediction.cohort`.
     """
     from .pipeline.predict import predict_cohort
 
@@ -446,7 +461,8 @@ def predict(
     def predict(  # the lock tells its name
         cohort: "str | Path | Cohort", out: Path | None, resume: bool, dry_run: bool = dry_run
     ) -> "Predictions":
-        return predict_cohort(model, cohort, out=out, filters=filters, resume=resume, work=work, **how)
+        labels = participant_label if shard is None else ()  # parts are of those who were chosen already
+        return predict_cohort(model, cohort, out=out, labels=labels, filters=filters, resume=resume, work=work, **how)
 
     to = None if out is None else Path(out)
     if shard is None:
@@ -456,7 +472,8 @@ def predict(
     from .names import find_cohort
     from .pipeline.shards import Shard, predict_in_parts
 
-    return predict_in_parts(Shard.parse(shard), find_cohort(cohort, filters=filters, work=work), to, resume, predict)
+    chosen = find_cohort(cohort, filters=filters, work=work).labeled(participant_label)
+    return predict_in_parts(Shard.parse(shard), chosen, to, resume, predict)
 
 
 @checked
@@ -591,6 +608,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     baseline: Annotated[
         "str | Path | Cohort | None", Input("Cohort of the same participants earlier, or without the tumor.")
     ] = None,
+    participant_label: PatientLabels = (),
     session: Session = None,
     bundles: Bundles = (),
     hemispheres: Hemispheres = (),
@@ -624,7 +642,8 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     cases = require_own_files(find_cohort(cohort, work=work))
     # Measuring shapes has no model that may have seen the controls.
     controls = controls_once(find_controls(cases, reference, work), session)
-    found, gone = one_session(cases, session)
+    chosen = cases.where(group="glioma").labeled(participant_label) if participant_label else cases
+    found, gone = one_session(chosen, session)
     measured: dict[str, Any] = {
         **passed_on(measure, settings),
         "baseline": None if baseline is None else find_cohort(baseline, work=work),
@@ -646,6 +665,7 @@ def features(
     reference: Controls = None,
     finetuned: Annotated["Sequence[str | Path]", Input("Folder made by finetune.", many=True)] = (),
     scores: Annotated["str | Path | None", Input("Score table of the model, if there is one.")] = None,
+    participant_label: PatientLabels = (),
     session: Session = None,
     layers: Annotated[Sequence[str], Option("Depths, such as encoder-4, or paths of submodules; all by default.")] = (),
     n_permutations: Permutations = 1000,
@@ -682,6 +702,7 @@ def features(
         model,
         cohort,
         reference,
+        labels=participant_label,
         session=session,
         begin=lambda named: begin_features(run, named, design, scores=place, work=work),
         work=work,
@@ -778,6 +799,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     jobs: Jobs = 0,
     seed: Seed = 0,
     filters: FilterFile = None,
+    participant_label: PatientLabels = (),
     session: Session = None,
     resume: Resume = False,
     dry_run: Dry = False,
@@ -855,6 +877,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         return decompose_tables(tables, tuned, design, say=announce or str, work=Work(dry_run=dry_run))
     # A session's label may be a date.
     kept = settings | ({"session": None} if anonymous and session not in ("first", "last") else {})
+    kept |= {"participant_label": ()} if anonymous else {}
     run = Run(root=Path(out), verb="decompose", settings=kept, resume=resume)
     work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
     if scores is not None:
@@ -889,6 +912,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         reference,  # pyright: ignore[reportArgumentType]
         target_controls,
         filters=filters,
+        labels=participant_label,
         session=session,
         early=lambda cohorts, names: require_possible(design, tuned, cohorts, names),
         begin=lambda named: [require_inside(named, design), begin_decomposition(run, named, design, tuned, work)],
@@ -904,7 +928,8 @@ def _require_one_way(given: Mapping[str, Any]) -> None:
     if "scores" in said:
         # A table alone may be in two parts, and have those of fine-tuned models beside it.
         beside = ("reference", "finetuned") if to_file else ()
-        wrong = [one for one in ("predictions", "cohort", "target_controls", "filters", *beside) if one in said]
+        of_images = ("predictions", "cohort", "target_controls", "filters", "participant_label")
+        wrong = [one for one in (*of_images, *beside) if one in said]
         if wrong:
             raise ConfigError(
                 f"`scores` is a table of patients and controls, and nothing is read beside it; {_named(wrong)} would "

@@ -308,6 +308,7 @@ def refuse_links(root: Path, folder: Path | None = None) -> None:
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works.
 
+    Of a function with an argument ``fold`` that is given, it is the folder of this fold: several may be made at a time.
     Where nothing can be written is refused first, see `require_room`; links in it where it goes on, see `refuse_links`.
     """
     signature = inspect.signature(function)
@@ -317,6 +318,8 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
         out = given.arguments["out"]
+        if given.arguments.get("fold") is not None:
+            out = Path(out) / f"fold-{given.arguments['fold']}"
         if out is not None:
             require_room(Path(out))
         if out is None or given.arguments.get("dry_run"):

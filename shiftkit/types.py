@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .errors import DataError, ModelMismatchError
-from .words import readable
+from .errors import ConfigError, DataError, ModelMismatchError
+from .words import nearest, readable
 
 Hemisphere = Literal["left", "right", "none"]
 MODALITIES: dict[str, int] = {"t1w": 1, "fa": 1, "ap": 1, "peaks": 9}
@@ -317,6 +317,28 @@ class Cohort:
             ) and (keep is None or keep(case))
 
         return replace(self, cases=tuple(case for case in self.cases if matches(case)))
+
+    def labeled(self, labels: Sequence[str]) -> Self:
+        """The cases of the participants with these labels, ``sub-`` before them or not; all of them without a label.
+
+        A `ConfigError` that names labels of nobody, with the nearest there are.
+
+        Examples
+        --------
+        >>> cohort = Cohort(name="c", root=Path("."), cases=tuple(Case(participant_id=f"sub-0{i}") for i in range(3)))
+        >>> [case.key for case in cohort.labeled(["02", "sub-01"])]
+        ['sub-01', 'sub-02']
+        """
+        if not labels:
+            return self
+        there = list(dict.fromkeys(case.participant_id for case in self.cases))
+        wanted = {f"sub-{label.removeprefix('sub-')}": label for label in labels}
+        if lost := [name for name in wanted if name not in there]:
+            raise ConfigError(
+                f"`participant_label` names participants of {self.name}, of whom there are {len(there)}; "
+                f"{', '.join(lost[:5])} {'is' if len(lost) == 1 else 'are'} none{nearest(lost[0], there) or '.'}"
+            )
+        return self.where(lambda case: case.participant_id in wanted)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a case: identifiers, attributes, and what files there are."""

@@ -473,6 +473,8 @@ _LONGEST_TOLD = 600
 
 
 _OWN = ("configs", "docs", "models", "state", "training.*", "predictions", "controls", "tables", "fold-*")
+_LOCKS = ".fold-*.lock"
+"""Of folds that are made by themselves, at this moment or by somebody who was killed."""
 
 
 def require_own(out: Path, resume: bool) -> None:
@@ -484,7 +486,7 @@ def require_own(out: Path, resume: bool) -> None:
             "is a training to continue or to keep."
         )
     for name in names:
-        if not any(fnmatch(name, own) for own in _OWN):
+        if not any(fnmatch(name, own) for own in (*_OWN, _LOCKS)):
             raise ConfigError(
                 f"`resume` continues a training; {out} holds {name}, which none wrote. Give another `out`."
             )

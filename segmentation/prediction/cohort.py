@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ...cohorts.folder import (
     participants_frame,
     probability_path,
     read_description,
+    read_participants,
     require_finished,
     require_new,
     write_description,
@@ -29,6 +30,7 @@ from ...cohorts.folder import (
 from ...errors import DataError, ShiftkitError
 from ...files import atomic, file_digest, holds, sweep, write_text
 from ...images import megavoxels, write_image
+from ...tables import read_cells
 from ...types import Bundle, Case, Cohort, Predictions, Volume
 from ...work import Cost, Work
 from ..network.checkpoints import Model, require_same
@@ -108,7 +110,8 @@ def predict(
         choose = partial(model.routed, routes) if isinstance(model, Folds) and routes else None
         failed = segmenter.segment(cohort.cases, out, work, f"Segmenting {cohort.name} with {name}", choose)
     if routes is not None:
-        _write_table(out, "routes", [{**_who(case), "folds": " ".join(routes[case.key]) or "n/a"} for case in cohort])
+        rows = [{**_who(case), "folds": " ".join(routes[case.key]) or "n/a"} for case in cohort]
+        _write_table(out, "routes", sorted([*rows, *_rows_of_others(out, "routes", cohort)], key=_in_order))
     return close_predictions(out, cohort, made_by, failed)
 
 
@@ -252,7 +255,31 @@ def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume:
     sweep(out)
     # Said until all are written: masks that are not there yet must not pass for masks that a model left empty.
     _describe(out, cohort, made_by, State=UNFINISHED)
-    write_participants(out, participants_frame(cohort))
+    write_participants(out, _with_those_there(participants_frame(cohort), out))
+
+
+def _with_those_there(rows: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """Rows of a cohort's participants, and of others who have predictions in a folder already."""
+    if not (out / "participants.tsv").is_file():
+        return rows
+    known = set(rows["participant_id"])
+    there = {name: row for name, row in read_participants(out).items() if name not in known and (out / name).is_dir()}
+    if not there:
+        return rows
+    others = pd.DataFrame([{"participant_id": name, **row} for name, row in there.items()])
+    return pd.concat([rows, others]).sort_values("participant_id", ignore_index=True)
+
+
+def _rows_of_others(out: Path, table: str, cohort: Cohort) -> list[dict[str, Any]]:
+    """What a table of a folder says of participants that a cohort does not have."""
+    path = out / "tables" / f"{table}.tsv"
+    known = {case.participant_id for case in cohort}
+    rows = read_cells(path).to_dict("records") if path.is_file() else []
+    return [row for row in rows if row["participant_id"] not in known]  # pyright: ignore[reportReturnType]
+
+
+def _in_order(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["participant_id"], row["session"]
 
 
 def _describe(out: Path, cohort: Cohort, made_by: dict[str, Any], **more: str) -> None:
@@ -260,12 +287,14 @@ def _describe(out: Path, cohort: Cohort, made_by: dict[str, Any], **more: str) -
 
 
 def close_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], failed: dict[str, str]) -> Predictions:
-    """Gather what was written case by case."""
-    notes = [path for case in cohort if (path := _note_path(out, case)).is_file()]
+    """Gather what was written case by case; of a folder that holds others too, these are not handed back."""
+    made = load_cohort(out, name=cohort.name)
+    notes = [path for case in made if (path := _note_path(out, case)).is_file()]
     rows = [row for path in notes for row in json.loads(path.read_text(encoding="utf-8"))["Confidence"]]
     _write_table(out, "confidence", rows)
     _describe(out, cohort, made_by)
-    made = load_cohort(out, name=cohort.name)
+    keys = {case.key for case in cohort}
+    made = replace(made.where(lambda case: case.key in keys), description=read_description(out))
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"], failed=failed)
 
 

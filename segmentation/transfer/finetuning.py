@@ -15,7 +15,7 @@ from torch import nn
 
 from ...bundles import choose_bundles
 from ...errors import ConfigError, ModelMismatchError
-from ...files import sweep, write_text
+from ...files import held, holds, sweep, write_text
 from ...types import Case, Cohort, Predictions
 from ...work import Cost, Work
 from ..network.checkpoints import (
@@ -112,6 +112,43 @@ def finetune(
     return run.predictions(failed)
 
 
+def finetune_fold(
+    model: Model,
+    cohort: Cohort,
+    fold: int,
+    *,
+    out: Path,
+    transfer: Transfer = Transfer(),
+    resume: bool = False,
+    announce: Announce | None = None,
+    work: Work = Work(),
+) -> Model:
+    """Train the model of one fold, from 1, and nothing else: `finetune` with ``resume`` takes it from ``out/fold-N``.
+
+    Folds can be trained at the same time, in any order, by as many processes. Errors and parameters as of `finetune`.
+    """
+    run = Finetuning(model=model, cohort=cohort, out=out, transfer=transfer)
+    require_place(out, fold, transfer, resume)
+    run.require_possible(resume=True)
+    work.begin(run.would_train(fold), run.cost, out)
+    if announce is not None:
+        announce(run.plan)
+    with held(out / f"fold-{fold}", "finetune"):
+        return run.fold(fold, work)
+
+
+def require_place(out: Path, fold: int | None, transfer: Transfer, resume: bool) -> None:
+    """Refuse a folder that no fine-tuning can be written to, or a ``fold`` that there is none of, or is there."""
+    if fold is None:
+        require_own(out, resume)
+        return
+    if fold > transfer.folds:
+        raise ConfigError(f"`fold` is one of `folds`, from 1 to {transfer.folds}; got {fold}.")
+    require_own(out, resume=True)
+    if holds(out / f"fold-{fold}") and not resume:
+        raise ConfigError(f"Fold {fold} is begun or made in {out}. Give `resume` to go on with it, or another `fold`.")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetuning:
     """A fine-tuning that is made fold by fold; see `finetune`, whose parameters these are."""
@@ -202,6 +239,13 @@ class Finetuning:
             f"never saw them{also}."
         )
 
+    def would_train(self, fold: int) -> str:
+        """What a dry run says of one fold alone."""
+        return (
+            f"Would adapt model {self.model.name} to patients of {self.cohort.name} by strategy "
+            f"{self.transfer.strategy}: fold {fold} of {self.transfer.folds} alone."
+        )
+
     @property
     def cost(self) -> Cost:
         """What it takes: trainings on all but one fold of the patients, and a prediction of everybody."""
@@ -217,12 +261,25 @@ class Finetuning:
         predicted = [cost_of(model, one) for one in (self.cohort, self.controls) if one is not None]
         return sum(predicted, tuned.times(folds))
 
+    def fold(self, number: int, work: Work) -> Model:
+        """The model of one fold, trained or as it lies there; nobody else may be at work in its folder."""
+        folder = self.out / f"fold-{number}"
+        if is_whole(folder):
+            self._require_own(folder, number)
+            return load_model(folder, self.start)
+        sweep(folder)
+        training, inner, _ = self.splits[number - 1]
+        keys = {case.key for case in (*training, *inner)}
+        samples = load_patients(self.start, self.cohort.where(lambda case: case.key in keys), work)
+        return self._tune(samples, number, f"Fine-tuning fold {number}/{len(self.splits)}", work)
+
     def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
         """Tune one fold after another and segment its test cases; yields those that failed, with the reason.
 
         ``samples`` are the patients as `load_patients` gives them, for several fine-tunings from one model.
         """
-        sweep(self.out)
+        for name in ("predictions", "controls"):  # folds have processes of their own, and are swept one by one
+            sweep(self.out / name)
         count = len(self.splits)
         folders = [self.out / f"fold-{number}" for number in range(1, count + 1)]
         for number, folder in enumerate(folders, start=1):
@@ -245,7 +302,9 @@ class Finetuning:
             if samples is None or is_whole(folder):
                 tuned = load_model(folder, self.start)
             else:
-                tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
+                with held(folder, "finetune"):
+                    sweep(folder)
+                    tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
             segmenter = Segmenter(models=[tuned], device=self.transfer.device)
             failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
             if self.controls is not None:

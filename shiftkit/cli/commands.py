@@ -62,6 +62,8 @@ def _outcome(made: Any, _: Given) -> list[str]:
 def _finetuned(made: Any, given: Given) -> list[str]:
     if given["shots"]:
         return made.lines()
+    if given["fold"] is not None:
+        return [f"Fold {given['fold']} of {given['folds']}: {given['out']}/fold-{given['fold']}"]
     return [
         f"Out-of-fold predictions of {len(made.cohort)} participants: {made.cohort.root}",
         f"What became of each tensor, by name: {Path(given['out']) / 'fold-1' / 'transfer.json'}",
@@ -118,6 +120,8 @@ def _written(made: Any, given: Given) -> dict[str, Any]:
     """Predictions or models: who, where, and who failed."""
     if given.get("shots"):
         return made.to_dict()
+    if given.get("fold") is not None:
+        return _checkpoint(made, given)
     predictions = getattr(made, "predictions", made)
     facts = {"out": given["out"], "model": str(made) if predictions is not made else predictions.model}
     return {**facts, "participants": [case.key for case in predictions], "failed": predictions.failed}
@@ -126,6 +130,10 @@ def _written(made: Any, given: Given) -> dict[str, Any]:
 def _trained(made: Any, given: Given) -> dict[str, Any]:
     if given["folds"] > 1:
         return _written(made, given)
+    return _checkpoint(made, given)
+
+
+def _checkpoint(made: Any, given: Given) -> dict[str, Any]:
     return {"out": given["out"], "model": made.name, "bundles": made.bundles, "digest": made.digest}
 
 
@@ -168,6 +176,7 @@ _WITHOUT_MASKS = (
     "shiftkit predict --model MODEL --cohort {out} --out masks; for scores and a decomposition, first lay a reference "
     "mask of each bundle beside the images, such as sub-01/dwi/sub-01_label-AFleft_mask.nii.gz"
 )
+_AFTER_FOLD = "once all {folds} folds are there, the same command with --resume and without --fold"
 _AFTER_FINETUNE = "shiftkit decompose --model {model} --cohort {cohort} --finetuned {out} --out run"
 
 GROUPS: Mapping[str, Mapping[str, Verb]] = {
@@ -241,7 +250,7 @@ GROUPS: Mapping[str, Mapping[str, Verb]] = {
                 "finetune --model reference --cohort glioma --out tuned",
                 "finetune --model reference --cohort glioma --strategy head --shots 2,4,8 --out curves",
             ),
-            lambda _, given: "" if given["shots"] else _AFTER_FINETUNE,
+            lambda _, given: "" if given["shots"] else _AFTER_FOLD if given["fold"] is not None else _AFTER_FINETUNE,
             facts=_written,
         ),
         "predict": Verb(

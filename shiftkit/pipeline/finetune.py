@@ -48,22 +48,23 @@ def finetune_cohort(
     reference: str | Path | Cohort | None = None,
     filters: "Filters | str | Path | None" = None,
     session: str | None = None,
+    fold: int | None = None,
     work: Work = Work(),
     **where: Any,
-) -> Predictions:
+) -> "Predictions | Model":
     """Adapt a model to the patients of a cohort in folds, and predict each patient out of fold.
 
     Unseen controls are predicted by the fold models too, so that forgetting can be told from repair. For ``reference``,
     ``filters`` and ``session`` see `shiftkit.pipeline.inputs.gather`; ``where`` is ``out``, ``resume`` and
-    ``announce`` of `shiftkit.segmentation.transfer.finetuning.finetune`, which says what can go wrong.
+    ``announce`` of `shiftkit.segmentation.transfer.finetuning.finetune`, which says what can go wrong. Of one ``fold``
+    alone the model is made, see `shiftkit.segmentation.transfer.finetuning.finetune_fold`.
     """
-    from ..segmentation.network.checkpoints import require_own
-    from ..segmentation.transfer.finetuning import Finetuning, finetune
+    from ..segmentation.transfer.finetuning import Finetuning, finetune, finetune_fold, require_place
     from ..segmentation.transfer.strategies import find_strategy
 
     # Before a cohort is looked up, which can mean that the phantom is made.
     find_strategy(transfer.strategy)
-    require_own(where["out"], where.get("resume", False))
+    require_place(where["out"], fold, transfer, where.get("resume", False))
 
     def begin(named: Inputs) -> None:
         for part in named.cohorts.values():
@@ -71,8 +72,8 @@ def finetune_cohort(
         run = Finetuning(
             model=named.network, cohort=named.patients, out=where["out"], transfer=transfer, controls=named.controls
         )
-        run.require_possible(where.get("resume", False))
-        work.begin(run.would, run.cost, run.out)
+        run.require_possible(where.get("resume", False) or fold is not None)
+        work.begin(run.would if fold is None else run.would_train(fold), run.cost, run.out)
 
     inputs = gather(
         model,
@@ -84,6 +85,8 @@ def finetune_cohort(
         begin=begin,
         work=work,
     )
+    if fold is not None:
+        return finetune_fold(inputs.network, inputs.patients, fold, transfer=transfer, work=work, **where)
     return finetune(inputs.network, inputs.patients, controls=inputs.controls, transfer=transfer, work=work, **where)
 
 

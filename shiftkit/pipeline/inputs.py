@@ -194,6 +194,7 @@ def gather(
     *,
     bundles: Sequence[str] = (),
     filters: "Filters | str | Path | None" = None,
+    labels: Sequence[str] = (),
     session: str | None = None,
     early: Callable[[Mapping[str, Cohort], ModelNames | None], object] = lambda *_: None,
     begin: Callable[[Inputs], object] = lambda _: None,
@@ -209,8 +210,9 @@ def gather(
 
     Where the controls come from without ``reference`` says `find_controls`, and which ``session`` of each participant
     is taken `one_session`. Without ``target_controls`` they are the cohort's own of group ``target_control``, if it has
-    any. ``bundles`` are labels that the model is going to learn: patients may have masks of these alone. ``filters``
-    say which files serve where several could; see `shiftkit.names.find_cohort`.
+    any. ``labels`` are those of the patients to take, all without any. ``bundles`` are labels that the model is going
+    to learn: patients may have masks of these alone. ``filters`` say which files serve where several could; see
+    `shiftkit.names.find_cohort`.
 
     Raises
     ------
@@ -231,7 +233,7 @@ def gather(
             None if one is None else find_cohort(one, filters=filters, work=work)
             for one in (reference, target_controls)
         )
-    patients, gone = one_session(find_patients(found), session)
+    patients, gone = one_session(find_patients(found).labeled(labels), session)
     controls = controls_once(find_controls(found, reference, work), session)
     targets = _target_controls(found, target_controls, session, work)
     parts = {"patients": patients, "controls": controls, "target_controls": targets}

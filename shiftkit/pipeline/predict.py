@@ -21,6 +21,7 @@ def predict_cohort(
     cohort: str | Path | Cohort,
     *,
     out: Path | None = None,
+    labels: Sequence[str] = (),
     filters: "Filters | str | Path | None" = None,
     resume: bool = False,
     work: Work = Work(),
@@ -28,14 +29,15 @@ def predict_cohort(
 ) -> Predictions:
     """Segment a cohort; see `shiftkit.segmentation.prediction.cohort.predict` for ``how``, and for what can go wrong.
 
-    Without ``out`` predictions go into a temporary folder of this process.
+    Without ``out`` predictions go into a temporary folder of this process. ``labels`` are those of the participants to
+    segment, all without any.
     """
     if out is not None:
         require_new(out, resume)
     named = [model] if not isinstance(model, Sequence) or isinstance(model, str) else model
     places = [place_of_model(one) for one in named]
     known = [described(place) for place in places]
-    found = require_own_files(find_cohort(cohort, filters=filters, work=work))
+    found = require_own_files(find_cohort(cohort, filters=filters, work=work).labeled(labels))
     for names in known:
         found.require_input(names.name, names.modality)
     # Only now, for the network's libraries take longer to load than all of the above.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from makers.segmentation import BUNDLES, write_cohort
+from makers.segmentation import BUNDLES, files_in, write_cohort
 from nibabel.nifti1 import Nifti1Image
 
 import shiftkit as sk
@@ -389,3 +389,72 @@ def test_masks_of_other_bundles_are_not_read(tmp_path: Path, capsys: pytest.Capt
     assert main([*words, "--out", str(tmp_path / "all.tsv")]) == 3
     assert main([*words, "--out", str(tmp_path / "s.tsv"), "--bundles", "AF_left"]) == 0
     assert "Table: " in capsys.readouterr().out
+
+
+def test_a_few_participants_are_predicted_and_the_rest_later(
+    source: str, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One by one, as BIDS apps do, and then all: the files are those of one call, to the byte; a stranger is named."""
+    words = ["predict", "--model", source, "--cohort", str(patients.root)]
+    assert main([*words, "--out", str(tmp_path / "whole" / "masks")]) == 0
+    first, second, third = (case.participant_id for case in patients.cases[:3])
+    few = [*words, "--out", str(tmp_path / "few" / "masks")]
+    assert main([*few, "--participant-label", second]) == 0
+    assert main([*few, "--participant-label", third.removeprefix("sub-"), "--participant-label", first]) == 2
+    assert main([*few, "--participant-label", f"{third.removeprefix('sub-')},{first}", "--resume"]) == 0
+    assert "probabilities of 2 participants" in capsys.readouterr().out
+    made = cohorts.load_cohort(tmp_path / "few" / "masks")
+    assert [case.key for case in made] == [first, second, third]
+    assert all(case.group == "glioma" for case in made)
+    confidence = (tmp_path / "few" / "masks" / "tables" / "confidence.tsv").read_text()
+    assert all(name in confidence for name in (first, second, third))
+    assert main([*few, "--resume"]) == 0
+    assert files_in(tmp_path / "few") == files_in(tmp_path / "whole")
+    capsys.readouterr()
+    assert main([*few, "--resume", "--participant-label", f"{first[:-1]}"]) == 2
+    said = last_line(capsys)
+    assert "--participant-label names participants" in said and f"did you mean {first[:-1]}" in said
+
+
+def test_few_patients_are_compared_with_all_controls(
+    source: str, patients: Cohort, controls: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of `decompose`, `features` and `deform` labels choose patients, and controls stay; a control is no patient."""
+    first, second = (case.participant_id for case in patients.cases[:2])
+    shared = [
+        "--cohort",
+        str(patients.root),
+        "--reference",
+        str(controls.root),
+        "--dry-run",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    for verb in (["decompose", "--model", source], ["features", "--model", source], ["deform"]):
+        assert main([*verb, *shared, "--participant-label", f"{first},{second}"]) == 0
+        said = capsys.readouterr().out
+        both = f"2 bundles of {2 + len(controls)} participants" in said
+        assert both if verb == ["deform"] else "2 patients" in said and f"{len(controls)} controls" in said
+        assert main([*verb, *shared, "--participant-label", controls[0].participant_id]) == 2
+        assert f"{controls[0].participant_id} is none" in last_line(capsys)
+    assert main(["decompose", "--scores", "t.tsv", "--participant-label", "1", "--out", str(tmp_path / "o")]) == 2
+    assert "--participant-label would be passed over" in last_line(capsys)
+
+
+def test_a_fold_is_trained_alone(
+    source: str, patients: Cohort, controls: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints where the model is and what to do once all are there; a fold of learning curves there is none of."""
+    words = ["finetune", "--model", source, "--cohort", str(patients.root), "--folds", "2"]
+    words += ["--out", str(tmp_path / "t")]
+    words += ["--reference", str(controls.root), "--strategy", "none", "--jobs", "1"]
+    assert main([*words, "--fold", "2"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert f"Fold 2 of 2: {tmp_path}/t/fold-2" in said and said[-1].startswith("Next: once all 2 folds are there")
+    assert main([*words, "--fold", "3"]) == 2
+    assert "--fold is one of --folds, from 1 to 2; got 3" in last_line(capsys)
+    assert main([*words, "--fold", "1", "--shots", "2"]) == 2
+    assert main([*words, "--fold", "1", "--dry-run"]) == 0
+    assert "fold 1 of 2 alone" in capsys.readouterr().out
+    assert main([*words, "--resume"]) == 0
+    assert len(cohorts.load_cohort(tmp_path / "t" / "predictions")) == len(patients)

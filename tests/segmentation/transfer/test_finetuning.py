@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +12,8 @@ import torch
 from makers.segmentation import BUNDLES, SHAPE, MakeModel, MakeTuned, Own, files_in, interrupted, own_model
 from safetensors.torch import load_file, save_file
 
-from shiftkit.errors import ConfigError, DataError, ModelMismatchError
-from shiftkit.files import write_json
+from shiftkit.errors import ConfigError, DataError, MachineError, ModelMismatchError
+from shiftkit.files import held, write_json
 from shiftkit.images import read_image
 from shiftkit.segmentation.network.checkpoints import Model, load_model
 from shiftkit.segmentation.network.foreign import authored
@@ -17,7 +21,7 @@ from shiftkit.segmentation.prediction.cohort import predict
 from shiftkit.segmentation.prediction.inference import predict_probabilities
 from shiftkit.segmentation.prediction.routing import Folds, open_models
 from shiftkit.segmentation.training.folds import fold_members
-from shiftkit.segmentation.transfer.finetuning import Transfer, finetune
+from shiftkit.segmentation.transfer.finetuning import Transfer, finetune, finetune_fold
 from shiftkit.segmentation.transfer.strategies import STRATEGIES
 from shiftkit.types import Bundle, Cohort
 
@@ -250,3 +254,38 @@ def test_folds_of_a_monai_bundle_are_bundles_again(patients: Cohort, tmp_path: P
     finetune(load_model(source), patients, out=tmp_path / "t", transfer=dataclasses.replace(QUICK, strategy="norm"))
     one, two = load_model(tmp_path / "t" / "fold-1"), load_model(tmp_path / "t" / "fold-1", load_model(source))
     assert one.digest == two.digest != load_model(source).digest and one.bundles == BUNDLES
+
+
+def test_folds_that_were_trained_one_by_one_are_those_of_one_call(
+    tuned: MakeTuned, patients: Cohort, controls: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """In any order, beside each other's locks; taken up by the whole fine-tuning, every file is as without.
+
+    A fold that is there, or that there is none of, is refused, and so is one that somebody else is at work in; one of
+    other settings is never taken for one's own.
+    """
+    made, out = tuned("decoder"), tmp_path / "t"
+    transfer = Transfer(strategy="decoder", folds=2, epochs=1, device="cpu")
+    with held(out / "fold-1", "finetune"):
+        two = finetune_fold(make_model(), patients, 2, out=out, transfer=transfer)
+    assert sorted(path.name for path in out.iterdir()) == ["fold-2"]
+    assert two.digest == load_model(made.folder / "fold-2").digest
+    for fold, told in ((2, "is begun or made"), (3, "from 1 to 2; got 3")):
+        with pytest.raises(ConfigError, match=told):
+            finetune_fold(make_model(), patients, fold, out=out, transfer=transfer)
+    with pytest.raises(ConfigError, match="seed"):
+        finetune_fold(make_model(), patients, 2, out=out, transfer=dataclasses.replace(transfer, seed=1), resume=True)
+    finetune_fold(make_model(), patients, 1, out=out, transfer=transfer)
+    finetune(make_model(), patients, out=out, transfer=transfer, controls=controls, resume=True)
+    assert files_in(out) == files_in(made.folder)
+    busy = (
+        "import sys, time; from pathlib import Path; from shiftkit.files import held\n"
+        f"with held(Path({str(tmp_path / 'u' / 'fold-1')!r}), 'finetune'): print(1, flush=True); time.sleep(60)"
+    )
+    there = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE, env=there) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        for call in (partial(finetune_fold, fold=1), partial(finetune, resume=True)):
+            with pytest.raises(MachineError, match="is at work"):
+                call(make_model(), patients, out=tmp_path / "u", transfer=transfer)
+        other.kill()
