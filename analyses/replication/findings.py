@@ -1,13 +1,14 @@
 """Words, tables and figures of a replication."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ...results import Finding
+from ...results import Estimate, Finding
 from ...style import beside, intervals, legend_above, look, name_columns, name_rows, new_axes
 from ..scoring.metrics import METRICS
 from .answers import NOT_SUPPORTED, QUESTIONS, SUPPORTED, UNDECIDED, Answer
@@ -52,22 +53,28 @@ def _answered(result: Replication, number: int) -> Finding:
         place="first" if number == 1 else "lead",
         title=f"{number}. {QUESTIONS[number]}",
         claim=" ".join(one.sentence for one in shown),
-        estimates=tuple(criterion.estimate for one in shown for criterion in one.criteria),
+        estimates=tuple(estimate for _, estimate in _numbers(shown)),
         table=rows,
         caveats=("Other strategies than the one that the study names first are shown beside it and decide nothing.",)
         if len(rows) > len(shown)
         else (),
         method=_METHOD,
         references=("10.1016/j.media.2025.103766",),
-        figure=partial(_draw_answers, shown),
+        figure=partial(_draw_answers, shown) if any(np.isfinite(one.low) for _, one in _numbers(shown)) else None,
         alt="What each criterion of the finding is, with its interval; right of zero it speaks for the finding.",
     )
+
+
+def _numbers(shown: Iterable[Answer]) -> list[tuple[str, Estimate]]:
+    """What each criterion is called beside others, and its number."""
+    told = [(f"{one.arm.name}: {c.name.replace('_', ' ')}", c.estimate) for one in shown for c in one.criteria]
+    return [(name, replace(one, name=name)) for name, one in told]
 
 
 def _draw_answers(shown: tuple[Answer, ...], ax: Any = None) -> Any:
     """Every criterion with its interval; right of zero it speaks for the finding."""
     axes = new_axes(ax)
-    rows = [(f"{one.arm.name}: {c.name.replace('_', ' ')}", c.estimate) for one in shown for c in one.criteria]
+    rows = _numbers(shown)
     numbers = zip(*((one.value, one.low, one.high) for _, one in rows), strict=True)
     intervals(axes, np.arange(len(rows)), *map(list, numbers), lying=True)
     name_rows(axes, [name for name, _ in rows])

@@ -307,7 +307,17 @@ def with_held_out(healthy: Cohort, share: float, seed: int) -> Cohort:
 
 
 def do_stages(design: Design, say: Say, work: Work) -> None:
-    """Do every stage that is not done yet, in their order."""
+    """Do every stage that is not done yet, in their order; a `DataError` if a check finds images wrong.
+
+    Decompositions check too, but only after everything was trained.
+    """
+    from ..checks import check
+
+    if not any(map(design.is_done, design.stages)):
+        for cohort in (design.healthy, design.patients):
+            report = check(cohort, allow=tuple(design.file.decompose.get("allow", ())), work=work)
+            if report.exit_code:
+                raise DataError(report.summary)
     for number, stage in enumerate(design.stages, start=1):
         if design.is_done(stage):
             continue
