@@ -441,7 +441,17 @@ def test_a_fold_is_trained_alone(
     source: str, patients: Cohort, controls: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It prints where the model is and what to do once all are there; a fold of learning curves there is none of."""
-    words = ["finetune", "--model", source, "--cohort", str(patients.root), "--folds", "2", "--out", str(tmp_path / "t")]
+    words = [
+        "finetune",
+        "--model",
+        source,
+        "--cohort",
+        str(patients.root),
+        "--folds",
+        "2",
+        "--out",
+        str(tmp_path / "t"),
+    ]
     words += ["--reference", str(controls.root), "--strategy", "none", "--jobs", "1"]
     assert main([*words, "--fold", "2"]) == 0
     said = capsys.readouterr().out.splitlines()
