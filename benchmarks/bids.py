@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+# In place of this script's own folder, in which it would be found as pybids' package, bids.
+sys.path[:1] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
 from makers import layouts  # noqa: E402 - found through the line above
 
@@ -46,7 +47,8 @@ def folders(out: Path) -> Iterator[tuple[str, Path]]:
     yield "predict", out / "predictions"
     tuned = {"strategy": "none", "folds": 2, "reference": made["healthy"]}
     sk.finetune("reference", made["glioma"], out=out / "finetuned", **tuned)
-    yield "finetune --strategy none --folds 2", out / "finetuned"
+    for name in ("predictions", "controls"):  # the folder itself holds models, and these as data sets
+        yield f"finetune --strategy none --folds 2: `{name}`", out / "finetuned" / name
     for name, rebuild in IMPORTS.items():
         sk.import_cohort(name, rebuild(out / "sources" / name), out / name)
         yield f"import {name}", out / name
@@ -65,11 +67,11 @@ def validate(folder: Path) -> tuple[int, Counter[str], Counter[str]]:
 def maps(folder: Path) -> str:
     """Maps of the first participant, as pybids finds them by their entity."""
     from bids import BIDSLayout
-    from bids.layout import Config
 
     param = {"name": "param", "pattern": "_param-([A-Za-z0-9]+)_"}
-    config = ["bids", "derivatives", Config("shiftkit", entities=[param])]
-    layout = BIDSLayout(folder, validate=False, is_derivative=True, config=config)
+    config = folder.parent / "pybids.json"  # it takes names and paths alone
+    config.write_text(json.dumps({"name": "shiftkit", "entities": [param]}))
+    layout = BIDSLayout(folder, validate=False, is_derivative=True, config=["bids", "derivatives", str(config)])
     found = {name: layout.get(param=name, suffix="dwimap", extension=".nii.gz") for name in ("fa", "ap", "peaks")}
     return ", ".join(f"{name}: {len(files)} files" for name, files in found.items())
 

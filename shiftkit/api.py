@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from .errors import ConfigError
-from .files import one_at_a_time
+from .files import one_at_a_time, require_one_process
 from .options import Input, Option, checked, passed_on, settings_of
 from .words import nearest, understood, words_of
 from .work import Progress, Work
@@ -306,6 +306,8 @@ def train(
     See `shiftkit.segmentation.training.source.train`.
     """
     settings = settings_of(train, locals())
+    if folds > 1:
+        require_one_process("`folds` are several. Start this without it, or each training by itself with `folds` 1.")
     from .cohorts.folder import require_own_files, require_trainable
     from .names import find_cohort
 
@@ -394,6 +396,7 @@ def finetune(
         model.
     """  # noqa: D301  # \b keeps the lines of the list apart
     settings = settings_of(finetune, locals())
+    require_one_process("fine-tuning has one a fold. Start this without it, or a process for each `fold` side by side.")
     from .pipeline.finetune import finetune_cohort, learn
     from .runs import Run
     from .segmentation.transfer.finetuning import Transfer

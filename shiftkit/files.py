@@ -305,9 +305,25 @@ def refuse_links(root: Path, folder: Path | None = None) -> None:
         )
 
 
+_SHARED_OUT = ("train", "finetune")
+"""Functions that know of several processes: they share the work, or refuse it."""
+
+
+def is_first_process() -> bool:
+    """Whether this process is alone, or the one of several started by ``torchrun`` that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def require_one_process(instead: str) -> None:
+    """Refuse, with a `ConfigError`, to be one of several processes started by ``torchrun``."""
+    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise ConfigError(f"{count} processes of one launcher share the batches of one training; {instead}")
+
+
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works.
 
+    Of several processes of one training, as ``torchrun`` starts them, the first keeps it for all.
     Of a function with an argument ``fold`` that is given, it is the folder of this fold: several may be made at a time.
     Where nothing can be written is refused first, see `require_room`; links in it where it goes on, see `refuse_links`.
     """
@@ -322,7 +338,8 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
             out = Path(out) / f"fold-{given.arguments['fold']}"
         if out is not None:
             require_room(Path(out))
-        if out is None or given.arguments.get("dry_run"):
+        shared = function.__name__ in _SHARED_OUT and not is_first_process()
+        if out is None or given.arguments.get("dry_run") or shared:
             return function(*args, **kwargs)
         with held(Path(out), function.__name__):
             if given.arguments.get("resume", True):  # else what is not empty is refused anyway

@@ -52,6 +52,23 @@ def test_commands_can_be_parsed(page: Path, words: list[str]) -> None:
     assert not command.make_context(page.name, words).args
 
 
+def test_what_tables_say_is_run_is_there() -> None:
+    """Each test and script that a table about data names exists, by its file or by its name."""
+    suite = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    tests = set(re.findall(r"^def (test_\w+)", "\n".join(suite.values()), re.MULTILINE))
+    files = {path.relative_to(ROOT).as_posix() for path in (*suite, *(ROOT / "benchmarks").glob("*.py"))}
+    named = [
+        (page.name, name)
+        for page in sorted((DOCS / "data").glob("*.md"))
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+        for name in re.findall(r"`(test_\w+|[\w/]*(?:test_\w+|benchmarks/\w+)\.py)`", line)
+    ]
+    known = tests | files | {one.removeprefix("tests/") for one in files} | {path.name for path in suite}
+    assert len(named) > 50 and not [(page, name) for page, name in named if name not in known]
+    assert {page for page, _ in named} == {page.name for page in (DOCS / "data").glob("*.md")}
+
+
 def test_verbs_of_the_command_line_alone_have_pages_with_their_examples_and_options() -> None:
     """What `slurm --help` says of flags and calls stands on its page, as written by the build."""
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ from ...cohorts.folder import (
     write_participants,
 )
 from ...errors import DataError, ShiftkitError
-from ...files import atomic, file_digest, holds, sweep, write_text
+from ...files import atomic, file_digest, holds, sweep, write_json, write_text
 from ...images import megavoxels, write_image
 from ...tables import read_cells
 from ...types import Bundle, Case, Cohort, Predictions, Volume
@@ -218,6 +219,7 @@ class Segmenter:
             ml = round(float(mask.sum()) * volume.voxel_volume_ml, 3)
             sure = confidence(volume.array, mask, models[0].overconfidence)
             rows.append({**_who(case), **place, "volume_ml": ml, **vars(sure)})
+        _write_sources(out, case, models[0].modality, ("mask", "probseg") if self.probabilities else ("mask",))
         # Written last: it says that the case is whole.
         note = {"Confidence": rows, "Made": self._made(case, models)}
         write_text(_note_path(out, case), json.dumps(note) + "\n")
@@ -283,7 +285,8 @@ def _in_order(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _describe(out: Path, cohort: Cohort, made_by: dict[str, Any], **more: str) -> None:
-    write_description(out, f"{made_by['Name']} on {cohort.name}", Model=made_by, Cohort=cohort.name, **more)
+    links = {"DatasetLinks": {"source": quote(cohort.name)}}
+    write_description(out, f"{made_by['Name']} on {cohort.name}", Model=made_by, Cohort=cohort.name, **links, **more)
 
 
 def close_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], failed: dict[str, str]) -> Predictions:
@@ -333,6 +336,22 @@ def _write_probability(volume: Volume, path: Path) -> None:
 
 def _note_path(out: Path, case: Case) -> Path:
     return image_path(out, case.key, "fa").parent / f"{case.key}_desc-confidence_probseg.json"
+
+
+def _write_sources(out: Path, case: Case, modality: str, kinds: Sequence[str]) -> None:
+    """Say of a case's masks, and probabilities, which images they were made from; one sidecar holds for all of a kind.
+
+    Links are those of BIDS, to files of the data set ``source`` that the description names, which has no place: this
+    one may be shared without it.
+    """
+    places: list[str] = []
+    for name in modality.split("+"):
+        path = case.images[name]
+        _, found, inner = path.as_posix().rpartition(f"/{case.participant_id}/")
+        places.append(f"{case.participant_id}/{inner}" if found else path.name)
+    for kind in kinds:
+        sidecar = image_path(out, case.key, "fa").with_name(f"{case.key}_{kind}.json")
+        write_json(sidecar, {"Sources": [f"bids:source:{place}" for place in places]})
 
 
 def _who(case: Case) -> dict[str, str]:

@@ -12,7 +12,7 @@ import torch
 
 from ...cohorts.folder import require_trainable
 from ...errors import ConfigError, DataError
-from ...files import file_digest, read_json, sweep, write_json
+from ...files import file_digest, is_first_process, read_json, sweep, write_json
 from ...images import image_digest
 from ...options import passed_on
 from ...types import Bundle, Case, Cohort
@@ -230,9 +230,10 @@ def train_by(
     with same_every_time(device), placed([model.network], device):
         model = dataclasses.replace(model, feature_statistics=feature_statistics(model.network, learned))
         model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
-    save_log(result.log, out)
-    save_model(model, out)
-    shutil.rmtree(out / "state")  # last: until the checkpoint is whole, this is what a training continues from
+    if is_first_process():
+        save_log(result.log, out)
+        save_model(model, out)
+        shutil.rmtree(out / "state")  # last: until the checkpoint is whole, this is what a training continues from
     return model
 
 

@@ -32,6 +32,20 @@ def test_predictions_lie_on_the_participants_own_grid(controls: Cohort, make_mod
             assert np.array_equal(mask.array[near], probability.array[near] >= 0.5)
 
 
+def test_predictions_say_what_they_were_made_from(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
+    """The sidecars of masks and probabilities link to the images that the network saw, in a data set that is named."""
+    made = predict(make_model(), controls, out=tmp_path / "p", device="cpu").cohort
+    assert made.description["DatasetLinks"] == {"source": controls.name}
+    for case, source in zip(made, controls, strict=True):
+        folder = next(iter(case.masks.values())).parent
+        for kind in ("mask", "probseg"):
+            (link,) = json.loads((folder / f"{case.key}_{kind}.json").read_text())["Sources"]
+            assert controls.root / link.removeprefix("bids:source:") == source.images["fa"]
+            assert str(tmp_path) not in link
+    bare = predict(make_model(), controls, out=tmp_path / "q", device="cpu", probabilities=False).cohort
+    assert not list(bare.root.rglob("sub-*_probseg.nii.gz")) and not list(bare.root.rglob("sub-c00_probseg.json"))
+
+
 def test_a_failed_case_does_not_stop_the_others(controls: Cohort, make_model: MakeModel, tmp_path: Path) -> None:
     """A participant without the modality is reported with the reason; all others are segmented."""
     bare = dataclasses.replace(controls.cases[1], images={"peaks": controls.cases[1].images["peaks"]})
