@@ -18,7 +18,7 @@ _OWN = ("seed", "device", "jobs")
 DECIDED: Mapping[str, tuple[str, ...]] = {
     "train": ("modality", "bundles", "folds", *_OWN),
     "finetune": ("strategy", "folds", "shots", "modality", "bundles", *_OWN),
-    "decompose": ("metric", "bundles", "anonymous", "by", *_OWN),
+    "decompose": ("metric", "bundles", "equivalence_margin", "anonymous", "by", *_OWN),
     "implant": ("volume_cm3", "n_implants", *_OWN),
 }
 """Verbs whose further options a study file may give, each in a table; and those that the study itself decides."""
@@ -96,6 +96,8 @@ def read_study(config: str | Path | Mapping[str, Any], verbs: Verbs) -> StudyFil
             raise ConfigError(f"{config} must be a TOML file; it cannot be read: {told}.") from error
     raise_all(list(_problems(content, verbs)), where, ConfigError)
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    if "metric" in told:
+        told["metric"] = understood("metric", told["metric"])  # such as DSC
     return StudyFile(**told, place=place)
 
 

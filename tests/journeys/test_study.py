@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from makers.segmentation import files_in, interrupted, with_tumors, write_cohort
+from makers.segmentation import files_in, interrupted, small_model, with_tumors, write_cohort
 
 import shiftkit as sk
 from shiftkit.cli import main
 from shiftkit.errors import ConfigError, DataError
+from shiftkit.files import read_toml
+from shiftkit.segmentation.network.checkpoints import save_model
 
 STAGES = ["fa/source", "fa/decoder", "fa/scratch", "fa/curves", "fa/decomposition"]
 TABLES = ("replication", "conditions", "contrasts", "decomposition", "recovery", "learning_curves")
@@ -48,10 +50,6 @@ allow = ["duplicate"]
     return root
 
 
-def _study(place: Path, out: Path, **more: Any) -> Any:
-    return sk.study(place / "study.toml", out=out, device="cpu", jobs=1, **more)
-
-
 def _tables(out: Path) -> dict[str, bytes]:
     return {name: (out / "tables" / f"{name}.tsv").read_bytes() for name in TABLES}
 
@@ -87,34 +85,57 @@ def test_what_the_cohorts_lack_is_refused_before_anything_is_computed(place: Pat
 
 @pytest.mark.slow
 def test_a_killed_study_continues_where_it_was(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Killed while fine-tuning: what was finished is not done again, and the tables are those of a whole run."""
+    """Killed while fine-tuning: what was finished is not done again, and the tables are those of a whole run.
+
+    With a network that is there already, and as small as the images, so that it takes seconds.
+    """
+    save_model(small_model(), place / "mine")
+    file = place / "mine.toml"
+    file.write_text((place / "study.toml").read_text() + '[checkpoints]\nfa = "mine"\n')
     out, begun = tmp_path / "out", list[str]()
+    asked: dict[str, Any] = {"device": "cpu", "jobs": 1}
+
+    def killed(_done: int, _total: int, text: str) -> None:
+        if len(begun) == 2 and text.startswith("Fine-tuning fold 2/2"):
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        _study(place, out, announce=begun.append, progress=interrupted("Fine-tuning fold 2/2", 1).progress)
-    assert [line.split(": ")[1].split(" ")[0] for line in begun] == STAGES[:2]
-    source = files_in(out / "fa" / "source")
-    words = ["study", str(place / "study.toml"), "--out", str(out), "--device", "cpu", "--jobs", "1", "--resume"]
-    assert main(words) == 0
+        sk.study(file, out=out, announce=begun.append, progress=killed, **asked)
+    assert [line.split(": ")[1].split(" ")[0] for line in begun] == STAGES[1:3]
+    first = files_in(out / "fa" / "decoder")
+    assert main(["study", str(file), "--out", str(out), "--device", "cpu", "--jobs", "1", "--resume"]) == 0
     told = capsys.readouterr()
-    assert "Stage 1 of 5" not in told.out and "Stage 2 of 5: fa/decoder" in told.out
-    assert files_in(out / "fa" / "source") == source
+    assert "Stage 1 of 4" not in told.out and "Stage 2 of 4: fa/scratch" in told.out
+    assert files_in(out / "fa" / "decoder") == first
     again = list[str]()
-    result = _study(place, out, resume=True, announce=again.append)
-    assert again == []
-    whole = _study(place, tmp_path / "whole")
+    whole = sk.study(file, out=tmp_path / "whole", announce=again.append, **asked)
+    assert len(again) == 4
     assert _tables(out) == _tables(tmp_path / "whole")
-    _is_told(result.result, out)
-    assert whole.claim == result.claim
-    # Another number of epochs is another study: only what depends on it is asked for again, and refused in its folder.
-    with pytest.raises(ConfigError, match=r"epochs|learning|other settings"):
-        sk.study({**_content(place), "train": {"spacing_mm": 5.0, "epochs": 3}}, out=out, device="cpu", resume=True)
+    _is_told(whole.result, out)
+    # Other settings make other stages: what is there is not taken for them.
+    other = {**_content(file), "finetune": {"epochs": 2, "draws": 1}}
+    with pytest.raises(ConfigError, match="epochs"):
+        sk.study(other, out=out, resume=True, **asked)
 
 
-def _content(place: Path) -> dict[str, Any]:
-    from shiftkit.files import read_toml
+@pytest.mark.slow
+def test_networks_are_trained_on_controls_that_are_not_held_out(place: Path, tmp_path: Path) -> None:
+    """Of nine controls without anybody to test on, five are kept from the network; only it is there when killed."""
+    begun = list[str]()
+    with pytest.raises(KeyboardInterrupt):
+        killed = interrupted("Loading images", 6).progress
+        sk.study(place / "study.toml", out=tmp_path, device="cpu", jobs=1, announce=begun.append, progress=killed)
+    assert [line.split(": ")[1].split(" ")[0] for line in begun] == STAGES[:2]
+    model = sk.load_model(tmp_path / "fa" / "source")
+    assert len(model.participants) == 4 and model.training["participants_tuned_on"] == 1
+    assert [path.name for path in (tmp_path / "stages").iterdir()] == ["fa-source.json"]
 
-    told = read_toml(place / "study.toml")
-    return {**told, "healthy": str(place / "controls"), "patients": str(place / "patients")}
+
+def _content(file: Path) -> dict[str, Any]:
+    """What a study file holds, with paths that need no file."""
+    place = {name: str(file.parent / name) for name in ("controls", "patients", "mine")}
+    told = {"healthy": place["controls"], "patients": place["patients"], "checkpoints": {"fa": place["mine"]}}
+    return {**read_toml(file), **told}
 
 
 def _is_told(result: Any, out: Path) -> None:

@@ -18,6 +18,7 @@ def test_defaults_are_the_published_design() -> None:
     asked = read_study(GOOD, VERBS)
     assert (asked.modalities, asked.strategies, asked.folds) == (("t1w", "ap", "peaks"), ("decoder", "scratch"), 5)
     assert asked.primary == "decoder"
+    assert read_study({**GOOD, "metric": "DSC"}, VERBS).metric == "dice"
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ def test_defaults_are_the_published_design() -> None:
         ({"train": {"epochs": 0}}, "[train] epochs must be at least 1; got 0"),
         ({"finetune": {"seed": 1}}, "[finetune] seed is decided by the study itself"),
         ({"decompose": {"include": 3}}, "[decompose] include must be a list"),
+        ({"decompose": {"equivalence_margin": 0.1}}, "is decided by the study itself"),
         ({"train": 3}, "train must be a table"),
         ({"checkpoints": {"fa": "mine"}}, "[checkpoints] fa is none of the modalities"),
         ({"training": ["implants"], "checkpoints": {"peaks": "x"}}, "needs networks that are trained here"),
