@@ -75,7 +75,7 @@ class Arm:
     def levels(self) -> tuple[tuple[str, str], ...]:
         """All bundles together, then each bundle and hemisphere."""
         there = self.rows[_LEVEL].drop_duplicates().sort_values(_LEVEL)
-        return (_ALL, *(tuple(one) for one in there.itertuples(index=False)))
+        return (_ALL, *((str(bundle), str(side)) for bundle, side in there.itertuples(index=False)))
 
 
 def conditions(arm: Arm, inference: Inference) -> pd.DataFrame:

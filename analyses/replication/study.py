@@ -8,7 +8,7 @@ import pandas as pd
 from ...catalogue import CONDITIONS, CONTRASTS, CURVES, RECOVERY, REPLICATION
 from ...work import Work
 from ..statistics.inference import Inference
-from .answers import answers
+from .answers import Answer, answers
 from .conditions import SCRATCH, Arm, adjusted, conditions, contrasts
 from .findings import claim_of, findings
 from .result import Replication
@@ -44,7 +44,7 @@ def replicate(
     ----------
     Riccardi C et al. Medical Image Analysis 107:103766 (2025), doi 10.1016/j.media.2025.103766.
     """
-    found = []
+    found: list[Answer] = []
     for arm in work.each(arms, "Answering"):
         tried = tuple(name for name in arm.strategies if name != SCRATCH)
         found += answers(arm, tried, margin, inference)

@@ -339,7 +339,7 @@ def conclude(run: Run, design: Design, work: Work) -> Outcome:
     arms: list[Scored] = []
     for arm in design.arms:
         scores = read_table(design.root / arm.name / "decomposition" / "tables" / "scores.tsv", SCORES)
-        told = {"source": str(scores["model"].iloc[0]), "scores": scores, "metric": design.file.metric}
+        told: dict[str, Any] = {"source": str(scores["model"].iloc[0]), "scores": scores, "metric": design.file.metric}
         arms.append(Scored(modality=arm.modality, training=arm.training, **told))
     gathered = _gathered(design)
     by_table = {table.name: frame for frame, table in gathered}
