@@ -95,10 +95,7 @@ def read_study(config: str | Path | Mapping[str, Any], verbs: Verbs) -> StudyFil
             told = str(error).removesuffix(".")
             raise ConfigError(f"{config} must be a TOML file; it cannot be read: {told}.") from error
     raise_all(list(_problems(content, verbs)), where, ConfigError)
-    told: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownArgumentType]
-        for name, value in content.items()
-    }
+    told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
     if "metric" in told:
         told["metric"] = understood("metric", told["metric"])  # such as DSC
     return StudyFile(**told, place=place)
