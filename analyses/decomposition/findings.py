@@ -43,7 +43,11 @@ _REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766"
 
 def findings(result: Decomposition) -> tuple[Finding, ...]:
     """Findings in the order in which a reader asks."""
-    made = [_components(result), _recovery(result), _by_bundle(result), _distance(result)]
+    made = [_components(result), _recovery(result)]
+    # Where too few have every bundle there is none.
+    if (result.table["bundle"] != "all").any():
+        made.append(_by_bundle(result))
+    made.append(_distance(result))
     if len(result.strata):
         made.append(_by_stratum(result))
     if len(result.sensitivity):
@@ -204,11 +208,11 @@ def _reach(rows: pd.DataFrame) -> Any:
 
 def _by_bundle(result: Decomposition) -> Finding:
     table = result.table[(result.table["bundle"] != "all") & result.table["component"].isin(_PARTS)]
-    first = table["model"].iloc[0] if len(table) else ""
-    source = table[table["model"] == first].reset_index(drop=True)
+    source = table[table["model"] == table["model"].iloc[0]].reset_index(drop=True)
+    names = (source["bundle"] + " " + source["hemisphere"]).str.strip()
 
     def figure(ax: Any) -> Any:
-        return _dots(_axes(ax), source, f"Drop in patients ({_unit(result)})")
+        return _dots(_axes(ax), source, names, f"Drop in patients ({_unit(result)})")
 
     return Finding(
         key="bundles",
@@ -241,7 +245,7 @@ def _by_stratum(result: Decomposition) -> Finding:
     lacking = (f"{unknown} patients have no {column} that is known, and are in none.",) if unknown else ()
 
     def figure(ax: Any) -> Any:
-        return _dots(_axes(ax), source, f"Drop in patients ({_unit(result)})")
+        return _dots(_axes(ax), source, source["stratum"], f"Drop in patients ({_unit(result)})")
 
     return Finding(
         key="strata",
@@ -261,10 +265,8 @@ def _by_stratum(result: Decomposition) -> Finding:
     )
 
 
-def _dots(ax: Any, table: pd.DataFrame, label: str) -> Any:
-    """Systematic and tumor part of each bundle or, where all are of all bundles, of each stratum."""
-    pooled = (table["bundle"] == "all").all()
-    rows_of = table["stratum"] if pooled else (table["bundle"] + " " + table["hemisphere"]).str.strip()
+def _dots(ax: Any, table: pd.DataFrame, rows_of: pd.Series, label: str) -> Any:
+    """Systematic and tumor part of each bundle or stratum, whose names stand at the side."""
     names = [textwrap.fill(name, 24) for name in dict.fromkeys(rows_of)]
     for offset, (part, marker, color) in enumerate((("systematic", "o", _COLORS[0]), ("tumor", "D", _COLORS[1]))):
         rows = table[table["component"] == part]
@@ -399,11 +401,10 @@ def _recovered(ax: Any, given: pd.DataFrame) -> Any:
 
 def _sensitivity(result: Decomposition) -> Finding:
     table = result.sensitivity
+    shown = table[table["estimate"].notna() & ~table["analysis"].str.startswith("placebo")]
 
     def figure(ax: Any) -> Any:
-        rows = table.dropna(subset=["estimate"])
-        shown = rows.assign(bundle=rows["analysis"], hemisphere="")
-        return _dots(_axes(ax), shown[~shown["analysis"].str.startswith("placebo")], f"Part ({_unit(result)})")
+        return _dots(_axes(ax), shown, shown["analysis"], f"Part ({_unit(result)})")
 
     return Finding(
         key="sensitivity",
@@ -416,7 +417,7 @@ def _sensitivity(result: Decomposition) -> Finding:
             "agree with the primary one.",
         ),
         method="The primary estimate with one choice changed at a time.",
-        figure=figure,
+        figure=figure if len(shown) else None,
         alt="Systematic and tumor part under each other choice, with intervals.",
     )
 

@@ -33,7 +33,21 @@ DESIGNS = {
     "range": simulated.scores(14, 14, decay_mm=40, tumor=3, seed=1),
     "far_field_unmeasured": near_only(simulated.scores(15, 15, seed=1)),
     "too_few": simulated.scores(4, 6, seed=1),
+    "too_few_for_split": simulated.scores(8, 6, seed=1),
 }
+
+
+N_NOT_GIVEN = {"ok": 0, "range": 0, "far_field_unmeasured": 2, "too_few": 3, "too_few_for_split": 2}
+
+
+@pytest.mark.parametrize("status", DESIGNS)
+def test_every_figure_can_be_drawn_whatever_could_be_estimated(status: str) -> None:
+    """With all that a run computes besides: where no number is left to draw, there is no figure."""
+    result = decompose(DESIGNS[status], inference=FAST["inference"], sensitivity=True)
+    for finding in findings(result):
+        if finding.figure is not None:
+            axes = finding.plot(Figure().add_subplot())
+            assert axes.has_data() or axes.child_axes, finding.key
 
 
 @pytest.mark.parametrize("status", DESIGNS)
@@ -50,7 +64,7 @@ def test_numbers_in_the_first_figure_are_those_of_the_sentence_and_lie_within_it
         boxes = [text.get_window_extent() for text in ax.texts]
     said = [text.get_text() for text in ax.texts]
     assert len(said) == 3 and all(one in result.claim or one == "not given" for one in said)
-    assert said.count("not given") == {"ok": 0, "range": 0, "far_field_unmeasured": 2, "too_few": 3}[status]
+    assert said.count("not given") == N_NOT_GIVEN[status]
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
     points = result.participants["component"].value_counts()
     drawn = sum(len(one.get_offsets()) for one in ax.collections)
