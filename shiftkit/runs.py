@@ -14,10 +14,9 @@ from typing import Any
 import pandas as pd
 
 from .errors import ConfigError
-from .files import file_digest, holds, sweep, write_text
+from .files import holds, sweep, write_text
 from .results import Result
 from .tables import Table, write_table
-from .types import Cohort
 
 _PACKAGES = ("torch", "monai", "nibabel", "numpy", "scipy", "pandas", "numba", "nilearn", "dipy")
 
@@ -189,18 +188,3 @@ def table_digest(frame: pd.DataFrame) -> str:
     import hashlib
 
     return hashlib.sha256(frame.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
-
-
-def cohort_digest(cohort: Cohort) -> str:
-    """One SHA-256 over every file of a cohort's cases and their attributes, whatever the folder is called."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for case in cohort:
-        digest.update(json.dumps([case.key, dict(sorted(case.attributes.items()))]).encode())
-        paths = [*case.images.values(), *case.masks.values()]
-        paths += [path for path in (case.tumor, case.tumor_core) if path is not None]
-        for path in sorted(paths):
-            # Names and not places: a cohort that was moved is the same cohort.
-            digest.update(f"{path.name} {file_digest(path)}\n".encode())
-    return digest.hexdigest()

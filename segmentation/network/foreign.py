@@ -177,6 +177,16 @@ class ForeignNetwork(nn.Module):
             return self._bundles((2 * answer - 1) * _SURE)
         return self._bundles(torch.logit(answer, eps=_LEAST))
 
+    def require_logits(self, answer: Tensor) -> None:
+        """Refuse, with a `ModelMismatchError`, what an image was answered with where logits were to be and are not."""
+        low, high = answer.min().item(), answer.max().item()
+        if self.output == "logits" and self.background is None and low >= 0 and high <= 1:
+            # Of logits it would say that every voxel of the image lies inside of every bundle.
+            raise ModelMismatchError(
+                f"Logits are below 0 outside of a bundle; the network answered with {low:g} to {high:g} for a whole "
+                "image, as probabilities do. If these are probabilities, say so with `output`."
+            )
+
     def _bundles(self, channels: Tensor) -> Tensor:
         return channels if self.background is None else _without(channels, self.background)
 

@@ -28,8 +28,9 @@ from ...cohorts.folder import (
     write_description,
     write_participants,
 )
+from ...cohorts.peaks import meaning_digest
 from ...errors import DataError, ShiftkitError
-from ...files import atomic, file_digest, holds, sweep, write_json, write_text
+from ...files import atomic, holds, sweep, write_json, write_text
 from ...images import megavoxels, write_image
 from ...tables import read_cells
 from ...types import Bundle, Case, Cohort, Predictions, Volume
@@ -205,7 +206,7 @@ class Segmenter:
     def _made(self, case: Case, models: Sequence[Model]) -> dict[str, Any]:
         """What a prediction was made from."""
         names = self.models[0].modality.split("+")
-        images = {name: file_digest(path) for name in names if (path := case.images.get(name)) and path.is_file()}
+        images = {name: meaning_digest(path) for name in names if (path := case.images.get(name)) and path.is_file()}
         return {"format": _FORMAT, "models": [one.digest for one in models], "images": images}
 
     def _write_case(self, case: Case, out: Path, models: Sequence[Model], made: Mapping[Bundle, Volume]) -> None:

@@ -21,6 +21,7 @@ from ...types import Bundle, Case, Volume
 from ...work import Work, allowed_cores
 from ..network.checkpoints import Model
 from ..network.devices import device_of, enough_memory, memory_format_on, pick_device, placed, same_every_time
+from ..network.foreign import ForeignNetwork
 from ..samples.patches import Size
 from ..samples.prefetching import helper_threads, prefetched
 from ..samples.samples import Sample, channels_of, load_sample, to_own_grid
@@ -68,6 +69,8 @@ def infer(
         for image, flipped in views:
             with torch.inference_mode():
                 answer = logits(model.network, as_batch(image), window or model.patch)
+                if isinstance(model.network, ForeignNetwork):
+                    model.network.require_logits(answer)
                 output: Tensor = torch.sigmoid(answer)[0].cpu()
             total += output[order].flip(1) if flipped else output
     if not torch.isfinite(total).all():

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 
 from ...cohorts.folder import require_trainable
+from ...cohorts.peaks import meaning_digest
 from ...errors import ConfigError, DataError
 from ...files import file_digest, is_first_process, read_json, sweep, write_json
 from ...images import image_digest
@@ -197,7 +198,10 @@ def train_by(
     )
     learned, held_out = samples[: len(training)], samples[len(training) :]
     measured = measure_all(cases, recipe.modality, work)
-    model, masks = recipe.untrained(out.name, digests(cases, recipe.modality)), masks_digest(cases, bundles)
+    model, masks = (
+        recipe.untrained(out.name, digests(cases, recipe.modality)),
+        masks_digest(cases, bundles, recipe.modality),
+    )
     result = fit(
         model.network,
         learned,
@@ -251,7 +255,7 @@ def _begun(recipe: Recipe, out: Path) -> Schedule | None:
 def _finished(recipe: Recipe, schedule: Schedule, out: Path, cases: Sequence[Case]) -> Model:
     """The model that is there, if its metadata does not say otherwise."""
     model = load_model(out)
-    masks = masks_digest(cases, model.bundles)
+    masks = masks_digest(cases, model.bundles, recipe.modality)
     asked = {**dataclasses.asdict(schedule), "seed": recipe.seed, "masks": masks}
     # A checkpoint of an earlier version may lack some of them.
     known = [name for name in asked if name in model.training]
@@ -274,10 +278,15 @@ def digests(cases: Sequence[Case], modality: str) -> dict[str, str]:
     return {case.key: image_digest(case.images[first]) for case in cases}
 
 
-def masks_digest(cases: Sequence[Case], bundles: Sequence[Bundle]) -> str:
-    """One SHA-256 over the reference masks of these bundles: other masks of the same images make another model."""
+def masks_digest(cases: Sequence[Case], bundles: Sequence[Bundle], modality: str) -> str:
+    """One SHA-256 over the reference masks of these bundles, and over the axes that peaks are read by.
+
+    Other masks of the same images, or the same peaks turned, make another model.
+    """
     whole = hashlib.sha256()
     for case in sorted(cases, key=lambda one: one.key):
+        if "peaks" in modality.split("+") and "peaks" in case.images:
+            whole.update(f"{case.key} peaks {meaning_digest(case.images['peaks'])}\n".encode())
         for bundle in sorted(set(case.masks) & set(bundles)):
             whole.update(f"{case.key} {bundle.label} {file_digest(case.masks[bundle])}\n".encode())
     return whole.hexdigest()

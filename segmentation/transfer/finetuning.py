@@ -338,7 +338,7 @@ class Finetuning:
                 "participants_tuned_on": len(inner),
                 "seed": self.transfer.seed + number,
                 **(dataclasses.asdict(self.strategy.schedule) if self.plan.trained else {}),
-                "masks": masks_digest(learned, self.start.bundles),
+                "masks": masks_digest(learned, self.start.bundles, self.start.modality),
             },
         }
 
@@ -359,7 +359,7 @@ class Finetuning:
         if strategy.statistics:
             refresh_statistics(network, learned)
         participants = digests([*training, *inner], source.modality)
-        masks = masks_digest([*training, *inner], source.bundles)
+        masks = masks_digest([*training, *inner], source.bundles, source.modality)
         settings: dict[str, Any] = {
             "source": source.name,
             "source_digest": source.digest,

@@ -1,5 +1,7 @@
 """Cohorts on disk: the BIDS-derivative layout, read and written."""
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from ..tables import harmless, read_cells
 from ..types import Bundle, Case, Cohort
 from ..words import name_problem, named, nearest, readable, same_person, understood, words_of
 from .layout import Filters, candidates, choose, read_filters, read_json, sidecar_path
+from .peaks import meaning_digest
 
 
 def image_path(root: Path, key: str, modality: str) -> Path:
@@ -357,3 +360,18 @@ def _index_case(
         attributes=attributes,
     )
     return case, ambiguous
+
+
+def cohort_digest(cohort: Cohort) -> str:
+    """One SHA-256 over all that a cohort's cases are: files, what says how these are read, attributes.
+
+    Names count and not places: a cohort that was moved is the same cohort.
+    """
+    digest = hashlib.sha256()
+    for case in cohort:
+        digest.update(json.dumps([case.key, dict(sorted(case.attributes.items()))]).encode())
+        paths = [*case.images.values(), *case.masks.values()]
+        paths += [path for path in (case.tumor, case.tumor_core) if path is not None]
+        for path in sorted(paths):
+            digest.update(f"{path.name} {meaning_digest(path)}\n".encode())
+    return digest.hexdigest()

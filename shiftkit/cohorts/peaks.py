@@ -1,5 +1,7 @@
 """Fiber peaks on disk: which axes their components refer to, and reading them in world RAS+."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..files import write_json
+from ..files import file_digest, write_json
 from ..images import read_image
 from ..types import Case, Volume
 from .layout import read_json, sidecar_path
@@ -48,6 +50,24 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     for sidecar in _sidecars(path):
         content |= read_json(sidecar)
     return content
+
+
+_MEANING = ("OrientationEncoding", "Virtual")
+"""What a sidecar says that changes how an image is read."""
+
+
+def meaning_digest(path: Path) -> str:
+    """One SHA-256 over an image's file and, where sidecars say how it is read, what they say of that.
+
+    Raises
+    ------
+    DataError
+        If a sidecar that applies is not a JSON object.
+    """
+    sidecars = read_sidecar(path)
+    told = {name: sidecars[name] for name in _MEANING if name in sidecars}
+    digest = file_digest(path)
+    return hashlib.sha256(f"{digest} {json.dumps(told, sort_keys=True)}".encode()).hexdigest() if told else digest
 
 
 def _sidecars(path: Path) -> list[Path]:

@@ -9,13 +9,14 @@ import pandas as pd
 
 from ..bundles import choose_bundles
 from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, IMPLANTS, RECOVERY, SCORES, SECTIONS, SENSITIVITY, SHELLS
+from ..cohorts.folder import cohort_digest
 from ..config import read_record
 from ..errors import ConfigError, DataError
 from ..files import file_digest
 from ..names import ModelNames, is_of_phantom, is_phantom
 from ..options import passed_on
 from ..results import Finding
-from ..runs import Outcome, Run, cohort_digest, table_digest
+from ..runs import Outcome, Run, table_digest
 from ..types import Bundle, Cohort, Predictions
 from ..words import named
 from ..work import Cost, Work

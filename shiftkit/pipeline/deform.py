@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from ..catalogue import DEFORMATION, DEFORMATION_PROFILES
-from ..runs import Outcome, Run, cohort_digest
+from ..cohorts.folder import cohort_digest
+from ..runs import Outcome, Run
 from ..status import Status
 from ..types import Cohort
 from ..work import Work

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..catalogue import CKA, DIRECTIONS, FEATURES, FORESIGHT, IMAGES
+from ..cohorts.folder import cohort_digest
 from ..embeddings import Embeddings
 from ..errors import DataError
 from ..files import file_digest
 from ..images import image_digest
 from ..results import Result
-from ..runs import Outcome, Run, cohort_digest
+from ..runs import Outcome, Run
 from ..tables import Table
 from ..types import Case
 from ..words import named

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import CURVES, SCORES, SHOTS
-from ..cohorts.folder import require_own_files
+from ..cohorts.folder import cohort_digest, require_own_files
 from ..errors import ConfigError, ModelMismatchError
 from ..names import find_cohort
-from ..runs import Outcome, Run, cohort_digest
+from ..runs import Outcome, Run
 from ..tables import write_table
 from ..types import Cohort, Predictions
 from ..work import Work

@@ -25,14 +25,15 @@ from ..catalogue import (
     SCORES,
 )
 from ..catalogue import IMPLANTS as IMPLANT_CHECK
+from ..cohorts.folder import cohort_digest
 from ..errors import DataError, raise_all
-from ..files import read_json
+from ..files import file_digest, read_json
 from ..names import find_cohort, find_model
 from ..options import options_of, passed_on
-from ..runs import Outcome, Run, cohort_digest, keep, kept
+from ..runs import Outcome, Run, keep, kept
 from ..tables import Table, read_cells, read_table
 from ..types import Cohort
-from ..words import nearest
+from ..words import named, nearest
 from ..work import Cost, Work, duration
 from .inputs import find_controls, find_patients, require_apart
 from .story import Ending, end
@@ -167,13 +168,30 @@ class Design:
         return self.root / "stages" / f"{stage.name.replace('/', '-')}.json"
 
     def is_done(self, stage: Stage) -> bool:
-        """Whether a stage ended, with these settings, on these cohorts and on what it needs as that is now."""
-        return (self.root / stage.name).is_dir() and kept(self._note(stage), self.made_of[stage.name]) is not None
+        """Whether a stage ended, with these settings, on these cohorts and on what it needs as that is now.
+
+        Raises
+        ------
+        DataError
+            If what it left was changed since, or is gone.
+        """
+        folder, note = self.root / stage.name, kept(self._note(stage), self.made_of[stage.name])
+        if note is None or not folder.is_dir():
+            return False
+        left, there = note.get("left", {}), _left_in(folder)
+        if changed := sorted(name for name in {*left, *there} if left.get(name) != there.get(name)):
+            raise DataError(
+                f"A finished stage is as its verb left it; of {folder} {named(changed, 3)} "
+                f"{'was' if len(changed) == 1 else 'were'} changed, added or removed since. Remove that folder, and "
+                "the stage is done again."
+            )
+        return True
 
     def do(self, stage: Stage, work: Work) -> None:
         """Do a stage, or go on with it where it was interrupted, and note that it is done."""
         self._call(stage, dict(stage.inputs), work)
-        keep(self._note(stage), self.made_of[stage.name], {"verb": stage.verb})
+        left = _left_in(self.root / stage.name)
+        keep(self._note(stage), self.made_of[stage.name], {"verb": stage.verb, "left": left})
 
     def plan(self, stage: Stage, work: Work) -> Cost:
         """What a stage will take; refuses what names, headers and options tell to be impossible, as its verb does."""
@@ -304,6 +322,16 @@ def with_held_out(healthy: Cohort, share: float, seed: int) -> Cohort:
         for case in healthy
     )
     return dataclasses.replace(healthy, cases=tuple(cases))
+
+
+def _left_in(folder: Path) -> dict[str, str]:
+    """What of a stage others read: its tables by their digests, masks and networks by their sizes."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): file_digest(path) if path.suffix == ".tsv" else str(path.stat().st_size)
+        for path in files
+        if path.name.endswith((".tsv", ".nii.gz", ".safetensors"))
+    }
 
 
 def do_stages(design: Design, say: Say, work: Work) -> None:

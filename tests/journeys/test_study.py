@@ -116,6 +116,11 @@ def test_a_killed_study_continues_where_it_was(place: Path, tmp_path: Path, caps
     other = {**_content(file), "finetune": {"epochs": 2, "draws": 1}}
     with pytest.raises(ConfigError, match="epochs"):
         sk.study(other, out=out, resume=True, **asked)
+    # What a finished stage left is trusted only as its verb left it.
+    scores = tmp_path / "whole" / "fa" / "decomposition" / "tables" / "scores.tsv"
+    scores.write_text(scores.read_text() + "\n")
+    with pytest.raises(DataError, match=r"decomposition tables/scores\.tsv was changed, added or removed.*Remove"):
+        sk.study(file, out=tmp_path / "whole", resume=True, **asked)
 
 
 @pytest.mark.slow

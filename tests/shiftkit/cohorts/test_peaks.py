@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftkit.cohorts.folder import image_path
+from shiftkit.cohorts.folder import cohort_digest, image_path, load_cohort
 from shiftkit.cohorts.peaks import (
     frame_rotation,
     load_peaks,
@@ -75,3 +75,29 @@ def test_sidecars_above_the_cohort_do_not_count(tmp_path: Path) -> None:
     image.parent.mkdir(parents=True)
     (tmp_path / "param-peaks_dwimap.json").write_text('{"OrientationEncoding": {"Reference": "xyz"}}')
     assert read_sidecar(image) == {}
+
+
+def test_turned_peaks_and_a_virtual_tumor_are_other_inputs(tmp_path: Path) -> None:
+    """The digest of a cohort changes with what its sidecars say of how images are read, wherever these lie."""
+    (tmp_path / "participants.tsv").write_text("participant_id\tgroup\nsub-01\tglioma\n")
+    image = image_path(tmp_path, "sub-01", "peaks")
+    write_image(Volume(array=np.ones((4, 4, 4, 9), np.float32), affine=np.eye(4)), image)
+    tumor = tmp_path / "sub-01" / "anat" / "sub-01_label-tumor_mask.nii.gz"
+    write_image(Volume(array=np.ones((4, 4, 4), np.uint8), affine=np.eye(4)), tumor)
+
+    def digest() -> str:
+        return cohort_digest(load_cohort(tmp_path))
+
+    seen = [digest()]
+    write_peaks_sidecar(image, "xyz")
+    seen.append(digest())
+    write_peaks_sidecar(image, "ijk")
+    seen.append(digest())
+    tumor.with_name("sub-01_label-tumor_mask.json").write_text('{"Virtual": true}')
+    seen.append(digest())
+    assert len(set(seen)) == 4
+    tumor.with_name("sub-01_label-tumor_mask.json").write_text('{"Virtual": true, "Description": "none is there"}')
+    assert digest() == seen[-1]
+    sidecar = image.with_name(image.name.replace(".nii.gz", ".json"))
+    sidecar.rename(tmp_path / "param-peaks_dwimap.json")
+    assert digest() == seen[-1]
