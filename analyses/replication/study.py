@@ -46,9 +46,10 @@ def replicate(
     """
     found: list[Answer] = []
     for arm in work.each(arms, "Answering"):
-        tried = tuple(name for name in arm.strategies if name != SCRATCH)
+        # One that scored nobody leaves no rows, and is asked nevertheless if the findings are judged by it.
+        tried = tuple(name for name in dict.fromkeys((primary, *arm.strategies)) if name != SCRATCH)
         found += answers(arm, tried, margin, inference)
-        at_once = replace(inference, level=1 - (1 - inference.level) / len(arm.bundles))
+        at_once = replace(inference, level=1 - (1 - inference.level) / max(1, len(arm.bundles)))
         if len(arm.bundles) > 1:
             found += [one for name in arm.bundles for one in answers(arm, (primary,), margin, at_once, name)]
     differences = pd.concat([contrasts(arm, inference) for arm in arms], ignore_index=True)
