@@ -321,13 +321,17 @@ def _why(one: Estimate, status: str) -> str:
     return "" if np.isfinite(one.low) else spoken(str(status))
 
 
-def number_of(one: Estimate, sign: str = "") -> str:
-    """A number that is known, with its interval, as it stands in a sentence.
+def number_of(one: Estimate, sign: str = "", digits: int = 3) -> str:
+    """A number with its interval, or the interval alone, as it stands in a sentence.
 
     Examples
     --------
     >>> number_of(Estimate(name="drop", value=-0.001, low=-0.002, high=-0.0001))
     '−0.001 [−0.002, 0.000]'
+    >>> number_of(Estimate(name="drop", value=float("nan"), low=-0.02, high=0.01), "+")
+    'between −0.020 and +0.010'
     """
-    within = f" [{one.low:{sign}z.3f}, {one.high:{sign}z.3f}]" if np.isfinite(one.low) else ""
-    return f"{one.value:{sign}z.3f}{within}".replace("-", "−")
+    value, low, high = (f"{each:{sign}z.{digits}f}".replace("-", "−") for each in (one.value, one.low, one.high))
+    if not np.isfinite(one.low):
+        return value if np.isfinite(one.value) else "n/a"
+    return f"{value} [{low}, {high}]" if np.isfinite(one.value) else f"between {low} and {high}"

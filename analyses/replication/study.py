@@ -10,7 +10,7 @@ from ...work import Work
 from ..statistics.inference import Inference
 from .answers import Answer, answers
 from .conditions import SCRATCH, Arm, adjusted, conditions, contrasts
-from .findings import claim_of, findings
+from .findings import claim_of, findings, numbers_of
 from .result import Replication
 
 
@@ -63,6 +63,6 @@ def replicate(
         curves=pd.DataFrame(columns=[*CURVES.columns, "training"]) if curves is None else curves,
         arms=tuple(arms),
     )
-    estimates = tuple(c.estimate for number in (1, 2, 3) for one in result.of(number) for c in one.criteria)
+    estimates = tuple(one for number in (1, 2, 3) for _, one in numbers_of(result.of(number)))
     result = replace(result, claim=claim_of(result), estimates=estimates)
     return replace(result, findings=findings(result))
