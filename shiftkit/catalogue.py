@@ -283,7 +283,8 @@ conditions: Mean scores by condition: which group, segmented by a network that w
     modality
     training: plain, or implants: the source network was also trained on controls with implanted tumors.
     group strategy bundle hemisphere metric
-    value [1]: Mean over participants, each averaged over bundles first.
+    value [1]: Mean over participants; pooled, the mean over bundles and hemispheres of these means, of those that both
+        groups have.
     low high
     n_participants [1]: Participants behind it.
     status
@@ -295,7 +296,7 @@ contrasts: Differences between conditions, with tests over participants.
         less training from random weights on the same patients.
     group: Whose scores; glioma where patients are held against controls.
     strategy bundle hemisphere metric
-    value [1]: Mean difference.
+    value [1]: Mean difference, within bundle and hemisphere: of groups, each value less the bundle's mean in controls.
     low high
     effect_size [1]: Hedges' g; of paired differences in units of their own spread.
     p_value

@@ -86,4 +86,4 @@ def raise_all(problems: Sequence[str], where: str, error: type[ShiftkitError] = 
     """
     if problems:
         listed = "; ".join(problem.rstrip(".") for problem in problems)
-        raise error(f"{where} cannot be used: {listed}.")
+        raise error(f"{where} cannot be used: {listed}{'' if listed.endswith('?') else '.'}")

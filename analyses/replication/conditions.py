@@ -1,6 +1,6 @@
 """Scores by condition, and paired differences between conditions with participants as the unit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from ...catalogue import CONDITIONS
 from ...results import Estimate
 from ...status import Status
 from ..statistics.inference import Inference, holm, p_value
@@ -72,6 +73,12 @@ class Arm:
         return rows.set_index(["participant_id", *_LEVEL])["value"]
 
     @property
+    def shared(self) -> tuple[tuple[str, str], ...]:
+        """Bundles and hemispheres that the source model was scored on in both groups; all of them without one."""
+        of_both = [set(self.of(group, NONE).index.droplevel(0)) for group in (CONTROLS, PATIENTS)]
+        return tuple(level for level in self.levels[1:] if level in of_both[0] & of_both[1]) or self.levels[1:]
+
+    @property
     def levels(self) -> tuple[tuple[str, str], ...]:
         """All bundles together, then each bundle and hemisphere."""
         there = self.rows[_LEVEL].drop_duplicates().sort_values(_LEVEL)
@@ -81,25 +88,42 @@ class Arm:
 def conditions(arm: Arm, inference: Inference) -> pd.DataFrame:
     """Mean score of every condition: each group with each strategy; in the columns of `shiftkit.catalogue.CONDITIONS`.
 
-    A participant's bundles are averaged first; intervals are over participants.
+    A pooled mean is that of the bundles' means, so that it does not depend on who lacks which; of bundles and
+    hemispheres that both groups have. Intervals are over participants.
     """
     rows: list[dict[str, Any]] = []
     for group in (CONTROLS, PATIENTS):
         for strategy in (NONE, *arm.strategies):
             values = arm.of(group, strategy)
             for level in arm.levels:
-                own = _of_people(values, level)
-                if own.size:
-                    drawn = inference.weights((own.size,)) @ own / own.size
-                    one = inference.estimate("mean", float(own.mean()), drawn, own.size)
+                wide = _by_level(values, arm.shared if level == _ALL else [level])
+                if n := len(wide):
+                    mean, *drawn = _mean_of_means(wide, np.vstack([np.ones(n), inference.weights((n,))]))
+                    one = inference.estimate("mean", float(mean), np.array(drawn), n)
                     rows.append({"group": group, "strategy": strategy, **_told(arm, level, one)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(CONDITIONS.columns))
+
+
+def _by_level(values: pd.Series, levels: Sequence[tuple[str, str]]) -> Array:
+    """Values of shape (people who have any, levels that anybody has); NaN where somebody lacks one."""
+    wide = values.unstack(_LEVEL)
+    wide = wide[[level for level in levels if level in wide.columns]].dropna(how="all")
+    return wide.dropna(axis="columns", how="all").to_numpy(dtype=np.float64)
+
+
+def _mean_of_means(wide: Array, weights: Array) -> Array:
+    """The mean over levels of their means over people, who count with these weights, shape (draws, people)."""
+    there = np.isfinite(wide)
+    with np.errstate(invalid="ignore"):  # a draw without anybody who has a level, which does not count
+        of_levels = (weights @ np.where(there, wide, 0.0)) / (weights @ there.astype(np.float64))
+    return np.nanmean(of_levels, axis=1)
 
 
 def contrasts(arm: Arm, inference: Inference) -> pd.DataFrame:
     """Differences between conditions with tests; in the columns of `shiftkit.catalogue.CONTRASTS`.
 
-    Patients against controls by the source model; in patients each strategy against the source model, and against
+    Patients against controls by the source model, of each bundle and hemisphere less its mean in controls, so that a
+    bundle that many lack is no difference; in patients each strategy against the source model, and against
     training from scratch on the same patients; in controls each strategy against the source model, which is what it
     forgot. Of the rows of bundles ``p_adjusted`` is Holm's over all of the arm; of pooled ones see `adjusted`.
     """
@@ -127,7 +151,9 @@ def _differences(
     arm: Arm, level: tuple[str, str], inference: Inference
 ) -> Iterator[tuple[str, str, str, Estimate, float]]:
     before = {group: arm.of(group, NONE) for group in (CONTROLS, PATIENTS)}
-    one, effect = unpaired(*(_of_people(before[group], level) for group in (PATIENTS, CONTROLS)), inference)
+    usual = before[CONTROLS].groupby(level=_LEVEL).mean()
+    centered = (_less(before[group], usual) for group in (PATIENTS, CONTROLS))
+    one, effect = unpaired(*(_of_people(values, level) for values in centered), inference)
     yield "patients - controls", PATIENTS, NONE, one, effect
     for strategy in arm.strategies:
         for group in (PATIENTS, CONTROLS):
@@ -152,6 +178,12 @@ def _told(arm: Arm, level: tuple[str, str], one: Estimate) -> dict[str, Any]:
         "n_participants": one.n,
         "status": str(one.status),
     }
+
+
+def _less(values: pd.Series, usual: pd.Series) -> pd.Series:
+    """Values less what is usual for their bundle and hemisphere; without those of which nothing is known."""
+    own = usual.reindex(values.index.droplevel(0)).to_numpy(dtype=np.float64)
+    return (values - own).dropna()
 
 
 def _of_people(values: pd.Series, level: tuple[str, str]) -> Array:

@@ -11,16 +11,17 @@ import pandas as pd
 from ...results import Estimate, Finding
 from ...style import beside, intervals, legend_above, look, name_columns, name_rows, new_axes
 from ..scoring.metrics import METRICS
-from .answers import NOT_SUPPORTED, QUESTIONS, SUPPORTED, UNDECIDED, Answer
+from .answers import NOT_SUPPORTED, QUESTIONS, SUPPORTED, UNDECIDED, Answer, number_of
 from .conditions import CONTROLS, NONE, PATIENTS
 from .result import Replication
 
 _METHOD = (
-    "Participants are the unit of every interval and test: a participant's bundles are averaged first. Networks are "
-    "judged on patients they never saw, and against controls that none has seen. A claim is supported if the interval "
-    "lies on its side, not supported if it lies on the other side or is shown to be smaller than the margin, and "
-    "undecided if it holds both. Intervals are not adjusted over the three findings and the inputs; those of single "
-    "bundles are widened after Bonferroni, and tests adjusted after Holm."
+    "Participants are the unit of every interval and test, and values are compared within bundle and hemisphere: "
+    "pooled means are those of the bundles' means, and groups differ by values less the bundle's mean in controls. "
+    "Networks are judged on patients they never saw, and against controls that none has seen. A claim is supported if "
+    "the interval lies on its side, not supported if it lies on the other side or is shown to be smaller than the "
+    "margin, and undecided if it holds both. Intervals are not adjusted over the three findings and the inputs; those "
+    "of single bundles are widened after Bonferroni, and tests adjusted after Holm."
 )
 _WORDS = {SUPPORTED: "supported", NOT_SUPPORTED: "not supported", UNDECIDED: "undecided"}
 
@@ -53,19 +54,19 @@ def _answered(result: Replication, number: int) -> Finding:
         place="first" if number == 1 else "lead",
         title=f"{number}. {QUESTIONS[number]}",
         claim=" ".join(one.sentence for one in shown),
-        estimates=tuple(estimate for _, estimate in _numbers(shown)),
+        estimates=tuple(estimate for _, estimate in numbers_of(shown)),
         table=rows,
         caveats=("Other strategies than the one that the study names first are shown beside it and decide nothing.",)
         if len(rows) > len(shown)
         else (),
         method=_METHOD,
         references=("10.1016/j.media.2025.103766",),
-        figure=partial(_draw_answers, shown) if any(np.isfinite(one.low) for _, one in _numbers(shown)) else None,
+        figure=partial(_draw_answers, shown) if any(np.isfinite(one.low) for _, one in numbers_of(shown)) else None,
         alt="What each criterion of the finding is, with its interval; right of zero it speaks for the finding.",
     )
 
 
-def _numbers(shown: Iterable[Answer]) -> list[tuple[str, Estimate]]:
+def numbers_of(shown: Iterable[Answer]) -> list[tuple[str, Estimate]]:
     """What each criterion is called beside others, and its number."""
     told = [(f"{one.arm.name}: {c.name.replace('_', ' ')}", c.estimate) for one in shown for c in one.criteria]
     return [(name, replace(one, name=name)) for name, one in told]
@@ -74,7 +75,7 @@ def _numbers(shown: Iterable[Answer]) -> list[tuple[str, Estimate]]:
 def _draw_answers(shown: tuple[Answer, ...], ax: Any = None) -> Any:
     """Every criterion with its interval; right of zero it speaks for the finding."""
     axes = new_axes(ax)
-    rows = _numbers(shown)
+    rows = numbers_of(shown)
     numbers = zip(*((one.value, one.low, one.high) for _, one in rows), strict=True)
     intervals(axes, np.arange(len(rows)), *map(list, numbers), lying=True)
     name_rows(axes, [name for name, _ in rows])
@@ -97,7 +98,7 @@ def _by_condition(result: Replication) -> Finding:
         claim="; ".join(told) + ".",
         table=result.conditions,
         method=_METHOD,
-        figure=partial(_draw_conditions, result),
+        figure=partial(_draw_conditions, result) if pooled["value"].notna().any() else None,
         alt=f"{title} of controls, of patients by the source network, and of patients after each strategy.",
     )
 
@@ -107,8 +108,7 @@ def _mean(table: pd.DataFrame, arm: Any, group: str, strategy: str) -> str:
     rows = rows[(rows["group"] == group) & (rows["strategy"] == strategy)]
     if rows.empty:
         return "n/a"
-    row = rows.iloc[0]
-    return f"{row['value']:.3f}" + (f" [{row['low']:.3f}, {row['high']:.3f}]" if np.isfinite(row["low"]) else "")
+    return _span(rows.iloc[0], sign="")
 
 
 def _rows_of(table: pd.DataFrame, arm: Any) -> pd.DataFrame:
@@ -137,7 +137,7 @@ def _differences(result: Replication) -> Finding:
     pooled = result.contrasts[result.contrasts["bundle"] == "all"]
     forgotten = pooled[(pooled["group"] == CONTROLS) & (pooled["strategy"] == result.primary)]
     told = [
-        f"{row['modality']}: {row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        f"{row['modality']}: {_span(row)}"
         for row in forgotten[forgotten["training"] == "plain"].to_dict("records")
         if np.isfinite(row["low"])
     ]
@@ -158,8 +158,7 @@ def _differences(result: Replication) -> Finding:
 def _repaired(result: Replication) -> Finding:
     rows = result.recovery[result.recovery["component"].isin(["systematic", "tumor"])]
     told = [
-        f"{row['modality']}, {row['strategy']}: {row['component']} part {row['difference']:+.3f} "
-        f"[{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+        f"{row['modality']}, {row['strategy']}: {row['component']} part {_span(row, of='difference')}"
         for row in rows[(rows["strategy"] == result.primary) & (rows["training"] == "plain")].to_dict("records")
         if np.isfinite(row["difference_low"])
     ]
@@ -208,7 +207,7 @@ def _curves(result: Replication) -> Finding:
         title="By number of patients",
         claim="; ".join(told) + ".",
         table=result.curves,
-        figure=partial(_draw_curves, rows),
+        figure=partial(_draw_curves, rows) if rows.loc[rows["shots"] > 0, "value"].notna().any() else None,
         alt="Dice against the number of patients trained on, for fine-tuning and training from scratch.",
     )
 
@@ -270,9 +269,10 @@ def _by_arm(table: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
         yield str(modality) if training == "plain" else f"{modality}, {training}", rows
 
 
-def _span(row: Mapping[Any, Any], digits: int = 3) -> str:
-    numbers = [f"{row[name]:+.{digits}f}" if np.isfinite(row[name]) else "n/a" for name in ("value", "low", "high")]
-    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+def _span(row: Any, digits: int = 3, of: str = "value", sign: str = "+") -> str:
+    low, high = ("low", "high") if of == "value" else (f"{of}_low", f"{of}_high")
+    numbers = {"value": float(row[of]), "low": float(row[low]), "high": float(row[high])}
+    return number_of(Estimate(name=of, **numbers), sign, digits)
 
 
 def _slopes(table: pd.DataFrame, primary: str) -> list[str]:

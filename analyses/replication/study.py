@@ -10,7 +10,7 @@ from ...work import Work
 from ..statistics.inference import Inference
 from .answers import Answer, answers
 from .conditions import SCRATCH, Arm, adjusted, conditions, contrasts
-from .findings import claim_of, findings
+from .findings import claim_of, findings, numbers_of
 from .result import Replication
 
 
@@ -46,9 +46,10 @@ def replicate(
     """
     found: list[Answer] = []
     for arm in work.each(arms, "Answering"):
-        tried = tuple(name for name in arm.strategies if name != SCRATCH)
+        # One that scored nobody leaves no rows, and is asked nevertheless if the findings are judged by it.
+        tried = tuple(name for name in dict.fromkeys((primary, *arm.strategies)) if name != SCRATCH)
         found += answers(arm, tried, margin, inference)
-        at_once = replace(inference, level=1 - (1 - inference.level) / len(arm.bundles))
+        at_once = replace(inference, level=1 - (1 - inference.level) / max(1, len(arm.bundles)))
         if len(arm.bundles) > 1:
             found += [one for name in arm.bundles for one in answers(arm, (primary,), margin, at_once, name)]
     differences = pd.concat([contrasts(arm, inference) for arm in arms], ignore_index=True)
@@ -62,6 +63,6 @@ def replicate(
         curves=pd.DataFrame(columns=[*CURVES.columns, "training"]) if curves is None else curves,
         arms=tuple(arms),
     )
-    estimates = tuple(c.estimate for number in (1, 2, 3) for one in result.of(number) for c in one.criteria)
+    estimates = tuple(one for number in (1, 2, 3) for _, one in numbers_of(result.of(number)))
     result = replace(result, claim=claim_of(result), estimates=estimates)
     return replace(result, findings=findings(result))

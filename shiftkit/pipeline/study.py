@@ -26,7 +26,7 @@ from ..catalogue import (
 )
 from ..catalogue import IMPLANTS as IMPLANT_CHECK
 from ..cohorts.folder import cohort_digest
-from ..errors import DataError, raise_all
+from ..errors import DataError, ModelMismatchError, raise_all
 from ..files import file_digest, read_json
 from ..names import find_cohort, find_model
 from ..options import options_of, passed_on
@@ -35,7 +35,7 @@ from ..tables import Table, read_cells, read_table
 from ..types import Cohort
 from ..words import named, nearest
 from ..work import Cost, Work, duration
-from .inputs import find_controls, find_patients, require_apart
+from .inputs import described, find_controls, find_patients, require_apart, require_common_bundles
 from .story import Ending, end
 from .study_file import IMPLANTS, PLAIN, StudyFile, Verbs
 
@@ -258,6 +258,8 @@ def begin_study(run: Run, file: StudyFile, verbs: Verbs, *, device: str, work: W
     ------
     DataError
         If there are no patients or too few controls, or a modality or bundle is missing in a cohort.
+    ModelMismatchError
+        If a network of ``checkpoints`` reads another modality than it is named for, or lacks the bundles.
     """
     from ..segmentation.network.devices import pick_device
 
@@ -267,6 +269,7 @@ def begin_study(run: Run, file: StudyFile, verbs: Verbs, *, device: str, work: W
     require_apart({"patients": patients, "healthy": healthy})
     for cohort in (healthy, patients):
         _require_there(file, cohort)
+        _require_suitable(file, cohort)
     design = Design(
         file=file,
         healthy=with_held_out(healthy, file.held_out, file.seed),
@@ -296,6 +299,22 @@ def _require_there(file: StudyFile, cohort: Cohort) -> None:
         ],
         f"Cohort {cohort.name}",
     )
+
+
+def _require_suitable(file: StudyFile, cohort: Cohort) -> None:
+    """Networks that are given must be of their modality, whose name their scores get, and know the bundles."""
+    problems: list[str] = []
+    for modality, name in (file.checkpoints or {}).items():
+        model = described(find_model(file.named(name)))
+        if model.modality != modality:
+            problems.append(f"{modality} names {name}, which reads {model.modality}")
+        if file.bundles:
+            asked = choose_bundles(cohort.bundles, file.bundles, what=f"{cohort.name} has masks of")
+            if lacking := [bundle.label for bundle in asked if bundle not in model.bundles]:
+                problems.append(f"{modality} names {name}, which does not predict {named(lacking)}")
+        else:
+            require_common_bundles(model, cohort)
+    raise_all(problems, "[checkpoints]", ModelMismatchError)
 
 
 def with_held_out(healthy: Cohort, share: float, seed: int) -> Cohort:

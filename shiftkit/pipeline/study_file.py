@@ -22,6 +22,12 @@ DECIDED: Mapping[str, tuple[str, ...]] = {
     "implant": ("volume_cm3", "n_implants", *_OWN),
 }
 """Verbs whose further options a study file may give, each in a table; and those that the study itself decides."""
+UNFOLLOWED: Mapping[str, str] = {
+    "level": "the study's own intervals have 95 %",
+    "covariates": "the answers do not adjust, and would be of other numbers than the decomposition",
+    "session": "training and fine-tuning choose none, and scores would be of other images than theirs",
+}
+"""Options of a decomposition that the answers would not follow, each with the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +55,7 @@ class StudyFile:
     held_out: Annotated[
         float, Option("Share of the controls that no network sees, unless a column split says.", min=0.1, max=0.9)
     ] = 0.3
-    metric: Annotated[str, Option("What is compared.")] = "dice"
+    metric: Annotated[str, Option("Overlap score that is compared.")] = "dice"
     margin: Annotated[float, Option("A difference smaller than this counts as none.", min=0.0001)] = 0.02
     seed: Annotated[int, Option("Seed of everything random.", min=0)] = 0
     checkpoints: Annotated[Mapping[str, str] | None, Option("Networks that are trained already, by modality.")] = None
@@ -116,6 +122,12 @@ def _problems(content: Mapping[str, Any], verbs: Verbs) -> Iterator[str]:
     yield from _problems_of_lists({**{name: one.default for name, one in known.items()}, **content})
 
 
+def _overlap_scores() -> tuple[str, ...]:
+    from ..analyses.scoring.metrics import METRICS
+
+    return tuple(name for name in words_of("metric") if METRICS[name].bounded and METRICS[name].better == "higher")
+
+
 def _unknown(key: str, known: Sequence[str]) -> str:
     return f"{key} is not known" + (nearest(key, known) or f" (known: {', '.join(known)})")
 
@@ -125,9 +137,14 @@ def _problems_of_verb(verb: str, table: Any, verbs: Verbs) -> Iterator[str]:
         yield f"{verb} must be a table of options of shiftkit {verb}, [{verb}]"
         return
     known = settings_of(verbs[verb], options_of(verbs[verb]))
-    free = [name for name in known if name not in DECIDED[verb]]
+    not_free = (*DECIDED[verb], *(UNFOLLOWED if verb == "decompose" else ()))
+    free = [name for name in known if name not in not_free]
     for name, value in table.items():
-        if name in DECIDED[verb]:
+        if verb == "decompose" and name in UNFOLLOWED:
+            yield f"[{verb}] {name} cannot be given in a study: {UNFOLLOWED[name]}; leave it out"
+        elif verb == "decompose" and name == "equivalence_margin":
+            yield f"[{verb}] {name} is decided by the study itself: what counts as none is the study's own margin"
+        elif name in DECIDED[verb]:
             yield f"[{verb}] {name} is decided by the study itself; leave it out"
         elif name not in known:
             yield f"[{verb}] {_unknown(name, free)}"
@@ -154,7 +171,10 @@ def _problems_of_lists(told: Mapping[str, Any]) -> Iterator[str]:
         if key == "modalities" and isinstance(told["checkpoints"], Mapping):
             for one in sorted(set(told["checkpoints"]) - set(given)):
                 yield f"[checkpoints] {one} is none of the modalities{nearest(one, given)}"
-    if isinstance(told["metric"], str) and understood("metric", told["metric"]) not in words_of("metric"):
-        yield f"metric is one of {', '.join(words_of('metric'))}; got {told['metric']!r}"
+    if isinstance(told["metric"], str) and understood("metric", told["metric"]) not in (taken := _overlap_scores()):
+        yield (
+            f"metric is one of {', '.join(taken)}; got {told['metric']!r}{nearest(told['metric'], taken)}. The margin "
+            "and half of a part are asked on the metric's own scale, which has to end at 1"
+        )
     if IMPLANTS in told["training"] and told["checkpoints"]:
         yield "training with implants needs networks that are trained here; leave out [checkpoints]"

@@ -1,6 +1,7 @@
 """A whole study on two small cohorts on disk: planned, killed, continued, and answered."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from makers.segmentation import files_in, interrupted, small_model, with_tumors,
 
 import shiftkit as sk
 from shiftkit.cli import main
-from shiftkit.errors import ConfigError, DataError
+from shiftkit.errors import ConfigError, DataError, ModelMismatchError
 from shiftkit.files import read_toml
 from shiftkit.segmentation.network.checkpoints import save_model
 
@@ -80,6 +81,25 @@ def test_what_the_cohorts_lack_is_refused_before_anything_is_computed(place: Pat
     ):
         with pytest.raises(error, match=told):
             sk.study({**known, **wrong}, out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_network_of_another_modality_is_refused_by_name(place: Path, tmp_path: Path, dry_run: bool) -> None:
+    """Its scores would bear the name of the modality that it was given for; so is one that lacks a bundle."""
+    known: dict[str, Any] = {"healthy": str(place / "controls"), "patients": str(place / "patients"), "folds": 2}
+    mine = small_model()
+    save_model(mine, tmp_path / "mine")
+    save_model(replace(mine, modality="peaks"), tmp_path / "other")
+    save_model(replace(mine, bundles=mine.bundles[:1]), tmp_path / "few")
+    lost = mine.bundles[1].name
+    for wrong, told in (
+        ({"checkpoints": {"fa": str(tmp_path / "other")}}, "fa names .*other, which reads peaks"),
+        ({"checkpoints": {"fa": "reference"}}, "fa names reference, which reads peaks"),
+        ({"checkpoints": {"fa": str(tmp_path / "few")}, "bundles": [lost]}, f"few, which does not predict {lost}"),
+    ):
+        with pytest.raises(ModelMismatchError, match=told):
+            sk.study({**known, "modalities": ["fa"], **wrong}, out=tmp_path / "out", device="cpu", dry_run=dry_run)
     assert not (tmp_path / "out").exists()
 
 

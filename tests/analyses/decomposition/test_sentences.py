@@ -43,12 +43,13 @@ def test_a_reach_without_an_upper_limit_is_told_with_the_sign_of_tables() -> Non
 
 @pytest.mark.slow
 def test_no_run_contradicts_itself(tmp_path: Path) -> None:
-    """Over 52 cohorts of every kind, table, record and page say the same, read by one who has only these.
+    """Over 27 cohorts of every kind, table, record and page say the same, read by one who has only these.
 
-    In the last two, patients are a little better near the tumor, and other estimators lie beyond a range: rare.
+    Two thousand more are read by `benchmarks/contradictions.py`. In the last two, patients are a little better near
+    the tumor, and other estimators lie beyond a range: rare.
     """
     words: Counter[str] = Counter()
-    for seed in (*range(50), 1710, 1861):
+    for seed in (*range(25), 1710, 1861):
         result = write_run(tmp_path / str(seed), *any_cohort(seed))
         assert contradictions_of(tmp_path / str(seed)) == [], seed
         words.update(result.table.loc[result.table["method"] == "anchored", "word"])

@@ -1,13 +1,16 @@
 """Answers: an interval decides, what is not shown cannot be handled, and no point estimate is a verdict."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from makers import simulated
 
 from shiftkit.analyses.replication.answers import NOT_SUPPORTED, SUPPORTED, UNDECIDED, Answer, answers, decided
 from shiftkit.analyses.replication.conditions import Arm
+from shiftkit.analyses.replication.study import replicate
 from shiftkit.analyses.statistics.inference import Inference
 
 INFERENCE = Inference(n_bootstrap=200, n_permutations=199)
@@ -110,3 +113,65 @@ def test_a_network_that_has_learned_nothing_answers_nothing() -> None:
     poor = Arm(modality="peaks", training="plain", source="m", scores=arm.scores.assign(value=arm.scores["value"] / 50))
     assert _words(poor) == [UNDECIDED] * 3
     assert "has not learned to segment" in _asked(poor)[1].sentence
+
+
+def _in_patients(arm: Arm, model: str, values: Any) -> Arm:
+    """The arm with other scores of one network in patients."""
+    scores = arm.scores.copy()
+    own = (scores["model"] == model) & (scores["group"] == "glioma")
+    scores.loc[own, "value"] = values
+    return replace(arm, scores=scores)
+
+
+@pytest.mark.parametrize("level", [0.02, 0.25])
+def test_a_collapsed_network_repairs_nothing(level: float) -> None:
+    """Where fine-tuning ends at the floor, near and far alike, the tumor's part is gone and nothing is repaired."""
+    arm = _arm({"systematic": 0.1, "tumor": 1.4}, POOR)
+    n = int(((arm.scores["model"] == "m+decoder") & (arm.scores["group"] == "glioma")).sum())
+    found = _asked(_in_patients(arm, "m+decoder", np.random.default_rng(0).normal(level, 0.005, n)))
+    assert [found[number].word for number in (1, 2, 3)] == [SUPPORTED, UNDECIDED, UNDECIDED]
+    assert f"fine-tuned by decoder scores {level:.2f} in patients: it has not learned" in found[3].sentence
+
+
+def test_a_network_from_scratch_that_learned_nothing_is_no_rival() -> None:
+    """A gain over a network at the floor is told and supports nothing."""
+    found = _asked(_in_patients(_arm({"systematic": 0.1, "tumor": 1.4}, POOR), "m+scratch", 0.02))
+    assert [found[number].word for number in (1, 2, 3)] == [SUPPORTED, UNDECIDED, SUPPORTED]
+    assert "trained from scratch scores 0.02 in patients" in found[2].sentence
+
+
+def test_who_was_not_scored_is_left_out_and_named() -> None:
+    """One patient without scores after fine-tuning, or from scratch, leaves the other patients' answers."""
+    arm = _arm({"systematic": 0.1, "tumor": 1.4}, POOR)
+    for model in ("decoder", "scratch"):
+        lost = (arm.scores["model"] == f"m+{model}") & (arm.scores["participant_id"] == "sub-003")
+        found = _asked(replace(arm, scores=arm.scores[~lost]))
+        assert [one.word for one in found.values()] == [SUPPORTED] * 3
+        assert f"without 1 patient not scored after {model}: sub-003" in found[2].sentence
+        assert found[1].criteria[0].estimate.n == 30
+        assert found[3].criteria[0].estimate.n == (29 if model == "decoder" else 30)
+
+
+def test_a_strategy_that_scored_nobody_takes_only_its_own_answers() -> None:
+    """Of a further strategy the others stay as they are; of the one that judges, the first finding, with a reason."""
+    arm = _arm({"systematic": 0.1, "tumor": 1.4}, POOR)
+    found = answers(arm, ("decoder", "head"), 0.02, INFERENCE)
+    assert [(one.strategy, one.word) for one in found] == [
+        ("none", SUPPORTED),
+        ("decoder", SUPPORTED),
+        ("decoder", SUPPORTED),
+        ("head", UNDECIDED),
+        ("head", UNDECIDED),
+    ]
+    lost = replicate([arm], primary="head", inference=INFERENCE)
+    assert [one.word for number in (1, 2, 3) for one in lost.of(number)] == [SUPPORTED, UNDECIDED, UNDECIDED]
+    assert "no patient was scored after head" in str(lost) and "systematic part: undecided with peaks" in lost.claim
+
+
+def test_a_number_that_is_not_given_has_its_reason_as_status() -> None:
+    """No row of the table is ok without a value, and each has the status of the split."""
+    found = answers(_arm({"systematic": 0.1, "tumor": 1.4}, POOR, n=6), ("decoder",), 0.02, INFERENCE)
+    table = pd.DataFrame([row for one in found for row in one.rows]).set_index("criterion")
+    assert table.loc["systematic_repaired", "status"] == table.loc["tumor_left", "status"] == "too_few_for_split"
+    assert (table.loc[table["value"].isna(), "status"] != "ok").all()
+    assert "an amount" not in " ".join(one.sentence for one in found)

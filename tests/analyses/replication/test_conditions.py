@@ -50,13 +50,29 @@ def test_a_bundle_that_one_condition_lacks_is_left_out_of_both() -> None:
 
 
 def test_every_condition_has_its_mean_over_participants() -> None:
-    """Pooled rows average a person's bundles first, and every group and strategy has rows of every bundle."""
+    """Pooled rows are the mean of the bundles' means, and every group and strategy has rows of every bundle."""
     scores = simulated.scores(12, 10, systematic=0.3)
     scores = scores[~((scores["participant_id"] == "sub-000") & (scores["bundle"] != "AF"))]
     arm = Arm(modality="peaks", training="plain", source="m", scores=scores)
     table = conditions(arm, INFERENCE).set_index(["group", "bundle", "hemisphere"])
     patients = scores[scores["group"] == "glioma"]
-    own = patients.groupby("participant_id")["value"].mean().mean()
+    own = patients.groupby(["bundle", "hemisphere"])["value"].mean().mean()
     assert table.loc[("glioma", "all", "all"), "value"] == pytest.approx(own)
     assert len(table) == 2 * 11
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
+
+
+def test_bundles_that_patients_lack_are_no_drop() -> None:
+    """Half of the patients have a hard and a usual bundle alone, and nobody loses anything: no difference is shown."""
+    scores = simulated.scores(30, 20, systematic=0, tumor=0, seed=3)
+    hard = scores["bundle"] == "FAT"
+    scores.loc[hard, "value"] -= 0.4
+    half = (scores["group"] == "glioma") & scores["participant_id"].str[-1].isin(list("01234"))
+    lacking = scores[~(half & ~hard & (scores["bundle"] != "AF"))]
+    arm = Arm(modality="peaks", training="plain", source="m", scores=lacking)
+    raw = lacking.groupby(["participant_id", "group"])["value"].mean().groupby("group").mean()
+    assert raw["glioma"] - raw["control"] < -0.05  # what averaging each person first would tell
+    found = contrasts(arm, INFERENCE).query("bundle == 'all'").iloc[0]
+    assert abs(found["value"]) < 0.03 and found["low"] < 0 < found["high"] and found["p_value"] > 0.05
+    means = conditions(arm, INFERENCE).query("bundle == 'all'").set_index("group")["value"]
+    assert abs(means["glioma"] - means["control"]) < 0.03

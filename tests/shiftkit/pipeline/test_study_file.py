@@ -8,7 +8,7 @@ import pytest
 import shiftkit as sk
 from shiftkit.api import VERBS
 from shiftkit.errors import ConfigError
-from shiftkit.pipeline.study_file import DECIDED, read_study
+from shiftkit.pipeline.study_file import DECIDED, UNFOLLOWED, read_study
 
 GOOD: dict[str, Any] = {"healthy": "controls", "patients": "hospital"}
 
@@ -34,11 +34,18 @@ def test_defaults_are_the_published_design() -> None:
         ({"folds": 1}, "folds must be at least 2; got 1"),
         ({"folds": "five"}, "folds must be a whole number"),
         ({"metric": "dicee"}, "metric is one of dice"),
+        ({"metric": "95HD"}, "asked on the metric's own scale"),
+        ({"metric": "assd"}, "got 'assd'"),
+        ({"metric": "brier"}, "got 'brier'"),
         ({"train": {"epoch": 3}}, "[train] epoch is not known; did you mean epochs"),
         ({"train": {"epochs": 0}}, "[train] epochs must be at least 1; got 0"),
         ({"finetune": {"seed": 1}}, "[finetune] seed is decided by the study itself"),
         ({"decompose": {"include": 3}}, "[decompose] include must be a list"),
         ({"decompose": {"equivalence_margin": 0.1}}, "is decided by the study itself"),
+        ({"decompose": {"level": 0.55}}, "[decompose] level cannot be given in a study: the study's own"),
+        ({"decompose": {"covariates": ["age"]}}, "covariates cannot be given in a study: the answers do not adjust"),
+        ({"decompose": {"session": "ses-1"}}, "[decompose] session cannot be given in a study: training and"),
+        ({"decompose": {"equivalence_margin": 0.1}}, "is the study's own margin"),
         ({"train": 3}, "train must be a table"),
         ({"checkpoints": {"fa": "mine"}}, "[checkpoints] fa is none of the modalities"),
         ({"training": ["implants"], "checkpoints": {"peaks": "x"}}, "needs networks that are trained here"),
@@ -49,6 +56,13 @@ def test_what_is_wrong_is_named(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_study({**GOOD, **wrong}, VERBS)
     assert told in str(caught.value)
+
+
+def test_a_question_ends_a_sentence() -> None:
+    """No full stop after a question mark."""
+    with pytest.raises(ConfigError) as caught:
+        read_study({**GOOD, "modalitis": ["t1w"]}, VERBS)
+    assert str(caught.value).endswith("did you mean modalities?")
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
@@ -79,6 +93,6 @@ def test_what_the_study_decides_are_options_of_the_verbs() -> None:
     """An option that a verb no longer has must not stay in the list."""
     from shiftkit.options import options_of
 
-    for verb, names in DECIDED.items():
+    for verb, names in (*DECIDED.items(), ("decompose", tuple(UNFOLLOWED))):
         lost = set(names) - set(options_of(VERBS[verb])) - {"device", "jobs"}
         assert not lost, (verb, lost)
