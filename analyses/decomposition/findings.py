@@ -43,11 +43,7 @@ _REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766"
 
 def findings(result: Decomposition) -> tuple[Finding, ...]:
     """Findings in the order in which a reader asks."""
-    made = [_components(result), _recovery(result)]
-    # Where too few have every bundle there is none.
-    if (result.table["bundle"] != "all").any():
-        made.append(_by_bundle(result))
-    made.append(_distance(result))
+    made = [_components(result), _recovery(result), _by_bundle(result), _distance(result)]
     if len(result.strata):
         made.append(_by_stratum(result))
     if len(result.sensitivity):
@@ -208,7 +204,8 @@ def _reach(rows: pd.DataFrame) -> Any:
 
 def _by_bundle(result: Decomposition) -> Finding:
     table = result.table[(result.table["bundle"] != "all") & result.table["component"].isin(_PARTS)]
-    source = table[table["model"] == table["model"].iloc[0]].reset_index(drop=True)
+    first = table["model"].iloc[0] if len(table) else ""  # of few patients there are no bundles' parts
+    source = table[table["model"] == first].reset_index(drop=True)
     names = (source["bundle"] + " " + source["hemisphere"]).str.strip()
 
     def figure(ax: Any) -> Any:
@@ -222,7 +219,7 @@ def _by_bundle(result: Decomposition) -> Finding:
         table=table.reset_index(drop=True),
         caveats=("Intervals of single bundles hold for all of them at once.",),
         method="Each bundle's part of the pooled estimate; weighted by shares of the patients' rows they add up to it.",
-        figure=figure,
+        figure=figure if len(source) else None,
         alt="Systematic and tumor part of the drop of each bundle and hemisphere, with intervals.",
     )
 
