@@ -75,7 +75,9 @@ class Arm:
     @property
     def shared(self) -> tuple[tuple[str, str], ...]:
         """Bundles and hemispheres that the source model was scored on in both groups; all of them without one."""
-        of_both = [set(self.of(group, NONE).index.droplevel(0)) for group in (CONTROLS, PATIENTS)]
+        of_both = [
+            set(self.of(group, NONE).reset_index("participant_id", drop=True).index) for group in (CONTROLS, PATIENTS)
+        ]
         return tuple(level for level in self.levels[1:] if level in of_both[0] & of_both[1]) or self.levels[1:]
 
     @property
@@ -152,8 +154,8 @@ def _differences(
 ) -> Iterator[tuple[str, str, str, Estimate, float]]:
     before = {group: arm.of(group, NONE) for group in (CONTROLS, PATIENTS)}
     usual = before[CONTROLS].groupby(level=_LEVEL).mean()
-    centered = (_less(before[group], usual) for group in (PATIENTS, CONTROLS))
-    one, effect = unpaired(*(_of_people(values, level) for values in centered), inference)
+    patients, controls = (_of_people(_less(before[group], usual), level) for group in (PATIENTS, CONTROLS))
+    one, effect = unpaired(patients, controls, inference)
     yield "patients - controls", PATIENTS, NONE, one, effect
     for strategy in arm.strategies:
         for group in (PATIENTS, CONTROLS):
@@ -161,8 +163,8 @@ def _differences(
             if len(after):
                 yield "strategy - none", group, strategy, *paired(after, before[group], level, inference)
         if strategy != SCRATCH and SCRATCH in arm.strategies:
-            both = (arm.of(PATIENTS, one) for one in (strategy, SCRATCH))
-            yield "strategy - scratch", PATIENTS, strategy, *paired(*both, level, inference)
+            own, scratch = (arm.of(PATIENTS, one) for one in (strategy, SCRATCH))
+            yield "strategy - scratch", PATIENTS, strategy, *paired(own, scratch, level, inference)
 
 
 def _told(arm: Arm, level: tuple[str, str], one: Estimate) -> dict[str, Any]:
@@ -182,7 +184,7 @@ def _told(arm: Arm, level: tuple[str, str], one: Estimate) -> dict[str, Any]:
 
 def _less(values: pd.Series, usual: pd.Series) -> pd.Series:
     """Values less what is usual for their bundle and hemisphere; without those of which nothing is known."""
-    own = usual.reindex(values.index.droplevel(0)).to_numpy(dtype=np.float64)
+    own = usual.reindex(values.reset_index("participant_id", drop=True).index).to_numpy(dtype=np.float64)
     return (values - own).dropna()
 
 

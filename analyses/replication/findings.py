@@ -271,8 +271,8 @@ def _by_arm(table: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
 
 def _span(row: Any, digits: int = 3, of: str = "value", sign: str = "+") -> str:
     low, high = ("low", "high") if of == "value" else (f"{of}_low", f"{of}_high")
-    numbers = {"value": float(row[of]), "low": float(row[low]), "high": float(row[high])}
-    return number_of(Estimate(name=of, **numbers), sign, digits)
+    one = Estimate(name=of, value=float(row[of]), low=float(row[low]), high=float(row[high]))
+    return number_of(one, sign, digits)
 
 
 def _slopes(table: pd.DataFrame, primary: str) -> list[str]:
@@ -300,7 +300,7 @@ def _layers(table: pd.DataFrame, primary: str) -> list[str]:
 def _changes(table: pd.DataFrame, primary: str) -> list[str]:
     made: list[str] = []
     for name, rows in _by_arm(table[table["model"].str.endswith(f"+{primary}") & table["cka"].notna()]):
-        least = rows.loc[rows["cka"].idxmin()]
+        least = rows.nsmallest(1, "cka").to_dict("records")[0]
         made.append(f"{name}, {primary}: least alike is {least['layer']}, with a CKA of {least['cka']:.2f}")
     return made
 
