@@ -271,7 +271,7 @@ def _by_arm(table: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
 
 def _span(row: Any, digits: int = 3, of: str = "value", sign: str = "+") -> str:
     low, high = ("low", "high") if of == "value" else (f"{of}_low", f"{of}_high")
-    numbers = {"value": float(row[of]), "low": float(row[low]), "high": float(row[high])}
+    numbers: dict[str, Any] = {"value": float(row[of]), "low": float(row[low]), "high": float(row[high])}
     return number_of(Estimate(name=of, **numbers), sign, digits)
 
 
