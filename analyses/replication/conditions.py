@@ -75,7 +75,7 @@ class Arm:
     @property
     def shared(self) -> tuple[tuple[str, str], ...]:
         """Bundles and hemispheres that the source model was scored on in both groups; all of them without one."""
-        of_both = [set(self.of(group, NONE).index.droplevel(0)) for group in (CONTROLS, PATIENTS)]
+        of_both = [set(self.of(group, NONE).index.droplevel(["participant_id"])) for group in (CONTROLS, PATIENTS)]
         return tuple(level for level in self.levels[1:] if level in of_both[0] & of_both[1]) or self.levels[1:]
 
     @property
@@ -182,7 +182,7 @@ def _told(arm: Arm, level: tuple[str, str], one: Estimate) -> dict[str, Any]:
 
 def _less(values: pd.Series, usual: pd.Series) -> pd.Series:
     """Values less what is usual for their bundle and hemisphere; without those of which nothing is known."""
-    own = usual.reindex(values.index.droplevel(0)).to_numpy(dtype=np.float64)
+    own = usual.reindex(values.index.droplevel(["participant_id"])).to_numpy(dtype=np.float64)
     return (values - own).dropna()
 
 
