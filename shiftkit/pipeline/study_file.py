@@ -101,10 +101,10 @@ def read_study(config: str | Path | Mapping[str, Any], verbs: Verbs) -> StudyFil
             told = str(error).removesuffix(".")
             raise ConfigError(f"{config} must be a TOML file; it cannot be read: {told}.") from error
     raise_all(list(_problems(content, verbs)), where, ConfigError)
-    told: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-    if "metric" in told:
-        told["metric"] = understood("metric", told["metric"])  # such as DSC
-    return StudyFile(**told, place=place)
+    keys: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    if "metric" in keys:
+        keys["metric"] = understood("metric", keys["metric"])  # such as DSC
+    return StudyFile(**keys, place=place)
 
 
 def _problems(content: Mapping[str, Any], verbs: Verbs) -> Iterator[str]:
