@@ -180,7 +180,7 @@ class ForeignNetwork(nn.Module):
     def require_logits(self, answer: Tensor) -> None:
         """Refuse, with a `ModelMismatchError`, what an image was answered with where logits were to be and are not."""
         low, high = answer.min().item(), answer.max().item()
-        if self.output == "logits" and self.background is None and low >= 0 and high <= 1:
+        if self.output == "logits" and self.background is None and 0 <= low < _NONE and _ALL < high <= 1:
             # Of logits it would say that every voxel of the image lies inside of every bundle.
             raise ModelMismatchError(
                 f"Logits are below 0 outside of a bundle; the network answered with {low:g} to {high:g} for a whole "
@@ -192,6 +192,8 @@ class ForeignNetwork(nn.Module):
 
 
 _LONGEST_TOLD = 300
+_NONE, _ALL = 0.1, 0.9
+"""Between them lie probabilities of a network that has learned nothing; its logits may too."""
 
 
 def _kind(answer: Tensor) -> str:

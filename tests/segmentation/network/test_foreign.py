@@ -122,7 +122,7 @@ def fail(image: Tensor) -> Tensor:
         (lambda image: two_channels(image), "labels", "0 and 1"),
         (lambda image: image * 0 + 3, "labels", "labels from 0 to 2.*3 is among them"),
         (fail, "logits", "KeyError.*nobody wrote this"),
-        (lambda image: two_channels(image).sigmoid(), "logits", "as probabilities do"),
+        (lambda image: (two_channels(image) * 20 - 10).sigmoid(), "logits", "as probabilities do"),
     ],
     ids=[
         "infinite",
