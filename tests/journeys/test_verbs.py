@@ -112,7 +112,7 @@ def test_finetune_prints_what_is_loaded_trained_and_frozen(
     assert told.count("Loaded") == 1 and f"Loaded {tensors} tensors of small; skipped 0; training" in told
     assert re.search(r"frozen \d+ \(0\.\d\d M parameters\)", told)
     assert main([*words, "--out", str(tmp_path / "u"), *options, "--strategy", "magic"]) == 2
-    assert f"--strategy must be one of {', '.join(STRATEGIES)}; got 'magic'" in last_line(capsys)
+    assert f"--strategy must be one of {', '.join(STRATEGIES)}; got magic." in last_line(capsys)
     assert not (tmp_path / "u").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from makers.segmentation import MakeModel, files_in
 
+from shiftkit.cli import main
 from shiftkit.segmentation.network.checkpoints import load_model, save_model
 from shiftkit.types import Cohort
 
@@ -30,18 +31,13 @@ def launched(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_share_one_training_and_refuse_what_has_one_a_fold(
-    patients: Cohort, controls: Cohort, make_model: MakeModel, tmp_path: Path
-) -> None:
-    """`train` ends with 0 and the checkpoint of one process; `train --folds` and `finetune` with a sentence."""
+def test_two_processes_share_one_training(controls: Cohort, tmp_path: Path) -> None:
+    """`train` ends with 0 and the checkpoint of one process."""
     words = ["train", "--cohort", str(controls.root), "--modality", "fa", "--epochs", "1", "--batch-size", "2"]
     words += ["--spacing", "5", "--device", "cpu"]
     shared = launched(tmp_path, *words, "--out", str(tmp_path / "two"))
     assert shared.returncode == 0, shared.stderr
-    alone = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
-    alone |= {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    once = [sys.executable, str(tmp_path / "start.py"), *words, "--out", str(tmp_path / "one")]
-    subprocess.run(once, env=alone, check=True, capture_output=True)
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0  # here: a process of its own imports PyTorch once more
     assert set(files_in(tmp_path / "two")) == set(files_in(tmp_path / "one"))
     one, two = load_model(tmp_path / "one"), load_model(tmp_path / "two")
     assert two.participants == one.participants and two.training["epochs"] == 1
@@ -49,9 +45,24 @@ def test_two_processes_share_one_training_and_refuse_what_has_one_a_fold(
     with torch.no_grad():
         difference = torch.sigmoid(one.network(image)) - torch.sigmoid(two.network(image))
     assert float(difference.abs().max()) < 1e-3
+
+
+def test_what_has_a_process_a_fold_is_refused_to_several(
+    patients: Cohort,
+    controls: Cohort,
+    make_model: MakeModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where a launcher started two, `train --folds` and `finetune` end with a sentence, whichever of them is first."""
     save_model(make_model(), tmp_path / "small")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    training = ["train", "--cohort", str(controls.root), "--modality", "fa", "--spacing", "5", "--device", "cpu"]
     tuning = ["finetune", "--model", str(tmp_path / "small"), "--cohort", str(patients.root), "--folds", "2"]
-    for refused, told in (([*words, "--folds", "2"], "--folds are several"), (tuning, "fine-tuning has one a fold")):
-        ended = launched(tmp_path, *refused, "--out", str(tmp_path / "refused"))
-        assert ended.returncode != 0 and told in ended.stderr
-        assert "One run at a time" not in ended.stderr and not (tmp_path / "refused").exists()
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        for words, told in (([*training, "--folds", "2"], "--folds are several"), (tuning, "has one a fold")):
+            assert main([*words, "--out", str(tmp_path / "refused")]) != 0
+            said = capsys.readouterr().err
+            assert told in said and "One run at a time" not in said and not (tmp_path / "refused").exists()
