@@ -265,7 +265,10 @@ def test_viewer_draws_the_case_that_was_clicked(
     assert len(np.unique(left.reshape(-1, 3), axis=0)) > 50
     assert page.locator("#viewer-title").text_content() == "sub-01, AF left"
     page.get_by_role("button", name="Close").click()
-    page.locator("#cases-table a[data-case=case-sub-01-PYTright-reference]").click()
+    row = page.locator("#cases-table a[data-case=case-sub-01-PYTright-reference]")
+    row.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)  # what moves between press and release was not clicked
+    row.click()
     right = shown(page)
     # Radiological: the left bundle is drawn right of the right one in the axial and the coronal plane.
     half = left.shape[1] // 2
