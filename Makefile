@@ -47,10 +47,11 @@ study: $(VENV)/demo.done
 	$(BIN)/shiftkit study benchmarks/study/$(STUDY).toml --out build/study/$(STUDY)/study --resume
 	@echo "Open build/study/$(STUDY)/study/report.html in a browser."
 
-# What lint installs has all that the tests need: nothing is installed twice.
+# What lint installs has all that the tests need: nothing is installed twice. The longest file goes first and the
+# shortest, examples in docstrings, go last, so that both workers end together.
 test: $(or $(wildcard $(VENV)/dev.done),$(VENV)/test.done)
 	@$(VIEWER) --optional
-	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 40 --doctest-modules shiftkit tests
+	$(THREADS) $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 40 --doctest-modules tests/test_documentation.py tests shiftkit
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -146,3 +147,16 @@ def test_the_python_function_is_the_verb(cohorts: Path, models: Path, tmp_path: 
     assert {"features", "features-images", "features-foresight"} <= {finding.key for finding in study.findings}
     assert not (tmp_path / "run" / "predictions").exists()
     assert "feature shift" in str(study) and "<p>" in study._repr_html_()
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_umap() -> None:
+    """Two calls give the same coordinates, to the bit; another seed gives others.
+
+    Here, where runs have drawn UMAP: it compiles itself in every process for half a minute.
+    """
+    from shiftkit.analyses.features.pictures import umap
+
+    scores = np.random.default_rng(0).normal(size=(60, 5))
+    np.testing.assert_array_equal(umap(scores, seed=3), umap(scores, seed=3))
+    assert not np.array_equal(umap(scores, seed=3), umap(scores, seed=4))
