@@ -360,14 +360,14 @@ def do_stages(design: Design, say: Say, work: Work) -> None:
     """
     from ..checks import check
 
-    if not any(map(design.is_done, design.stages)):
+    left = [stage for stage in design.stages if not design.is_done(stage)]
+    if len(left) == len(design.stages):
         for cohort in (design.healthy, design.patients):
             report = check(cohort, allow=tuple(design.file.decompose.get("allow", ())), work=work)
             if report.exit_code:
                 raise DataError(report.summary)
-    for number, stage in enumerate(design.stages, start=1):
-        if design.is_done(stage):
-            continue
+    for stage in left:
+        number = design.stages.index(stage) + 1
         say(f"Stage {number} of {len(design.stages)}: {stage.name} (shiftkit {stage.verb})")
         design.do(stage, work)
 
