@@ -71,6 +71,9 @@ def resample(
     matrix = np.where(np.abs(matrix) < _NOTHING_VOXELS, 0.0, matrix)  # exact zeros keep axis-aligned grids exact
     if np.abs(matrix - np.round(matrix)).max() < _WHOLE_VOXELS and np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1):
         return Volume(array=_regrid(volume.array, np.round(matrix).astype(int), shape, outside), affine=affine)
+    floating = np.issubdtype(volume.array.dtype, np.floating)
+    if order == 1 and floating and (np.count_nonzero(matrix[:3, :3], axis=0) == 1).all():
+        return Volume(array=_along_axes(volume.array, matrix, shape, outside), affine=affine)
 
     def one(channel: NDArray[Any]) -> NDArray[Any]:
         return ndimage.affine_transform(
@@ -87,6 +90,31 @@ def resample(
         return Volume(array=one(volume.array), affine=affine)
     channels = [one(volume.array[..., c]) for c in range(volume.array.shape[3])]
     return Volume(array=np.stack(channels, axis=-1), affine=affine)
+
+
+def _along_axes(
+    array: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int, int], outside: float
+) -> NDArray[Any]:
+    """Interpolate linearly where grids are parallel: one axis after the other, several times as fast as all at once."""
+    made = np.transpose(array, (*np.abs(matrix[:3, :3]).argmax(axis=0), *range(3, array.ndim)))
+    inside = np.ones(shape, bool)
+    # The axis that shrinks most goes first: there is less to do along the others then.
+    for axis in sorted(range(3), key=lambda one: shape[one] / made.shape[one]):
+        row = int(np.abs(matrix[:3, axis]).argmax())
+        last = made.shape[axis] - 1
+        place = matrix[row, axis] * np.arange(shape[axis]) + matrix[row, 3]
+        below = np.clip(np.floor(place).astype(int), 0, max(last - 1, 0))
+        along = [1] * array.ndim
+        along[axis] = -1
+        part = (place - below).astype(array.dtype).reshape(along)
+        lower = np.take(made, below, axis)
+        made = np.take(made, np.minimum(below + 1, last), axis)
+        made -= lower
+        made *= part
+        made += lower
+        inside &= ((place >= 0) & (place <= last)).reshape(along[:3])
+    made[~inside] = outside
+    return made
 
 
 def _regrid(array: NDArray[Any], matrix: NDArray[np.int_], shape: tuple[int, int, int], outside: float) -> NDArray[Any]:

@@ -217,8 +217,8 @@ def _require_finite(array: NDArray[Any], path: Path) -> None:
         )
 
 
-def write_image(volume: Volume, path: Path) -> None:
-    """Write a NIfTI file atomically; boolean arrays become uint8.
+def write_image(volume: Volume, path: Path, slope: float = 1.0) -> None:
+    """Write a NIfTI file atomically; boolean arrays become uint8, and readers see values times ``slope``.
 
     The same voxels and affine give the same bytes: no time stamp goes into the file.
     """
@@ -231,7 +231,7 @@ def write_image(volume: Volume, path: Path) -> None:
     image.set_sform(volume.affine, code=2)
     image.set_qform(volume.affine, code=2)
     header = image.header.copy()
-    header.set_slope_inter(1.0, 0.0)
+    header.set_slope_inter(slope, 0.0)
     header["vox_offset"] = header.single_vox_offset
     # At once: nibabel writes a slice after the other, which takes several times as long and gives the same bytes.
     plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False).T)  # x runs fastest

@@ -30,7 +30,7 @@ from ...cohorts.folder import (
 )
 from ...cohorts.peaks import meaning_digest
 from ...errors import DataError, ShiftkitError
-from ...files import atomic, holds, sweep, write_json, write_text
+from ...files import holds, sweep, write_json, write_text
 from ...images import megavoxels, write_image
 from ...tables import read_cells
 from ...types import Bundle, Case, Cohort, Predictions, Volume
@@ -214,7 +214,9 @@ class Segmenter:
         for bundle, volume in made.items():
             mask = volume.array >= models[0].thresholds[bundle]
             if self.probabilities:
-                _write_probability(volume, probability_path(out, case.key, bundle))
+                # One byte a voxel, with the scale in the header.
+                steps = volume.with_array(np.round(volume.array * 255).astype(np.uint8))
+                write_image(steps, probability_path(out, case.key, bundle), slope=1 / 255)
             write_image(volume.with_array(mask), mask_path(out, case.key, bundle))
             place = {"bundle": bundle.name, "hemisphere": bundle.hemisphere}
             ml = round(float(mask.sum()) * volume.voxel_volume_ml, 3)
@@ -226,7 +228,7 @@ class Segmenter:
         write_text(_note_path(out, case), json.dumps(note) + "\n")
 
 
-_FORMAT = 1
+_FORMAT = 2
 """Of predictions on disk: raised when the same images and models give other voxels, and only then."""
 
 
@@ -320,19 +322,6 @@ def read_predictions(out: Path) -> Predictions:
         )
     made = load_cohort(out, name=str(description.get("Cohort", out.name)))
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"])
-
-
-def _write_probability(volume: Volume, path: Path) -> None:
-    """One byte a voxel, with the scale in the header: readers see values in 0–1."""
-    import nibabel as nib
-
-    image = nib.Nifti1Image(np.round(volume.array * 255).astype(np.uint8), volume.affine)
-    image.header.set_xyzt_units("mm")
-    image.header.set_slope_inter(1 / 255, 0)
-    image.set_sform(volume.affine, code=2)
-    image.set_qform(volume.affine, code=2)
-    with atomic(path) as part:
-        nib.save(image, part)
 
 
 def _note_path(out: Path, case: Case) -> Path:

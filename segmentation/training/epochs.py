@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,10 @@ class Loop:
     restraint: Restraint = Restraint()
 
     def batches(self, training: Sequence[Sample], reached: int) -> Generator[tuple[list[int], Batch]]:
-        """Whom this process sees in all steps from an epoch on, made by threads while the steps before compute."""
+        """Whom this process sees in all steps from an epoch on, on its device.
+
+        Batches are made by threads, and copied to a GPU, while the steps before compute.
+        """
         places = (
             (epoch, mine) for epoch in range(reached, self.schedule.epochs) for mine in self._shares(training, epoch)
         )
@@ -135,7 +139,11 @@ class Loop:
             ready = training.__getitem__ if self._on_device else functools.partial(self._drawn, training, epoch)
             return mine, batch_of([ready(index) for index in mine], self._device)
 
-        return prefetched(make, places, helper_threads(_PREFETCHING))
+        with closing(prefetched(make, places, helper_threads(_PREFETCHING))) as made:
+            if self._device.type == "cuda":
+                yield from _copied_ahead(made, self._device)
+            else:
+                yield from ((mine, batch.to(self._device)) for mine, batch in made)
 
     def epoch(
         self,
@@ -154,8 +162,7 @@ class Loop:
         _train_mode(bare(self.network))
         for step, (mine, batch) in enumerate(itertools.islice(batches, steps)):
             self._set_rates((epoch * steps + step) / total)
-            there = batch.to(self._device)
-            losses.append(self._step(self._augmented(there, epoch, mine) if self._on_device else there))
+            losses.append(self._step(self._augmented(batch, epoch, mine) if self._on_device else batch))
             report(epoch * steps + step + 1, total, float(losses[-1]) if self._device.type == "cpu" else None)
         # Each process saw its own share of every batch: what is logged is the mean over all.
         return {"epoch": epoch + 1, "loss": float(self.processes.mean(torch.stack(losses)).mean())}
@@ -214,6 +221,24 @@ class Loop:
         rate = self.restraint.rate
         for group in self.optimizer.param_groups:
             group["lr"] = now * (1.0 if rate is None else rate(group["name"], share))
+
+
+def _copied_ahead(made: Iterable[tuple[list[int], Batch]], device: torch.device) -> Generator[tuple[list[int], Batch]]:
+    """Each batch on a GPU, copied on a stream of its own while the one before is computed with."""
+    copying, ahead = torch.cuda.Stream(device), None
+    for mine, batch in made:
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(copying)  # for the copy that was begun before
+        with torch.cuda.stream(copying):
+            there = batch.to(device)
+        for tensor in (there.image, there.target, there.known):
+            tensor.record_stream(computing)  # its memory is free again when both streams are done with it
+        if ahead is not None:
+            yield ahead
+        ahead = mine, there
+    if ahead is not None:
+        torch.cuda.current_stream(device).wait_stream(copying)
+        yield ahead
 
 
 _PREFETCHING = 8

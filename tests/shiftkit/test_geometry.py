@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.sparse.csgraph import dijkstra
 
 from shiftkit.geometry import brain_of, largest_piece, neighbor_graph, positions_along, resample, same_grid
@@ -55,6 +56,37 @@ def test_linear_fields_survive_any_grid(angle: float, other: float, mirrored: bo
     found = resample(Volume(array=field, affine=source), target, (5, 5, 5)).array
     small = np.stack(np.meshgrid(*(np.arange(5),) * 3, indexing="ij"), -1)
     np.testing.assert_allclose(found, (small @ target[:3, :3].T + target[:3, 3]) @ slope, atol=1e-6)
+
+
+@given(
+    order=st.permutations([0, 1, 2]),
+    scales=st.lists(st.floats(0.3, 3.0), min_size=3, max_size=3),
+    flips=st.lists(st.booleans(), min_size=3, max_size=3),
+    start=st.lists(st.integers(-300, 900).map(lambda n: n / 100), min_size=3, max_size=3),
+    shape=st.lists(st.integers(1, 7), min_size=3, max_size=3),
+    outside=st.sampled_from([0.0, -2.5]),
+    seed=st.integers(0, 1000),
+)
+def test_parallel_grids_are_interpolated_as_any_others(
+    order: list[int],
+    scales: list[float],
+    flips: list[bool],
+    start: list[float],
+    shape: list[int],
+    outside: float,
+    seed: int,
+) -> None:
+    """Axis by axis gives what SciPy gives for all at once: any order, direction and size of voxels, each channel."""
+    volume = Volume(array=np.random.default_rng(seed).random((5, 6, 4, 2)), affine=np.eye(4))
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[order] * np.where(flips, -1, 1) * scales
+    affine[:3, 3] = start
+    made = resample(volume, affine, (shape[0], shape[1], shape[2]), outside=outside)
+    for channel in range(2):
+        expected = ndimage.affine_transform(
+            volume.array[..., channel], affine[:3, :3], affine[:3, 3], output_shape=tuple(shape), order=1, cval=outside
+        )
+        np.testing.assert_allclose(made.array[..., channel], expected, atol=1e-12)
 
 
 def test_positions_follow_a_bend() -> None:
