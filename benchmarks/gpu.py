@@ -1,14 +1,16 @@
-"""What a GPU that is at hand for ten minutes can tell: tests, steps, prediction, and how long training must be.
+"""What a GPU that is at hand for ten minutes can tell: tests, steps, prediction, and what training reaches.
 
 In this order: the tests that need a GPU; a training step by itself, in each precision and memory format, beside a bare
 loop of MONAI's own network; the same step in shiftkit's loop, with and without augmentation; participants predicted a
-second; and the Dice on unseen participants that trainings of different length reach. The phantom is made on the CPU's
-cores meanwhile.
+second; training with no options beside nnU-Net v2 and a bare MONAI loop (`segmentation.py`); the models that are
+shipped (`models.py`), beside trainings of other lengths and kinds (`schedule.py`). Phantoms are drawn and preprocessed
+on the CPU's cores meanwhile. nnU-Net must be importable by the same Python.
 
     python benchmarks/gpu.py --work FOLDER --minutes 10 --out benchmarks/gpu.md
 
 What is done is kept in the work folder and not done again; when the time is over, what is there is written, and packed
-into ``FOLDER/gpu.tar.gz``. With ``--toy`` all of it is rehearsed on small images, on the CPU where there is no GPU.
+into ``FOLDER/gpu.tar.gz``. ``--stages`` chooses some; ``--toy`` rehearses all of it on small images, on the CPU where
+there is no GPU.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -28,8 +31,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-STEP_TARGET, KERNEL_TARGET, PARTICIPANTS_TARGET, DICE_TARGET = 1.15, 0.8, 5.0, 0.01
+BENCHMARKS = Path(__file__).resolve().parent
+ROOT = BENCHMARKS.parent
+MODELS = ("reference-robust", "reference-t1w-fa")
+STEP_TARGET, KERNEL_TARGET, PARTICIPANTS_TARGET = 1.15, 0.8, 5.0
 Record = dict[str, Any]
 
 
@@ -40,30 +45,25 @@ class Size:
     boxes: dict[str, tuple[int, int, int]]
     repeats: int
     people: int
-    spacing_mm: float
-    model_mm: float
-    trainings: tuple[tuple[int, int], ...]
-    """Participants and steps, the most wanted first."""
-    at_once: int
+    grids_mm: tuple[float, ...]
+    """Of the phantoms that are trained on; `predict` gets the last."""
+    minutes: float
+    """For each peer."""
 
 
 FULL = Size(
     boxes={"2.5 mm": (64, 80, 64), "1.25 mm": (128, 160, 128)},
     repeats=20,
-    people=48,
-    spacing_mm=2.0,
-    model_mm=2.5,
-    trainings=((16, 9600), (8, 9600), (16, 2400), (8, 2400), (24, 2400), (16, 1200), (8, 1200), (16, 4800), (8, 4800)),
-    at_once=6,
+    people=60,
+    grids_mm=(2.5, 2.0),
+    minutes=2.5,
 )
 TOY = Size(
     boxes={"10 mm": (16, 24, 16), "5 mm": (32, 40, 32)},
     repeats=2,
-    people=8,
-    spacing_mm=5.0,
-    model_mm=5.0,
-    trainings=((2, 4), (2, 8)),
-    at_once=2,
+    people=12,
+    grids_mm=(5.0,),
+    minutes=0.3,
 )
 
 
@@ -77,17 +77,22 @@ def main() -> None:
     end = time.monotonic() + 60 * options.minutes
     options.work.mkdir(parents=True, exist_ok=True)
     _keep(options.work / "machine.json", _machine(options.toy))
-    with contextlib.ExitStack() as running:
-        phantom = running.enter_context(_started(options, "phantom"))
+    with contextlib.ExitStack() as drawing:
+        # Drawn and preprocessed on the cores that what is timed first leaves idle.
+        drawn = [drawing.enter_context(_started(options, f"plan {grid:g}")) for grid in size.grids_mm]
         for stage in ("tests", "steps"):
-            with _started(options, stage) as child:
-                _wait(child, end)
-        _wait(phantom, end)
-        for stage in ("loop", "predict"):
-            with _started(options, stage) as child:
-                _wait(child, end)
-        _train_all(options, size, end)
+            _do(options, stage, end)
+        for child in drawn:
+            _wait(child, end)
+        for stage in ("loop", "predict", *(f"peers {grid:g}" for grid in size.grids_mm)):
+            _do(options, stage, end)
+    with _started(options, "schedule") as schedule:  # of many short trainings, beside which two more do not matter
+        _all_at_once(options, [f"model {name}" for name in MODELS], len(MODELS), end)
+        _wait(schedule, end)
     _publish(options, size)
+
+
+STAGES = ("tests", "steps", "loop", "predict", "peers", "schedule", "model")
 
 
 def _options() -> argparse.Namespace:
@@ -95,6 +100,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is kept between calls")
     parser.add_argument("--minutes", type=float, default=10.0, help="after which what is there is written")
     parser.add_argument("--out", type=Path, help="the table; benchmarks/gpu.md is the committed one")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="what is done; all")
     parser.add_argument("--toy", action="store_true", help="small images and few steps, also on a CPU")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -107,7 +113,8 @@ def _options() -> argparse.Namespace:
 def _started(options: argparse.Namespace, stage: str) -> Iterator[subprocess.Popen[bytes] | None]:
     """A stage in a process of its own, unless it is done already; ended at the latest with the block."""
     name = stage.replace(" ", "-")
-    if (options.work / f"{name}.json").is_file():
+    chosen = stage.split()[0] in (*options.stages, "plan")
+    if not chosen or (options.work / f"{name}.json").is_file():
         yield None
         return
     words = [
@@ -121,15 +128,13 @@ def _started(options: argparse.Namespace, stage: str) -> Iterator[subprocess.Pop
     ]
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": paths, "SHIFTKIT_CACHE": str(options.work / "cache")}
-    if name.startswith("training"):
-        environment["OMP_NUM_THREADS"] = "1"  # several at once
     with (options.work / f"{name}.log").open("wb") as log:
-        child = subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             yield child
         finally:
             if child.poll() is None:
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)  # its own processes too
             child.wait()
 
 
@@ -139,14 +144,18 @@ def _wait(child: subprocess.Popen[bytes] | None, end: float) -> None:
             child.wait(max(0.0, end - time.monotonic()))
 
 
-def _train_all(options: argparse.Namespace, size: Size, end: float) -> None:
-    """Trainings side by side, the most wanted first, as long as there is time."""
-    waiting = [f"training {participants} {steps}" for participants, steps in size.trainings]
+def _do(options: argparse.Namespace, stage: str, end: float) -> None:
+    with _started(options, stage) as child:
+        _wait(child, end)
+
+
+def _all_at_once(options: argparse.Namespace, waiting: list[str], at_once: int, end: float) -> None:
+    """Stages side by side, the most wanted first, as long as there is time."""
     with contextlib.ExitStack() as stack:
         running: list[subprocess.Popen[bytes]] = []
         while (waiting or running) and time.monotonic() < end:
             running = [child for child in running if child.poll() is None]
-            if waiting and len(running) < size.at_once:
+            if waiting and len(running) < at_once:
                 child = stack.enter_context(_started(options, waiting.pop(0)))
                 running += [] if child is None else [child]
             else:
@@ -172,14 +181,37 @@ def _machine(toy: bool) -> Record:
 # --- what is measured --------------------------------------------------------------------------------------------
 
 
-def _phantom(work: Path, size: Size) -> Record:
-    from shiftkit.phantoms import phantom
-    from shiftkit.work import Work
+def _segmentation(work: Path, size: Size, grid: str, until: str, jobs: int) -> None:
+    """`segmentation.py` on one grid, as far as it shall go."""
+    device = str(_device())
+    words = [sys.executable, str(BENCHMARKS / "segmentation.py"), "--work", str(work / f"grid-{grid}")]
+    words += ["--peer", sys.executable, "--device", device, "--spacing-mm", grid, "--people", str(size.people)]
+    words += ["--minutes", str(size.minutes), "--jobs", str(jobs), "--until", until]
+    words += ["--epochs", "2"] if size is TOY else []
+    subprocess.run(words, check=until == "plan")  # of the rest what is done counts
 
+
+def _plan(work: Path, size: Size, grid: str) -> Record:
     start = time.monotonic()
-    jobs = max(1, len(os.sched_getaffinity(0)) - 4)  # some are left for what is timed meanwhile
-    shutil.rmtree(work / "phantom", ignore_errors=True)
-    phantom(work / "phantom", n_healthy=size.people, n_glioma=0, spacing_mm=size.spacing_mm, work=Work(jobs=jobs))
+    jobs = max(1, len(os.sched_getaffinity(0)) // 2 - 1)  # some cores are left for what is timed meanwhile
+    _segmentation(work, size, grid, "plan", jobs)
+    return {"wall_s": time.monotonic() - start}
+
+
+def _peers(work: Path, size: Size, grid: str) -> Record:
+    sys.path.insert(0, str(BENCHMARKS))
+    from segmentation import comparison
+
+    _segmentation(work, size, grid, "comparison", jobs=4)
+    return {"lines": comparison(work / f"grid-{grid}"), "minutes": size.minutes}
+
+
+def _model(work: Path, size: Size, name: str) -> Record:
+    """One of the models that are shipped."""
+    start = time.monotonic()
+    words = [sys.executable, str(BENCHMARKS / "models.py"), "--work", str(work / "models"), "--train", name]
+    words += ["--device", str(_device()), "--jobs", str(max(1, len(os.sched_getaffinity(0)) // 2))]
+    subprocess.run([*words, *(["--toy"] if size is TOY else [])], check=True)
     return {"wall_s": time.monotonic() - start}
 
 
@@ -191,7 +223,8 @@ def _tests(work: Path, size: Size) -> Record:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     print(done.stdout[-20000:], done.stderr[-4000:])
     lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR", "SKIPPED"))]
-    return {"summary": done.stdout.strip().splitlines()[-1], "lines": lines, "wall_s": time.monotonic() - start}
+    last = (done.stdout.strip() or done.stderr.strip() or "it said nothing").splitlines()[-1]
+    return {"summary": last, "lines": lines, "wall_s": time.monotonic() - start}
 
 
 def _steps(work: Path, size: Size) -> Record:
@@ -205,7 +238,7 @@ def _steps(work: Path, size: Size) -> Record:
     for name, box in size.boxes.items():
         for deterministic in (True, False):
             with same_every_time(device, deterministic):
-                for precision in ("float32", "bfloat16"):
+                for precision in ("float32", "bfloat16") if device.type == "cuda" else ("float32",):
                     for form in ("channels_last_3d", "contiguous_format"):
                         key = f"{name}|{'deterministic' if deterministic else 'fast'}|{precision}|{form}"
                         found[key] = _bare(size, box, precision, getattr(torch, form), device)
@@ -316,7 +349,7 @@ def _looped(box: tuple[int, int, int], augmentation: str, deterministic: bool) -
 
     from shiftkit.segmentation.network.networks import Architecture, build_network
     from shiftkit.segmentation.samples.samples import Sample
-    from shiftkit.segmentation.training.epochs import Schedule
+    from shiftkit.segmentation.training.epochs import Loop, Schedule
     from shiftkit.segmentation.training.fitting import fit
     from shiftkit.types import Bundle
     from shiftkit.work import Work
@@ -348,10 +381,26 @@ def _looped(box: tuple[int, int, int], augmentation: str, deterministic: bool) -
     epochs = 4 if augmentation == "strong" else 6  # the first ones are warming up
     schedule = Schedule(epochs=epochs, learning_rate=1e-3, augmentation=augmentation)
     device = _device()
+    waits: list[float] = []
+    batches = Loop.batches
+
+    def watched(self: Loop, *given: Any) -> Iterator[Any]:
+        with contextlib.closing(batches(self, *given)) as made:
+            while True:
+                start = time.monotonic()
+                try:
+                    batch = next(made)
+                except StopIteration:
+                    return
+                waits.append(time.monotonic() - start)
+                yield batch
+
+    Loop.batches = watched
     how: Record = {"device": str(device), "deterministic": deterministic, "work": Work(progress=progress)}
     fit(network, samples, [], schedule, seed=0, **how)
+    Loop.batches = batches
     gaps = [(b - a) / _SEEN * 1000 for a, b in itertools.pairwise(moments[1:])]
-    return {"ms": sum(gaps) / len(gaps), "median_ms": median(gaps)}
+    return {"ms": sum(gaps) / len(gaps), "median_ms": median(gaps), "wait_ms": 1000 * median(waits)}
 
 
 def _timed(step: Callable[[], Any], repeats: int, device: Any) -> Record:
@@ -408,10 +457,9 @@ def _device() -> Any:
 def _predict(work: Path, size: Size) -> Record:
     """Participants a second, files in the system's memory, by the model that is shipped; and what the network takes."""
     from shiftkit.api import load_model
-    from shiftkit.cohorts.folder import load_cohort
     from shiftkit.segmentation.prediction.cohort import predict
 
-    cohort, model = load_cohort(work / "phantom" / "healthy"), load_model("reference")
+    cohort, model = _healthy(work, size.grids_mm[-1]), load_model("reference")
     walls: list[float] = []
     for turn in range(2):
         shutil.rmtree(work / "predicted", ignore_errors=True)
@@ -427,59 +475,36 @@ def _predict(work: Path, size: Size) -> Record:
     return {"participants": len(cohort), "wall_s": min(walls), "alone_s": alone, "shape": _shape(cohort.cases[0])}
 
 
+def _healthy(work: Path, grid_mm: float) -> Any:
+    from shiftkit.cohorts.folder import load_cohort
+
+    return load_cohort(work / f"grid-{grid_mm:g}" / "phantom" / "healthy")
+
+
 def _shape(case: Any) -> list[int]:
     import nibabel as nib
 
     return [int(n) for n in nib.load(case.images["peaks"]).shape]
 
 
-def _training(work: Path, size: Size, participants: str, steps: str) -> Record:
-    """A training of so many steps, and its Dice on participants whom nobody has seen, on their own grid."""
-    import numpy as np
-
-    from shiftkit.cohorts.folder import load_cohort
-    from shiftkit.images import read_mask
-    from shiftkit.segmentation.prediction.cohort import predict
-    from shiftkit.segmentation.training.recipes import Recipe
-    from shiftkit.segmentation.training.source import train
-    from shiftkit.work import Work
-
-    cohort = load_cohort(work / "phantom" / "healthy")
-    parts = {name: list(cohort.where(split=name)) for name in ("train", "val", "test")}
-    cases = (*parts["train"][: int(participants)], *parts["val"])
-    # The same steps and as many validations as by default, whatever the default is.
-    epochs = -(-int(steps) // int(participants))
-    place = work / f"model-{participants}-{steps}"
-    shutil.rmtree(place, ignore_errors=True)
-    start = time.monotonic()
-    recipe = Recipe(epochs=epochs, spacing_mm=size.model_mm, device=str(_device()))
-    model = train(dataclasses.replace(cohort, cases=cases), out=place / "model", recipe=recipe, work=Work(jobs=2))
-    wall = time.monotonic() - start
-    test = dataclasses.replace(cohort, cases=tuple(parts["test"]))
-    made = predict(model, test, out=place / "predicted", probabilities=False, device=str(_device()))
-    dice: list[list[float]] = []
-    for case, found in zip(test, made.cohort, strict=True):
-        pairs = [(read_mask(case.masks[one]).array, read_mask(found.masks[one]).array) for one in model.bundles]
-        dice.append([float(2 * (a & b).sum() / max(1, a.sum() + b.sum())) for a, b in pairs])
-    return {
-        "dice": float(np.mean(dice)),
-        "by_participant": [round(float(np.mean(row)), 4) for row in dice],
-        "validation_dice": model.training["validation_dice"],
-        "best_epoch": model.training["best_epoch"],
-        "epochs": epochs,
-        "wall_s": wall,
-        "trained_on": int(participants),
-        "tuned_on": len(parts["val"]),
-    }
+def _schedule(work: Path, size: Size) -> Record:
+    """`schedule.py`, as far as it comes; what it has done stays if it is ended."""
+    jobs = max(2, len(os.sched_getaffinity(0)) - 2)
+    words = [sys.executable, str(BENCHMARKS / "schedule.py"), "--work", str(work / "schedule"), "--jobs", str(jobs)]
+    words += ["--device", str(_device()), *(["--toy"] if size is TOY else [])]
+    subprocess.run(words, check=True)
+    return {}
 
 
 _CHILDREN: dict[str, Callable[..., Record]] = {
-    "phantom": _phantom,
+    "plan": _plan,
     "tests": _tests,
     "steps": _steps,
     "loop": _loop,
     "predict": _predict,
-    "training": _training,
+    "peers": _peers,
+    "model": _model,
+    "schedule": _schedule,
 }
 
 
@@ -501,7 +526,7 @@ def _publish(options: argparse.Namespace, size: Size) -> None:
         *_tests_lines(records.get("tests")),
         *_steps_lines(records.get("steps"), records.get("loop"), size),
         *_predict_lines(records.get("predict")),
-        *_training_lines({name: one for name, one in records.items() if name.startswith("training-")}, size),
+        *(line for grid in size.grids_mm for line in _peers_lines(records.get(f"peers-{grid:g}"), grid)),
     ]
     text = "\n".join(lines).rstrip() + "\n"
     print(text)
@@ -548,8 +573,9 @@ def _steps_lines(steps: Record | None, loop: Record | None, size: Size) -> list[
         f"The same step in `train`'s loop, batches made by threads and copied; targets: ≤ {STEP_TARGET} × the bare "
         f"step, ≥ {KERNEL_TARGET:.0%} in kernels for the larger box:",
         "",
-        "| box | | augmentation | ms a step | bare step then | bare MONAI loop then | × the bare step | in kernels |",
-        "|---|---|---|---|---|---|---|---|",
+        "| box | | augmentation | ms a step | waited for a batch | bare step then | bare MONAI loop then | "
+        "× the bare step | in kernels |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, one in loop.items():
         box, way, augmentation = key.split("|")
@@ -557,7 +583,7 @@ def _steps_lines(steps: Record | None, loop: Record | None, size: Size) -> list[
         share = f"{bare['kernels_ms'] / one['ms']:.0%}" if "kernels_ms" in bare else "n/a"
         ratio = one["ms"] / bare["ms"]
         told = _met(ratio <= STEP_TARGET) if augmentation == "light" else ""
-        cells = [box, way, augmentation, *(f"{ms:.1f}" for ms in (one["ms"], bare["ms"], bare["peer"]))]
+        cells = [box, way, augmentation, *(f"{ms:.1f}" for ms in (one["ms"], one["wait_ms"], bare["ms"], bare["peer"]))]
         lines.append(f"| {' | '.join(cells)} | {ratio:.2f}{told} | {share} |")
     graphs = {
         f"{box}, {way}: {one['bare']['graph']:.1f} ms"
@@ -583,31 +609,18 @@ def _predict_lines(record: Record | None) -> list[str]:
     ]
 
 
-def _training_lines(records: dict[str, Record], size: Size) -> list[str]:
-    if not records:
+def _peers_lines(record: Record | None, grid_mm: float) -> list[str]:
+    if record is None:
         return []
-    ordered = sorted(records.items(), key=lambda item: tuple(map(int, item[0].split("-")[1:])))
-    lines = [
-        "How long training must be: mean Dice of ten bundles over participants whom nobody has seen, by the number of "
-        "steps (several trainings at once on the card, so times are longer than one alone would take):",
+    sys.path.insert(0, str(BENCHMARKS))
+    from segmentation import ABOUT
+
+    return [
+        f"`segmentation.py` at {grid_mm:g} mm, all at once on the card, {record['minutes']:g} minutes for each peer. "
+        + ABOUT,
         "",
-        "| trained on | tuned on | steps | test Dice | validation Dice | best epoch of | s |",
-        "|---|---|---|---|---|---|---|",
+        *record["lines"],
     ]
-    for name, one in ordered:
-        _, participants, steps = name.split("-")
-        lines.append(
-            f"| {participants} | {one['tuned_on']} | {steps} | {one['dice']:.4f} | {one['validation_dice']:.4f} | "
-            f"{one['best_epoch']} of {one['epochs']} | {one['wall_s']:.0f} |"
-        )
-    missing = [
-        f"{participants} for {steps} steps"
-        for participants, steps in sorted(size.trainings)
-        if f"training-{participants}-{steps}" not in records
-    ]
-    if missing:
-        lines += ["", f"Not finished in the time: {', '.join(missing)}."]
-    return [*lines, ""]
 
 
 def _met(yes: bool) -> str:

@@ -1,20 +1,26 @@
-"""shiftkit against nnU-Net v2 on the phantom's healthy cohort: same wall time, same cases, same machine.
+"""shiftkit against nnU-Net v2 and a bare MONAI loop on the phantom's healthy people: same cases, machine and time.
 
-Both train on the participants of the split ``train`` at the same time, each on one core of its own; ``val`` chooses
-shiftkit's epoch; both predict the participants of ``test``, whose masks neither has seen, again on one core each.
-Besides, what ``shiftkit predict`` needs for one 2 mm case on two cores, and for a 1 mm one.
+All train on the participants of the split ``train``, beside each other where there are enough cores; those of ``val``
+choose the epoch, and all predict the participants of ``test``, whose masks none has seen. shiftkit trains as it does
+with no options; the peers get the given minutes, which should be no fewer than that takes. Besides, what ``shiftkit
+predict`` needs for one 2 mm case on two cores, and for a 1 mm one.
 
     python -m venv NNUNET && NNUNET/bin/pip install torch==2.13.0 nnunetv2
-    python benchmarks/segmentation.py --work FOLDER --peer NNUNET/bin/python --minutes 15
+    python benchmarks/segmentation.py --work FOLDER --peer NNUNET/bin/python --spacing-mm 4 --minutes 90
+    python benchmarks/segmentation.py --work FOLDER --peer python --device cuda --minutes 2.5
 
-What is done is kept in the work folder and not done again; ``--until plan`` stops before the long part.
+What is done is kept in the work folder and not done again; ``--until plan`` stops before the long part. `gpu.py` runs
+it on a GPU.
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
+import itertools
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -23,245 +29,332 @@ from typing import Any
 
 import numpy as np
 
-BUNDLES_AT_ONCE, CASE_TARGET_S, VOLUME_TARGET_GIB = 10, 3.0, 4.0
+CASE_TARGET_S, VOLUME_TARGET_GIB = 3.0, 4.0
 DICE_MARGIN, SPEED_TARGET = 0.01, 3.0
 DATASET = "Dataset501_Phantom"
 PEER = Path(__file__).with_name("segmentation_nnunet.py")
+PEERS = {"nnunet": "nnU-Net v2 `3d_fullres`", "monai": "bare MONAI loop"}
+NAMES = {"shiftkit": "shiftkit", **PEERS}
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
+"""Of the given time, at which the table says what validation had reached."""
 Record = dict[str, Any]
 
 
 def main() -> None:
     options = _options()
     if options.child:
-        _child(options.child, options.work, options.epochs)
+        found = _CHILDREN[options.child](options)
+        found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        _keep(options.work / f"{options.child}.json", found)
         return
     options.work.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
     if options.peer:
-        _convert(options.work)
-        _once(options.work / "plan.json", lambda: _run(_peer(options, "plan"), options.work, "plan"))
+        _draw(options)
+        _convert(options)
+        _once(options.work / "plan.json", lambda: _plan(options))
         if options.until == "plan":
             return
-        _train_both(options)
-        _predict_both(options)
-    rows = [*_comparison(options.work), *_processes(options.work)]
-    _publish(rows, options)
+        _all_of(options, "train")
+        _all_of(options, "predict")
+        lines += comparison(options.work)
+    if options.device == "cpu" and options.until == "end":
+        lines += _processes(options.work)
+    _publish(lines, options)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is kept between calls")
     parser.add_argument("--peer", type=Path, help="Python of the environment that has nnunetv2")
-    parser.add_argument("--minutes", type=float, default=15.0, help="wall time of each training")
-    parser.add_argument("--until", choices=("plan", "end"), default="end")
+    parser.add_argument("--minutes", type=float, default=90.0, help="wall time of each peer's training")
+    parser.add_argument("--spacing-mm", type=float, default=2.5, help="of the phantom, and of shiftkit's grid")
+    parser.add_argument("--people", type=int, default=60, help="healthy people; two thirds are trained on")
+    parser.add_argument("--device", default="cpu", help="cpu, where each has a core of its own, or cuda")
+    parser.add_argument("--epochs", type=int, help="of shiftkit, to rehearse; else as it does by default")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that draw, convert and preprocess")
+    parser.add_argument("--until", choices=("plan", "comparison", "end"), default="end")
     parser.add_argument("--out", type=Path, help="the table; benchmarks/segmentation.md is the committed one")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--epochs", type=int, default=1, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-# --- nnU-Net's raw data ------------------------------------------------------------------------------------------
+# --- the cohort, and nnU-Net's raw data --------------------------------------------------------------------------
 
 
-def _convert(work: Path) -> None:
+def _draw(options: argparse.Namespace) -> None:
+    from shiftkit.phantoms import phantom
+    from shiftkit.work import Work
+
+    how: Record = {"spacing_mm": options.spacing_mm, "work": Work(jobs=options.jobs)}
+    phantom(options.work / "phantom", n_healthy=options.people, n_glioma=0, **how)
+
+
+def _cohort(work: Path) -> Any:
+    from shiftkit.cohorts.folder import load_cohort
+
+    return load_cohort(work / "phantom" / "healthy")
+
+
+def _convert(options: argparse.Namespace) -> None:
     """The same peaks as shiftkit reads, with its signs, one file a channel; each combination of bundles a label."""
     import nibabel as nib
 
-    from shiftkit.cohorts.peaks import load_peaks
-    from shiftkit.images import read_mask
-    from shiftkit.names import find_cohort
-    from shiftkit.segmentation.samples.samples import canonical_peaks
-
-    raw = work / "raw" / DATASET
+    raw = options.work / "raw" / DATASET
     if (raw / "dataset.json").is_file():
         return
-    cohort = find_cohort("healthy")
+    cohort = _cohort(options.work)
+    for name in ("imagesTr", "imagesTs", "labelsTr"):
+        (raw / name).mkdir(parents=True, exist_ok=True)
+    with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
+        every = [itertools.repeat(one) for one in (cohort.bundles, raw)]
+        coded = {case.key: made for case, made in zip(cohort, pool.map(_convert_images, cohort, *every), strict=True)}
+    training = [case for case in cohort if case.attributes["split"] != "test"]
     combinations: dict[int, int] = {0: 0}
-    for case in cohort:
-        peaks = load_peaks(case)
-        test = case.attributes["split"] == "test"
-        folder = raw / ("imagesTs" if test else "imagesTr")
-        folder.mkdir(parents=True, exist_ok=True)
-        for channel in range(9):
-            image = nib.Nifti1Image(canonical_peaks(peaks.array)[..., channel], peaks.affine)
-            nib.save(image, folder / f"{case.key}_{channel:04d}.nii.gz")
-        if not test:
-            code = sum(read_mask(case.masks[b]).array.astype(int) << i for i, b in enumerate(cohort.bundles))
-            label = np.zeros(code.shape, np.int16)
-            for value in np.unique(code).tolist():
-                label[code == value] = combinations.setdefault(value, len(combinations))
-            (raw / "labelsTr").mkdir(exist_ok=True)
-            nib.save(nib.Nifti1Image(label, peaks.affine), raw / "labelsTr" / f"{case.key}.nii.gz")
-    labels: dict[str, Any] = {"background": 0}
+    for case in training:
+        code, affine = coded[case.key]
+        label = np.zeros(code.shape, np.int16)
+        for value in np.unique(code).tolist():
+            label[code == value] = combinations.setdefault(value, len(combinations))
+        nib.save(nib.Nifti1Image(label, affine), raw / "labelsTr" / f"{case.key}.nii")
+    labels: Record = {"background": 0}
     for index, bundle in enumerate(cohort.bundles):
         labels[bundle.label] = [label for code, label in combinations.items() if code >> index & 1]
     description = {
         "channel_names": {str(channel): f"peak{channel}" for channel in range(9)},
         "labels": labels,
         "regions_class_order": list(range(1, len(cohort.bundles) + 1)),
-        "numTraining": len(cohort.where(split="train")) + len(cohort.where(split="val")),
-        "file_ending": ".nii.gz",
+        "numTraining": len(training),
+        "file_ending": ".nii",
     }
     split = {name: [case.key for case in cohort.where(split=name)] for name in ("train", "val")}
-    folder = work / "preprocessed" / DATASET
+    folder = options.work / "preprocessed" / DATASET
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "splits_final.json").write_text(json.dumps([split]))
     (raw / "dataset.json").write_text(json.dumps(description, indent=2))
 
 
+def _convert_images(case: Any, bundles: tuple[Any, ...], raw: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Write a case's channels; returns a code of the bundles of each voxel, and the affine."""
+    import nibabel as nib
+
+    from shiftkit.cohorts.peaks import load_peaks
+    from shiftkit.images import read_mask
+    from shiftkit.segmentation.samples.samples import canonical_peaks
+
+    peaks = load_peaks(case)
+    folder = raw / ("imagesTs" if case.attributes["split"] == "test" else "imagesTr")
+    signed = canonical_peaks(peaks.array)
+    for channel in range(9):
+        nib.save(nib.Nifti1Image(signed[..., channel], peaks.affine), folder / f"{case.key}_{channel:04d}.nii")
+    masks = [read_mask(case.masks[bundle]).array for bundle in bundles]
+    return np.sum([mask.astype(np.int32) << index for index, mask in enumerate(masks)], axis=0), peaks.affine
+
+
+def _plan(options: argparse.Namespace) -> None:
+    with (options.work / "plan.log").open("wb") as log:
+        command = [str(options.peer), str(PEER), "plan", "--jobs", str(options.jobs)]
+        subprocess.run(command, env=_environment(options), stdout=log, stderr=subprocess.STDOUT, check=True)
+    _keep(options.work / "plan.json", {})
+
+
 # --- training and prediction, side by side -----------------------------------------------------------------------
 
 
-def _train_both(options: argparse.Namespace) -> None:
+def _all_of(options: argparse.Namespace, verb: str) -> None:
+    """What is to be done by all, at once on a GPU, else as many at once as there are cores, each on its own."""
     work = options.work
-    if (work / "train.json").is_file() and (work / "train-peer.json").is_file():
-        return
-    # One epoch beside a short trial of the peer says how many fit into the time.
-    _once(work / "trial.json", lambda: _together(options, "trial", ["--epochs", "1"], 1.0))
-    trial = json.loads((work / "trial.json").read_text())
-    epochs = int((options.minutes * 60 - trial["load_s"]) / trial["epoch_s"] * 0.97)
-    _together(options, "train", ["--epochs", str(epochs)], options.minutes)
-
-
-def _together(options: argparse.Namespace, name: str, arguments: list[str], minutes: float) -> None:
-    record = options.work / f"{name}-peer.json"
-    peer = _peer(options, "train", "--minutes", str(minutes), "--record", str(record))
-    ours = [sys.executable, __file__, "--work", str(options.work), "--child", name, *arguments]
-    _side_by_side(options.work, name, ours, peer)
-
-
-def _predict_both(options: argparse.Namespace) -> None:
-    work = options.work
-    if (work / "predict.json").is_file() and (work / "predict-peer.json").is_file():
-        return
-    images, out, record = work / "raw" / DATASET / "imagesTs", work / "predicted-peer", work / "predict-peer.json"
-    peer = _peer(options, "predict", "--input", str(images), "--output", str(out), "--record", str(record))
-    ours = [sys.executable, __file__, "--work", str(work), "--child", "predict"]
-    _side_by_side(work, "predict", ours, peer)
-
-
-def _side_by_side(work: Path, name: str, ours: list[str], peer: list[str]) -> None:
-    """Both at once, each on one core; the wall time of each whole process goes into its record."""
-    running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
-    for core, (who, command) in enumerate((("", ours), ("-peer", peer))):
-        log = (work / f"{name}{who}.log").open("wb")
-        command = ["taskset", "-c", str(core), *command]
-        child = subprocess.Popen(command, env=_environment(work, 1), stdout=log, stderr=subprocess.STDOUT)
-        running[who] = (child, time.monotonic())
-    while running:
-        time.sleep(0.2)
-        for who, (child, start) in list(running.items()):
+    waiting = [who for who in NAMES if not (work / f"{verb}-{who}.json").is_file()]
+    if verb == "predict":
+        waiting = [who for who in waiting if who != "monai"]  # it measures itself, and writes nothing
+    cores = sorted(os.sched_getaffinity(0))
+    free = list(range(len(waiting))) if options.device != "cpu" else cores
+    running: dict[str, tuple[subprocess.Popen[bytes], float, int]] = {}
+    failed: list[str] = []
+    while waiting or running:
+        while waiting and free:
+            who, core = waiting.pop(0), free.pop(0)
+            pinned = ["taskset", "-c", str(core)] if options.device == "cpu" else []
+            with (work / f"{verb}-{who}.log").open("wb") as log:
+                command = [*pinned, *_command(options, verb, who)]
+                child = subprocess.Popen(command, env=_environment(options), stdout=log, stderr=subprocess.STDOUT)
+            running[who] = (child, time.monotonic(), core)
+        time.sleep(0.1)
+        for who, (child, start, core) in list(running.items()):
             if child.poll() is None:
                 continue
             del running[who]
+            free.append(core)
             if child.returncode:
-                sys.exit(f"{name}{who} ended with {child.returncode}; see {name}{who}.log in the work folder.")
-            record = work / f"{name}{who}.json"
-            found = json.loads(record.read_text()) | {"process_s": time.monotonic() - start}
-            record.write_text(json.dumps(found))
+                failed.append(f"{verb} of {who} ended with {child.returncode}; see {verb}-{who}.log in {work}.")
+                print((work / f"{verb}-{who}.log").read_text()[-3000:], flush=True)
+                continue
+            record = work / f"{verb}-{who}.json"
+            _keep(record, json.loads(record.read_text()) | {"process_s": time.monotonic() - start})
+    if failed:
+        sys.exit("\n".join(failed))
 
 
-def _child(name: str, work: Path, epochs: int) -> None:
-    """What shiftkit does in a process of its own, with its peak memory."""
-    import torch
+def _command(options: argparse.Namespace, verb: str, who: str) -> list[str]:
+    work, record = options.work, options.work / f"{verb}-{who}.json"
+    how = ["--device", options.device, "--minutes", str(options.minutes)]
+    if who != "nnunet":
+        spacing = ["--spacing-mm", str(options.spacing_mm)]
+        spacing += [] if options.epochs is None else ["--epochs", str(options.epochs)]
+        return [sys.executable, __file__, "--work", str(work), "--child", f"{verb}-{who}", *how, *spacing]
+    folders = ["--input", str(work / "raw" / DATASET / "imagesTs"), "--output", str(work / "predicted-nnunet")]
+    return [str(options.peer), str(PEER), verb, "--record", str(record), *how, *(folders if verb == "predict" else [])]
 
-    from shiftkit.api import load_model
-    from shiftkit.names import find_cohort
-    from shiftkit.segmentation.prediction.cohort import predict
+
+def _train_shiftkit(options: argparse.Namespace) -> Record:
+    """With no options but the grid and where; and what its validation had reached when."""
+    import pandas as pd
+
     from shiftkit.segmentation.training.recipes import Recipe
     from shiftkit.segmentation.training.source import train
     from shiftkit.work import Work
 
-    torch.set_num_threads(1)
-    start, loaded = time.monotonic(), [time.monotonic()]
-    cohort = find_cohort("healthy")
-    if name == "predict":
-        test = dataclasses.replace(cohort, cases=tuple(cohort.where(split="test")))
-        predict(load_model(work / "train"), test, out=work / "predicted", device="cpu")
-        found: Record = {}
-    else:
+    _threads(options)
+    cohort = _cohort(options.work)
+    people = len(cohort.where(split="train"))
+    ends: list[float] = []
+    start = time.monotonic()
 
-        def progress(done: int, total: int, text: str) -> None:
-            if text == "Loading images":
-                loaded[0] = time.monotonic()
+    def progress(done: int, total: int, text: str) -> None:
+        if text.startswith("Training") and done % people == 0:
+            ends.append(time.monotonic() - start)
 
-        recipe = Recipe(epochs=epochs, device="cpu")
-        model = train(cohort, out=work / name, recipe=recipe, work=Work(progress=progress))
-        end = time.monotonic()
-        parameters = sum(one.numel() for one in model.network.parameters())
-        found = {"wall_s": end - start, "load_s": loaded[0] - start, "epoch_s": (end - loaded[0]) / epochs}
-        found |= {"steps": epochs * len(cohort.where(split="train")), "batch_size": 1, "parameters": parameters}
-        found["patch"] = list(model.shape)
-    found["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    (work / f"{name}.json").write_text(json.dumps(found))
+    recipe = Recipe(device=options.device, spacing_mm=options.spacing_mm, epochs=options.epochs)
+    model = train(cohort, out=options.work / "model", recipe=recipe, work=Work(progress=progress))
+    wall = time.monotonic() - start
+    epochs = pd.read_csv(options.work / "model" / "training.csv")["dice"]
+    return {
+        "wall_s": wall,
+        "steps": len(epochs) * people,
+        "batch_size": 1,
+        "patch": list(model.shape),
+        "parameters": sum(one.numel() for one in model.network.parameters()),
+        "curve": [(end, dice) for end, dice in zip(ends, epochs, strict=True) if dice == dice],
+    }
 
 
-def _comparison(work: Path) -> list[str]:
-    from shiftkit.names import find_cohort
+def _predict_shiftkit(options: argparse.Namespace) -> Record:
+    from shiftkit.api import load_model
+    from shiftkit.segmentation.prediction.cohort import predict
 
-    if not (work / "predict-peer.json").is_file():
+    _threads(options)
+    shutil.rmtree(options.work / "predicted", ignore_errors=True)
+    test = _cohort(options.work).where(split="test")
+    predict(load_model(options.work / "model"), test, out=options.work / "predicted", device=options.device)
+    return {}
+
+
+def _train_monai(options: argparse.Namespace) -> Record:
+    from segmentation_monai import bare_monai
+
+    cohort = _cohort(options.work)
+    parts = [list(cohort.where(split=name)) for name in ("train", "val", "test")]
+    threads = 1 if options.device == "cpu" else 4
+    _threads(options)
+    made = bare_monai(
+        *parts, cohort.bundles, seconds=60 * options.minutes, device=options.device, threads=threads
+    )  # fmt: skip
+    return {**dataclasses.asdict(made), "batch_size": 1, "patch": "the whole image"}
+
+
+def _threads(options: argparse.Namespace) -> None:
+    import torch
+
+    torch.set_num_threads(1 if options.device == "cpu" else 4)
+
+
+_CHILDREN = {
+    "train-shiftkit": _train_shiftkit,
+    "train-monai": _train_monai,
+    "predict-shiftkit": _predict_shiftkit,
+}
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def comparison(work: Path) -> list[str]:
+    """Lines of the table of a work folder, as far as it is done."""
+    known = [who for who in NAMES if (work / f"train-{who}.json").is_file()]
+    if "shiftkit" not in known or len(known) < 2 or not (work / "predict-shiftkit.json").is_file():
         return []
-    cohort = find_cohort("healthy")
-    test = list(cohort.where(split="test"))
-    _once(work / "dice.json", lambda: (work / "dice.json").write_text(json.dumps(_dice(work, test, cohort.bundles))))
-    dice = json.loads((work / "dice.json").read_text())
-    ours = {name: json.loads((work / f"{name}.json").read_text()) for name in ("train", "predict")}
-    peer = {name: json.loads((work / f"{name}-peer.json").read_text()) for name in ("train", "predict")}
-    (a, b), n = (np.array(dice[who]) for who in ("shiftkit", "peer")), len(test)
-    difference = (a - b).mean(axis=1)
-    low, high = _interval(difference)
-    faster = peer["predict"]["process_s"] / ours["predict"]["process_s"]
+    trained = {who: json.loads((work / f"train-{who}.json").read_text()) for who in known}
+    cohort = _cohort(work)
+    test, bundles = list(cohort.where(split="test")), cohort.bundles
+    people, tuned_on = len(cohort.where(split="train")), len(cohort.where(split="val"))
+    _once(work / "dice.json", lambda: _keep(work / "dice.json", _dice(work, test, bundles, trained)))
+    dice = {who: np.array(rows) for who, rows in json.loads((work / "dice.json").read_text()).items()}
+    predicted = {who: json.loads(path.read_text()) for who in known if (path := work / f"predict-{who}.json").is_file()}
 
-    def row(text: str, unit: str, one: float, two: float, target: str) -> str:
-        return f"| {text} | {one:{unit}} | {two:{unit}} | {target} |"
+    def row(text: str, cells: dict[str, str]) -> str:
+        return f"| {text} | {' | '.join(cells.get(who, '') for who in known)} |"
 
-    gap = float(difference.mean())
-    return [
-        f"| {n} unseen participants | shiftkit | nnU-Net v2 `3d_fullres` | target |",
-        "|---|---|---|---|",
-        row("wall time of training, s", ".0f", ours["train"]["wall_s"], peer["train"]["wall_s"], "the same"),
-        row("steps of training", ".0f", ours["train"]["steps"], peer["train"]["steps"], ""),
-        f"| participants a step × box | {_box(ours['train'])} | {_box(peer['train'])} | |",
-        row("parameters, millions", ".2f", ours["train"]["parameters"] / 1e6, peer["train"]["parameters"] / 1e6, ""),
-        row("mean Dice", ".4f", a.mean(), b.mean(), f"≥ nnU-Net − {DICE_MARGIN}: {_met(gap >= -DICE_MARGIN)}"),
-        row("Dice of the worst bundle", ".4f", a.mean(axis=0).min(), b.mean(axis=0).min(), ""),
-        row(
-            "inference, s a case (process with start and I/O)",
-            ".2f",
-            ours["predict"]["process_s"] / n,
-            peer["predict"]["process_s"] / n,
-            f"{SPEED_TARGET:g}× faster: {faster:.1f}×, {_met(faster >= SPEED_TARGET)}",
+    rates = {who: f"{one['process_s'] / len(test):.2f}" for who, one in predicted.items()}
+    lines = [
+        row(f"{people} to train on, {tuned_on} to tune on, {len(test)} unseen", {who: NAMES[who] for who in known}),
+        f"|---|{'---|' * len(known)}",
+        row("wall time of training, s", {who: f"{one['wall_s']:.0f}" for who, one in trained.items()}),
+        row("steps of training", {who: f"{one['steps']}" for who, one in trained.items()}),
+        row("participants a step × box", {who: _box(one) for who, one in trained.items()}),
+        row("parameters, millions", {who: f"{one['parameters'] / 1e6:.2f}" for who, one in trained.items()}),
+        row("**mean Dice of unseen participants**", {who: f"**{dice[who].mean():.4f}**" for who in known}),
+        *(
+            row(bundle.label, {who: f"{dice[who].mean(axis=0)[index]:.3f}" for who in known})
+            for index, bundle in enumerate(bundles)
         ),
         *(
-            row(
-                f"peak memory of {text}, GiB",
-                ".2f",
-                ours[name]["peak_gib"],
-                peer[name]["peak_gib"],
-                f"no higher: {_met(ours[name]['peak_gib'] <= peer[name]['peak_gib'])}",
-            )
-            for name, text in (("train", "training"), ("predict", "inference"))
+            row(f"validation Dice at {share:.0%} of the peers' time", _reached(trained, share))
+            for share in SHARES
         ),
-        "| on a GPU: images/s, time to the same Dice, memory | no GPU here | no GPU here | |",
+        row("inference, s a case (process with start and files)", rates),
+        row("memory of training, GiB (not a GPU's)", {who: f"{one['peak_gib']:.2f}" for who, one in trained.items()}),
         "",
-        f"Dice of shiftkit less nnU-Net's, mean over participants: {gap:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} "
-        "(bootstrap of participants).",
-        "",
-    ]
+    ]  # fmt: skip
+    for who in known[1:]:
+        low, high = _interval((dice["shiftkit"] - dice[who]).mean(axis=1))
+        gap = float((dice["shiftkit"] - dice[who]).mean())
+        lines.append(
+            f"- Dice of shiftkit less that of {NAMES[who]}, mean over participants: {gap:+.4f}, 95 % interval "
+            f"{low:+.4f} to {high:+.4f} (bootstrap of participants); target above −{DICE_MARGIN}: "
+            f"{_met(low > -DICE_MARGIN)}."
+        )
+    if "nnunet" in predicted:
+        faster = predicted["nnunet"]["process_s"] / predicted["shiftkit"]["process_s"]
+        lines.append(f"- Inference is {faster:.1f} times as fast as nnU-Net's (target {SPEED_TARGET:g}): "
+                     f"{_met(faster >= SPEED_TARGET)}.")  # fmt: skip
+    return [*lines, ""]
 
 
-def _dice(work: Path, cases: list[Any], bundles: tuple[Any, ...]) -> dict[str, list[list[float]]]:
+def _reached(trained: dict[str, Record], share: float) -> dict[str, str]:
+    """The best validation up to a share of the longest training; how each validates is its own."""
+    most = max(one["wall_s"] for one in trained.values())
+    reached = {
+        who: [dice for second, dice in one["curve"] if second <= share * most + 1.0] for who, one in trained.items()
+    }
+    return {who: f"{max(values):.3f}" if values else "–" for who, values in reached.items()}
+
+
+def _dice(work: Path, cases: list[Any], bundles: tuple[Any, ...], trained: dict[str, Record]) -> dict[str, Any]:
     from shiftkit.cohorts.folder import mask_path
     from shiftkit.images import read_mask
 
-    found: dict[str, list[list[float]]] = {"shiftkit": [], "peer": []}
+    found: dict[str, Any] = {"shiftkit": []}
+    if "monai" in trained:
+        found["monai"] = trained["monai"]["dice"]
     for case in cases:
         truth = [read_mask(case.masks[bundle]).array for bundle in bundles]
-        ours = [read_mask(mask_path(work / "predicted", case.key, bundle)).array for bundle in bundles]
-        saved = np.load(work / "predicted-peer" / f"{case.key}.npz")["probabilities"]
-        peer = list(saved.transpose(0, 3, 2, 1) >= 0.5)  # nnU-Net keeps z, y, x
-        for who, made in (("shiftkit", ours), ("peer", peer)):
-            pairs = zip(made, truth, strict=True)
-            found[who].append([float(2 * (m & t).sum() / (m.sum() + t.sum())) for m, t in pairs])
+        made = {"shiftkit": [read_mask(mask_path(work / "predicted", case.key, bundle)).array for bundle in bundles]}
+        if "nnunet" in trained:
+            saved = np.load(work / "predicted-nnunet" / f"{case.key}.npz")["probabilities"]
+            made["nnunet"] = list(saved.transpose(0, 3, 2, 1) >= 0.5)  # nnU-Net keeps z, y, x
+        for who, masks in made.items():
+            pairs = zip(masks, truth, strict=True)
+            found.setdefault(who, []).append([float(2 * (m & t).sum() / max(1, m.sum() + t.sum())) for m, t in pairs])
     return found
 
 
@@ -273,7 +366,8 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _box(record: Record) -> str:
-    return f"{record['batch_size']} × {'·'.join(map(str, record['patch']))}"
+    patch = record["patch"]
+    return f"{record['batch_size']} × {patch if isinstance(patch, str) else '·'.join(map(str, patch))}"
 
 
 # --- one process of shiftkit predict -----------------------------------------------------------------------------
@@ -304,8 +398,6 @@ def _measured(folder: Path, spacing_mm: float, cores: str) -> Path:
 
 def _predict_process(folder: Path, spacing_mm: float, cores: str) -> Record:
     """Smallest wall time and largest memory of three runs, the first of which warms the disk."""
-    import shutil
-
     _one_case(folder / "cohort", spacing_mm)
     runs: list[tuple[float, float]] = []
     for number in range(3):
@@ -322,14 +414,14 @@ def _predict_process(folder: Path, spacing_mm: float, cores: str) -> Record:
         ]
         command += ["--cohort", str(folder / "cohort"), "--out", str(out), "--device", "cpu"]
         start = time.monotonic()
-        child = subprocess.Popen(command, env=_environment(folder, 2))
+        child = subprocess.Popen(command, env=_case_environment())
         _, status, usage = os.wait4(child.pid, 0)
         if status:
             sys.exit(f"shiftkit predict ended with {os.waitstatus_to_exitcode(status)}")
         runs.append((time.monotonic() - start, usage.ru_maxrss / 2**20))
     case = subprocess.run(
         ["taskset", "-c", cores, sys.executable, "-c", _IN_A_PROCESS, str(folder)],
-        env=_environment(folder, 2),
+        env=_case_environment(),
         check=True,
         capture_output=True,
         text=True,
@@ -350,6 +442,11 @@ for number in range(3):
     walls.append(time.monotonic() - start)
 print(min(walls))
 """
+
+
+def _case_environment() -> dict[str, str]:
+    two = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), **two}
 
 
 def _one_case(root: Path, spacing_mm: float) -> None:
@@ -379,21 +476,20 @@ def _one_case(root: Path, spacing_mm: float) -> None:
 # --- what all of it shares ---------------------------------------------------------------------------------------
 
 
-def _peer(options: argparse.Namespace, verb: str, *arguments: str) -> list[str]:
-    return [str(options.peer), str(PEER), verb, *arguments]
+def _environment(options: argparse.Namespace) -> dict[str, str]:
+    folders = {f"nnUNet_{name}": str(options.work / name) for name in ("raw", "preprocessed", "results")}
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]))
+    threads = 1 if options.device == "cpu" else 4
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    # Processes that augment for nnU-Net; compiling its network takes longer than a short training.
+    peer = {"nnUNet_n_proc_DA": "0" if options.device == "cpu" else "8", "nnUNet_compile": "f"}
+    return {**os.environ, **folders, "PYTHONPATH": paths, **dict.fromkeys(names, str(threads)), **peer}
 
 
-def _environment(work: Path, threads: int) -> dict[str, str]:
-    folders = {f"nnUNet_{name}": str(work / name) for name in ("raw", "preprocessed", "results")}
-    source = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    return {**os.environ, **folders, **source, **limits, "nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
-
-
-def _run(command: list[str], work: Path, name: str) -> None:
-    with (work / f"{name}.log").open("wb") as log:
-        subprocess.run(command, env=_environment(work, 1), stdout=log, stderr=subprocess.STDOUT, check=True)
-    (work / f"{name}.json").write_text("{}")
+def _keep(path: Path, record: Record) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record))
+    part.replace(path)
 
 
 def _once(record: Path, make: Any) -> None:
@@ -406,15 +502,16 @@ def _met(yes: bool) -> str:
 
 
 def _publish(rows: list[str], options: argparse.Namespace) -> None:
+    place = "one core each" if options.device == "cpu" else "all at once on one GPU"
     text = "\n".join(
         [
             "# Segmentation",
             "",
-            f"`python benchmarks/segmentation.py --work FOLDER --peer NNUNET/bin/python --minutes {options.minutes:g}`",
+            f"`python benchmarks/segmentation.py --work FOLDER --peer NNUNET/bin/python --device {options.device} "
+            f"--spacing-mm {options.spacing_mm:g} --minutes {options.minutes:g}`",
             "",
-            "The phantom's healthy cohort, 2.5 mm, peaks, ten overlapping bundles; 36 participants to train on, 4 to "
-            "tune on. Both trained at the same time, one core each; nnU-Net trains by region (each combination of "
-            "bundles a label), without mirroring and rotation, and its preprocessing is not counted.",
+            f"The phantom's healthy people, {options.spacing_mm:g} mm, peaks, ten bundles that overlap; {place}.",
+            ABOUT,
             "",
             *rows,
         ]
@@ -422,6 +519,13 @@ def _publish(rows: list[str], options: argparse.Namespace) -> None:
     print(text)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
+
+
+ABOUT = (
+    "shiftkit is `train` with no options, reading included; the peers are given more time than that takes. nnU-Net "
+    "trains by region (each combination of bundles a label), without mirroring and rotation, its preprocessing not "
+    "counted, not compiled. The MONAI loop is its U-Net, AdamW with one cycle, the best validated weights."
+)
 
 
 if __name__ == "__main__":
