@@ -14,7 +14,9 @@ from .types import Bundle, Cohort
 from .work import Work
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
-BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
+BUILT_IN_MODELS: Mapping[str, Path] = {
+    name: Path(__file__).parent / "models" / name for name in ("reference", "reference-robust", "reference-t1w-fa")
+}
 
 
 def find_cohort(
