@@ -9,7 +9,7 @@ VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo study test lint types format doctest docs gallery reference-model reference-statistics viewer wheel clean
+.PHONY: demo study test lint types format doctest docs gallery reference-models reference-statistics viewer wheel clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -75,12 +75,15 @@ gallery: $(VENV)/dev.done
 	$(BIN)/python docs/gallery.py build/example
 	@echo "The example report: build/example/report.html; its pictures: docs/gallery."
 
-# The built-in model, from the built-in healthy cohort: about half an hour on two cores.
-reference-model: $(VENV)/demo.done
-	$(BIN)/shiftkit train --cohort healthy --modality peaks --epochs 30 --out build/reference
-	$(BIN)/python -c "import shutil; shutil.copytree('build/reference', 'shiftkit/models/reference', dirs_exist_ok=True)"
+# The built-in models, with MODELS=NAME one of them: one to two hours each on two cores, minutes on a GPU. Then their
+# table and cards; REAL names the folder of a real subject, in TractSeg's layout.
+MODELS ?= reference reference-robust reference-t1w-fa
+reference-models: $(VENV)/demo.done
+	$(BIN)/python benchmarks/models.py --work build/models --train $(MODELS)
+	for name in $(MODELS); do cp -R build/models/models/$$name/. shiftkit/models/$$name || exit; done
+	$(BIN)/python benchmarks/models.py --work build/models --evaluate $(if $(REAL),--real $(REAL)) --out benchmarks/models.md
 
-# What its training's images were like, for a checkpoint that was made before that was kept; its weights stay.
+# What the images of `reference` were like, which was made before that was kept in checkpoints; its weights stay.
 reference-statistics: $(VENV)/demo.done
 	$(BIN)/python -c "from pathlib import Path; from shiftkit import load_cohort; \
 	from shiftkit.segmentation.training.recipes import recall_images; \

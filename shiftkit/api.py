@@ -42,9 +42,12 @@ Place = Annotated["str | Path", Input("Folder to write to; it must be new or emp
 CohortName = Annotated["str | Path | Cohort", Input("Path, registered name, or built-in: healthy, glioma.")]
 ModelName = Annotated[
     "str | Path | Model",
-    Input("Checkpoint, registered name, built-in: reference, or your own: file.py:function, MONAI bundle, .onnx."),
+    Input(
+        "Checkpoint, registered name, built-in: reference, reference-robust, reference-t1w-fa, or your own: "
+        "file.py:function, MONAI bundle, .onnx."
+    ),
 ]
-Checkpoint = Annotated["str | Path", Input("Checkpoint folder, registered name, or reference.", metavar="CKPT")]
+Checkpoint = Annotated["str | Path", Input("Checkpoint folder, registered or built-in name.", metavar="CKPT")]
 RunFolder = Annotated["str | Path", Input("Folder of a run.", metavar="RUN")]
 Controls = Annotated["str | Path | Cohort | None", Input("Cohort that holds the controls.")]
 FilterFile = Annotated[
@@ -423,7 +426,7 @@ def predict(
     model: Annotated[
         "str | Path | Model | Sequence[str | Path | Model]",
         Input(
-            "Checkpoint folder, registered name, reference, or your own, file.py:function; give several to average "
+            "Checkpoint folder, registered or built-in name, or your own, file.py:function; give several to average "
             "them. A folder with fold-1, fold-2, … segments each participant with the models that never saw them.",
             many=True,
         ),

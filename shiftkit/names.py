@@ -11,10 +11,13 @@ from .config import registered_names
 from .errors import ConfigError, DataError
 from .files import cache_dir, write_text
 from .types import Bundle, Cohort
+from .words import nearest
 from .work import Work
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
-BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
+BUILT_IN_MODELS: Mapping[str, Path] = {
+    name: Path(__file__).parent / "models" / name for name in ("reference", "reference-robust", "reference-t1w-fa")
+}
 
 
 def find_cohort(
@@ -66,11 +69,14 @@ class ModelNames:
         As in `shiftkit.segmentation.network.checkpoints.Model`.
     bundles : tuple of Bundle
         What it predicts.
+    digest : str
+        Of its weights; empty where the description does not say it, as of a network of somebody else.
     """
 
     name: str
     modality: str
     bundles: tuple[Bundle, ...]
+    digest: str = ""
 
     @classmethod
     def of(cls, folder: Path) -> "ModelNames | None":
@@ -78,11 +84,11 @@ class ModelNames:
         for place in (folder, folder / "fold-1"):
             try:
                 block = read_json(place / "configs" / "metadata.json")["shiftkit"]
-                named = [block["name"], block["modality"], *block["bundles"]]
+                named = [block["name"], block["modality"], block.get("digest", ""), *block["bundles"]]
                 if not all(isinstance(one, str) for one in named):
                     return None
-                name, modality, *labels = named
-                return cls(name=name, modality=modality, bundles=tuple(map(Bundle.parse, labels)))
+                name, modality, digest, *labels = named
+                return cls(name=name, modality=modality, bundles=tuple(map(Bundle.parse, labels)), digest=digest)
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None
@@ -120,9 +126,9 @@ def is_phantom(cohort: Cohort) -> bool:
 
 
 def is_of_phantom(digest: str) -> bool:
-    """Whether a model of this digest is the built-in one, which was trained on the phantom; also a copy of it."""
-    metadata = read_json(BUILT_IN_MODELS["reference"] / "configs" / "metadata.json")
-    return metadata["shiftkit"]["digest"] == digest
+    """Whether a model of this digest is a built-in one, all of which were trained on the phantom; also a copy of it."""
+    built_in = map(ModelNames.of, BUILT_IN_MODELS.values())
+    return any(one is not None and one.digest == digest for one in built_in)
 
 
 def _phantom_digest() -> str:
@@ -146,8 +152,9 @@ def _folder(kind: str, name: str | Path, built_in: Iterable[str]) -> Path | None
     if place.is_dir() or (kind == "model" and place.exists()):
         return place
     if str(name) not in known:
+        told = f"{', '.join(dict.fromkeys(known))}{nearest(str(name), known) or '.'}"
         raise DataError(
             f"A {kind} is a folder, a name from shiftkit.toml or a built-in name; {str(name)!r} is none of them. "
-            f"Known names here: {', '.join(dict.fromkeys(known))}. Check the spelling, or give the path of its folder."
+            f"Known names here: {told} Check the spelling, or give the path of its folder."
         )
     return registered.get(str(name))

@@ -22,6 +22,7 @@ from shiftkit.cli import main
 from shiftkit.cli.commands import GROUPS, MODEL, app
 from shiftkit.cohorts.folder import image_path, mask_path, write_participants
 from shiftkit.images import read_image, write_image
+from shiftkit.names import BUILT_IN_MODELS
 from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort, Volume
 
@@ -124,6 +125,7 @@ def test_the_doctor_says_what_is_missing_for_what(
     told = capsys.readouterr().out
     assert "score tables in Parquet: no, pyarrow missing; pip install 'shiftkit[parquet]'" in told
     assert "models as ONNX: yes" in told
+    assert not [name for name in BUILT_IN_MODELS if f"built-in model {name}: {name}: unet" not in told]
 
 
 @pytest.mark.parametrize("words", [["decompose"], ["nonsense"], ["finetune", "--folds", "one"], ["score", "--metric"]])

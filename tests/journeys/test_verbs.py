@@ -20,6 +20,7 @@ from shiftkit.cli import main
 from shiftkit.cli.commands import GROUPS
 from shiftkit.cli.flags import as_json
 from shiftkit.images import read_image, write_image
+from shiftkit.names import BUILT_IN_MODELS
 from shiftkit.segmentation.network.checkpoints import Model, load_model, save_model
 from shiftkit.segmentation.samples.samples import box_shape
 from shiftkit.segmentation.training import source as training
@@ -51,6 +52,15 @@ def test_help_lists_every_strategy_as_the_library_describes_it(
     told = " ".join(capsys.readouterr().out.split())
     for name, strategy in STRATEGIES.items():
         assert f"{name} {strategy.description}" in told
+
+
+def test_help_names_the_models_that_are_built_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, in the order that they are listed in."""
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["finetune", "--help"]) == 0
+    assert f"built-in: {', '.join(BUILT_IN_MODELS)}, or" in " ".join(capsys.readouterr().out.split())
 
 
 def test_flags_of_train_reach_the_training(

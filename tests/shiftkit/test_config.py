@@ -6,7 +6,7 @@ import pytest
 
 from shiftkit.api import VERBS
 from shiftkit.config import find_file, read_file, read_record, registered_names, resolve
-from shiftkit.errors import ConfigError
+from shiftkit.errors import ConfigError, DataError
 from shiftkit.names import find_cohort, find_model
 
 
@@ -62,6 +62,12 @@ def test_a_folder_does_not_stand_in_for_a_built_in_name(tmp_path: Path, monkeypa
         with pytest.raises(ConfigError, match=f"Write ./{name}"):
             find(name)
     assert find_model("./reference") == Path("reference") == find_model(Path("reference"))
+
+
+def test_a_misspelled_name_is_answered_with_the_nearest() -> None:
+    """Of three built-in models with long names, the one that was likely meant."""
+    with pytest.raises(DataError, match=r"reference-t1w-fa; did you mean reference-t1w-fa"):
+        find_model("reference-t1-fa")
 
 
 def test_names_are_found_upwards_and_relative_to_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
