@@ -9,6 +9,9 @@ VIEWER := $(BIN)/python -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
+# Kept once they are compiled: the tests start hundreds of processes, each of which would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo study test lint types format doctest docs gallery reference-models reference-statistics viewer wheel clean
 .DEFAULT_GOAL := test
 

@@ -1,8 +1,10 @@
 """NIfTI images in and out, and from one grid to another through full affines."""
 
+import functools
 import gzip
 import hashlib
 import logging
+import math
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -38,7 +40,7 @@ def read_image(path: Path, dtype: Any = np.float32, *, anywhere: bool = False) -
         with np.errstate(all="ignore"), _unlogged():
             image = open_nifti(path)
             _require_sane_header(path, image.shape, np.dtype(image.get_data_dtype()))
-            array = np.asarray(image.dataobj).astype(dtype, copy=False)
+            array = _voxels(path, image).astype(dtype, copy=False)
     except ImageError:
         raise
     except Exception as error:  # damaged files raise a dozen kinds, and nibabel's own share no other base
@@ -63,6 +65,34 @@ def open_nifti(path: Path) -> Any:
         size = stream.read(4)
     second = 540 in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
     return (nib.Nifti2Image if second else nib.Nifti1Image).from_filename(path)
+
+
+def _voxels(path: Path, image: Any) -> NDArray[Any]:
+    """Voxels of an opened file; a packed one is unpacked at once, which nibabel does in a thousand small parts.
+
+    Its checksum is looked at too, which a reader of parts never reaches.
+    """
+    if path.suffix != ".gz":
+        return np.asarray(image.dataobj)
+    from nibabel.volumeutils import apply_read_scaling
+
+    stored, count, offset = np.dtype(image.get_data_dtype()), math.prod(image.shape), int(image.dataobj.offset)
+    whole = _unpacked(path.read_bytes(), offset + count * stored.itemsize)
+    plain = np.frombuffer(whole, stored, count, offset).reshape(image.shape, order="F")
+    scale, shift = (np.asanyarray(one) for one in (image.dataobj.slope, image.dataobj.inter))
+    array = apply_read_scaling(plain, scale, shift)
+    return array if array.flags.writeable else array.copy(order="K")
+
+
+def _unpacked(packed: bytes, size: int) -> bytes:
+    """The first bytes of what gzip packed; a file may hold several members, one after the other."""
+    parts: list[bytes] = []
+    while packed and (missing := size - sum(map(len, parts))) > 0:
+        unpacker = zlib.decompressobj(wbits=31)
+        parts.append(unpacker.decompress(packed, missing))
+        unpacker.decompress(unpacker.unconsumed_tail, 1)  # on to the checksum, if this was all
+        packed = unpacker.unused_data
+    return b"".join(parts)
 
 
 def megavoxels(cohort: Cohort) -> float:
@@ -222,26 +252,35 @@ def write_image(volume: Volume, path: Path, slope: float = 1.0) -> None:
 
     The same voxels and affine give the same bytes: no time stamp goes into the file.
     """
-    import nibabel as nib
-
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
-    image = nib.Nifti1Image(array, volume.affine)
-    image.header.set_xyzt_units("mm")
-    # Code 2, aligned: other tools ignore an affine of code 0.
-    image.set_sform(volume.affine, code=2)
-    image.set_qform(volume.affine, code=2)
-    header = image.header.copy()
-    header.set_slope_inter(slope, 0.0)
-    header["vox_offset"] = header.single_vox_offset
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    header = _header(array.dtype.str, array.shape, volume.affine.astype(np.float64).tobytes(), slope)
     # At once: nibabel writes a slice after the other, which takes several times as long and gives the same bytes.
-    plain = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False).T)  # x runs fastest
-    content = header.binaryblock + bytes(4) + plain.tobytes()  # four bytes: no extension follows
+    plain = np.ascontiguousarray(array.T)  # x runs fastest
+    content = header + plain.tobytes()
     if path.suffix == ".gz":
         # Noise has no patterns to look for, background has runs of zeros: twice as fast and no larger than the default.
         packer = zlib.compressobj(1, wbits=31, strategy=zlib.Z_RLE)
         content = packer.compress(content) + packer.flush()
     with atomic(path) as part:
         part.write_bytes(content)
+
+
+@functools.lru_cache(maxsize=64)
+def _header(dtype: str, shape: tuple[int, ...], affine: bytes, slope: float) -> bytes:
+    """What a file begins with; the masks of a participant all begin alike."""
+    import nibabel as nib
+
+    nothing = np.broadcast_to(np.zeros((), dtype), shape)
+    image = nib.Nifti1Image(nothing, np.frombuffer(affine).reshape(4, 4))
+    image.header.set_xyzt_units("mm")
+    # Code 2, aligned: other tools ignore an affine of code 0.
+    image.set_sform(image.affine, code=2)
+    image.set_qform(image.affine, code=2)
+    header = image.header.copy()
+    header.set_slope_inter(slope, 0.0)
+    header["vox_offset"] = header.single_vox_offset
+    return header.binaryblock + bytes(4)  # four bytes: no extension follows
 
 
 def image_digest(path: Path) -> str:

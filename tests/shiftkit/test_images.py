@@ -205,3 +205,33 @@ def test_files_are_those_of_nibabel(dtype: str, name: str, tmp_path: Path) -> No
         other.set_qform(affine, code=2)
         content = (tmp_path / name).read_bytes()
         assert (gzip.decompress(content) if name.endswith(".gz") else content) == other.to_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">f4", "<f8", "u1"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_voxels_are_those_that_nibabel_reads(dtype: str, scaled: bool, tmp_path: Path) -> None:
+    """Packed in one part or several, in any byte order, with a scale factor or without; and they may be changed."""
+    header = nib.Nifti1Header()
+    values = np.random.default_rng(0).integers(0, 90, (4, 3, 5, 2)).astype(dtype)
+    header.set_data_dtype(values.dtype)
+    image = nib.Nifti1Image(values, np.eye(4), header)
+    if scaled:
+        image.header.set_slope_inter(0.5, 3)
+    plain, packed, several = (tmp_path / name for name in ("a.nii", "b.nii.gz", "c.nii.gz"))
+    nib.save(image, plain)
+    content = plain.read_bytes()
+    packed.write_bytes(gzip.compress(content))
+    several.write_bytes(gzip.compress(content[:100]) + gzip.compress(content[100:500]) + gzip.compress(content[500:]))
+    expected = np.asarray(nib.load(plain).dataobj).astype(np.float32)
+    for path in (plain, packed, several):
+        array = read_image(path).array
+        np.testing.assert_array_equal(array, expected)
+        array[0] = 0
+
+
+def test_a_wrong_checksum_is_refused(stored: bytes, tmp_path: Path) -> None:
+    """A file whose bytes are not those that were packed is no image, though all of them can be unpacked."""
+    path = tmp_path / "changed.nii.gz"
+    path.write_bytes(stored[:-8] + bytes([stored[-8] ^ 1]) + stored[-7:])
+    with pytest.raises(DataError, match="damaged"):
+        read_image(path)
