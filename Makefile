@@ -78,9 +78,9 @@ gallery: $(VENV)/dev.done
 	$(BIN)/python docs/gallery.py build/example
 	@echo "The example report: build/example/report.html; its pictures: docs/gallery."
 
-# The built-in models, with MODELS=NAME one of them: one to two hours each on two cores, minutes on a GPU. Then their
-# table and cards; REAL names the folder of a real subject, in TractSeg's layout.
-MODELS ?= reference reference-robust reference-t1w-fa
+# The built-in model: an hour or two on two cores, minutes on a GPU. Then its table and card; REAL names the folder of a
+# real subject, in TractSeg's layout.
+MODELS ?= reference
 reference-models: $(VENV)/demo.done
 	$(BIN)/python benchmarks/models.py --work build/models --train $(MODELS)
 	for name in $(MODELS); do cp -R build/models/models/$$name/. shiftkit/models/$$name || exit; done

@@ -56,7 +56,7 @@ FULL = Size(
     repeats=20,
     people=60,
     grids_mm=(2.5, 2.0),
-    minutes=2.5,
+    minutes=1.75,
 )
 TOY = Size(
     boxes={"10 mm": (16, 24, 16), "5 mm": (32, 40, 32)},

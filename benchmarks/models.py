@@ -1,4 +1,4 @@
-"""The models that are shipped: how each is made, and how good it is on people whom none of them has seen.
+"""The models that are shipped, or are to be: how each is made, and how good it is on people whom none of them has seen.
 
     python benchmarks/models.py --work FOLDER --jobs 12 --train reference-robust --device cuda
     python benchmarks/models.py --work FOLDER --draw reference-t1w-fa
@@ -87,7 +87,7 @@ def main() -> None:
         _train(name, options.work, size, work, options.device)
     if options.evaluate:
         records = _evaluate_all(options, size, work)
-        sections = {name: _section(name, records.get(name, {})) for name in MODELS}
+        sections = {name: _section(name, records[name]) for name in MODELS if name in records}
         text = _page(records, sections, size)
         print(text)
         if options.out:
@@ -294,7 +294,8 @@ def _further(start: Any, end: Any) -> Any:
 
 def _place(name: str, work: Path) -> Path | None:
     """Where a model lies: in the work folder, if it was made there, or in the package."""
-    return next((path for path in (work / "models" / name, BUILT_IN_MODELS[name]) if is_whole(path)), None)
+    places = (work / "models" / name, BUILT_IN_MODELS.get(name))
+    return next((path for path in places if path is not None and is_whole(path)), None)
 
 
 def _evaluate_all(options: argparse.Namespace, size: Size, how: Work) -> dict[str, dict[str, Scores]]:
@@ -341,6 +342,7 @@ def _score(model: Model, cohort: Cohort, device: str) -> Scores:
 
 
 def _page(records: Mapping[str, Mapping[str, Scores]], sections: Mapping[str, str], size: Size) -> str:
+    gains = {"reference", "reference-robust"} <= set(sections)
     lines = [
         "# Models that are shipped",
         "",
@@ -348,18 +350,20 @@ def _page(records: Mapping[str, Mapping[str, Scores]], sections: Mapping[str, st
         "",
         *(["A rehearsal on small images, whose numbers say nothing.", ""] if size == TOY else []),
         "Dice, mean over bundles and people [95 % interval, people drawn again 10,000 times]. None of these people was "
-        "in any training; the healthy ones of `source` are the split `test` of the built-in cohort. `reference-robust` "
-        "has met all these scanners with other people, but for the one beyond `severe`; the other two models have met "
-        "`source` alone. Beyond `severe`: in everything but people and raters a quarter further from `source`. The "
+        "in any training; the healthy ones of `source` are the split `test` of the built-in cohort. "
+        + ("`reference-robust` has met all scanners but the one beyond `severe`, with other people. " if gains else "")
+        + "Beyond `severe`: in everything but people and raters a quarter further from `source`. The "
         "real subject's masks are another tool's output.",
         "",
-        f"| people | {' | '.join(f'`{name}`' for name in MODELS)} | `reference-robust` less `reference` |",
-        f"|---|{'---|' * (len(MODELS) + 1)}",
+        f"| people | {' | '.join(f'`{name}`' for name in sections)} |{' robust less `reference` |' if gains else ''}",
+        f"|---|{'---|' * (len(sections) + gains)}",
     ]
     for group, people in PEOPLE.items():
-        every = [records.get(name, {}).get(group) for name in MODELS]
+        every = [records[name].get(group) for name in sections]
         cells = ["missing" if scores is None else _told(_means(scores)) for scores in every]
-        lines.append(f"| {people.title} | {' | '.join(cells)} | {_gain(every[1], every[0])} |")
+        if gains:
+            cells.append(_gain(*(records[name].get(group) for name in ("reference-robust", "reference"))))
+        lines.append(f"| {people.title} | {' | '.join(cells)} |")
     for name, section in sections.items():
         lines += ["", f"## {name}", "", section]
     return "\n".join(lines) + "\n"
@@ -367,8 +371,6 @@ def _page(records: Mapping[str, Mapping[str, Scores]], sections: Mapping[str, st
 
 def _section(name: str, records: Mapping[str, Scores]) -> str:
     """What the page and the model's card say of one model."""
-    if not records:
-        return "The checkpoint was missing."
     groups = {group: scores for group, scores in records.items() if scores}
     bundles = sorted({label for scores in groups.values() for one in scores.values() for label in one})
     heads = [f"{PEOPLE[group].title} ({len(scores)})" for group, scores in groups.items()]
@@ -438,7 +440,10 @@ def _write_cards(work: Path, sections: Mapping[str, str], packaged: bool) -> Non
         if evaluated is None:
             continue
         digest = sk.load_model(evaluated).digest
-        for place in (work / "models" / name, *([BUILT_IN_MODELS[name]] if packaged else [])):
+        for place in (
+            work / "models" / name,
+            *([BUILT_IN_MODELS[name]] if packaged and name in BUILT_IN_MODELS else []),
+        ):
             if is_whole(place) and sk.load_model(place).digest == digest:
                 card = place / "docs" / "README.md"
                 told = read_text(card).split(_HEADING)[0].rstrip()

@@ -42,10 +42,7 @@ Place = Annotated["str | Path", Input("Folder to write to; it must be new or emp
 CohortName = Annotated["str | Path | Cohort", Input("Path, registered name, or built-in: healthy, glioma.")]
 ModelName = Annotated[
     "str | Path | Model",
-    Input(
-        "Checkpoint, registered name, built-in: reference, reference-robust, reference-t1w-fa, or your own: "
-        "file.py:function, MONAI bundle, .onnx."
-    ),
+    Input("Checkpoint, registered name, built-in: reference, or your own: file.py:function, MONAI bundle, .onnx."),
 ]
 Checkpoint = Annotated["str | Path", Input("Checkpoint folder, registered or built-in name.", metavar="CKPT")]
 RunFolder = Annotated["str | Path", Input("Folder of a run.", metavar="RUN")]

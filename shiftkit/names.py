@@ -15,9 +15,7 @@ from .words import nearest
 from .work import Work
 
 BUILT_IN_COHORTS = ("healthy", "glioma")
-BUILT_IN_MODELS: Mapping[str, Path] = {
-    name: Path(__file__).parent / "models" / name for name in ("reference", "reference-robust", "reference-t1w-fa")
-}
+BUILT_IN_MODELS: Mapping[str, Path] = {"reference": Path(__file__).parent / "models" / "reference"}
 
 
 def find_cohort(
