@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Compiled when first imported: of the hundred packages' modules few ever are.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 DEMO ?= demo
-VIEWER := $(BIN)/python -m shiftkit.reports.niivue
+# The package that it lies in imports it too, which runpy would warn of.
+VIEWER := $(BIN)/python -W ignore::RuntimeWarning -m shiftkit.reports.niivue
 # One thread a test process: pytest-xdist already uses every core.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 

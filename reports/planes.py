@@ -74,7 +74,8 @@ def three_planes(
     >>> svg.startswith("<svg"), "axial" in svg
     (True, True)
     """
-    masks = {"reference": reference, "prediction": prediction} | ({} if tumor is None else {"tumor": tumor})
+    given = {"reference": reference, "prediction": prediction} | ({} if tumor is None else {"tumor": tumor})
+    masks = {name: one.with_array(one.array.astype(np.float32, copy=False)) for name, one in given.items()}
     anatomy = one_channel(image)
     box = worth_showing(anatomy, list(masks.values()))
     # The image's own resolution keeps pages small; browsers smooth it. Coarse images need smoother outlines.
@@ -172,7 +173,7 @@ def _slice(cut: _Cut, axis: int) -> tuple[Points, float, float]:
 def _sample(volume: Volume, points: Points) -> NDArray[np.float64]:
     """Linear interpolation of an image at world points; 0 outside it."""
     where = np.moveaxis(volume.voxels(points), -1, 0)
-    return ndimage.map_coordinates(volume.array.astype(np.float32), where, order=1, mode="constant", cval=0.0)
+    return ndimage.map_coordinates(volume.array.astype(np.float32, copy=False), where, order=1, mode="constant", cval=0.0)
 
 
 def _panel(cut: _Cut, axis: int, plane: str) -> tuple[str, float, float]:
