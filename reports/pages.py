@@ -15,6 +15,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from ..results import Finding
 from ..types import Bundle, Hemisphere
 from ..words import ESTIMATORS
 from ..work import Work, in_parallel
@@ -177,25 +178,31 @@ class Pages:
     @cached_property
     def findings(self) -> tuple[FindingView, ...]:
         """Findings of the first page with drawings and tables."""
-        points = self._points(self.report.cases)
-        told = enumerate(self.report.findings)
-        return tuple(finding_view(finding, f"f{place}", self.report, points) for place, finding in told)
+        return self._views[None]
 
     @cached_property
     def bundle_findings(self) -> dict[Bundle, tuple[FindingView, ...]]:
-        """Findings of the bundles' pages, drawn in several processes."""
+        """Findings of the bundles' pages."""
+        return {bundle: self._views[bundle] for bundle in self.bundles}
+
+    @cached_property
+    def _views(self) -> dict[Bundle | None, tuple[FindingView, ...]]:
+        """Findings of all pages, those of the first under None, drawn in several processes."""
         from joblib import delayed
 
-        told = {bundle: self.report.bundle_findings.get(bundle, ()) for bundle in self.bundles}
+        told: dict[Bundle | None, Sequence[Finding]] = {None: self.report.findings}
+        if self.sisters:
+            told |= {bundle: self.report.bundle_findings.get(bundle, ()) for bundle in self.bundles}
         # Figures are functions that need not travel to other processes with every task.
         bare = replace(self.report, findings=(), bundle_findings={}, cases=(), table=None)
+        points = {page: self._points(self.report.cases if page is None else self._about(page)) for page in told}
         tasks = (
-            delayed(finding_view)(finding, f"f{place}", bare, self._points(self._about(bundle)))
-            for bundle, findings in told.items()
+            delayed(finding_view)(finding, f"f{place}", bare, points[page])
+            for page, findings in told.items()
             for place, finding in enumerate(findings)
         )
         drawn = iter(list(in_parallel(tasks, self.work.jobs)))
-        return {bundle: tuple(next(drawn) for _ in findings) for bundle, findings in told.items()}
+        return {page: tuple(next(drawn) for _ in findings) for page, findings in told.items()}
 
     @cached_property
     def tables(self) -> tuple[TableView, ...]:
