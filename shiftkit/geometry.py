@@ -46,6 +46,8 @@ def same_grid(a: Volume, b: Volume) -> bool:
 
 _NOTHING_VOXELS = 1e-9
 """Steps between grids that are rounding of a matrix inverse in double precision."""
+_BORDER_VOXELS = 1e-3
+"""How far beyond a border is still on it: headers round affines, and a whole plane must not be lost for that."""
 _WHOLE_VOXELS = 1e-6
 """By how much a step between grids may miss a whole number and still be one: over 500 voxels, half a thousandth of
 one, which would blur masks by as little for nothing."""
@@ -72,7 +74,8 @@ def resample(
     if np.abs(matrix - np.round(matrix)).max() < _WHOLE_VOXELS and np.allclose(np.abs(matrix[:3, :3]).sum(axis=0), 1):
         return Volume(array=_regrid(volume.array, np.round(matrix).astype(int), shape, outside), affine=affine)
     floating = np.issubdtype(volume.array.dtype, np.floating)
-    if order == 1 and floating and (np.count_nonzero(matrix[:3, :3], axis=0) == 1).all():
+    parallel = all((np.count_nonzero(matrix[:3, :3], axis=axis) == 1).all() for axis in (0, 1))
+    if order == 1 and floating and parallel:
         return Volume(array=_along_axes(volume.array, matrix, shape, outside), affine=affine)
 
     def one(channel: NDArray[Any]) -> NDArray[Any]:
@@ -103,16 +106,16 @@ def _along_axes(
         row = int(np.abs(matrix[:3, axis]).argmax())
         last = made.shape[axis] - 1
         place = matrix[row, axis] * np.arange(shape[axis]) + matrix[row, 3]
-        below = np.clip(np.floor(place).astype(int), 0, max(last - 1, 0))
         along = [1] * array.ndim
         along[axis] = -1
-        part = (place - below).astype(array.dtype).reshape(along)
-        lower = np.take(made, below, axis)
-        made = np.take(made, np.minimum(below + 1, last), axis)
-        made -= lower
-        made *= part
+        inside &= ((place >= -_BORDER_VOXELS) & (place <= last + _BORDER_VOXELS)).reshape(along[:3])
+        place = np.clip(place, 0, last)
+        below = np.floor(place).astype(int)
+        # A weight for each neighbor, so that an axis gives the same whichever way it is stored.
+        above, beneath = (part.astype(array.dtype.newbyteorder("=")) for part in (place - below, 1 - (place - below)))
+        lower = np.take(made, below, axis) * beneath.reshape(along)
+        made = np.take(made, np.minimum(below + 1, last), axis) * above.reshape(along)
         made += lower
-        inside &= ((place >= 0) & (place <= last)).reshape(along[:3])
     made[~inside] = outside
     return made
 

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import hashlib
+import io
 import logging
 import math
 import zlib
@@ -85,14 +86,16 @@ def _voxels(path: Path, image: Any) -> NDArray[Any]:
 
 
 def _unpacked(packed: bytes, size: int) -> bytes:
-    """The first bytes of what gzip packed; a file may hold several members, one after the other."""
-    parts: list[bytes] = []
-    while packed and (missing := size - sum(map(len, parts))) > 0:
-        unpacker = zlib.decompressobj(wbits=31)
-        parts.append(unpacker.decompress(packed, missing))
-        unpacker.decompress(unpacker.unconsumed_tail, 1)  # on to the checksum, if this was all
-        packed = unpacker.unused_data
-    return b"".join(parts)
+    """The first bytes of what gzip packed; an error where it was cut off or its checksum is wrong."""
+    unpacker = zlib.decompressobj(wbits=31)
+    whole = unpacker.decompress(packed, size)
+    if len(whole) < size:  # several members, one after the other
+        with gzip.open(io.BytesIO(packed)) as stream:
+            return stream.read(size)
+    more = unpacker.decompress(unpacker.unconsumed_tail, 1)
+    if not (more or unpacker.eof):
+        raise EOFError("it ends before its checksum")
+    return whole
 
 
 def megavoxels(cohort: Cohort) -> float:

@@ -122,7 +122,7 @@ def cost_of(model: Model, cohort: Cohort, passes: int = 1) -> Cost:
     mega = megavoxels(cohort)
     box = np.prod(model.shape) / 1e6
     each = Cost(seconds=0.2 + 1.2 * box * passes + 0.9 * mega, disk_gib=len(model.bundles) * mega * 2e-5)
-    return each.times(len(cohort)) + Cost(seconds=4.0, memory_gib=0.5 + 0.3 * box + 0.1 * mega)
+    return each.times(len(cohort)) + Cost(seconds=4.0, memory_gib=0.56 + 0.3 * box + 0.12 * mega)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +194,11 @@ class Segmenter:
                 continue
             try:
                 there = json.loads(path.read_text(encoding="utf-8"))["Made"]
+                version = there["format"]
             except (ValueError, KeyError, TypeError):
-                path.unlink()  # damaged, or of a version that did not say: it cannot be vouched for, so made again
+                there, version = {}, None
+            if version != _FORMAT:
+                path.unlink()  # damaged, or of another version: it cannot be vouched for, so made again
                 continue
             try:
                 models = self.models if choose is None else choose(case)

@@ -27,7 +27,7 @@ Place = tuple[str, str, str]
 """Region, bundle and hemisphere."""
 
 SHELLS_MM = (0.0, 10.0, 20.0, 40.0, float("inf"))
-_VERSION = 1  # of the regions and how they are pooled; stored vectors of another version are made again
+_VERSION = 2  # of the regions and how they are pooled; stored vectors of another version are made again
 _AT_ONCE = 8  # regions whose weights are held at a time: what bounds the memory
 
 

@@ -118,7 +118,7 @@ class Recipe:
         return Schedule(epochs=epochs, learning_rate=_LEARNING_RATE, validate_every=often, **given)
 
     def cost(self, training: int, validation: int = 0) -> Cost:
-        """What a training on so many participants takes; as in `benchmarks/segmentation.md`."""
+        """What a training on so many participants takes on a CPU."""
         schedule = self.schedule(training)
         box, patch = (math.prod(size) / 1e6 for size in (self.box, self.patch or self.box))
         steps = schedule.epochs * schedule.steps(training)

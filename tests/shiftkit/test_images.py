@@ -229,6 +229,14 @@ def test_voxels_are_those_that_nibabel_reads(dtype: str, scaled: bool, tmp_path:
         array[0] = 0
 
 
+@pytest.mark.parametrize("cut", [1, 5, 8])
+def test_a_file_that_ends_before_its_checksum_is_refused(cut: int, stored: bytes, tmp_path: Path) -> None:
+    """Also where all voxels could be read: nobody knows what else was lost."""
+    (tmp_path / "cut.nii.gz").write_bytes(stored[:-cut])
+    with pytest.raises(DataError, match="damaged"):
+        read_image(tmp_path / "cut.nii.gz")
+
+
 def test_a_wrong_checksum_is_refused(stored: bytes, tmp_path: Path) -> None:
     """A file whose bytes are not those that were packed is no image, though all of them can be unpacked."""
     path = tmp_path / "changed.nii.gz"

@@ -132,6 +132,23 @@ def test_an_image_that_changed_is_not_left_with_its_old_prediction(
         predict(make_model(), cohort, out=tmp_path / "p", device="cpu", resume=True)
 
 
+def test_predictions_of_an_earlier_version_are_made_again(
+    controls: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """What an earlier version computed otherwise is neither kept beside new masks nor in the way of a resume."""
+    predict(make_model(), controls, out=tmp_path / "p", device="cpu")
+    whole = files_in(tmp_path / "p")
+    case = controls.cases[0]
+    note = next((tmp_path / "p").rglob(f"{case.key}_desc-confidence_probseg.json"))
+    content = json.loads(note.read_text(encoding="utf-8"))
+    content["Made"]["format"] -= 1
+    note.write_text(json.dumps(content), encoding="utf-8")
+    mask = next((tmp_path / "p" / case.participant_id).rglob("*_mask.nii.gz"))
+    mask.write_bytes(b"of that version")
+    predict(make_model(), controls, out=tmp_path / "p", device="cpu", resume=True)
+    assert files_in(tmp_path / "p") == whole
+
+
 def test_interrupted_predictions_are_unfinished_and_never_scored(
     controls: Cohort, make_model: MakeModel, tmp_path: Path
 ) -> None:
