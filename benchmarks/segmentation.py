@@ -316,7 +316,7 @@ def comparison(work: Path) -> list[str]:
         "",
     ]  # fmt: skip
     for who in known[1:]:
-        low, high = _interval((dice["shiftkit"] - dice[who]).mean(axis=1))
+        low, high = interval((dice["shiftkit"] - dice[who]).mean(axis=1))
         gap = float((dice["shiftkit"] - dice[who]).mean())
         lines.append(
             f"- Dice of shiftkit less that of {NAMES[who]}, mean over participants: {gap:+.4f}, 95 % interval "
@@ -340,25 +340,35 @@ def _reached(trained: dict[str, Record], share: float) -> dict[str, str]:
 
 
 def _dice(work: Path, cases: list[Any], bundles: tuple[Any, ...], trained: dict[str, Record]) -> dict[str, Any]:
-    from shiftkit.cohorts.folder import mask_path
-    from shiftkit.images import read_mask
-
-    found: dict[str, Any] = {"shiftkit": []}
+    found: dict[str, Any] = {"shiftkit": dice_of(work / "predicted", cases, bundles)}
     if "monai" in trained:
         found["monai"] = trained["monai"]["dice"]
-    for case in cases:
-        truth = [read_mask(case.masks[bundle]).array for bundle in bundles]
-        made = {"shiftkit": [read_mask(mask_path(work / "predicted", case.key, bundle)).array for bundle in bundles]}
-        if "nnunet" in trained:
-            saved = np.load(work / "predicted-nnunet" / f"{case.key}.npz")["probabilities"]
-            made["nnunet"] = list(saved.transpose(0, 3, 2, 1) >= 0.5)  # nnU-Net keeps z, y, x
-        for who, masks in made.items():
-            pairs = zip(masks, truth, strict=True)
-            found.setdefault(who, []).append([float(2 * (m & t).sum() / max(1, m.sum() + t.sum())) for m, t in pairs])
+    for case in cases if "nnunet" in trained else ():
+        saved = np.load(work / "predicted-nnunet" / f"{case.key}.npz")["probabilities"]
+        made = saved.transpose(0, 3, 2, 1) >= 0.5  # nnU-Net keeps z, y, x
+        found.setdefault("nnunet", []).append(_overlaps(case, bundles, list(made)))
     return found
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def dice_of(predicted: Path, cases: list[Any], bundles: tuple[Any, ...]) -> list[list[float]]:
+    """Of predictions in a folder, by participant and bundle."""
+    from shiftkit.cohorts.folder import mask_path
+    from shiftkit.images import read_mask
+
+    return [
+        _overlaps(case, bundles, [read_mask(mask_path(predicted, case.key, one)).array for one in bundles])
+        for case in cases
+    ]
+
+
+def _overlaps(case: Any, bundles: tuple[Any, ...], masks: list[Any]) -> list[float]:
+    from shiftkit.images import read_mask
+
+    pairs = zip(masks, (read_mask(case.masks[one]).array for one in bundles), strict=True)
+    return [float(2 * (made & true).sum() / max(1, made.sum() + true.sum())) for made, true in pairs]
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     means = rng.choice(values, (2000, len(values))).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])

@@ -1,4 +1,4 @@
-"""A bare MONAI loop on a shiftkit cohort: the peer of `schedule.py` and `gpu.py`, written as MONAI's tutorials are.
+"""A bare MONAI loop on a shiftkit cohort, as MONAI's tutorials write it: a peer in `schedule.py` and `segmentation.py`.
 
 Cached images, whole brains on their own grid, MONAI's U-Net and loss, AdamW with one cycle over the given time,
 intensity augmentation, mixed precision on a GPU, the best validated weights kept. What it
@@ -90,7 +90,8 @@ def bare_monai(
             continue
         break
     wall = time.monotonic() - start
-    network.load_state_dict(kept if best >= 0 else network.state_dict())
+    if curve:
+        network.load_state_dict(kept)
     tested = CacheDataset(_items(test, bundles), steady, num_workers=threads, progress=False)
     return Trained(
         dice=_dice(network, tested, place, half),

@@ -173,9 +173,7 @@ def _slice(cut: _Cut, axis: int) -> tuple[Points, float, float]:
 def _sample(volume: Volume, points: Points) -> NDArray[np.float64]:
     """Linear interpolation of an image at world points; 0 outside it."""
     where = np.moveaxis(volume.voxels(points), -1, 0)
-    return ndimage.map_coordinates(
-        volume.array.astype(np.float32, copy=False), where, order=1, mode="constant", cval=0.0
-    )
+    return ndimage.map_coordinates(volume.array, where, order=1, mode="constant", cval=0.0)
 
 
 def _panel(cut: _Cut, axis: int, plane: str) -> tuple[str, float, float]:

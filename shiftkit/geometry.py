@@ -99,13 +99,13 @@ def _along_axes(
     array: NDArray[Any], matrix: NDArray[np.float64], shape: tuple[int, int, int], outside: float
 ) -> NDArray[Any]:
     """Interpolate linearly where grids are parallel: one axis after the other, several times as fast as all at once."""
-    made = np.transpose(array, (*np.abs(matrix[:3, :3]).argmax(axis=0), *range(3, array.ndim)))
+    rows = np.abs(matrix[:3, :3]).argmax(axis=0).tolist()  # which axis of the image each of the target runs along
+    made = np.transpose(array, (*rows, *range(3, array.ndim)))
     inside = np.ones(shape, bool)
     # The axis that shrinks most goes first: there is less to do along the others then.
     for axis in sorted(range(3), key=lambda one: shape[one] / made.shape[one]):
-        row = int(np.abs(matrix[:3, axis]).argmax())
         last = made.shape[axis] - 1
-        place = matrix[row, axis] * np.arange(shape[axis]) + matrix[row, 3]
+        place = matrix[rows[axis], axis] * np.arange(shape[axis]) + matrix[rows[axis], 3]
         along = [1] * array.ndim
         along[axis] = -1
         inside &= ((place >= -_BORDER_VOXELS) & (place <= last + _BORDER_VOXELS)).reshape(along[:3])
