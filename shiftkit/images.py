@@ -210,10 +210,11 @@ def inside(array: NDArray[Any], path: Path, threshold: float | None = None) -> N
     _require_finite(array, path)
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if low >= -_SLACK:
-        marked = np.asarray(array >= max(high / 2, _SLACK))
-        binary = np.abs(array - high * marked) <= _SLACK * np.where(marked, high, 1)
+        half = max(high / 2, _SLACK)
+        told = array[array != 0]  # few: a bundle is a small part of the brain
+        binary = np.where(told >= half, np.abs(told - high) <= _SLACK * high, np.abs(told) <= _SLACK)
         if high <= _SLACK or (high >= 0.5 and binary.all()):
-            return marked & (high > _SLACK)
+            return np.asarray((array >= half) & (high > _SLACK))
         if high <= 1 + _SLACK and (high >= 0.5 or threshold is not None):
             return np.asarray(array >= (0.5 if threshold is None else threshold))
     raise ImageError(

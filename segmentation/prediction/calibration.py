@@ -1,6 +1,6 @@
 """From logits to masks: thresholds and confidence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,31 +46,84 @@ def confidence(probability: NDArray[Any], mask: NDArray[np.bool_], overconfidenc
     1.0
     """
     p = np.asarray(probability, dtype=np.float64)
-    inside = float(p[mask].sum())
-    expected = 2 * inside / (mask.sum() + p.sum()) - overconfidence if mask.any() else 0.0
-    expected = min(max(float(expected), 0.0), 1.0)
+    expected = _expected_dice(float(p[mask].sum()), int(mask.sum()), float(p.sum()), overconfidence)
     unsure = p[p >= 0.05]  # of the whole image, the certain background would hide how sure the rest is
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = -np.nan_to_num(unsure * np.log2(unsure)) - np.nan_to_num((1 - unsure) * np.log2(1 - unsure))
     return Confidence(
-        predicted_dice=round(expected, 6),
+        predicted_dice=expected,
         entropy_bits=round(float(bits.mean()), 6) if unsure.size else float("nan"),
         abstain=bool(expected < ABSTAIN_BELOW),
     )
 
 
+def _expected_dice(inside: float, size: int, total: float, overconfidence: float = 0.0) -> float:
+    """From sums of probabilities inside a mask and everywhere, and its size in voxels; 0 for an empty mask."""
+    expected = 2 * inside / (size + total) - overconfidence if size else 0.0
+    return round(min(max(expected, 0.0), 1.0), 6)
+
+
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
 
-def choose_thresholds(model: Model, samples: Sequence[Sample]) -> dict[Bundle, float]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What a model says of one bundle of one validation participant, beside its reference.
+
+    Parameters
+    ----------
+    probability : ndarray
+        Of the voxels that any threshold could take into the mask.
+    reference : ndarray of bool
+        Whether these voxels are the bundle.
+    total : float
+        Sum of the probabilities of all voxels.
+    size : int
+        Voxels of the reference.
+    """
+
+    bundle: Bundle
+    probability: NDArray[np.float32]
+    reference: NDArray[np.bool_]
+    total: float
+    size: int
+
+    def mask(self, threshold: float) -> tuple[int, int]:
+        """Voxels of the mask with a threshold, and how many of them are the bundle."""
+        inside = self.probability >= threshold
+        return int(inside.sum()), int((inside & self.reference).sum())
+
+
+def answers(model: Model, samples: Sequence[Sample]) -> list[Answer]:
+    """What a model says of validation participants: neither trained on nor tested on; of the bundles each one has."""
+    found: list[Answer] = []
+    for sample in samples:
+        if sample.target is None or sample.known is None:
+            continue
+        probability = infer([model], sample)
+        for column in np.flatnonzero(sample.known):
+            bundle, values, target = model.bundles[column], probability[column], sample.target[column]
+            could = values >= min(*THRESHOLDS, model.thresholds[bundle])
+            found.append(
+                Answer(
+                    bundle=bundle,
+                    probability=values[could],
+                    reference=target[could],
+                    total=float(values.sum(dtype=np.float64)),
+                    size=int(target.sum()),
+                )
+            )
+    return found
+
+
+def choose_thresholds(model: Model, given: Sequence[Answer]) -> dict[Bundle, float]:
     """The threshold with the highest mean Dice of each bundle; of equally good ones, the nearest to 0.5.
 
-    The samples are validation participants: neither trained on nor tested on. Without any, or for a bundle that none of
-    them has, the threshold stays what it was.
+    For a bundle that no validation participant has, the threshold stays what it was.
     """
-    dice: dict[Bundle, list[NDArray[np.float64]]] = {}
-    for bundle, probability, reference in _validated(model, samples):
-        dice.setdefault(bundle, []).append(_dice_by_threshold(probability, reference))
+    dice: dict[Bundle, list[list[float]]] = {}
+    for answer in given:
+        dice.setdefault(answer.bundle, []).append([_dice(answer, threshold) for threshold in THRESHOLDS])
     chosen = dict(model.thresholds)
     for bundle, values in dice.items():
         mean = np.round(np.mean(values, axis=0), 4)  # differences below are noise: they must not move a threshold
@@ -79,32 +132,21 @@ def choose_thresholds(model: Model, samples: Sequence[Sample]) -> dict[Bundle, f
     return chosen
 
 
-def measure_overconfidence(model: Model, samples: Sequence[Sample]) -> float:
+def measure_overconfidence(model: Model, given: Sequence[Answer]) -> float:
     """Mean of expected less true Dice over validation participants and bundles; 0 without any.
 
     Networks trained with a Dice loss are surer than they are right; see `confidence`.
     """
     excess: list[float] = []
-    for bundle, probability, reference in _validated(model, samples):
-        mask = probability >= model.thresholds[bundle]
-        if mask.any():
-            true = 2 * float((mask & reference).sum()) / float(mask.sum() + reference.sum())
-            excess.append(confidence(probability, mask).predicted_dice - true)
+    for answer in given:
+        threshold = model.thresholds[answer.bundle]
+        size, _ = answer.mask(threshold)
+        if size:
+            inside = float(answer.probability[answer.probability >= threshold].sum(dtype=np.float64))
+            excess.append(_expected_dice(inside, size, answer.total) - _dice(answer, threshold))
     return round(float(np.mean(excess)), 4) if excess else 0.0
 
 
-def _validated(model: Model, samples: Sequence[Sample]) -> Iterator[tuple[Bundle, NDArray[Any], NDArray[np.bool_]]]:
-    """Of each participant and known bundle: what the model says, and the reference mask."""
-    for sample in samples:
-        if sample.target is not None and sample.known is not None:
-            probability = infer([model], sample)
-            for column in np.flatnonzero(sample.known):
-                yield model.bundles[column], probability[column], sample.target[column]
-
-
-def _dice_by_threshold(probability: NDArray[np.float32], target: NDArray[np.bool_]) -> NDArray[np.float64]:
-    masks = [probability >= threshold for threshold in THRESHOLDS]
-    inside = np.array([float((mask & target).sum()) for mask in masks])
-    total = np.array([float(mask.sum()) for mask in masks]) + target.sum()
-    # Both empty is agreement.
-    return np.divide(2 * inside, total, out=np.ones_like(total), where=total > 0)
+def _dice(answer: Answer, threshold: float) -> float:
+    size, both = answer.mask(threshold)
+    return 2 * both / (size + answer.size) if size + answer.size else 1.0  # both empty is agreement

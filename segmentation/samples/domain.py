@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ...cohorts.peaks import load_peaks
+from ...cohorts.peaks import load_peaks, meaning_digest
 from ...errors import DataError
 from ...images import read_image
 from ...types import Case, Cohort
@@ -39,6 +39,11 @@ _EXTENTS = {
     "extent_y_mm": "brain from back to front",
     "extent_z_mm": "brain from bottom to top",
 }
+
+_KEPT = 10_000
+_known: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
+"""What was measured of images in this process, by their digests: a run that fine-tunes, predicts and decomposes asks
+for the same images each time."""
 
 
 def measure_images(case: Case, modality: str) -> dict[str, float]:
@@ -111,9 +116,14 @@ def measure_all(
 
     def tried(case: Case) -> dict[str, float]:
         try:
-            return measure_images(case, modality)
-        except DataError:
+            files = tuple((part, meaning_digest(case.images[part])) for part in modality.split("+"))
+            known = _known.get(files)
+            measures = measure_images(case, modality) if known is None else known
+        except (DataError, KeyError, OSError):
             return {}  # who segments it tells the reason
+        if len(_known) < _KEPT:
+            _known[files] = measures
+        return measures
 
     with closing(prefetched(tried, cases, helper_threads(_READING))) as measured:
         found = {case.key: measures for case, measures in zip(work.each(cases, stage), measured, strict=False)}

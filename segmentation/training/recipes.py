@@ -21,7 +21,7 @@ from ...work import Cost, Work
 from ..network.checkpoints import METADATA, Model, is_whole, load_model, require_own, require_same, save_model
 from ..network.devices import pick_device, placed, same_every_time
 from ..network.networks import Architecture, build_network, require_fit
-from ..prediction.calibration import measure_overconfidence
+from ..prediction.calibration import answers, measure_overconfidence
 from ..prediction.embedding import feature_statistics
 from ..samples.augmentation import AUGMENTATIONS
 from ..samples.cache import MEMORY_GIB, load_samples
@@ -233,7 +233,7 @@ def train_by(
     device = pick_device(recipe.device)
     with same_every_time(device), placed([model.network], device):
         model = dataclasses.replace(model, feature_statistics=feature_statistics(model.network, learned))
-        model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, held_out))
+        model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, answers(model, held_out)))
     if is_first_process():
         save_log(result.log, out)
         save_model(model, out)

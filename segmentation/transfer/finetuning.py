@@ -30,7 +30,7 @@ from ..network.checkpoints import (
 from ..network.devices import pick_device, placed, same_every_time
 from ..network.foreign import ForeignNetwork, require_gradient
 from ..network.networks import build_network
-from ..prediction.calibration import choose_thresholds, measure_overconfidence
+from ..prediction.calibration import answers, choose_thresholds, measure_overconfidence
 from ..prediction.cohort import Segmenter, close_predictions, cost_of, open_predictions
 from ..samples.cache import MEMORY_GIB, SampleCache, load_samples
 from ..samples.domain import Domain, domain_of, measure_all
@@ -418,11 +418,11 @@ class Finetuning:
         )
         device = pick_device(self.transfer.device)
         with same_every_time(device), placed([network], device):
-            # Thresholds first: how sure the model may be of its masks depends on what makes them.
-            if self.plan.trained:
-                tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, held_out))
             if self.plan.trained and len(held_out):
-                tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, held_out))
+                given = answers(tuned, held_out)
+                # Thresholds first: how sure the model may be of its masks depends on what makes them.
+                tuned = dataclasses.replace(tuned, thresholds=choose_thresholds(tuned, given))
+                tuned = dataclasses.replace(tuned, overconfidence=measure_overconfidence(tuned, given))
         save_model(tuned, folder)
         shutil.rmtree(folder / "state", ignore_errors=True)
         return tuned

@@ -10,7 +10,7 @@ from ..names import BUILT_IN_MODELS
 from ..runs import Run
 from ..work import Cost, Work, n_processes
 
-_PEOPLE: dict[str, Any] = {"n_healthy": 20, "n_glioma": 24, "target": "severe"}
+_PEOPLE: dict[str, Any] = {"n_healthy": 18, "n_glioma": 20, "target": "severe"}
 """As few people as show both parts of the drop: 20 patients are where a study stops being exploratory."""
 _SEED = 1
 """Other than that of the built-in cohorts, whose controls have trained the reference model."""

@@ -8,6 +8,7 @@ from makers.segmentation import BUNDLES, PATCH, Counting, MakeModel, on_grid
 from shiftkit.segmentation.prediction.calibration import (
     ABSTAIN_BELOW,
     THRESHOLDS,
+    answers,
     choose_thresholds,
     confidence,
     measure_overconfidence,
@@ -40,7 +41,7 @@ def test_overconfidence_is_taken_off(controls: Cohort, make_model: MakeModel, tm
     model = make_model()
     samples = on_grid(controls)
     sure = dataclasses.replace(model, thresholds=dict.fromkeys(BUNDLES, 0.3))
-    excess = measure_overconfidence(sure, samples)
+    excess = measure_overconfidence(sure, answers(sure, samples))
     gaps = []
     for sample in samples:
         for probability, reference in zip(infer([sure], sample), sample.target, strict=True):
@@ -55,7 +56,7 @@ def test_thresholds_are_the_best_of_the_grid(controls: Cohort, make_model: MakeM
     """No other threshold of the grid has a higher mean Dice; bundles that nobody has keep theirs."""
     model = make_model()
     samples = on_grid(controls.cases[:2])
-    chosen = choose_thresholds(model, samples)
+    chosen = choose_thresholds(model, answers(model, samples))
 
     def mean_dice(column: int, threshold: float) -> float:
         values = []
@@ -68,7 +69,7 @@ def test_thresholds_are_the_best_of_the_grid(controls: Cohort, make_model: MakeM
     for column, bundle in enumerate(BUNDLES):
         assert mean_dice(column, chosen[bundle]) >= max(mean_dice(column, one) for one in THRESHOLDS) - 1e-4
     unknown = [dataclasses.replace(sample, known=np.array([False, True])) for sample in samples]
-    assert choose_thresholds(model, unknown)[BUNDLES[0]] == 0.5
+    assert choose_thresholds(model, answers(model, unknown))[BUNDLES[0]] == 0.5
     assert choose_thresholds(model, []) == model.thresholds
 
 
@@ -78,7 +79,5 @@ def test_thresholds_and_overconfidence_are_measured_in_windows(controls: Cohort,
     network = Counting(model.network)
     patched = dataclasses.replace(model, network=network, patch=PATCH)
     samples = [on_grid(controls.cases[:1])[0]]
-    for measure in (choose_thresholds, measure_overconfidence):
-        network.seen.clear()
-        measure(patched, samples)
-        assert set(network.seen) == {(1, 4, *PATCH)}
+    answers(patched, samples)
+    assert set(network.seen) == {(1, 4, *PATCH)}

@@ -13,6 +13,7 @@ from shiftkit.errors import DataError, ShiftkitWarning
 from shiftkit.images import read_image, write_image
 from shiftkit.pipeline.inputs import notes_of, said_of_input, warnings_of
 from shiftkit.segmentation.network.checkpoints import load_model, save_model
+from shiftkit.segmentation.samples import domain
 from shiftkit.segmentation.samples.domain import domain_of, measure_all, measure_images, nearness
 from shiftkit.segmentation.training.recipes import recall_images, train_by
 from shiftkit.types import Case, Cohort, Volume
@@ -49,23 +50,23 @@ def changed(case: Case, path: Path, change: str) -> Case:
 )
 def test_who_is_out_of_range_is_named_with_the_reason(many: Cohort, tmp_path: Path, change: str, words: str) -> None:
     """One participant of two with another spacing, scale or coverage is named; the other one is not."""
-    domain = domain_of(list(measure_all(many.cases[:-2], "fa").values()))
+    known = domain_of(list(measure_all(many.cases[:-2], "fa").values()))
     usual, strange = many.cases[-2], changed(many.cases[-1], tmp_path / "other.nii.gz", change)
-    near = nearness("m", [domain], "fa", dataclasses.replace(many, cases=(usual, strange)))
+    near = nearness("m", [known], "fa", dataclasses.replace(many, cases=(usual, strange)))
     assert [one.key for one in near.outside] == [strange.key]
     assert re.search(rf"1 of 2 participants .* up to .*\({strange.key}: .*{words}", str(near)), str(near)
 
 
 def test_the_length_of_peaks_is_measured(many: Cohort, tmp_path: Path) -> None:
     """Peaks of another scale are told, though what the network sees is scaled to the same."""
-    domain = domain_of(list(measure_all(many.cases[:-1], "peaks").values()))
+    known = domain_of(list(measure_all(many.cases[:-1], "peaks").values()))
     case = many.cases[-1]
     volume = read_image(case.images["peaks"])
     path = tmp_path / "sub-x_param-peaks_dwimap.nii.gz"
     write_image(volume.with_array(volume.array * np.float32(20)), path)
     cohorts.write_peaks_sidecar(path)
     strange = dataclasses.replace(case, images={"peaks": path})
-    near = nearness("m", [domain], "peaks", dataclasses.replace(many, cases=(strange,)))
+    near = nearness("m", [known], "peaks", dataclasses.replace(many, cases=(strange,)))
     assert "length of peaks" in str(near)
 
 
@@ -101,6 +102,18 @@ def test_an_absurd_image_is_told_as_absurd(tmp_path: Path, many: Cohort) -> None
                 measure_images(other, "fa")
 
 
+def test_images_are_measured_once_until_they_change(tmp_path: Path, many: Cohort) -> None:
+    """In one process the same images are not measured twice; changed ones are, also where name and size stay."""
+    case = changed(many.cases[0], tmp_path / "a.nii.gz", "intensity")
+    first = measure_all([case], "fa")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(domain, "measure_images", lambda *_: pytest.fail("measured twice"))
+        assert measure_all([case], "fa") == first
+    grid = read_image(case.images["fa"])
+    write_image(grid.with_array(grid.array / 2), case.images["fa"])
+    assert measure_all([case], "fa")[case.key] == measure_images(case, "fa") != first[case.key]
+
+
 def test_a_training_keeps_what_its_images_were_like(controls: Cohort, tmp_path: Path) -> None:
     """The checkpoint says it, gives it back, and a checkpoint of before gets the same from its own participants."""
     settled = dataclasses.replace(RECIPE, epochs=1).settled(controls)
@@ -121,8 +134,8 @@ def test_what_is_said_at_the_start_in_the_verdict_and_on_the_page(
     many: Cohort, tmp_path: Path, make_model: MakeModel
 ) -> None:
     """Out of range it is a warning, in range a note, and of a checkpoint of before a note that nothing is known."""
-    domain = domain_of(list(measure_all(many.cases, "fa").values()))
-    model = dataclasses.replace(make_model(), image_statistics=(domain,))
+    known = domain_of(list(measure_all(many.cases, "fa").values()))
+    model = dataclasses.replace(make_model(), image_statistics=(known,))
     strange = changed(many.cases[0], tmp_path / "other.nii.gz", "intensity")
     cohort = dataclasses.replace(many, cases=(strange, *many.cases[1:]))
     with pytest.warns(ShiftkitWarning, match="1 of 20 participants"):
