@@ -253,7 +253,7 @@ def _connect(scheduler: str) -> Any:
 
 async def _greet(address: str) -> None:
     """Connect once: a client would wait without end for a program that takes the connection and is no scheduler."""
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     comm = await asyncio.wait_for(connect(address, timeout=_ANSWER_S), _ANSWER_S)
     comm.abort()
