@@ -143,11 +143,16 @@ class Cluster:
 
     def _wait(self, futures: Sequence[Any]) -> None:
         """Until one is done, or it is time to look again; a `MachineError` where no worker comes any more."""
-        from distributed import wait
+        from distributed import CancelledError, wait
 
-        with contextlib.suppress(TimeoutError), self.client.as_current():
-            wait(list(futures), timeout=_LOOK_S, return_when="FIRST_COMPLETED")
+        try:
+            with self.client.as_current():
+                wait(list(futures), timeout=_LOOK_S, return_when="FIRST_COMPLETED")
             return
+        except CancelledError:  # lost: who asks for the result will see what can be done
+            return
+        except TimeoutError:
+            pass
         end_s = time.monotonic() + _PATIENCE_S
         while not self._threads():
             if time.monotonic() > end_s:

@@ -261,6 +261,17 @@ def test_folders_that_workers_do_not_see_are_refused(people: Path, address: str)
     assert sorted(path.name for path in people.iterdir()) == ["cohort", "masks"]
 
 
+def test_a_lost_scheduler_ends_the_run_with_what_to_do() -> None:
+    """As when its job ends: one sentence, and nobody waits for results that will not come."""
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    ) as made:
+        results = Work(scheduler=at(made.scheduler_address)).map(abs, range(100), "Stage")
+        assert next(results) == 0
+    with pytest.raises(MachineError, match=r"connection to the Dask scheduler .* was lost.* --resume"):
+        list(results)
+
+
 def test_a_task_that_kills_every_worker_ends_with_what_to_do(address: str) -> None:
     """As when memory runs out: one sentence, and the run does not go on for ever."""
     work = Work(scheduler=address)
