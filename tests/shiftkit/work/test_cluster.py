@@ -272,6 +272,20 @@ def test_a_lost_scheduler_ends_the_run_with_what_to_do() -> None:
         list(results)
 
 
+def test_workers_that_leave_and_do_not_come_back_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the jobs that they are end: after a while one sentence, and no waiting for ever."""
+    monkeypatch.setattr(cluster, "_LOOK_S", 0.2)
+    monkeypatch.setattr(cluster, "_PATIENCE_S", 0.5)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    ) as made:
+        results = Work(scheduler=at(made.scheduler_address)).map(time.sleep, [0, *[0.3] * 50], "Stage")
+        assert next(results) is None
+        made.scale(0)
+        with pytest.raises(MachineError, match=r"have left, and none came .* --resume"):
+            list(results)
+
+
 def test_a_task_that_kills_every_worker_ends_with_what_to_do(address: str) -> None:
     """As when memory runs out: one sentence, and the run does not go on for ever."""
     work = Work(scheduler=address)
