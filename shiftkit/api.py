@@ -14,7 +14,8 @@ from .errors import ConfigError
 from .files import one_at_a_time, require_one_process
 from .options import Input, Option, checked, passed_on, settings_of
 from .words import nearest, understood, words_of
-from .work import LOCAL, SCHEDULERS, Progress, Work
+from .work import Progress, Work
+from .work.addresses import LOCAL, SCHEDULERS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..files import require_room
+from .addresses import LOCAL
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -23,9 +24,6 @@ Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, text)``; the text is the name of the stage, and after `DETAIL` what changes."""
 
 DETAIL = " · "
-LOCAL = "local"
-SCHEDULERS = r"local|dask://([^\s/:@\[\]]+|\[[\da-fA-F:]+\]):\d{1,5}"
-"""Form of what says where processes run: on this machine, or on the workers of a Dask scheduler's cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)

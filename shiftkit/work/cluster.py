@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import platform
-import re
 import tempfile
 import time
 import warnings
@@ -22,7 +21,7 @@ from typing import Any
 from ..errors import ConfigError, MachineError
 from ..files import PART, holds
 from ..words import named
-from . import SCHEDULERS
+from .addresses import address_of
 from .packages import package_versions
 
 _ANSWER_S = 5.0
@@ -220,20 +219,6 @@ class Cluster:
 _CONNECTED: dict[str, tuple[Any, set[Terms]]] = {}
 """The connection to each scheduler, with what its workers were found to offer."""
 _AGAIN = "What was finished is kept; run the same command again, with --resume where the verb has it."
-
-
-def address_of(scheduler: str) -> str:
-    """The address that Dask knows a scheduler by.
-
-    Examples
-    --------
-    >>> address_of("dask://node7:8786")
-    'tcp://node7:8786'
-    """
-    address = scheduler.removeprefix("dask://")
-    if not re.fullmatch(SCHEDULERS, scheduler) or int(address.rpartition(":")[2]) > 65535:
-        raise ConfigError(f"`scheduler` must be local, or dask://HOST:PORT of a Dask scheduler; got {scheduler!r}.")
-    return f"tcp://{address}"
 
 
 def _connect(scheduler: str) -> Any:
