@@ -18,7 +18,7 @@ from markupsafe import Markup
 from ..results import Finding
 from ..types import Bundle, Hemisphere
 from ..words import ESTIMATORS
-from ..work import Work, in_parallel
+from ..work import Work
 from .cite import citation_bibtex, citation_markdown, methods_of, references_of
 from .contents import PLACES, CasePicture, Contents
 from .figures import Point
@@ -201,7 +201,7 @@ class Pages:
             for page, findings in told.items()
             for place, finding in enumerate(findings)
         )
-        drawn = iter(list(in_parallel(tasks, self.work.jobs)))
+        drawn = iter(list(self.work.spread(tasks)))
         return {page: tuple(next(drawn) for _ in findings) for page, findings in told.items()}
 
     @cached_property
@@ -227,7 +227,7 @@ class Pages:
 
         settings: dict[str, Any] = {"convention": self.report.convention, "volumes": self._niivue is not None}
         tasks = (delayed(render)(cases, **settings) for cases in by_image(self.report.cases).values())
-        return tuple(in_parallel(tasks, self.work.jobs))
+        return tuple(self.work.spread(tasks))
 
     @cached_property
     def linked(self) -> bool:

@@ -15,6 +15,7 @@ from .files import one_at_a_time, require_one_process
 from .options import Input, Option, checked, passed_on, settings_of
 from .words import nearest, understood, words_of
 from .work import Progress, Work
+from .work.addresses import LOCAL, SCHEDULERS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,10 @@ PatientLabels = Annotated[
 ]
 Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.", form=r"auto|cpu|cuda(:\d+)?")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
+# No setting, so that no record names a host: what a cluster computes is the same.
+Scheduler = Annotated[
+    str, Input("local, or dask://HOST:PORT of a Dask scheduler, whose workers are the processes.", form=SCHEDULERS)
+]
 Seed = Annotated[int, Option("Seed of everything random.", min=0)]
 Shards = Annotated[
     str | None,
@@ -116,6 +121,7 @@ def demo(
     *,
     device: Device = "auto",
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     resume: Resume = False,
     settings: Mapping[str, Any] | None = None,
@@ -129,10 +135,16 @@ def demo(
     """
     from .pipeline.demo import rehearse
 
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     cast = rehearse(Path(out), device=device, seed=seed, resume=resume, announce=announce or str, work=work)
     given: dict[str, Any] = {**(settings or {}), "device": device, "jobs": jobs, "seed": seed, "progress": progress}
-    given |= {"model": "reference", "cohort": cast.patients, "reference": cast.controls, "finetuned": [cast.finetuned]}
+    given |= {
+        "scheduler": scheduler,
+        "model": "reference",
+        "cohort": cast.patients,
+        "reference": cast.controls,
+        "finetuned": [cast.finetuned],
+    }
     # The folder holds what was just fine-tuned, so the decomposition always continues in it.
     return decompose(out=out, **given, resume=True)
 
@@ -155,6 +167,7 @@ def phantom(
     source: Annotated[str | Path, Option("Profile of the controls: a name or a TOML file.")] = "source",
     target: Annotated[str | Path, Option("The patients': mild, moderate, severe or a TOML file.")] = "moderate",
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "dict[str, Cohort]":
@@ -166,7 +179,11 @@ def phantom(
 
     source, target = (Path(one) if str(one).endswith(".toml") else one for one in (source, target))
     settings = settings_of(phantom, locals())
-    return write(Path(out), **passed_on(write, settings), work=Work(jobs=jobs, progress=progress, dry_run=dry_run))
+    return write(
+        Path(out),
+        **passed_on(write, settings),
+        work=Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run),
+    )
 
 
 @checked
@@ -183,6 +200,7 @@ def implant(
     shape: Annotated[Literal["lobed", "ellipsoid"], Option("lobed, or ellipsoid, which the phantom has.")] = "lobed",
     n_implants: Annotated[int, Option("Tumors of each participant, a session each.", min=1, flag="--implants")] = 1,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     filters: FilterFile = None,
     resume: Annotated[bool, Input("Continue an interrupted cohort in OUT.")] = False,
@@ -197,7 +215,7 @@ def implant(
     from .names import find_cohort
     from .phantoms.implants import implant as grow
 
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     healthy = find_cohort(cohort, filters=filters, work=work)
     patients = None if like is None else find_cohort(like, work=work)
     return grow(healthy, Path(out), like=patients, **passed_on(grow, settings), resume=resume, work=work)
@@ -242,6 +260,7 @@ def prepare(
     maps: Annotated[Sequence[Literal["fa", "ap", "peaks"]], Option("fa, ap, peaks; all by default.")] = (),
     filters: FilterFile = None,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "Prepared":
@@ -253,7 +272,7 @@ def prepare(
     from .cohorts.preparation import prepare as make
     from .names import find_cohort
 
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     return make(find_cohort(cohort, filters=filters, work=work), maps=tuple(maps) or MAPS, work=work)
 
 
@@ -346,6 +365,7 @@ def finetune(
     epochs: Annotated[int | None, Option("Instead of the strategy's own number.", min=1)] = None,
     device: Device = "auto",
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     reference: Annotated[
         "str | Path | Cohort | None", Input("Controls to predict too, to measure forgetting; not with --shots.")
@@ -407,7 +427,7 @@ def finetune(
         "filters": filters,
         "session": session,
         "announce": None if announce is None else lambda plan: [announce(line) for line in plan.lines()],
-        "work": Work(jobs=jobs, progress=progress, dry_run=dry_run),
+        "work": Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run),
     }
     # Predictions of one fine-tuning are a cohort to go on with; learning curves are a study, and end as a run does.
     if shots:
@@ -503,6 +523,7 @@ def score(
     exclude: Annotated["str | Path | None", Input("Ratings from a report: cases rated bad are left out.")] = None,
     shard: Shards = None,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     announce: Say | None = None,
     dry_run: Dry = False,
     progress: Progress | None = None,
@@ -537,7 +558,7 @@ def score(
         if place is not None:
             require_room(Path(place))
             require_replaceable(Path(place), table)
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     source = Path(predictions) if isinstance(predictions, str) else predictions
     found = require_own_files(find_cohort(cohort, filters=filters, work=work))
     content = made_of(settings, source, found)
@@ -583,6 +604,7 @@ def check(
     allow: Annotated[Sequence[str], Option("Checks whose errors do not count.")] = (),
     filters: FilterFile = None,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "CheckReport":
@@ -593,7 +615,7 @@ def check(
     from .checks import check as examine
     from .names import find_cohort
 
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     return examine(find_cohort(cohort, filters=filters, work=work), allow=tuple(allow), work=work)
 
 
@@ -619,6 +641,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     n_bootstrap: Draws = 2000,
     level: Level = 0.95,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     resume: Resume = False,
     dry_run: Dry = False,
@@ -641,7 +664,7 @@ def deform(  # pyright: ignore[reportInconsistentOverload]  # the overloads say 
     run = None if out is None else Run(root=Path(out), verb="deform", settings=settings, resume=resume)
     if run is not None:
         run.require_own()
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     cases = require_own_files(find_cohort(cohort, work=work))
     # Measuring shapes has no model that may have seen the controls.
     controls = controls_once(find_controls(cases, reference, work), session)
@@ -675,6 +698,7 @@ def features(
     level: Level = 0.95,
     device: Device = "auto",
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     resume: Resume = False,
     dry_run: Dry = False,
@@ -691,7 +715,7 @@ def features(
     from .pipeline.inputs import gather
     from .runs import Run
 
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     run = Run(root=Path(out), verb="features", settings=settings, resume=resume)
     run.require_own()
     design = FeatureDesign(
@@ -800,6 +824,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     allow: Annotated[Sequence[str], Option("Data check whose errors do not stop.")] = (),
     device: Device = "auto",
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     filters: FilterFile = None,
     participant_label: PatientLabels = (),
@@ -882,7 +907,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     kept = settings | ({"session": None} if anonymous and session not in ("first", "last") else {})
     kept |= {"participant_label": ()} if anonymous else {}
     run = Run(root=Path(out), verb="decompose", settings=kept, resume=resume)
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     if scores is not None:
         if include:  # before the table is read, which may be at fault too
             raise ConfigError(
@@ -909,6 +934,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     else:
         source_of = model
     tuned = [Path(one) for one in finetuned]
+    work.require_seen(*folders, *tuned)
     inputs = gather(
         source_of,
         cohort,
@@ -969,6 +995,7 @@ def study(
     out: Place,
     device: Device = "auto",
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     resume: Resume = False,
     announce: Say | None = None,
     dry_run: Dry = False,
@@ -989,7 +1016,7 @@ def study(
     from .runs import Run
 
     asked = read_study(file, VERBS)
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     run = Run(root=Path(out), verb="study", settings=asked.settings, resume=resume)
     run.require_own()
     design = begin_study(run, asked, VERBS, device=device, work=work)
@@ -1023,6 +1050,7 @@ def report(
         Input("Volumes beside the pages or in them; by size if not given.", flag="--linked/--embedded"),
     ] = None,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     title: str = "Domain shift of bundle segmentation",
     findings: "Sequence[Finding]" = (),
     cohorts: "Sequence[CohortSummary]" = (),
@@ -1038,7 +1066,10 @@ def report(
         from .pipeline.story import report_again
 
         return report_again(
-            Path(result), cohort=cohort, linked=linked, work=Work(jobs=jobs, progress=progress, dry_run=dry_run)
+            Path(result),
+            cohort=cohort,
+            linked=linked,
+            work=Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run),
         )
     from .reports import report as build
 
@@ -1120,6 +1151,7 @@ def plan(
     replicates: Annotated[int, Option("Imagined studies a variant.", min=10)] = 200,
     out: Annotated["str | Path | None", Input("Folder for tables/plan.tsv.")] = None,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     dry_run: Dry = False,
     progress: Progress | None = None,
@@ -1139,7 +1171,7 @@ def plan(
     effects = {"systematic": systematic, "tumor": tumor}
     if out is not None:
         require_room(Path(out))
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     made = imagine(patients, controls, layout, **effects, replicates=replicates, seed=seed, work=work)
     if out is not None:
         write_table(made.to_frame(), PLAN, Path(out) / "tables" / "plan.tsv")
@@ -1157,6 +1189,7 @@ def validate(
     ] = None,
     out: Annotated["str | Path | None", Input("Folder for tables/validation.tsv.")] = None,
     jobs: Jobs = 0,
+    scheduler: Scheduler = LOCAL,
     seed: Seed = 0,
     dry_run: Dry = False,
     progress: Progress | None = None,
@@ -1172,7 +1205,7 @@ def validate(
 
     if out is not None:
         require_room(Path(out))
-    work = Work(jobs=jobs, progress=progress, dry_run=dry_run)
+    work = Work(jobs=jobs, scheduler=scheduler, progress=progress, dry_run=dry_run)
     cells = [one for one in standard_cells() if cell is None or cell in one.name]
     if not cells:
         names = ", ".join(sorted({one.name for one in standard_cells()}))

@@ -33,9 +33,15 @@ def find_cohort(
         If the filter file is not one, or a name is that of a folder here too.
     DataError
         If nothing of that name exists, or the folder is not a cohort.
+    MachineError
+        If ``work`` is done elsewhere, where it is not seen.
     """
-    if isinstance(cohort, Cohort):
-        return cohort
+    found = cohort if isinstance(cohort, Cohort) else _indexed(cohort, filters, work)
+    work.require_seen(found.root)
+    return found
+
+
+def _indexed(cohort: str | Path, filters: Filters | str | Path | None, work: Work) -> Cohort:
     folder = _folder("cohort", cohort, BUILT_IN_COHORTS)
     if folder is None:
         return built_in_cohort(str(cohort), work)

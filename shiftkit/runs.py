@@ -5,9 +5,8 @@ import json
 import platform
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from .errors import ConfigError
 from .files import holds, sweep, write_text
 from .results import Result
 from .tables import Table, write_table
-
-_PACKAGES = ("torch", "monai", "nibabel", "numpy", "scipy", "pandas", "numba", "nilearn", "dipy")
+from .work.packages import package_versions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,15 +170,6 @@ def kept(path: Path, digest: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.pop("digest", None) == digest else None
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that numbers depend on; those not installed are left out."""
-    found: dict[str, str] = {}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def table_digest(frame: pd.DataFrame) -> str:

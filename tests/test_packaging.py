@@ -37,7 +37,7 @@ FLOORS = (
 )
 ARROWS = {
     "options": {"errors", "words", "work"},
-    "work": {"files"},
+    "work": {"errors", "files", "words"},
     "files": {"errors"},
     "words": {"errors"},
     "distances": {"types"},

@@ -7,7 +7,7 @@ from typing import Any
 from ...bundles import choose_bundles
 from ...errors import ConfigError, DataError
 from ...types import Bundle, Cohort
-from ...work import Work, in_parallel
+from ...work import Work
 from ..statistics.inference import Inference
 from .cases import Plan, require_baseline
 from .findings import told
@@ -85,7 +85,7 @@ def deform(
     total = len(plan.measured) * len(chosen)
     rows: list[dict[str, Any]] = []
     # Tasks are made as they are asked for, not listed first: each holds a template.
-    for row in in_parallel((delayed(task)() for task in plan.tasks()), work.jobs):
+    for row in work.spread(delayed(task)() for task in plan.tasks()):
         rows.append(row)
         work.report(len(rows), total, "Measuring deformation")
     if not rows:

@@ -130,10 +130,13 @@ def score(
     require_predictions(cohort, found)
     if unwritten is None:
         require_written(cohort, found)
+    made_by = predictions.cohort if isinstance(predictions, Predictions) else predictions
+    work.require_seen(cohort.root, made_by.root if isinstance(made_by, Cohort) else made_by)
     work.begin(
         f"Would score {len(cohort.bundles)} bundles of {len(cohort)} cases of {cohort.name} as predicted in "
         f"{found.name}: {', '.join(scoring.metrics)}.",
         cost_of(cohort, work),
+        error_maps,
     )
     readers: dict[str, Reader] = {"scores": scoring}
     if error_maps is not None:

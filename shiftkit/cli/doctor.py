@@ -11,14 +11,15 @@ from pathlib import Path
 from ..errors import ShiftkitError
 from ..files import cache_dir
 from ..names import BUILT_IN_MODELS
-from ..runs import package_versions
 from ..work import n_processes
+from ..work.packages import package_versions
 
 EXTRAS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "models as ONNX": ("export", ("onnx", "onnxscript")),
     "ONNX files as models": ("onnx", ("onnxruntime",)),
     "MONAI bundles in YAML": ("yaml", ("yaml",)),
     "score tables in Parquet": ("parquet", ("pyarrow",)),
+    "work on a Dask cluster": ("cluster", ("distributed",)),
 }
 """What works only with further packages: the extra that brings them, and their names."""
 

@@ -160,7 +160,8 @@ def _metavar(one: Declared) -> str:
     """What stands for the value in the help."""
     if one.kind is bool:
         return _NOTHING
-    if one.option.many or (isinstance(one.option, Input) and get_origin(one.kind) is None):
+    plain = {str: "NAME", int: "N", float: "X"}
+    if one.option.many or (isinstance(one.option, Input) and get_origin(one.kind) is None and one.kind not in plain):
         return "PATH"
     if get_origin(one.kind) is tuple:
         return "N,N,N"
@@ -168,7 +169,7 @@ def _metavar(one: Declared) -> str:
         return "A=B,…"
     if get_origin(one.kind) is Sequence:
         return "A,B,…" if one.several else "N,N,…"
-    return {int: "N", float: "X"}.get(one.kind, "NAME")
+    return plain.get(one.kind, "NAME")
 
 
 def _keyword(name: str, kind: Any, shown: Any, default: Any) -> inspect.Parameter:

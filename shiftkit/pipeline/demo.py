@@ -8,7 +8,7 @@ from typing import Any
 
 from ..names import BUILT_IN_MODELS
 from ..runs import Run
-from ..work import Cost, Work, n_processes
+from ..work import Cost, Work
 
 _PEOPLE: dict[str, Any] = {"n_healthy": 18, "n_glioma": 20, "target": "severe"}
 """As few people as show both parts of the drop: 20 patients are where a study stops being exploratory."""
@@ -37,7 +37,7 @@ def rehearse(out: Path, *, device: str, seed: int, resume: bool, announce: Calla
     run = Run(root=out, verb="demo", resume=resume)
     run.require_own()
     pick_device(device)
-    cores = n_processes(work.jobs)
+    cores = work.processes
     work.begin(
         f"Would draw {_PEOPLE['n_healthy']} controls and {_PEOPLE['n_glioma']} patients, segment them, fine-tune the "
         "reference model to the patients, split the loss and write the report.",

@@ -218,7 +218,7 @@ class Design:
         known = options_of(verb)
         if stage.needs == (IMPLANTS,) and not work.dry_run:
             inputs = {**inputs, "cohort": self._with_implants()}
-        how = {"device": self.device, "jobs": work.jobs}
+        how = {"device": self.device, "jobs": work.jobs, "scheduler": work.scheduler}
         told = {name: value for name, value in {**how, "seed": self.file.seed}.items() if name in known}
         told = {**told, "dry_run": work.dry_run, "progress": work.progress, "resume": True}
         return verb(**{**told, **stage.settings, **inputs, "out": self.root / stage.name})

@@ -120,10 +120,12 @@ def test_the_doctor_says_what_is_missing_for_what(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A package that is not there is named with the feature that needs it and the command that installs it."""
-    monkeypatch.setattr("shiftkit.cli.doctor.find_spec", lambda name: None if name == "pyarrow" else name)
+    missing = ("pyarrow", "distributed")
+    monkeypatch.setattr("shiftkit.cli.doctor.find_spec", lambda name: None if name in missing else name)
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
     assert "score tables in Parquet: no, pyarrow missing; pip install 'shiftkit[parquet]'" in told
+    assert "work on a Dask cluster: no, distributed missing; pip install 'shiftkit[cluster]'" in told
     assert "models as ONNX: yes" in told
     assert not [name for name in BUILT_IN_MODELS if f"built-in model {name}: {name}: unet" not in told]
 

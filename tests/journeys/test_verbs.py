@@ -98,13 +98,15 @@ def test_the_box_holds_a_brain_at_every_spacing() -> None:
         assert not (np.array(box_shape(spacing)) % 16).any()
 
 
-def test_segmenting_imports_nothing_that_only_training_or_reports_need() -> None:
+def test_segmenting_and_scoring_import_nothing_that_only_others_need() -> None:
     """Importing these takes as long as segmenting one participant."""
     code = (
         "import sys; import shiftkit.cli.commands, shiftkit.segmentation.prediction.routing;"
         "from shiftkit.names import find_model;"
         "shiftkit.segmentation.prediction.routing.open_models([find_model('reference')]);"
-        "print([name for name in ('accelerate', 'nilearn') if name in sys.modules])"
+        "import shiftkit.analyses.scoring.study; from shiftkit.work import Work;"
+        "list(Work(jobs=2).map(abs, [1, 2], ''));"
+        "print([name for name in ('accelerate', 'dask', 'distributed', 'nilearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

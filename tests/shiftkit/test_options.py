@@ -55,6 +55,8 @@ def test_jobs_and_seed_have_one_default_everywhere(verb: str) -> None:
     for name in ("jobs", "seed"):
         if name in options_of(VERBS[verb]):
             assert options_of(VERBS[verb])[name].default == 0
+    # Where there are processes, they can be those of a cluster.
+    assert ("jobs" in options_of(VERBS[verb])) == ("scheduler" in options_of(VERBS[verb]))
 
 
 LIBRARY = {

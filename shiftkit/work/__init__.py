@@ -1,4 +1,4 @@
-"""Work on participants in several processes, and how it says how far it is."""
+"""Work on participants in several processes, here or on a cluster, and how it says how far it is."""
 
 import functools
 import html
@@ -14,7 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .files import require_room
+from ..files import require_room
+from .addresses import LOCAL
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -114,9 +115,10 @@ class DryRun(BaseException):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """How work is done: in how many processes (0 uses every core), and whom it tells how far it is.
+    """How work is done: in how many processes (0 uses every core), where, and whom it tells how far it is.
 
-    Results do not depend on ``jobs``. With ``dry_run`` nothing is done: see `begin`.
+    ``scheduler`` is ``local``, or ``dask://HOST:PORT`` for the workers of a cluster, as `shiftkit.work.cluster` uses
+    them. Results depend neither on it nor on ``jobs``. With ``dry_run`` nothing is done: see `begin`.
 
     Examples
     --------
@@ -129,8 +131,18 @@ class Work:
     """
 
     jobs: int = 0
+    scheduler: str = LOCAL
     progress: Progress | None = None
     dry_run: bool = False
+
+    @property
+    def processes(self) -> int:
+        """In how many processes it is done at most: on cores of this machine, or by the cluster's workers."""
+        if self.scheduler == LOCAL:
+            return n_processes(self.jobs)
+        from .cluster import Cluster
+
+        return Cluster.of(self.scheduler, self.jobs).processes
 
     def begin(self, would: str, cost: Cost = Cost(), out: Path | None = None) -> None:
         """Say that all is checked that names, headers and options tell, and that computing begins: a dry run ends here.
@@ -147,18 +159,31 @@ class Work:
         Raises
         ------
         MachineError
-            If nothing can be written there, or the disk has not half of the space.
+            If nothing can be written there, or the disk has not half of the space; or the cluster is none to work on.
         DryRun
             With ``dry_run``; public functions return what it holds.
         """
         if out is not None:
             require_room(out, cost.disk_gib)
+        if self.scheduler != LOCAL:
+            from .cluster import Cluster
+
+            cluster = Cluster.of(self.scheduler, self.jobs)
+            if out is not None:
+                cluster.require_writable(out)
         if self.dry_run:
             raise DryRun(Planned(would=would, cost=cost))
 
+    def require_seen(self, *places: Path) -> None:
+        """Refuse, with a `MachineError`, folders and files to read from that workers elsewhere do not see."""
+        if self.scheduler != LOCAL:
+            from .cluster import Cluster
+
+            Cluster.of(self.scheduler, self.jobs).require_seen(*places)
+
     def cost(self, items: int, *, cpu_s: float, memory_gib: float, disk_gib: float = 0.0) -> Cost:
         """What so many items take in these processes, from what one takes in one."""
-        jobs = max(1, min(n_processes(self.jobs), items))
+        jobs = max(1, min(self.processes, items))
         return Cost(seconds=items * cpu_s / jobs, memory_gib=jobs * memory_gib, disk_gib=items * disk_gib)
 
     def map(self, function: Callable[[Item], Made], items: Sequence[Item], stage: str) -> Iterator[Made]:
@@ -166,10 +191,27 @@ class Work:
         from joblib import delayed
 
         tasks = (delayed(function)(item) for item in items)
-        jobs = min(n_processes(self.jobs), max(1, len(items)))  # starting processes takes longer than most items
-        for done, made in enumerate(in_parallel(tasks, jobs), start=1):
+        for done, made in enumerate(self.spread(tasks, len(items)), start=1):
             self.report(done, len(items), stage)
             yield made
+
+    def spread(self, tasks: Iterable[Any], most: int | None = None) -> Iterator[Any]:
+        """Results of ``joblib.delayed`` tasks in their order, each as soon as it and those before it are done.
+
+        There are at ``most`` so many: a single one is done here, for starting processes takes longer than most tasks.
+
+        Examples
+        --------
+        >>> from joblib import delayed
+        >>> list(Work(jobs=1).spread(delayed(abs)(number) for number in (-1, -2)))
+        [1, 2]
+        """
+        if self.scheduler != LOCAL and most != 1:
+            from .cluster import Cluster
+
+            return Cluster.of(self.scheduler, self.jobs).spread(tasks)
+        jobs = n_processes(self.jobs)
+        return _in_processes(tasks, jobs if most is None else min(jobs, max(1, most)))
 
     def each(self, items: Sequence[Item], stage: str) -> Iterator[Item]:
         """The items one by one, in this process: one is reported as done when the next is asked for."""
@@ -263,15 +305,8 @@ def end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
-    """Results of ``joblib.delayed`` tasks in their order, each as soon as it and those before it are done.
-
-    Examples
-    --------
-    >>> from joblib import delayed
-    >>> list(in_parallel((delayed(abs)(number) for number in (-1, -2)), jobs=1))
-    [1, 2]
-    """
+def _in_processes(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
+    """The same in so many processes of this machine."""
     from joblib import Parallel
 
     # joblib replaces a worker that has grown by 300 MB, as one does that loads PyTorch after its first task, and warns
@@ -283,5 +318,5 @@ def in_parallel(tasks: Iterable[Any], jobs: int) -> Iterator[Any]:
         "initializer": end_with_parent,
         "initargs": (os.getpid(),),
     }
-    results: Any = Parallel(n_jobs=n_processes(jobs), return_as="generator", **patient)(tasks)
+    results: Any = Parallel(n_jobs=jobs, return_as="generator", **patient)(tasks)
     return iter(results)
