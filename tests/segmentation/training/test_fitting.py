@@ -102,7 +102,7 @@ for what, folder in zip(("boxes", "patches"), sys.argv[2:]):
         made[what] = torch.cat([torch.sigmoid(network(torch.from_numpy(one.image)[None])) for one in samples])
     if not patches:
         free = {f"{name}.conv.bias" for name, layer in network.named_modules() if hasattr(layer, "adn")}
-        made |= {f"weights/{name}": one for name, one in network.state_dict().items() if name not in free}
+        made |= {f"weights/{name}": one.contiguous() for name, one in network.state_dict().items() if name not in free}
 if os.environ.get("RANK", "0") == "0":
     save_file(made, sys.argv[1])
 """
