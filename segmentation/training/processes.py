@@ -119,7 +119,7 @@ class Processes:
 
 
 _LOOK_S = 0.5
-_ENDED = ("peer", "Connection closed", "Broken pipe", "NCCL", "Socket")
+_ENDED = ("closed by peer", "reset by peer", "Broken pipe", "likely closed", "remote process", "ncclRemoteError")
 """What errors of gloo and NCCL, which have no class of their own, say of a process that is gone."""
 
 
@@ -135,7 +135,7 @@ def join_processes(device: str) -> Processes:
     if count > 1 and not distributed.is_initialized():
         cuda = processes.device.type == "cuda"
         if cuda:
-            torch.cuda.set_device(processes.device)
+            torch.cuda.set_device(processes.device.index or 0)
         distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
         atexit.register(_leave)
         _patient()  # now, while all are here
@@ -229,6 +229,7 @@ def _leave() -> None:
     # Others may wait for this one until a time-out of minutes unless it says that it goes.
     if distributed.is_initialized():
         distributed.destroy_process_group()
+        _patient.cache_clear()
 
 
 def bare(network: nn.Module) -> Any:

@@ -39,7 +39,7 @@ def test_two_processes_share_one_training(controls: Cohort, tmp_path: Path) -> N
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), str(script)]
     there = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     call = [sys.executable, *launch, *words, "--out", str(tmp_path / "two")]
-    shared = subprocess.run(call, env=there, capture_output=True, text=True, check=False, timeout=300)
+    shared = subprocess.run(call, env=there, capture_output=True, text=True, check=False, timeout=900)
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout.count("Checkpoint: ") == shared.stderr.count("Done.") == 1
     assert main([*words, "--out", str(tmp_path / "one")]) == 0  # here: a process of its own imports PyTorch once more
@@ -116,7 +116,7 @@ def test_folds_and_draws_are_spread_over_processes_and_survive_a_kill(
     ]
     there = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-c", PAIRS, json.dumps(pairs)]
-    made = subprocess.run(call, env=there, capture_output=True, text=True, check=False, timeout=300)
+    made = subprocess.run(call, env=there, capture_output=True, text=True, check=False, timeout=900)
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout.splitlines()[-1]) == [[-9, 1], [1, -9], [0, 0]], made.stderr
     assert made.stderr.count("one has ended before") == 2 and "Process 2 of 2: Error" in made.stderr
