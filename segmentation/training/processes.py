@@ -45,7 +45,7 @@ class Processes:
         return replace(self, rank=0, count=1)
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """What this process does of several pieces of work: every so manieth, all of them if it is alone.
+        """What this process does of several pieces of work: of two processes every other one, alone all of them.
 
         Examples
         --------

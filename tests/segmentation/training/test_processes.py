@@ -204,6 +204,6 @@ def test_batch_normalization_is_synchronized_in_place() -> None:
     with synchronized(network):
         assert layers and all(isinstance(network.get_submodule(name), nn.SyncBatchNorm) for name in layers)
         assert {name: tensor.data_ptr() for name, tensor in network.state_dict().items()} == tensors
-        network.get_submodule(layers[0]).running_mean.fill_(3.0)
+        network.get_buffer(f"{layers[0]}.running_mean").fill_(3.0)
     assert dict(network.named_modules()) == before
-    assert float(network.get_submodule(layers[0]).running_mean.mean()) == 3.0
+    assert float(network.get_buffer(f"{layers[0]}.running_mean").mean()) == 3.0
