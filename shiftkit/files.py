@@ -307,7 +307,7 @@ def refuse_links(root: Path, folder: Path | None = None) -> None:
 
 
 _SHARED_OUT = ("train", "finetune")
-"""Functions whose work several processes of a launcher share; any other is one process's."""
+"""Functions whose work several processes of a launcher share; in any other each is by itself."""
 
 
 def launched() -> tuple[int, int]:
@@ -331,8 +331,7 @@ def require_one_process(instead: str) -> None:
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works.
 
-    Of several processes that share the work, as ``torchrun`` starts them, the first keeps it for all; of any other
-    work they are refused.
+    Of several processes that share the work, as ``torchrun`` starts them, the first keeps it for all.
     Of a function with an argument ``fold`` that is given, it is the folder of this fold: several may be made at a time.
     Where nothing can be written is refused first, see `require_room`; links in it where it goes on, see `refuse_links`.
     """
@@ -347,12 +346,8 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
             out = Path(out) / f"fold-{given.arguments['fold']}"
         if out is not None:
             require_room(Path(out))
-        if not is_first_process() and function.__name__ not in _SHARED_OUT:
-            require_one_process(
-                f"{function.__name__} has nothing to share. Start it once, without the launcher; train and finetune "
-                "are what several processes share."
-            )
-        if out is None or given.arguments.get("dry_run") or not is_first_process():
+        shared = function.__name__ in _SHARED_OUT and not is_first_process()
+        if out is None or given.arguments.get("dry_run") or shared:
             return function(*args, **kwargs)
         with held(Path(out), function.__name__):
             if given.arguments.get("resume", True):  # else what is not empty is refused anyway
