@@ -351,6 +351,7 @@ def _looped(box: tuple[int, int, int], augmentation: str, deterministic: bool) -
     from shiftkit.segmentation.samples.samples import Sample
     from shiftkit.segmentation.training.epochs import Loop, Schedule
     from shiftkit.segmentation.training.fitting import fit
+    from shiftkit.segmentation.training.processes import alone
     from shiftkit.types import Bundle
     from shiftkit.work import Work
 
@@ -396,7 +397,7 @@ def _looped(box: tuple[int, int, int], augmentation: str, deterministic: bool) -
                 yield batch
 
     Loop.batches = watched
-    how: Record = {"device": str(device), "deterministic": deterministic, "work": Work(progress=progress)}
+    how: Record = {"processes": alone(str(device)), "deterministic": deterministic, "work": Work(progress=progress)}
     fit(network, samples, [], schedule, seed=0, **how)
     Loop.batches = batches
     gaps = [(b - a) / _SEEN * 1000 for a, b in itertools.pairwise(moments[1:])]

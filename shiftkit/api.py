@@ -322,11 +322,12 @@ def train(
     --folds the column is not used: each control is predicted by the model that
     never saw it, into OUT/predictions.
 
+    Under torchrun processes share each batch; with --folds each takes whole
+    folds.
+
     See `shiftkit.segmentation.training.source.train`.
     """
     settings = settings_of(train, locals())
-    if folds > 1:
-        require_one_process("`folds` are several. Start this without it, or each training by itself with `folds` 1.")
     from .cohorts.folder import require_own_files, require_trainable
     from .names import find_cohort
 
@@ -402,7 +403,8 @@ def finetune(
     OUT/tables/shots.tsv, OUT/tables/learning_curves.tsv, OUT/figures/shots.svg.
 
     With --fold one fold is trained, as a task of an array of jobs; once all
-    are there, the same call with --resume and without --fold segments.
+    are there, the same call with --resume and without --fold segments. Under
+    torchrun each process takes whole folds, also of the draws of --shots.
 
     Parameters
     ----------
@@ -412,11 +414,12 @@ def finetune(
     Returns
     -------
     Predictions, Outcome or Model
-        Out-of-fold predictions; with ``shots`` the learning curves made from those of every run; of one ``fold`` its
-        model.
+        Out-of-fold predictions; with ``shots`` the learning curves made from those of every run, in the first process
+        of a launcher alone; of one ``fold`` its model.
     """  # noqa: D301  # \b keeps the lines of the list apart
     settings = settings_of(finetune, locals())
-    require_one_process("fine-tuning has one a fold. Start this without it, or a process for each `fold` side by side.")
+    if fold is not None:
+        require_one_process("one `fold` is for one process. Leave out `fold` to have all shared.")
     from .pipeline.finetune import finetune_cohort, learn
     from .runs import Run
     from .segmentation.transfer.finetuning import Transfer

@@ -215,7 +215,7 @@ def lock_path(folder: Path) -> Path:
 
 
 @contextmanager
-def held(folder: Path, verb: str) -> Generator[None]:
+def held(folder: Path, verb: str, *, waits: bool = False) -> Generator[None]:
     """Keep a folder for this process while the block runs; the lock is gone at its end.
 
     It holds a random id, the verb and the start, no name of a machine or user; a thread touches it every half second.
@@ -223,7 +223,8 @@ def held(folder: Path, verb: str) -> Generator[None]:
     Raises
     ------
     MachineError
-        If another process is at work in the folder. One that died leaves its lock behind, which is taken over.
+        If another process is at work in the folder, unless this one ``waits`` until it has ended. One that died leaves
+        its lock behind, which is taken over.
 
     Examples
     --------
@@ -242,7 +243,7 @@ def held(folder: Path, verb: str) -> Generator[None]:
     path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle = _take(path, folder)
+        handle = _take(path, folder, waits)
     except PermissionError:
         # A place that was lent, such as a container's volume: beside it nobody may write.
         with _held_itself(folder):
@@ -306,24 +307,31 @@ def refuse_links(root: Path, folder: Path | None = None) -> None:
 
 
 _SHARED_OUT = ("train", "finetune")
-"""Functions that know of several processes: they share the work, or refuse it."""
+"""Functions whose work several processes of a launcher share; in any other each is by itself."""
+
+
+def launched() -> tuple[int, int]:
+    """Which of how many processes of a launcher this is, from 0: ``torchrun`` and ``accelerate launch`` say it so."""
+    rank, count = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    # Either alone is something else's: whoever launches several sets both.
+    return (int(rank), int(count)) if rank.isdecimal() and count.isdecimal() else (0, 1)
 
 
 def is_first_process() -> bool:
-    """Whether this process is alone, or the one of several started by ``torchrun`` that writes."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process is alone, or the one of several that writes and speaks."""
+    return launched()[0] == 0
 
 
 def require_one_process(instead: str) -> None:
     """Refuse, with a `ConfigError`, to be one of several processes started by ``torchrun``."""
-    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
-        raise ConfigError(f"{count} processes of one launcher share the batches of one training; {instead}")
+    if (count := launched()[1]) > 1:
+        raise ConfigError(f"The {count} processes of a launcher share work among them; {instead}")
 
 
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     """A public function that keeps the folder it writes to, its argument ``out``, to itself while it works.
 
-    Of several processes of one training, as ``torchrun`` starts them, the first keeps it for all.
+    Of several processes that share the work, as ``torchrun`` starts them, the first keeps it for all.
     Of a function with an argument ``fold`` that is given, it is the folder of this fold: several may be made at a time.
     Where nothing can be written is refused first, see `require_room`; links in it where it goes on, see `refuse_links`.
     """
@@ -349,7 +357,7 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def _take(path: Path, folder: Path) -> int:
+def _take(path: Path, folder: Path, waits: bool) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -363,7 +371,10 @@ def _take(path: Path, folder: Path) -> int:
                 raise MachineError(_refusal(path, folder))
         except MachineError:
             os.close(handle)
-            raise
+            if not waits:
+                raise
+            time.sleep(_BEAT_S)
+            continue
         return handle
 
 

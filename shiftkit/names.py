@@ -9,7 +9,7 @@ from .cohorts.folder import load_cohort
 from .cohorts.layout import Filters, read_json
 from .config import registered_names
 from .errors import ConfigError, DataError
-from .files import cache_dir, write_text
+from .files import cache_dir, held, write_text
 from .types import Bundle, Cohort
 from .words import nearest
 from .work import Work
@@ -114,8 +114,11 @@ def built_in_cohort(name: str, work: Work = Work()) -> Cohort:
             drawing(n_healthy + n_glioma, 2.5, work),
             root,
         )
-        phantom(root, n_healthy=n_healthy, n_glioma=n_glioma, work=work)
-        write_text(done, "")
+        # Several may want it at once, such as the processes of a launcher: the first draws it, and the others wait.
+        with held(root / name, "phantom", waits=True):
+            if not done.is_file():
+                phantom(root, n_healthy=n_healthy, n_glioma=n_glioma, work=work)
+                write_text(done, "")
     return load_cohort(root / name, name=name)
 
 

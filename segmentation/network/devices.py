@@ -16,6 +16,7 @@ from ...errors import ConfigError, MachineError
 def pick_device(device: str) -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or one of several GPUs, ``cuda:1``, into a device.
 
+    Of several processes of a launcher each gets a GPU of its own, unless one is named or there are fewer.
     A GPU that is asked for and is not there is refused with a `ConfigError`: the CPU is never taken silently instead.
 
     Examples
@@ -30,7 +31,10 @@ def pick_device(device: str) -> torch.device:
         raise ConfigError(f"`device` {device} needs a GPU that PyTorch can use; there is none here. Use auto or cpu.")
     if device.startswith("cuda:") and int(device.removeprefix("cuda:")) >= count:
         raise ConfigError(f"`device` must name a GPU that is there, cuda:0 to cuda:{count - 1}; got {device!r}.")
-    return torch.device(device if device != "auto" else "cuda" if count else "cpu")
+    if count and device in ("auto", "cuda"):
+        own = os.environ.get("LOCAL_RANK")
+        return torch.device("cuda") if own is None else torch.device("cuda", int(own) % count)
+    return torch.device("cpu" if device == "auto" else device)
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -295,13 +295,19 @@ def _describe(out: Path, cohort: Cohort, made_by: dict[str, Any], **more: str) -
     write_description(out, f"{made_by['Name']} on {cohort.name}", Model=made_by, Cohort=cohort.name, **links, **more)
 
 
-def close_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], failed: dict[str, str]) -> Predictions:
-    """Gather what was written case by case; of a folder that holds others too, these are not handed back."""
+def close_predictions(
+    out: Path, cohort: Cohort, made_by: dict[str, Any], failed: dict[str, str], writes: bool = True
+) -> Predictions:
+    """Gather what was written case by case; of a folder that holds others too, these are not handed back.
+
+    Of several processes one ``writes``, and the others gather after it.
+    """
     made = load_cohort(out, name=cohort.name)
-    notes = [path for case in made if (path := _note_path(out, case)).is_file()]
-    rows = [row for path in notes for row in json.loads(path.read_text(encoding="utf-8"))["Confidence"]]
-    _write_table(out, "confidence", rows)
-    _describe(out, cohort, made_by)
+    if writes:
+        notes = [path for case in made if (path := _note_path(out, case)).is_file()]
+        rows = [row for path in notes for row in json.loads(path.read_text(encoding="utf-8"))["Confidence"]]
+        _write_table(out, "confidence", rows)
+        _describe(out, cohort, made_by)
     keys = {case.key for case in cohort}
     made = replace(made.where(lambda case: case.key in keys), description=read_description(out))
     return Predictions(cohort=made, model=made_by["Name"], modality=made_by["Modality"], failed=failed)

@@ -21,7 +21,7 @@ from ..samples.patches import Size
 from ..samples.samples import Sample
 from .epochs import Loop, Restraint, Schedule, batch_of, make_optimizer
 from .losses import hard_dice
-from .processes import join_processes
+from .processes import Processes, alone
 from .states import State, StateFolder, network_settings
 
 
@@ -33,7 +33,7 @@ def fit(
     *,
     seed: int,
     patch: Size | None = None,
-    device: str = "auto",
+    processes: Processes | None = None,
     deterministic: bool = True,
     restraint: Restraint = Restraint(),
     state: StateFolder = StateFolder(),
@@ -44,8 +44,8 @@ def fit(
 
     Order, augmentation and patch of each step depend on the seed and the step's place alone, so a run that is
     continued from ``state`` on the same device ends with the same weights, to the bit, as one that was never
-    interrupted. Under ``torchrun`` or ``accelerate launch`` each batch is shared out among the processes and
-    gradients are averaged; the result is that of one process with the same batches, up to rounding.
+    interrupted. Of several processes each takes its share of every batch and gradients are averaged; the result is that
+    of one process with the same batches, up to rounding.
 
     Parameters
     ----------
@@ -56,7 +56,10 @@ def fit(
     patch : tuple of int, optional
         Train on one drawn patch of this size in voxels a participant and epoch, and validate in windows of it; the
         whole box by default. See `patches.draw_corner`.
-    device, deterministic
+    processes : Processes, optional
+        Which share this training, and where they compute; this one alone by default, on the device that
+        `devices.pick_device` finds.
+    deterministic
         See `devices`.
     state : StateFolder
         Gets the state after each epoch, and is continued from if it holds one that was started with the same
@@ -65,12 +68,11 @@ def fit(
     Raises
     ------
     ConfigError
-        If the batch cannot be shared out equally among the processes, or the state was started with other
-        settings.
+        If the state was started with other settings.
     MachineError
-        If a GPU's memory is used up.
+        If a GPU's memory is used up, or another of the processes has ended.
     """
-    processes = join_processes(device, schedule.batch_size)
+    processes = processes or alone()
     started_with = {
         "schedule": dataclasses.asdict(schedule),
         "seed": seed,
@@ -86,23 +88,25 @@ def fit(
         enough_memory(_CURE),
         same_every_time(processes.device, deterministic),
         placed([network], processes.device),
+        processes.together(),
     ):
         optimizer = make_optimizer(network, schedule, restraint.rate)
         reached = state.restore(network, optimizer)
         if restraint.anchor is not None:
             restraint = dataclasses.replace(restraint, anchor=restraint.anchor.on(processes.device))
         what: dict[str, Any] = {"schedule": schedule, "seed": seed, "patch": patch, "restraint": restraint}
-        loop = Loop(processes=processes, network=processes.shared(network), optimizer=optimizer, **what)
-        with closing(loop.batches(training, len(reached.log))) as batches:
-            for epoch in range(len(reached.log), schedule.epochs):
-                if _is_over(reached, schedule):
-                    break
-                entry = loop.epoch(batches, schedule.steps(len(training)), epoch, _reporter(work, stage, reached))
-                if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
-                    entry["dice"] = validate(network, validation, processes.device, patch)
-                reached.add(entry, network)
-                if processes.is_main:
-                    state.save(network, optimizer, reached)
+        with processes.shared(network) as shared:
+            loop = Loop(processes=processes, network=shared, optimizer=optimizer, **what)
+            with closing(loop.batches(training, len(reached.log))) as batches:
+                for epoch in range(len(reached.log), schedule.epochs):
+                    if _is_over(reached, schedule):
+                        break
+                    entry = loop.epoch(batches, schedule.steps(len(training)), epoch, _reporter(work, stage, reached))
+                    if validation and ((epoch + 1) % schedule.validate_every == 0 or epoch + 1 == schedule.epochs):
+                        entry["dice"] = validate(network, validation, processes.device, patch)
+                    reached.add(entry, network)
+                    if processes.is_main:
+                        state.save(network, optimizer, reached)
     set_weights(network, reached.weights)
     network.eval()
     return dataclasses.replace(reached, precision=PRECISION)

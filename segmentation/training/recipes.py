@@ -13,7 +13,7 @@ import torch
 from ...cohorts.folder import require_trainable
 from ...cohorts.peaks import meaning_digest
 from ...errors import ConfigError, DataError
-from ...files import file_digest, is_first_process, read_json, sweep, write_json
+from ...files import file_digest, read_json, sweep, write_json
 from ...images import image_digest
 from ...options import passed_on
 from ...types import Bundle, Case, Cohort
@@ -30,6 +30,7 @@ from ..samples.patches import Size
 from ..samples.samples import COORDINATE_CHANNELS, box_shape, channels_of
 from .epochs import Schedule
 from .fitting import fit, save_log
+from .processes import Processes
 from .states import StateFolder
 
 
@@ -180,15 +181,18 @@ def train_by(
     out: Path,
     resume: bool,
     stage: str,
+    processes: Processes,
     work: Work,
 ) -> Model:
     """Train one model by a settled recipe and save it in ``out``; with ``resume`` one that is there already is kept.
 
-    See `source.train` for the errors.
+    Of several processes that share the training the first writes. See `source.train` for the errors.
     """
     cases = [*training, *validation]
     require_own(out, resume)
-    sweep(out)
+    processes.gather(None)  # all have seen the folder before anything in it changes
+    if processes.is_main:
+        sweep(out)
     schedule = _begun(recipe, out) or recipe.schedule(len(training))
     if is_whole(out):
         return _finished(recipe, schedule, out, cases)
@@ -209,7 +213,7 @@ def train_by(
         schedule,
         seed=recipe.seed,
         patch=recipe.patch,
-        device=recipe.device,
+        processes=processes,
         deterministic=recipe.deterministic,
         state=StateFolder(out / "state", {**recipe.settings, "participants": dict(model.participants), "masks": masks}),
         stage=stage,
@@ -230,11 +234,10 @@ def train_by(
         },
         image_statistics=(domain_of(list(measured.values())),),
     )
-    device = pick_device(recipe.device)
-    with same_every_time(device), placed([model.network], device):
+    with same_every_time(processes.device), placed([model.network], processes.device):
         model = dataclasses.replace(model, feature_statistics=feature_statistics(model.network, learned))
         model = dataclasses.replace(model, overconfidence=measure_overconfidence(model, answers(model, held_out)))
-    if is_first_process():
+    if processes.is_main:
         save_log(result.log, out)
         save_model(model, out)
         shutil.rmtree(out / "state")  # last: until the checkpoint is whole, this is what a training continues from

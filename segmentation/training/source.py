@@ -3,14 +3,17 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...errors import DataError
+from ...files import held
 from ...types import Case, Cohort, Predictions
 from ...words import named
 from ...work import Cost, Work
-from ..network.checkpoints import Model, require_own
+from ..network.checkpoints import Model, load_model, require_own
 from ..prediction.cohort import Segmenter, close_predictions, open_predictions
 from .folds import fold_members, split_fold
+from .processes import join_processes, require_batches, require_pieces, telling
 from .recipes import Recipe, train_by
 
 
@@ -40,6 +43,8 @@ def train(
     never looked at. Without a ``split`` column every control is trained on and the last epoch is kept.
     With several folds the column is not used: every control is predicted by the model that did not see it.
 
+    Of several processes of a launcher each takes its share of every batch, or whole folds; all return the same.
+
     Parameters
     ----------
     out : Path
@@ -53,7 +58,7 @@ def train(
     ------
     ConfigError
         If ``out`` holds a checkpoint already or, to be resumed, one of other settings; if an option is unknown; if
-        box or patch do not fit the network.
+        box or patch do not fit the network; if several processes cannot share this training.
     DataError
         If there is nobody to train on, or a modality or bundle is missing.
     """
@@ -61,8 +66,10 @@ def train(
     settled = recipe.settled(cohort)
     if folds == 1:
         splits = _splits(cohort)
+        require_batches(recipe.device, recipe.batch_size, recipe.normalization)
         _begin(settled, cohort, list(splits), out, work)
-        return train_by(settled, cohort, *splits, out=out, resume=resume, stage="Training", work=work)
+        how: dict[str, Any] = {"processes": join_processes(recipe.device), "work": work}
+        return train_by(settled, cohort, *splits, out=out, resume=resume, stage="Training", **how)
     return _train_folds(settled, cohort, folds, out, resume, work)
 
 
@@ -91,21 +98,29 @@ def _train_folds(recipe: Recipe, cohort: Cohort, folds: int, out: Path, resume: 
     controls = cohort.where(group="control") if any(case.group != "n/a" for case in cohort) else cohort
     made_by = {"Name": f"{out.name}×{folds}", "Modality": recipe.modality, "Folds": folds, "Seed": recipe.seed}
     every_fold = fold_members(controls, folds, recipe.seed)
+    require_pieces(folds, "folds")
     # Another seed a fold, or all would choose their validation participants by the same draw.
     splits = [split_fold(controls, members, recipe.seed + n) for n, members in enumerate(every_fold, start=1)]
     _begin(recipe, cohort, [people for split in splits for people in split], out, work)
-    open_predictions(out / "predictions", controls, made_by, resume)
-    models: list[Model] = []
+    processes, place = join_processes(recipe.device), out / "predictions"
+    processes.gather(None)  # all have seen the folder before anything in it changes
+    processes.after_main(lambda writes: writes and open_predictions(place, controls, made_by, resume))
+    folders = [out / f"fold-{number}" for number in range(1, folds + 1)]
+    models: dict[Path, Model] = {}
     failed: dict[str, str] = {}
-    for number, (members, split) in enumerate(zip(every_fold, splits, strict=True), start=1):
-        folder, fold = out / f"fold-{number}", f"fold {number}/{folds}"
-        model = train_by(recipe, cohort, *split, out=folder, resume=resume, stage=f"Training {fold}", work=work)
-        models.append(model)
+    for folder, members, split in processes.share(list(zip(folders, every_fold, splits, strict=True))):
+        fold = f"{folder.name.replace('-', ' ')}/{folds}"
+        how: dict[str, Any] = {"processes": processes.alone, "work": work}
+        with held(folder, "train"):
+            models[folder] = train_by(
+                recipe, cohort, *split, out=folder, resume=resume, stage=f"Training {fold}", **how
+            )
         test = [case for case in controls if case.participant_id in members]
-        segmenter = Segmenter(models=[model], device=recipe.device)
-        failed |= segmenter.segment(test, out / "predictions", work, f"Segmenting {fold}")
-    predictions = close_predictions(out / "predictions", controls, made_by, failed)
-    return FoldModels(models=tuple(models), predictions=predictions)
+        segmenter = Segmenter(models=[models[folder]], device=recipe.device)
+        failed |= segmenter.segment(test, place, work, f"Segmenting {fold}")
+    failed = {key: why for one in processes.gather(failed, telling(work, folders)) for key, why in one.items()}
+    predictions = processes.after_main(lambda writes: close_predictions(place, controls, made_by, failed, writes))
+    return FoldModels(models=tuple(models.get(one) or load_model(one) for one in folders), predictions=predictions)
 
 
 def _splits(cohort: Cohort) -> tuple[list[Case], list[Case]]:

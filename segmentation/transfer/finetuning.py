@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from ..samples.domain import Domain, domain_of, measure_all
 from ..training.epochs import Anchor, Restraint
 from ..training.fitting import fit, save_log
 from ..training.folds import fold_members, split_fold
+from ..training.processes import alone, join_processes, require_pieces, telling
 from ..training.recipes import digests, masks_digest
 from ..training.states import StateFolder
 from .adaptation import add_bundles, add_inputs, normalizations, refresh_statistics
@@ -80,7 +81,7 @@ def finetune(
     """Adapt a model to patients in folds and predict each patient with the model that never saw it.
 
     Within each fold one in five training patients (at least one of three or more) chooses epoch and
-    thresholds; the test fold is never looked at.
+    thresholds; the test fold is never looked at. Several processes of a launcher take whole folds; all return the same.
 
     Parameters
     ----------
@@ -105,11 +106,12 @@ def finetune(
     """
     run = Finetuning(model=model, cohort=cohort, out=out, transfer=transfer, controls=controls)
     run.require_possible(resume)
+    require_pieces(transfer.folds, "folds")
     work.begin(run.would, run.cost, out)
     if announce is not None:
         announce(run.plan)
-    failed = {key: why for fold in run.folds(None, work) for key, why in fold.items()}
-    return run.predictions(failed)
+    (predictions,) = finetune_all([run], work=work)
+    return predictions
 
 
 def finetune_fold(
@@ -273,45 +275,53 @@ class Finetuning:
         samples = load_patients(self.start, self.cohort.where(lambda case: case.key in keys), work)
         return self._tune(samples, number, f"Fine-tuning fold {number}/{len(self.splits)}", work)
 
-    def folds(self, samples: SampleCache | None, work: Work) -> Iterator[dict[str, str]]:
-        """Tune one fold after another and segment its test cases; yields those that failed, with the reason.
+    @property
+    def folders(self) -> list[Path]:
+        """Where each fold's model lies, or will."""
+        return [self.out / f"fold-{number}" for number in range(1, len(self.splits) + 1)]
 
-        ``samples`` are the patients as `load_patients` gives them, for several fine-tunings from one model.
-        """
-        for name in ("predictions", "controls"):  # folds have processes of their own, and are swept one by one
-            sweep(self.out / name)
-        count = len(self.splits)
-        folders = [self.out / f"fold-{number}" for number in range(1, count + 1)]
-        for number, folder in enumerate(folders, start=1):
+    def require_continuable(self) -> None:
+        """Refuse, before anything is written, finished folds that this fine-tuning would not have made."""
+        for number, folder in enumerate(self.folders, start=1):
             if is_whole(folder):
                 self._require_own(folder, number)
-        further = [one.name for one in self.out.glob("fold-*") if one.is_dir() and one not in folders]
+        further = [one.name for one in self.out.glob("fold-*") if one.is_dir() and one not in self.folders]
         if further:
             raise ConfigError(
                 f"`folds` must be what {self.out} was begun with; it holds {', '.join(sorted(further))} beside the "
-                f"{count} asked for. Give the same number, or another `out`."
+                f"{len(self.folders)} asked for. Give the same number, or another `out`."
             )
-        if samples is None and not all(map(is_whole, folders)):
-            # First of all: patients that do not fit the model are found before anything is written.
-            samples = load_patients(self.start, self.cohort, work)
-        groups = {"predictions": self.cohort} | ({} if self.controls is None else {"controls": self.controls})
-        for name, cohort in groups.items():
+
+    def open(self) -> None:
+        """Begin, or go on with, the folders of predictions; nobody else may be at work in them."""
+        for name, cohort in self._predicted.items():
+            sweep(self.out / name)  # folds have processes of their own, and are swept one by one
             open_predictions(self.out / name, cohort, self.made_by, resume=True)
-        for number, (folder, (*_, test)) in enumerate(zip(folders, self.splits, strict=True), start=1):
-            fold = f"fold {number}/{count}"
-            if samples is None or is_whole(folder):
-                tuned = load_model(folder, self.start)
-            else:
-                with held(folder, "finetune"):
-                    sweep(folder)
-                    tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
-            segmenter = Segmenter(models=[tuned], device=self.transfer.device)
-            failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
-            if self.controls is not None:
-                # No fold has seen a control: each is predicted by one of them in turn, as each patient is by one.
-                share = self.controls.cases[number - 1 :: count]
-                segmenter.segment(share, self.out / "controls", work, f"Segmenting controls, {fold}")
-            yield failed
+
+    @property
+    def _predicted(self) -> dict[str, Cohort]:
+        return {"predictions": self.cohort} | ({} if self.controls is None else {"controls": self.controls})
+
+    def predict_fold(self, number: int, samples: SampleCache | None, work: Work) -> dict[str, str]:
+        """Tune a fold that is not there and segment its test cases; returns those that failed, with the reason.
+
+        ``samples`` are the patients as `load_patients` gives them; of a fold that is there they are not needed.
+        """
+        folder, count = self.out / f"fold-{number}", len(self.splits)
+        fold = f"fold {number}/{count}"
+        if samples is None or is_whole(folder):
+            tuned = load_model(folder, self.start)
+        else:
+            with held(folder, "finetune"):
+                sweep(folder)
+                tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
+        segmenter, (*_, test) = Segmenter(models=[tuned], device=self.transfer.device), self.splits[number - 1]
+        failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
+        if self.controls is not None:
+            # No fold has seen a control: each is predicted by one of them in turn, as each patient is by one.
+            share = self.controls.cases[number - 1 :: count]
+            segmenter.segment(share, self.out / "controls", work, f"Segmenting controls, {fold}")
+        return failed
 
     def _require_own(self, folder: Path, number: int) -> None:
         """Refuse a finished fold of other people or settings: it may have seen whom it would be tested on."""
@@ -342,11 +352,11 @@ class Finetuning:
             },
         }
 
-    def predictions(self, failed: dict[str, str]) -> Predictions:
-        """Gather what the folds wrote."""
+    def predictions(self, failed: dict[str, str], writes: bool = True) -> Predictions:
+        """Gather what the folds wrote; see `close_predictions`."""
         if self.controls is not None:
-            close_predictions(self.out / "controls", self.controls, self.made_by, {})
-        return close_predictions(self.out / "predictions", self.cohort, self.made_by, failed)
+            close_predictions(self.out / "controls", self.controls, self.made_by, {}, writes)
+        return close_predictions(self.out / "predictions", self.cohort, self.made_by, failed, writes)
 
     def _tune(self, samples: SampleCache, number: int, stage: str, work: Work) -> Model:
         """Train the model of one fold and save it."""
@@ -384,7 +394,7 @@ class Finetuning:
                 strategy.schedule,
                 seed=seed,
                 patch=source.patch,
-                device=self.transfer.device,
+                processes=alone(self.transfer.device),
                 restraint=_restraint(strategy, network),
                 state=StateFolder(
                     folder / "state",
@@ -445,6 +455,35 @@ class Finetuning:
         with torch.random.fork_rng():  # random weights of the fold, and nothing else gets other draws
             torch.manual_seed(seed)
             return build_network(architecture)
+
+
+def finetune_all(runs: Sequence[Finetuning], *, work: Work, bars: bool = True) -> list[Predictions]:
+    """Make several fine-tunings of one model and cohort, of which all is checked; their folds are shared out.
+
+    Every process of a launcher takes whole folds, so that each comes out as from one process alone. With ``bars`` each
+    fold's steps are told, else how many folds of all runs are done.
+    """
+    processes = join_processes(runs[0].transfer.device)
+    for run in runs:
+        run.require_continuable()
+    folders = [folder for run in runs for folder in run.folders]
+    # First of all: patients that do not fit the model are found before anything is written. Once for all runs, which
+    # look at the same ones.
+    samples = None if all(map(is_whole, folders)) else load_patients(runs[0].start, runs[0].cohort, work)
+    processes.gather(None)  # all have seen the folders before anything in them changes
+    processes.after_main(lambda writes: [run.open() for run in runs if writes])
+    pieces = [(place, number) for place, run in enumerate(runs) for number in range(1, len(run.splits) + 1)]
+    mine, failed = processes.share(pieces), [dict[str, str]() for _ in runs]
+    for done, (place, number) in enumerate(mine, start=1):
+        failed[place] |= runs[place].predict_fold(number, samples, work if bars else Work())
+        if not bars:
+            work.report(done, len(mine), "Learning curves, folds")
+    for others in processes.gather(failed, telling(work, folders)):
+        for all_of_run, part in zip(failed, others, strict=True):
+            all_of_run |= part
+    return processes.after_main(
+        lambda writes: [run.predictions(gone, writes) for run, gone in zip(runs, failed, strict=True)]
+    )
 
 
 def _restraint(strategy: Strategy, network: nn.Module) -> Restraint:

@@ -9,7 +9,8 @@ from ...types import Cohort, Predictions
 from ...work import Cost, Work
 from ..network.checkpoints import Model
 from ..training.folds import fold_members, require_shots
-from .finetuning import Announce, Finetuning, Transfer, load_patients
+from ..training.processes import require_pieces
+from .finetuning import Announce, Finetuning, Transfer, finetune_all
 from .strategies import find_strategy
 
 
@@ -50,6 +51,7 @@ class Shots:
     def begin(self, model: Model, cohort: Cohort, out: Path, work: Work) -> None:
         """Refuse what cannot be made, before anything is read or trained; see `shiftkit.work.Work.begin`."""
         self.require_possible(cohort)
+        require_pieces(len(self.runs) * self.transfer.folds, "folds")
         cost = Cost()
         for strategy, count, draw in self.runs:
             run = self.run(model, cohort, out, strategy, count, draw)
@@ -86,21 +88,10 @@ def finetune_shots(
         Out-of-fold predictions by (strategy, shots, draw).
     """
     shots.begin(model, cohort, out, work)
-    folds = shots.transfer.folds
-    runs = shots.runs
-    # Strategies and draws look at the same patients: their images are brought onto the model's grid once.
-    start = Finetuning(model=model, cohort=cohort, out=out, transfer=shots.transfer).start
-    samples = load_patients(start, cohort, work)
-    made: dict[tuple[str, int, int], Predictions] = {}
-    for strategy, count, draw in runs:
-        run = shots.run(model, cohort, out, strategy, count, draw)
+    runs = {one: shots.run(model, cohort, out, *one) for one in shots.runs}
+    for run in runs.values():
         run.require_possible(resume)
-        if announce is not None and not any(done[0] == strategy for done in made):
+    if announce is not None:
+        for run in {one.transfer.strategy: one for one in runs.values()}.values():
             announce(run.plan)
-        failed: dict[str, str] = {}
-        for fold, missing in enumerate(run.folds(samples, Work()), start=1):
-            failed |= missing
-            # One count of folds over all runs, instead of a bar for every fold of every run.
-            work.report(len(made) * folds + fold, len(runs) * folds, "Learning curves, folds")
-        made[strategy, count, draw] = run.predictions(failed)
-    return made
+    return dict(zip(runs, finetune_all(list(runs.values()), work=work, bars=False), strict=True))

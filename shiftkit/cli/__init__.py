@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 
 from ..errors import ShiftkitError, ShiftkitWarning, Unfinished
+from ..files import launched
 from ..words import readable
 
 VERBOSE = ("-v", "--verbose")
 QUIET = ("-q", "--quiet")
 INTERRUPTED = 130
-_INTERRUPTION = "Interrupted; what was finished is kept, and --resume continues from there."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def _code_of(words: list[str], *, verbose: bool, quiet: bool) -> int:
     except Unfinished as error:
         return _end(error.exit_code, f"Done, but not for all: {error}")
     except KeyboardInterrupt:
-        return _end(INTERRUPTED, _INTERRUPTION)
+        return _end(INTERRUPTED, _interruption())
     except Exception as error:
         if verbose:
             traceback.print_exc()
@@ -69,10 +69,16 @@ def _interrupt(_number: int, _frame: object) -> None:
     """End orderly, with locks and half-written files taken away; what hangs, in compiled code, is not waited for."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    late = threading.Timer(_PATIENCE_S, _leave, [_INTERRUPTION])
+    late = threading.Timer(_PATIENCE_S, _leave, [_interruption()])
     late.daemon = True
     late.start()
     raise KeyboardInterrupt
+
+
+def _interruption() -> str:
+    _, count = launched()
+    what = f"Ended by the launcher, as when one of its {count} processes has ended" if count > 1 else "Interrupted"
+    return f"{what}; what was finished is kept, and --resume continues from there."
 
 
 def _leave(message: str = "") -> None:
@@ -102,7 +108,7 @@ def _of_machine(error: Exception) -> str | None:
 
 
 def _run(words: list[str], quiet: bool) -> int:
-    from .bars import progress  # here, so that an interruption while importing is handled too
+    from .bars import progress, remark  # here, so that an interruption while importing is handled too
     from .commands import app
 
     progress.quiet = quiet
@@ -122,23 +128,25 @@ def _run(words: list[str], quiet: bool) -> int:
             raise KeyboardInterrupt
         return _end(code, "Not done; the lines above say why.")
     if not {"-h", "--help", "--version"} & set(words):
-        print("Done.", file=sys.stderr)
+        remark("Done.")
     return 0
 
 
 def _end(code: int, message: str) -> int:
+    rank, count = launched()
+    if rank:  # what ends one of several ends all, and the first cannot tell it
+        message = f"Process {rank + 1} of {count}: {message}"
     print(readable(" ".join(message.split())), file=sys.stderr)
     return code
 
 
 def _warn(message: Warning | str, category: type[Warning], *place: object, **_: object) -> None:
     """Our own warnings as a line, those of libraries as Python shows them."""
-    from .bars import progress
+    from .bars import remark
 
-    progress.close()
     own = issubclass(category, ShiftkitWarning)
     words = f"Warning: {message}" if own else f"{category.__name__}: {message}"
-    print(readable(words), file=sys.stderr, flush=True)
+    remark(readable(words))
 
 
 def _silence_libraries() -> None:

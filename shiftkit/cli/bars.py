@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Any
 
+from ..files import is_first_process
 from ..words import readable
 from ..work import DETAIL, duration
 
@@ -26,7 +27,7 @@ class Progress:
 
     def __call__(self, done: int, total: int, text: str) -> None:
         """Say that ``done`` of ``total`` steps of the stage called ``text`` are finished."""
-        if self.quiet:
+        if self.quiet or not is_first_process():
             return
         stage, _, detail = readable(text).partition(DETAIL)
         if sys.stderr.isatty():
@@ -76,14 +77,14 @@ progress = Progress()
 
 
 def say(*lines: str) -> None:
-    """Print lines on stdout, after the progress bar is gone."""
+    """Print lines on stdout, after the progress bar is gone; of several processes of a launcher the first speaks."""
     progress.close()
-    for line in lines:
+    for line in lines if is_first_process() else ():
         print(readable(line), flush=True)
 
 
 def remark(*lines: str) -> None:
-    """Print lines on stderr, after the progress bar is gone."""
+    """Print lines on stderr, as `say` does on stdout."""
     progress.close()
-    for line in lines:
+    for line in lines if is_first_process() else ():
         print(line, file=sys.stderr, flush=True)

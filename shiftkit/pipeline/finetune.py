@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from ..catalogue import CURVES, SCORES, SHOTS
 from ..cohorts.folder import cohort_digest, require_own_files
 from ..errors import ConfigError, ModelMismatchError
@@ -105,11 +107,13 @@ def learn(
 ) -> Outcome:
     """Adapt a model to few patients in repeated draws, beside training from scratch, and score: learning curves.
 
-    The run gets what `finetune_cohort` writes under ``<strategy>/shots-<n>/draw-<d>``, and tables and report.
+    The run gets what `finetune_cohort` writes under ``<strategy>/shots-<n>/draw-<d>``, and tables and report. Several
+    processes of a launcher share the fine-tunings; what is made from these, the first makes, and it alone has numbers.
     """
     from ..analyses.learning_curves import learning_curves
     from ..analyses.statistics.inference import Inference
     from ..segmentation.prediction.cohort import predict
+    from ..segmentation.training.processes import join_processes
     from ..segmentation.transfer.shots import Shots, finetune_shots
     from ..segmentation.transfer.strategies import find_strategy
 
@@ -123,9 +127,16 @@ def learn(
     _require_curves(source, patients, curves_of)
     curves_of.begin(source, patients, run.root, work)
     near = said_of_input(source, patients, work=work)
-    run.open()
+    processes = join_processes(transfer.device)
+    processes.gather(None)  # all have seen the folder before anything in it changes
+    if processes.is_main:
+        run.open()
     options: dict[str, Any] = {"resume": run.resume, "work": work}
     made = finetune_shots(source, patients, curves_of, out=run.root, announce=announce, **options)
+    if not processes.is_main:
+        return Outcome(
+            table=pd.DataFrame(), claim="The first process has the learning curves.", estimates=(), root=run.root
+        )
     # Zero patients: where each curve begins.
     untouched = predict(source, patients, out=run.root / SOURCE_FOLDER, device=transfer.device, **options)
     curves = learning_curves(

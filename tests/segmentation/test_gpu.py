@@ -17,6 +17,7 @@ from shiftkit.segmentation.prediction.cohort import predict
 from shiftkit.segmentation.prediction.inference import infer
 from shiftkit.segmentation.training.epochs import Schedule
 from shiftkit.segmentation.training.fitting import fit
+from shiftkit.segmentation.training.processes import alone
 from shiftkit.segmentation.training.source import train
 from shiftkit.types import Cohort
 
@@ -118,7 +119,9 @@ def test_shortened_numbers_stay_finite(controls: Cohort, make_model: MakeModel, 
     """A GPU's convolutions round to TF32; on dark, usual or absurdly bright images losses and weights stay finite."""
     samples = [one.with_channels(one.channels * np.float32(brightness)) for one in on_grid(controls)]
     network = make_model().network
-    reached = fit(network, samples[:4], samples[4:], Schedule(epochs=5, learning_rate=1e-2), seed=0, device="cuda")
+    reached = fit(
+        network, samples[:4], samples[4:], Schedule(epochs=5, learning_rate=1e-2), seed=0, processes=alone("cuda")
+    )
     assert np.isfinite([entry["loss"] for entry in reached.log]).all() and np.isfinite(reached.best_dice)
     assert all(torch.isfinite(one).all() for one in network.state_dict().values())
 

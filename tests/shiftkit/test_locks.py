@@ -1,7 +1,9 @@
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +42,22 @@ def test_a_second_run_is_told_who_is_at_work_and_a_dead_one_is_taken_over(tmp_pa
     with held(folder, "predict"), held(folder, "score"):
         assert json.loads(lock_path(folder).read_text())["verb"] == "predict"
     assert not lock_path(folder).exists()
+
+
+def test_who_waits_enters_when_the_other_has_ended(tmp_path: Path) -> None:
+    """`waits` refuses nothing: it begins once the lock is let go, and not before."""
+    path, order = lock_path(tmp_path / "run"), list[str]()
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+    def end() -> None:
+        order.append("first")
+        os.close(handle)
+
+    threading.Timer(0.7, end).start()
+    with held(tmp_path / "run", "phantom", waits=True):
+        order.append("second")
+    assert order == ["first", "second"] and not path.exists()
 
 
 def test_a_lock_of_another_machine_is_known_by_its_heartbeat(tmp_path: Path) -> None:

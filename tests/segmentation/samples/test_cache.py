@@ -16,6 +16,7 @@ from shiftkit.segmentation.samples.cache import SampleCache, load_samples, sampl
 from shiftkit.segmentation.samples.samples import Sample, load_sample
 from shiftkit.segmentation.training.epochs import Schedule
 from shiftkit.segmentation.training.fitting import fit
+from shiftkit.segmentation.training.processes import alone
 from shiftkit.types import Cohort
 from shiftkit.work import Work
 
@@ -115,7 +116,7 @@ def test_a_bound_on_memory_changes_no_weights(controls: Cohort, room: float) -> 
             samples[4:],
             schedule,
             seed=0,
-            device="cpu",
+            processes=alone("cpu"),
             work=Work(progress=lambda *call: held.append(cache.nbytes)),
         )
         networks.append(network.state_dict())

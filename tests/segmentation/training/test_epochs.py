@@ -5,6 +5,7 @@ from makers.segmentation import PATCH, MakeModel, on_grid
 from shiftkit.segmentation.network.networks import Architecture, build_network, part_of
 from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule
 from shiftkit.segmentation.training.fitting import fit
+from shiftkit.segmentation.training.processes import alone
 from shiftkit.segmentation.transfer.strategies import STRATEGIES, freeze
 from shiftkit.types import Cohort
 
@@ -17,7 +18,7 @@ def test_training_on_patches_is_seen_by_the_network(controls: Cohort) -> None:
     seen: list[tuple[bool, tuple[int, ...]]] = []
     network.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, inputs[0].shape[2:])))
     schedule = Schedule(epochs=2, learning_rate=1e-3, validate_every=2, batch_size=2)
-    fit(network, samples[:2], samples[2:], schedule, seed=0, patch=PATCH, device="cpu")
+    fit(network, samples[:2], samples[2:], schedule, seed=0, patch=PATCH, processes=alone("cpu"))
     assert {shape for _, shape in seen} == {PATCH}
     assert sum(training for training, _ in seen) == 2
     assert sum(not training for training, _ in seen) > 4
@@ -29,7 +30,7 @@ def test_running_statistics_of_frozen_layers_stay(patients: Cohort, make_model: 
     freeze(network, STRATEGIES["decoder"].trains)
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     samples = on_grid(patients.cases[:2])
-    fit(network, samples, [], Schedule(epochs=1, learning_rate=1e-3), seed=0, device="cpu")
+    fit(network, samples, [], Schedule(epochs=1, learning_rate=1e-3), seed=0, processes=alone("cpu"))
     for name, buffer in network.named_buffers():
         assert torch.equal(buffer, before[name]) == (part_of(name) == "encoder"), name
 
@@ -45,7 +46,7 @@ def test_a_rate_of_zero_keeps_a_parameter_to_the_bit(patients: Cohort, make_mode
         [],
         Schedule(epochs=1, learning_rate=1e-2),
         seed=0,
-        device="cpu",
+        processes=alone("cpu"),
         restraint=Restraint(rate=lambda name, share: float(part_of(name) == "head")),
     )
     for name, parameter in network.named_parameters():
@@ -61,7 +62,7 @@ def test_a_strong_anchor_holds_the_weights(patients: Cohort, make_model: MakeMod
         source = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
         anchor = Anchor(weights=source, strength=strength)
         schedule = Schedule(epochs=6, learning_rate=1e-3, weight_decay=0)
-        fit(network, samples, [], schedule, seed=0, device="cpu", restraint=Restraint(anchor=anchor))
+        fit(network, samples, [], schedule, seed=0, processes=alone("cpu"), restraint=Restraint(anchor=anchor))
         now = {name: parameter.detach() for name, parameter in network.named_parameters()}
         distance = sum(float(((now[name] - source[name]) ** 2).sum()) for name in now)
         penalty = float(Anchor(weights=source, strength=3.0).penalty(network).detach())

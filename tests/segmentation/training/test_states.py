@@ -14,6 +14,7 @@ from shiftkit.errors import ConfigError
 from shiftkit.segmentation.network.checkpoints import Model
 from shiftkit.segmentation.training.epochs import Anchor, Restraint, Schedule, make_optimizer
 from shiftkit.segmentation.training.fitting import fit
+from shiftkit.segmentation.training.processes import alone
 from shiftkit.segmentation.training.source import train
 from shiftkit.segmentation.training.states import StateFolder
 from shiftkit.segmentation.transfer.strategies import STRATEGIES, freeze
@@ -209,7 +210,7 @@ def test_states_of_other_networks_or_anchors_are_refused(
             [],
             schedule,
             seed=0,
-            device="cpu",
+            processes=alone("cpu"),
             state=StateFolder(tmp_path, settings),
             restraint=Restraint(anchor=anchor),
         )
@@ -239,7 +240,7 @@ def test_a_state_without_settings_is_refused(controls: Cohort, halted: Path, tmp
 def test_moments_lie_as_their_parameters_do(controls: Cohort, make_model: Callable[..., Model], tmp_path: Path) -> None:
     """Read from disk, Adam's moments have each parameter's memory format: the fused optimizer refuses others."""
     network, schedule = make_model().network, Schedule(epochs=1, learning_rate=1e-3)
-    fit(network, on_grid(controls.cases[:2]), [], schedule, seed=0, device="cpu", state=StateFolder(tmp_path))
+    fit(network, on_grid(controls.cases[:2]), [], schedule, seed=0, processes=alone("cpu"), state=StateFolder(tmp_path))
     optimizer = make_optimizer(network, schedule, None)
     settings = json.loads((tmp_path / "log.json").read_text())["settings"]
     StateFolder(tmp_path, settings).restore(network, optimizer)
