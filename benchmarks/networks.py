@@ -15,6 +15,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
 
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -71,10 +75,14 @@ ROWS = (
     ("", f"finetune --model tracts {BOTH} --folds 2 --epochs 1 --strategy head --out bundle-head"),
     ("its folds", "predict --model bundle-head --cohort small/glioma --out bundle-again"),
     ("a bundle with an expression", "predict --model expression --cohort small/glioma --out no"),
+    ("a bundle with an attention window of 48 voxels", "predict --model vast --cohort small/glioma --out no"),
     ("an ONNX file", "predict --model net.onnx --cohort small/glioma --out of-onnx"),
     ("", f"decompose --model net.onnx {BOTH} {QUICK} --out run-onnx"),
     ("", f"features --model net.onnx {BOTH} --out no"),
     ("", f"finetune --model net.onnx {BOTH} --strategy full --out no"),
+    ("a file that is no ONNX file", "predict --model page.onnx --cohort small/glioma --out no"),
+    ("an ONNX file that never ends", "predict --model endless.onnx --cohort small/glioma --out no"),
+    ("an ONNX file whose result fills no memory", "predict --model huge.onnx --cohort small/glioma --out no"),
 )
 """Source, and what is typed."""
 
@@ -130,11 +138,16 @@ def prepare(work: Path) -> None:
             loss.backward()
             optimizer.step()
     (work / "net.py").write_text(CODE)
-    for name, classes in (("tracts", 2), ("expression", "$1 + 1")):
+    window = {"_target_": "SwinUNETR", "in_channels": 4, "out_channels": 2, "feature_size": 12, "window_size": 48}
+    for name, classes, definition in (
+        ("tracts", 2, DEFINITION),
+        ("expression", "$1 + 1", DEFINITION),
+        ("vast", 2, window),
+    ):
         for part in ("configs", "models"):
             (work / name / part).mkdir(parents=True, exist_ok=True)
         save_file(network.state_dict(), work / name / "models" / "model.safetensors")
-        config = {"imports": ["$import glob"], "classes": classes, "network_def": DEFINITION}
+        config = {"imports": ["$import glob"], "classes": classes, "network_def": definition}
         (work / name / "configs" / "inference.json").write_text(json.dumps(config, indent=2))
         (work / name / "configs" / "metadata.json").write_text(json.dumps({"shiftkit": TOLD}, indent=2))
     import onnx
@@ -145,6 +158,32 @@ def prepare(work: Path) -> None:
     made = onnx.load(path)
     onnx.helper.set_model_props(made, {"shiftkit": json.dumps(TOLD)})
     onnx.save(made, path)
+    (work / "page.onnx").write_text("<!doctype html><title>404</title>")
+    for name, node, constants in (
+        ("endless", endless(), [onnx.helper.make_tensor("on", onnx.TensorProto.BOOL, [], [True])]),
+        (
+            "huge",
+            onnx.helper.make_node("Expand", ["x", "to"], ["y"]),
+            [onnx.helper.make_tensor("to", onnx.TensorProto.INT64, [5], [10**6, 10**6, 1, 1, 1])],
+        ),
+    ):
+        value = onnx.helper.make_tensor_value_info
+        ends = ([value("x", 1, [1, 4, None, None, None])], [value("y", 1, None)])
+        graph = onnx.helper.make_graph([node], name, *ends, constants)
+        whole = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+        onnx.helper.set_model_props(whole, {"shiftkit": json.dumps(TOLD)})
+        onnx.save(whole, work / f"{name}.onnx")
+
+
+def endless() -> "onnx.NodeProto":
+    """A node that hands an image on for as long as a condition holds, which never changes."""
+    import onnx
+
+    step = [onnx.helper.make_node("Identity", [one], [f"{one}_after"]) for one in ("go", "image")]
+    kinds = (("i", 7, []), ("go", 9, []), ("image", 1, None))
+    into = [onnx.helper.make_tensor_value_info(*one) for one in kinds]
+    out = [onnx.helper.make_tensor_value_info(f"{name}_after", kind, shape) for name, kind, shape in kinds[1:]]
+    return onnx.helper.make_node("Loop", ["", "on", "x"], ["y"], body=onnx.helper.make_graph(step, "step", into, out))
 
 
 def run(work: Path, words: str) -> tuple[int, str, float]:

@@ -59,7 +59,7 @@ Labels = Annotated[Sequence[str], Option("Only these participants, such as 01,02
 PatientLabels = Annotated[
     Sequence[str], Option("Only these patients, such as 01,02 or sub-01; all by default. Controls stay.")
 ]
-Device = Annotated[str, Option("auto, cpu, cuda or cuda:N.", form=r"auto|cpu|cuda(:\d+)?")]
+Device = Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", form=r"auto|cpu|mps|cuda(:\d+)?")]
 Jobs = Annotated[int, Option("Processes; 0 uses every core.", min=0)]
 # No setting, so that no record names a host: what a cluster computes is the same.
 Scheduler = Annotated[

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import nn
 
 from ...bundles import bundle_named
@@ -26,11 +26,12 @@ from ...types import Bundle, Case, Cohort
 from ...words import name_problem, named, readable
 from ..samples.domain import Domain
 from ..samples.samples import COORDINATE_CHANNELS, NORMALIZATION, box_shape, channels_of
+from .building import build_for, require_weights_of
 from .foreign import BACKGROUND, OUTPUTS, ForeignNetwork, authored
 from .monai_bundles import build, config_of, read_bundle, read_definition
 from .networks import Architecture, build_network, network_def, require_fit
 from .onnx_files import OnnxNetwork
-from .weights import read_safetensors, set_weights, weights_of
+from .weights import map_safetensors, set_weights, weights_of
 
 _WEIGHTS = Path("models") / "model.safetensors"
 METADATA = Path("configs") / "metadata.json"
@@ -209,6 +210,11 @@ def _understood(model: Model) -> dict[str, Any]:
     raise_all(problems, "A network of your own", ConfigError)
     bundles = tuple(one if isinstance(one, Bundle) else Bundle.parse(one) for one in given if str(one) != BACKGROUND)
     shape = model.shape if any(model.shape) else box_shape(model.spacing_mm)
+    if (voxels := math.prod(shape)) > _MOST_VOXELS:
+        raise ConfigError(
+            f"A model's box has at most {_MOST_VOXELS:.1e} voxels, which is a brain at 0.3 mm; that of "
+            f"{' × '.join(map(str, shape))} has {voxels:.1e}. Give a smaller `shape`, or a coarser `spacing_mm`."
+        )
     told = {Bundle.parse(str(one)): at for one, at in model.thresholds.items()}
     if wrong := [at for one, at in told.items() if one not in bundles or not (_number(at) and 0 <= at <= 1)]:
         raise ConfigError(f"`thresholds` are one a bundle, between 0 and 1; got {wrong[0]!r}.")
@@ -274,13 +280,16 @@ def load_model(path: Path, source: Model | None = None) -> Model:
     try:
         block = read_json(path / METADATA)["shiftkit"]
         _require_sound(block)
-        blob = read_safetensors(path / _WEIGHTS)
-        weights = load(blob)
+        weights = map_safetensors(path / _WEIGHTS)
         bundles = tuple(Bundle.parse(label) for label in block["bundles"])
-        architecture = None if module is not None else _architecture(block)
-        network = module if architecture is None else build_network(architecture)
-        assert network is not None, "one of the two was made"
-        set_weights(authored(network), weights)
+        if module is None:
+            architecture = _architecture(block)
+            network = build_for(lambda: build_network(architecture), weights, path, computing=False)
+        else:
+            architecture, network = None, module
+            require_weights_of(authored(network), weights, path)
+            set_weights(authored(network), weights)
+        blob = (path / _WEIGHTS).read_bytes()
         broken = next((name for name, one in weights.items() if not torch.isfinite(one).all()), None)
         if broken is not None:
             raise ValueError(f"weights of {broken} are not finite")
@@ -444,7 +453,7 @@ def _from_definition(path: Path, block: Mapping[str, Any]) -> ForeignNetwork:
     """The network of a checkpoint that was tuned from a MONAI bundle, whose definition it keeps."""
     told, definition = block["network"], read_definition(path)
     network = ForeignNetwork(
-        build(definition, load(read_safetensors(path / _WEIGHTS)), path),
+        build(definition, map_safetensors(path / _WEIGHTS), path),
         output=told["output"],
         n_inputs=channels_of(block["modality"]) + (COORDINATE_CHANNELS if told["coordinates"] else 0),
         n_bundles=len(block["bundles"]),
@@ -494,6 +503,8 @@ def require_own(out: Path, resume: bool) -> None:
 
 _LARGEST = 1024
 """Voxels along an edge of a model's box; a brain at 0.5 mm needs fewer than half."""
+_MOST_VOXELS = 2**28
+"""Of a box, each of them a number a channel; a brain at 0.3 mm has 0.2 of 10⁹."""
 
 
 _MOST_BUNDLES, _MOST_FEATURES, _DEEPEST = 500, 4096, 8
@@ -532,9 +543,12 @@ def _require_sound(block: Mapping[str, Any]) -> None:
         "feature_statistics must be finite numbers": isinstance(statistics, dict)
         and all(map(_finite, statistics.values())),
         **{
-            f"{name} must be three whole numbers, at most {_LARGEST}": isinstance(size, list)
+            f"{name} must be three whole numbers, at most {_LARGEST}, of {_MOST_VOXELS:.1e} voxels": isinstance(
+                size, list
+            )
             and len(size) == 3
             and all(_count(one, _LARGEST) for one in size)
+            and math.prod(size) <= _MOST_VOXELS
             for name, size in sizes.items()
         },
     }

@@ -14,18 +14,27 @@ from ...errors import ConfigError, MachineError
 
 
 def pick_device(device: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or one of several GPUs, ``cuda:1``, into a device.
+    """Turn ``auto``, ``cpu``, ``cuda`` or one of several GPUs, ``cuda:1``, or a Mac's, ``mps``, into a device.
 
     Of several processes of a launcher each gets a GPU of its own, unless one is named or there are fewer.
     A GPU that is asked for and is not there is refused with a `ConfigError`: the CPU is never taken silently instead.
+    ``auto`` takes no Mac's: nothing here was measured on one.
 
     Examples
     --------
     >>> pick_device("cpu")
     device(type='cpu')
     """
-    if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
-        raise ConfigError(f"`device` must be auto, cpu or cuda, or one of several GPUs as in cuda:1; got {device!r}.")
+    if device not in ("auto", "cpu", "mps") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ConfigError(
+            f"`device` must be auto, cpu, cuda or mps, or one of several GPUs as in cuda:1; got {device!r}."
+        )
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise ConfigError(
+                "`device` mps needs the GPU of a Mac that PyTorch can use; there is none here. Use auto or cpu."
+            )
+        return torch.device("mps")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.startswith("cuda") and not count:
         raise ConfigError(f"`device` {device} needs a GPU that PyTorch can use; there is none here. Use auto or cpu.")

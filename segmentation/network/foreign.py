@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ...errors import ConfigError, DataError, ModelMismatchError, ShiftkitError
 from ...files import require_file
 from ..samples.patches import Size
+from .building import fitting_results
 from .devices import device_of
 from .onnx_files import OnnxNetwork
 
@@ -71,6 +72,7 @@ class ForeignNetwork(nn.Module):
         self.network = network
         self.output, self.n_inputs, self.n_bundles, self.background = output, n_inputs, n_bundles, background
         self.shape, self.definition = shape, definition
+        self._computed: set[tuple[int, ...]] = set()
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits, shape (N, B, X, Y, Z), of images followed by coordinates, shape (N, C + 3, X, Y, Z).
@@ -82,8 +84,12 @@ class ForeignNetwork(nn.Module):
         """
         # A copy: what a network does to its input in place must not reach the sample, which is looked at again.
         seen = image[:, : self.n_inputs].clone()
+        shape = tuple(seen.shape)
+        # What code of one's own needs its author knows; of a bundle nobody does, until it has seen such an image once.
+        unknown = self.definition is not None and not self.training and shape not in self._computed
         try:
-            answer: Any = self.network(seen)
+            with fitting_results(shape) if unknown else nullcontext():
+                answer: Any = self.network(seen)
         except (ShiftkitError, MemoryError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:  # it is not our code: whatever it raises is this image's, or the network's, fault
@@ -92,6 +98,7 @@ class ForeignNetwork(nn.Module):
                 f"The network must take an image of shape {tuple(seen.shape)}; it raised {type(error).__name__}: "
                 f"{told}. If it needs other sizes, give the model's `shape`; if other channels, its `modality`."
             ) from error
+        self._computed.add(shape)
         checked = self._checked(answer, (len(seen), *seen.shape[2:]))
         return self._bundles(checked) if self.training and self.answers_probabilities else self._logits(checked)
 

@@ -8,26 +8,21 @@ import inspect
 import json
 import re
 import reprlib
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_module_registration_hook,
-    register_module_parameter_registration_hook,
-)
 
 from ...errors import ConfigError, DataError, ShiftkitError
 from ...files import read_json, read_text
 from ...words import readable
+from .building import build_for
 from .networks import Architecture, build_network
-from .weights import read_safetensors, read_state_dict, set_weights, weights_of
+from .weights import map_safetensors, map_state_dict, weights_of
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 _NAMES = ("network_def", "network", "net")
@@ -60,9 +55,9 @@ def read_bundle(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     models = folder / "models"
     try:
         weights = (
-            load(read_safetensors(models / "model.safetensors"))
+            map_safetensors(models / "model.safetensors")
             if (models / "model.safetensors").is_file() or not (models / "model.pt").is_file()
-            else read_state_dict(models / "model.pt")
+            else map_state_dict(models / "model.pt")
         )
     except ShiftkitError:
         raise
@@ -79,54 +74,9 @@ def read_bundle(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 def build(definition: Mapping[str, Any], weights: Mapping[str, Tensor], folder: Path) -> nn.Module:
     """The network of a definition that `read_definition` gave, with weights; a `DataError` where these do not fit."""
     try:
-        # Takes no memory, however many channels a definition asks for.
-        with _no_larger_than(weights, folder), torch.device("meta"):
-            _require_fit(_made(definition, folder), weights, folder)
-    except (NotImplementedError, RuntimeError):
-        pass  # a network that computes while it is built; what does not fit is found below
-    try:
-        with _no_larger_than(weights, folder):
-            network = _made(definition, folder)
+        return build_for(lambda: _made(definition, folder), weights, folder)
     except (NotImplementedError, RuntimeError) as error:
         raise _unbuilt(error, definition, folder) from error
-    _require_fit(network, weights, folder)
-    set_weights(network, weights)
-    return network.eval()
-
-
-_SPARE_MODULES, _SPARE_NUMBERS = 1000, 10_000_000
-"""What a network may have beside its weights: modules that only pass on, and parameters that are replaced."""
-
-
-@contextmanager
-def _no_larger_than(weights: Mapping[str, Tensor], folder: Path) -> Generator[None]:
-    """Stop building a network once it is larger than its weights by far: a short definition can ask for any depth."""
-    most = {"modules": 20 * len(weights), "numbers": 2 * sum(one.numel() for one in weights.values())}
-    most = {"modules": most["modules"] + _SPARE_MODULES, "numbers": most["numbers"] + _SPARE_NUMBERS}
-    seen = {"modules": 0, "numbers": 0}
-
-    def count(what: str, size: Callable[[Any], int]) -> Callable[[nn.Module, str, Any], None]:
-        def note(module: nn.Module, name: str, part: Any) -> None:
-            seen[what] += size(part)
-            if seen[what] > most[what]:
-                raise DataError(
-                    f"Weights must be those of the network that a bundle defines; of {folder} {len(weights)} tensors "
-                    f"are on disk, and the definition asks for more than {most[what]} {what}. Copy the bundle again."
-                )
-
-        return note
-
-    handles = [
-        register_module_module_registration_hook(count("modules", lambda _: 1)),
-        register_module_parameter_registration_hook(
-            count("numbers", lambda part: 0 if part is None or part.is_meta else part.numel())
-        ),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def read_definition(folder: Path) -> dict[str, Any]:
@@ -274,7 +224,8 @@ def _class(name: str) -> type[nn.Module] | None:
 
     found = getattr(nets, name, None)
     own = inspect.isclass(found) and issubclass(found, nn.Module) and found.__module__.startswith(f"{nets.__name__}.")
-    return found if own else None  # pyright: ignore[reportReturnType]
+    # Spaces of architectures, whose size is two to the power of what is asked for; no network is one alone.
+    return found if own and not name.startswith("Topology") else None  # pyright: ignore[reportReturnType]
 
 
 def _made(definition: Mapping[str, Any], folder: Path) -> nn.Module:
@@ -299,6 +250,10 @@ def _made(definition: Mapping[str, Any], folder: Path) -> nn.Module:
         return class_(**arguments)
     except (ShiftkitError, NotImplementedError, RuntimeError):
         raise
+    except ImportError as error:  # MONAI leaves to its users what few networks need
+        raise ConfigError(
+            f"The network{where} needs a package that cannot be imported here ({_told(error)}). Install it."
+        ) from error
     except Exception as error:
         raise _unbuilt(error, definition, folder) from error
 
@@ -309,26 +264,6 @@ def _unbuilt(error: Exception, definition: Mapping[str, Any], folder: Path) -> D
         f"The network of {folder} cannot be built: {_told(error)}. Look at its arguments, "
         f"{json.dumps(arguments)[:200]}."
     )
-
-
-def _require_fit(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
-    state = {name: one for name, one in network.state_dict().items() if isinstance(one, Tensor)}
-    wanted, found = ({name: tuple(one.shape) for name, one in there.items()} for there in (state, weights))
-    wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
-    if wrong:
-        one = wrong[0]
-        raise DataError(
-            f"Weights must be those of the network that a bundle defines; of {folder} {len(wrong)} of {len(wanted)} "
-            f"tensors differ: {readable(one)} has shape {found.get(one, 'none')} on disk and {wanted.get(one, 'none')} "
-            "in the definition."
-        )
-
-    whole = [name for name, one in state.items() if one.is_floating_point() and not weights[name].is_floating_point()]
-    if whole:
-        raise DataError(
-            f"Weights are broken numbers, of whole ones nobody knows the scale; {readable(whole[0])} of {folder} is "
-            f"{str(weights[whole[0]].dtype).removeprefix('torch.')}. Save the weights as they were trained."
-        )
 
 
 def _told(error: Exception) -> str:

@@ -1,9 +1,14 @@
-"""ONNX files, computed by onnxruntime: no code of theirs is run, and nothing is known of their inside."""
+"""ONNX files, computed by onnxruntime: no code of theirs is run, and nothing is known of their inside.
+
+Before it is opened, a file is looked at (`onnx_graphs`); while it is computed, its results have a share of the
+machine's memory and no more.
+"""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,11 @@ from torch import Tensor, nn
 from ...errors import ConfigError, DataError
 from ...files import require_file
 from ...words import readable
+from .building import results_bytes, too_large
+from .onnx_graphs import require_steps
 
 _LONGEST_TOLD = 300
-_KINDS = {"float16": torch.float16, "double": torch.float64}
+_KINDS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(double)": torch.float64}
 DESCRIPTION = "shiftkit"
 """Under which name an exported file carries what goes in and out, as JSON."""
 
@@ -30,7 +37,7 @@ class OnnxNetwork(nn.Module):
     ConfigError
         If onnxruntime is not installed.
     DataError
-        If the file is missing or none, names weights outside of its folder, or takes anything else than one image.
+        If the file is missing or none, asks for more than a network does, or takes anything else than one image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,22 +50,38 @@ class OnnxNetwork(nn.Module):
                 f"{path} is computed by onnxruntime, which cannot be imported here. Install it with pip install "
                 "'shiftkit[onnx]'."
             ) from error
-        beside = [path, *_weights_beside(path)]
+        beside = [path, *require_steps(path)]
+        _bound_memory()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # its warnings are about optimizations
+        options.log_severity_level = 4  # what it would write to stderr is told here
+        options.add_session_config_entry("session.use_env_allocators", "1")
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=["ConstantFolding"],  # it computes in memory that is not bounded
+            )
         except Exception as error:  # its own, of many kinds
-            told = readable(" ".join(str(error).split()))[:_LONGEST_TOLD]
-            raise DataError(f"{path} must be an ONNX file that onnxruntime can compute; it says: {told}.") from error
+            raise DataError(
+                f"{path} must be an ONNX file that onnxruntime {onnxruntime.__version__} can compute; it cannot: "
+                f"{_reason(error)}. Export it again for opset 18, or update onnxruntime."
+            ) from error
+        self.how = onnxruntime.RunOptions()
+        self.how.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")  # others need it afterwards
         inputs = self.session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 5:
             raise DataError(
                 f"An ONNX network takes one image, shape (N, C, X, Y, Z); {path.name} takes "
                 f"{', '.join(f'{one.name} of shape {tuple(one.shape)}' for one in inputs)}. Export it again so."
             )
-        self.input, self.number_type = inputs[0].name, inputs[0].type
+        if inputs[0].type not in _KINDS:
+            raise DataError(
+                f"An ONNX network takes an image of {', '.join(_KINDS)}; {path.name} takes {inputs[0].type}. Export it "
+                "again so."
+            )
+        self.input, self.number_type = inputs[0].name, _KINDS[inputs[0].type]
         self.output = self.session.get_outputs()[0].name
         self.digest = _digest(beside)
         sizes = inputs[0].shape[2:]
@@ -75,9 +98,13 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Answer on the image's device."""
-        given = image.detach().cpu().contiguous()
-        kind = next((kind for name, kind in _KINDS.items() if name in self.number_type), torch.float32)
-        (made,) = self.session.run([self.output], {self.input: given.to(kind).numpy()})
+        given = image.detach().cpu().contiguous().to(self.number_type)
+        try:
+            (made,) = self.session.run([self.output], {self.input: given.numpy()}, self.how)
+        except Exception as error:  # its own, of many kinds
+            if asked := _TOO_LARGE.search(str(error)):
+                raise too_large(tuple(image.shape), int(asked[1])) from error
+            raise RuntimeError(_reason(error)) from error
         return torch.from_numpy(made).to(image.device)
 
     def extra_repr(self) -> str:
@@ -85,32 +112,27 @@ class OnnxNetwork(nn.Module):
         return f"onnx={self.digest}"
 
 
-_LOCATION = re.compile(rb"\n\x08location\x12([\x80-\xff]?[\x00-\x7f])")
-"""How an ONNX file, a protocol buffer, begins to say where numbers lie: the key, and the length of a name."""
+@cache
+def _bound_memory() -> None:
+    """Let the results of all networks in this process share so much memory; onnxruntime refuses what is beyond."""
+    import onnxruntime
+
+    arena = onnxruntime.OrtArenaCfg({"max_mem": results_bytes()})
+    kind, plain = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, plain), arena)
 
 
-def _weights_beside(path: Path) -> list[Path]:
-    """Files with weights that an ONNX file names, as exports of PyTorch do by default; a `DataError` if one is outside.
+_TOO_LARGE = re.compile(r"Available memory of \d+ is smaller than requested bytes of (\d+)")
+_SOURCE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: *|Exception during loading: *"
+    r"|/\S+\.(cc|h):\d+ .*?\) (?=\w)"
+)
+"""What onnxruntime says to its own engineers."""
 
-    Newer versions of onnxruntime refuse these too; older ones open what a link leads to.
-    """
-    blob, folder = path.read_bytes(), path.resolve().parent
-    found: set[Path] = set()
-    for match in _LOCATION.finditer(blob):
-        low, high = match[1][0], match[1][1:]
-        length = (low & 0x7F) | (high[0] << 7 if high else 0)
-        name = blob[match.end() : match.end() + length].decode(errors="replace")
-        place = folder / name
-        if "\0" in name or not place.exists():
-            continue  # of a missing one onnxruntime tells; and numbers can look like a name
-        if not place.resolve().is_relative_to(folder):
-            raise DataError(
-                f"An ONNX file has its weights in itself or beside it; {path.name} names {readable(name)}, which lies "
-                "elsewhere. Export it again, with all in one file."
-            )
-        require_file(place, "file of weights")
-        found.add(place)
-    return sorted(found)
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime says of a network, without its own codes and places."""
+    return readable(_SOURCE.sub("", " ".join(str(error).split())))[:_LONGEST_TOLD].rstrip(". ")
 
 
 def _digest(files: list[Path]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import DataError
@@ -15,7 +16,7 @@ from ...files import require_file
 
 _MOST_BYTES = 2**32
 """Of weights: a thousand times those of the networks here."""
-_MOST_HEADER_BYTES = 2**24
+_MOST_HEADER_BYTES, _MOST_TENSORS = 2**24, 10_000
 _WRAPPED = ("state_dict", "model_state_dict", "model", "network", "net")
 """Under which names training programs keep a network's weights beside their own state."""
 _LONGEST_TOLD = 300
@@ -34,30 +35,39 @@ def set_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     network.load_state_dict({**others, **weights})
 
 
-def read_safetensors(path: Path) -> bytes:
-    """The bytes of weights, once header and sizes agree with the file; a `ValueError` where they lie."""
+def map_safetensors(path: Path) -> dict[str, Tensor]:
+    """Weights as they lie in their file: the numbers of a tensor are read when they are first used.
+
+    A `ValueError` or `SafetensorError` where the header lies, or tensors and file differ in size.
+    """
     require_file(path, "checkpoint's weights")
     size = _size(path)
     with path.open("rb") as stream:
         told = int.from_bytes(stream.read(8), "little")
-        if told > min(size - 8, _MOST_HEADER_BYTES):
-            raise ValueError(f"the header of {path.name} claims {told} bytes and the file has {size}")
-        stream.seek(0)
-        return stream.read()
+    if told > min(size - 8, _MOST_HEADER_BYTES):
+        raise ValueError(f"the header of {path.name} claims {told} bytes and the file has {size}")
+    return _few(load_file(path), path)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+def map_state_dict(path: Path) -> dict[str, Tensor]:
     """The weights in a file of ``torch.save``, by PyTorch's reader that builds tensors and runs nothing else.
 
-    A `DataError` with the line that converts the file, where it holds anything else.
+    Numbers are read when they are first used, but for files of before PyTorch 1.6. A `DataError` with the line that
+    converts the file, where it holds anything else.
     """
     require_file(path, "checkpoint's weights")
     size = _size(path)
-    _require_unpacked(path)
+    mapped = zipfile.is_zipfile(path)
+    if mapped:
+        _require_unpacked(path)
+    elif size > _MOST_OLD_BYTES:
+        raise ValueError(
+            f"{path.name}, as before PyTorch 1.6, has {size / 2**30:.1f} GiB, which are read at once; save it again"
+        )
     try:
         with warnings.catch_warnings():  # of pickles that it does not take, which are told below
             warnings.simplefilter("ignore", UserWarning)
-            made: Any = torch.load(path, map_location="cpu", weights_only=True)
+            made: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         script = "TorchScript" in str(error)
         opened = f"torch.jit.load('{path}').state_dict()" if script else f"torch.load('{path}', weights_only=False)"
@@ -77,16 +87,25 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     _require_plain(made.values(), path, size)
     # Written while a network lay in DataParallel or its like.
     bare = all(str(name).startswith("module.") for name in made)
-    return {str(name).removeprefix("module." if bare else ""): tensor for name, tensor in made.items()}
+    return _few({str(name).removeprefix("module." if bare else ""): tensor for name, tensor in made.items()}, path)
+
+
+_MOST_OLD_BYTES = 2**28
+
+
+def _few(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Refuse more tensors than any network has: by their number its parts are counted while it is built."""
+    if len(weights) > _MOST_TENSORS:
+        raise ValueError(f"{path.name} has {len(weights)} tensors; a network has at most {_MOST_TENSORS}")
+    return weights
 
 
 def _require_unpacked(path: Path) -> None:
     """Refuse an archive that unpacks to more than it has: PyTorch writes them as they are, whatever their content."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            told = sum(one.file_size for one in archive.infolist())
-        if told > path.stat().st_size:
-            raise ValueError(f"{path.name} is compressed, to {told / 2**20:.0f} MiB; save it with torch.save")
+    with zipfile.ZipFile(path) as archive:
+        told = sum(one.file_size for one in archive.infolist())
+    if told > path.stat().st_size:
+        raise ValueError(f"{path.name} is compressed, to {told / 2**20:.0f} MiB; save it with torch.save")
 
 
 _MOST_SHARED = 4

@@ -113,6 +113,8 @@ def pool(features: Tensor, weights: Tensor) -> Tensor:
     ``features`` of one layer have shape (1, C, x, y, z), ``weights`` (R, X, Y, Z) are on the network's input grid; the
     means have shape (R, C), with NaN where a region has no weight.
     """
+    if features.device.type == "mps":  # a Mac's GPU has no double precision
+        features, weights = features.cpu(), weights.cpu()
     shares = nn.functional.interpolate(weights[:, None].float(), size=features.shape[2:], mode="area").flatten(1)
     return (shares.double() @ features[0].flatten(1).double().T) / shares.double().sum(dim=1, keepdim=True)
 

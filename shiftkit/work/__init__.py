@@ -287,6 +287,15 @@ def allowed_cores() -> int:
         return cores
 
 
+def machine_memory_bytes() -> int:
+    """Memory that the system lets this process use: the machine's, or that of its control group."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return whole
+
+
 _WATCH_S = 0.5
 
 

@@ -193,9 +193,9 @@ def test_words_of_the_signatures_are_those_that_are_known_inside() -> None:
 def test_a_device_of_another_form_is_refused_at_once(verb: str) -> None:
     """The same for every verb that takes one, before PyTorch is loaded; forms that exist pass."""
     device = options_of(VERBS[verb])["device"]
-    for wrong in ("gpu", "cuda:", "cuda:x", "CPU", ""):
-        assert device.problem(wrong) == f"must be auto, cpu, cuda or cuda:N; got {wrong!r}"
-    assert [device.problem(one) for one in ("auto", "cpu", "cuda", "cuda:1")] == [None] * 4
+    for wrong in ("gpu", "cuda:", "cuda:x", "CPU", "mps:0", ""):
+        assert device.problem(wrong) == f"must be auto, cpu, cuda, cuda:N or mps; got {wrong!r}"
+    assert [device.problem(one) for one in ("auto", "cpu", "cuda", "cuda:1", "mps")] == [None] * 5
 
 
 def test_options_in_backticks_become_flags_of_the_verb_and_nothing_else_does() -> None:

@@ -133,6 +133,7 @@ NONSENSE = {
     "orientation must be RAS": {"orientation": "LPS"},
     "shape must be": {"shape": [0, 0, 0]},
     "shape must be three": {"shape": [4096, 4096, 4096]},
+    "shape must be three whole numbers, at most 1024, of": {"shape": [1024, 1024, 1024]},
     "patch": {"patch": [1, 1, 1]},
     "modality must be a text": {"modality": ["fa"]},
     "spacing_mm must lie": {"spacing_mm": float("nan")},
@@ -141,6 +142,7 @@ NONSENSE = {
     "participants must be": {"participants": {"sub-01": "no digest"}},
     "overconfidence must lie": {"overconfidence": float("nan")},
     "channels must be": {"network": {"name": "unet", "in_channels": 4, "out_channels": 2, "channels": [10**9] * 3}},
+    "asks for more than": {"network": {"name": "unet", "in_channels": 4, "out_channels": 2, "channels": [4096] * 3}},
     "feature_statistics must be": {"feature_statistics": {"encoder-1": {"mean": [1e999], "sd": [1], "n": 3}}},
     "image_statistics must be": {
         "image_statistics": [{"n": 3, "measures": {"spacing_mm": {"mean": float("nan"), "sd": 0}}}]

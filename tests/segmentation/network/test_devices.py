@@ -53,6 +53,19 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         pick_device("cuda:2")
 
 
+def test_a_macs_gpu_is_taken_where_it_is_and_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere ``mps`` is refused in a sentence, and ``auto`` is the CPU also on a Mac."""
+    from shiftkit.errors import ConfigError
+    from shiftkit.segmentation.network.devices import pick_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"mps needs the GPU of a Mac.*Use auto or cpu\."):
+        pick_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("mps") == torch.device("mps") and pick_device("auto") == torch.device("cpu")
+
+
 def test_a_lack_of_memory_names_its_cure() -> None:
     """PyTorch's error about a full GPU becomes one sentence with what to do; other errors stay what they are."""
     from shiftkit.errors import MachineError

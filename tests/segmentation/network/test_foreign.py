@@ -155,6 +155,13 @@ def test_descriptions_that_cannot_be_are_refused_together() -> None:
         own(two_channels, thresholds={"CC": 0.5})
 
 
+def test_a_box_that_no_memory_holds_is_refused() -> None:
+    """By its shape, or by a spacing at which the usual box has 5 * 10**9 voxels: before an image is read."""
+    for told in ({"shape": (1024, 1024, 1024)}, {"shape": (0, 0, 0), "spacing_mm": 0.1}):
+        with pytest.raises(ConfigError, match=r"at most 2\.7e\+08 voxels.* has \d\.\de\+09\. Give a smaller `shape`"):
+            own(two_channels, **told)
+
+
 def test_weights_code_and_reading_tell_networks_apart() -> None:
     """Predictions are kept by digest: other weights, another output or another module must not pass for the same."""
 

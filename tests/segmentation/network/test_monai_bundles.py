@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import shiftkit as sk
-from shiftkit.errors import ConfigError, DataError
+from shiftkit.errors import ConfigError, DataError, ModelMismatchError
 from shiftkit.segmentation.network.checkpoints import load_model
 from shiftkit.segmentation.network.foreign import ForeignNetwork, authored
 from shiftkit.segmentation.network.monai_bundles import read_definition
@@ -148,6 +148,7 @@ def test_weights_of_torch_save_are_read_as_tensors_alone(wrapped: bool, tmp_path
             r"_target_ of .* is os\.system, whose code would be run.*net\.py:make_net",
         ),
         (with_network(_target_="monai.networks.nets.resnet50"), "resnet50, whose code"),
+        (with_network(_target_="TopologySearch", num_depths=100), "TopologySearch, whose code"),
         (with_network(_target_="monai.networks.utils.Unet"), r"monai\.networks\.utils"),
         (with_network(_target_="FlexibleUNet", backbone="efficientnet-b0", pretrained=True), "nothing is fetched"),
         (with_network(_target_="MILModel", num_classes=2), '"pretrained": false'),
@@ -220,6 +221,25 @@ def test_a_short_definition_builds_no_monster(network: dict[str, Any], told: str
     whole = {"in_channels": 1, "out_channels": 2, "spatial_dims": 3, **network}
     with pytest.raises(DataError, match=rf"asks for more than \d+ {told}"):
         load_model(write_bundle(tmp_path / "b", {"network_def": whole}))
+
+
+def test_a_result_larger_than_the_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few weights and any image: the first map that memory does not hold is told, and is not made.
+
+    What was computed once is not looked at again; nor is a module of one's own.
+    """
+    model = load_model(write_bundle(tmp_path / "b"))
+    image = torch.rand(1, 4, *SHAPE)
+    own = sk.Model(network=monai_unet(), modality="fa", bundles=BUNDLES, spacing_mm=2.5, shape=SHAPE)
+    monkeypatch.setattr("shiftkit.segmentation.network.building.machine_memory_bytes", lambda: 2**14)
+    with torch.no_grad():
+        with pytest.raises(ModelMismatchError, match=r"\(1, 1, 24, 24, 16\) this one makes one of \S+e-05 GiB"):
+            model.network(image)
+        own.network(image)
+        monkeypatch.setattr("shiftkit.segmentation.network.building.machine_memory_bytes", lambda: 2**30)
+        first = model.network(image)
+        monkeypatch.setattr("shiftkit.segmentation.network.building.machine_memory_bytes", lambda: 2**14)
+        assert torch.equal(model.network(image), first)
 
 
 def rewritten(path: Path, state: Any) -> None:

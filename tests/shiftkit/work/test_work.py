@@ -19,7 +19,7 @@ import shiftkit as sk
 from shiftkit.api import VERBS
 from shiftkit.errors import MachineError
 from shiftkit.options import options_of
-from shiftkit.work import Cost, DryRun, Planned, Work, n_processes, notebook_bars
+from shiftkit.work import Cost, DryRun, Planned, Work, machine_memory_bytes, n_processes, notebook_bars
 
 Usage = namedtuple("Usage", ("total", "used", "free"))
 
@@ -105,6 +105,14 @@ def test_no_number_of_processes_means_those_this_process_may_use(monkeypatch: py
     assert n_processes(0) == 1 and n_processes(3) == 3
     monkeypatch.setattr("shiftkit.work.allowed_cores", lambda: 1)
     assert n_processes(3) == 1
+
+
+def test_memory_is_the_machines_or_what_its_group_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of a container is heeded; where there is none it is the machine's own."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "1048576\n")
+    assert machine_memory_bytes() == 2**20
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "max\n")
+    assert machine_memory_bytes() > 2**28
 
 
 def test_every_public_verb_uses_every_core_by_default() -> None:
