@@ -481,7 +481,7 @@ def predict(
 
 @checked
 def score(
-    predictions: Annotated["Predictions | str | Path", Input("Folder of predicted masks.")],
+    predictions: Annotated["Predictions | str | Path", Input("Folder of predicted masks, or of tractograms.")],
     cohort: CohortName,
     *,
     out: Annotated["str | Path | None", Input("The table to write, such as scores.tsv.", required=True)] = None,
@@ -496,6 +496,9 @@ def score(
         Literal["unavailable", "missed"] | None,
         Option("What a bundle is that was written for others only: unavailable or missed."),
     ] = None,
+    streamlines: Annotated[
+        int | None, Option("Of tractograms: streamlines that mark a voxel.", min=1, flag="--min-streamlines")
+    ] = None,
     error_maps: Annotated["str | Path | None", Input("Folder for maps of hits and misses.")] = None,
     sections: Annotated["str | Path | None", Input("Also a table of sections along bundles.")] = None,
     n_sections: Annotated[int, Option("Sections of each bundle.", min=2)] = 10,
@@ -507,9 +510,10 @@ def score(
     dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "ScoreTable":
-    """Score predicted masks against a cohort's reference masks, also masks that another tool made.
+    """Score predicted masks against a cohort's reference masks, also masks or tractograms that another tool made.
 
-    See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides. Parts lie
+    See `shiftkit.analyses.scoring.study.score`, and of tractograms `shiftkit.pipeline.tractograms.read_folders`.
+    ``announce`` is told of what was left out or written besides. Parts lie
     beside ``out`` until they are put together, to the same table as from one call.
     """
     from .pipeline.shards import Shard, keep_made_of, made_of, merge_scores
@@ -530,8 +534,11 @@ def score(
     from .cohorts.folder import require_own_files
     from .files import require_room
     from .names import find_cohort
+    from .pipeline.tractograms import read_folders
     from .tables import require_replaceable, write_table
 
+    if streamlines is not None and not isinstance(predictions, str | Path):
+        raise ConfigError("`streamlines` counts those of tractograms in a folder; these predictions are masks already.")
     # Before anything is computed: what would be written must not cost what is there.
     for place, table in ((out, SCORES), (sections, SECTIONS)):
         if place is not None:
@@ -547,9 +554,9 @@ def score(
     found = found.only(choose_bundles(found.bundles, bundles, hemispheres, what=f"{found.name} has masks of"))
     maps = None if error_maps is None else Path(error_maps)
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
-    scores = compare_masks(source, found, **wanted, error_maps=maps, work=work)
+    there = read_folders([source], streamlines) if isinstance(source, Path) else find_predictions(source)
+    scores = compare_masks(there, found, **wanted, error_maps=maps, work=work)
     say = announce or str
-    there = find_predictions(source)
     if told := there.unlike(found):
         say(f"Bundles without a prediction: {told}.")
     if part is None and (told := there.strangers(found)):  # those of other parts are no strangers
@@ -568,7 +575,7 @@ def score(
     if sections is not None:
         from .analyses.scoring.sections import score_sections
 
-        table = score_sections(source, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
+        table = score_sections(there, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
         write_table(table, SECTIONS, Path(sections))
         say(f"Sections: {sections}")
     if part is not None and out is not None:
