@@ -745,8 +745,12 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     *,
     out: Annotated["str | Path | None", Input("Folder to write to; it must be new or empty.", required=True)] = None,
     model: Annotated[
-        "str | Path | Model | None",
-        Input("Checkpoint folder, name, or your own: file.py:function; with --scores, the source's name."),
+        "str | Path | Model | Sequence[str | Path | Model] | None",
+        Input(
+            "Checkpoint folder, name, or your own: file.py:function; with --scores, the source's name. Further ones "
+            "are set beside the first.",
+            many=True,
+        ),
     ] = None,
     cohort: Annotated["str | Path | Cohort | None", Input("The patients: path or name.")] = None,
     reference: Annotated[
@@ -760,7 +764,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     ] = (),
     predictions: Annotated[
         "Sequence[str | Path] | str | Path",
-        Input("Folder of masks or probabilities that another tool made, instead of --model.", many=True),
+        Input("Folder of masks or probabilities that another tool made, instead of --model or beside it.", many=True),
     ] = (),
     unwritten: Annotated[
         Literal["unavailable", "missed"] | None,
@@ -819,6 +823,9 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
 ) -> "Decomposition | Outcome":
     """The main job: every stage that is missing, then the decomposition and the report.
 
+    With several models the report sets them side by side: the first is what it
+    is about, and each further one is compared with it on the same participants.
+
     From Python it also takes score tables alone, and returns the decomposition without writing anything.
 
     Parameters
@@ -828,12 +835,18 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         table that `load_scores` reads.
     out : path, optional
         Folder of the run; needed for everything that starts from images.
+    model : str, Path, Model or sequence of these, optional
+        The source model. Further ones stand beside it and change none of its numbers; each is compared with it on the
+        patients, and on the controls that neither has seen; see
+        `shiftkit.analyses.decomposition.models.side_by_side`. With ``scores`` names of models in the table, of which
+        those that are not named count as fine-tuned.
     reference : str, Path, Cohort, ScoreTable or DataFrame, optional
         Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
     predictions : path or sequence of path
-        What another tool predicted for patients and controls, in one folder or several, instead of ``model``: masks,
-        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`, or
-        tractograms as `shiftkit.importers.tractograms` finds them.
+        What another tool predicted for patients and controls, in one folder or several, instead of ``model`` or, beside
+        it, as a further model: masks, probabilities or label maps in a layout of
+        `shiftkit.analyses.scoring.predictions.find_predictions`, or tractograms as
+        `shiftkit.importers.tractograms` finds them.
     finetuned : sequence of path, or mapping of str to ScoreTable or DataFrame
         Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
     replay : path, optional
@@ -867,7 +880,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
             "`by` would print the values of a column, such as names of sites; leave it or `anonymous` out."
         )
     folders = [Path(one) for one in ([predictions] if isinstance(predictions, str | Path) else predictions)]
-    _require_one_way({**locals(), "predictions": folders})
+    models: list[Any] = [*model] if isinstance(model, list | tuple) else [] if model is None else [model]
+    _require_one_way({**locals(), "predictions": folders, "model": models})
     design = Design(
         inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
         aliases=None if out is None else require_aliases(anonymous, aliases, Path(out)),
@@ -876,7 +890,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     )
     # Three ways: a table alone, a table into a run, images into a run.
     if out is None:
-        if scores is None or model is not None or cohort is not None or include:
+        if scores is None or cohort is not None or include:
             raise ConfigError("Without `out` only `scores` are decomposed; to work on images give `out`, a folder.")
         tables = [load_scores(one, columns) for one in (scores, reference) if one is not None]  # pyright: ignore
         tuned = (
@@ -884,7 +898,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
             if isinstance(finetuned, Mapping)
             else {}
         )
-        return decompose_tables(tables, tuned, design, say=announce or str, work=Work(dry_run=dry_run))
+        names = [str(one) for one in models]
+        return decompose_tables(tables, tuned, design, sources=names, say=announce or str, work=Work(dry_run=dry_run))
     # A session's label may be a date.
     kept = settings | ({"session": None} if anonymous and session not in ("first", "last") else {})
     kept |= {"participant_label": ()} if anonymous else {}
@@ -896,31 +911,35 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
                 f"`include` with {' '.join(include)} needs images; `scores` gives numbers only. Give `model` and "
                 "`cohort` instead of `scores`, or leave `include` out."
             )
-        source = None if model is None else str(model)
         return decompose_table(
-            run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work
+            run,
+            load_scores(scores, columns),
+            design,
+            sources=[str(one) for one in models],
+            origin=scores,
+            say=announce or str,
+            work=work,
         )
-    if cohort is None or (model is None and not folders):
+    if cohort is None or not (models or folders):
         raise ConfigError(
             "A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other. Masks that you "
-            "have already go in `predictions`, instead of `model`."
+            "have already go in `predictions`, instead of `model` or beside it."
         )
     run.require_own()
     if folders:
         from .pipeline.tractograms import read_folders
 
         found = read_folders(folders, streamlines)
-        source_of: Any = Tool(
-            name=found.model, predicted=found, unwritten=unwritten, threshold=threshold, resample=resample
+        models.append(
+            Tool(name=found.model, predicted=found, unwritten=unwritten, threshold=threshold, resample=resample)
         )
-    else:
-        source_of = model
     tuned = [Path(one) for one in finetuned]
     inputs = gather(
-        source_of,
+        models[0],
         cohort,
         reference,  # pyright: ignore[reportArgumentType]
         target_controls,
+        beside=models[1:],
         filters=filters,
         labels=participant_label,
         session=session,
@@ -945,11 +964,10 @@ def _require_one_way(given: Mapping[str, Any]) -> None:
                 f"`scores` is a table of patients and controls, and nothing is read beside it; {_named(wrong)} would "
                 "be passed over. Give `scores`, or images."
             )
-    if "predictions" in said and "model" in said:
-        raise ConfigError("Masks come from `model` or from `predictions`; both are given. Leave out one.")
-    if "predictions" in said and "features" in given["include"]:
+    masks_alone = "predictions" in said and "model" not in said
+    if masks_alone and "features" in given["include"]:
         raise ConfigError("Features are taken inside a network; `predictions` are masks. Leave features out.")
-    if given["check_with_implants"] and ({"scores", "predictions"} & said):
+    if given["check_with_implants"] and ("scores" in said or masks_alone):
         raise ConfigError(
             "`check_with_implants` segments controls with a tumor, which needs a network; `scores` and `predictions` "
             "are numbers and masks. Give `model`, or leave it out."
