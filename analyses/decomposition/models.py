@@ -88,10 +88,8 @@ def side_by_side(base: Split, others: Mapping[str, pd.DataFrame], settings: Sett
         of_first = anchored(rows, columns)
         made = split(own, columns, settings.inference.weights(rows.sizes, 0), settings, of_first.design)
         splits.append(made)
-        sides = [(one, one.verdict(settings.margin, settings.inference.level)) for one in (of_first, made.primary)]
-        for component in COMPONENTS:
-            parts, difference = _compared(component, sides, rows.sign, settings, len(others))
-            records.append(_row(own, settings, name, first, component, *parts, difference) | gone)
+        compared = compare(of_first, made.primary, settings, sign=rows.sign, n_models=len(others))
+        records += [_row(own, settings, name, first, one, *parts) | gone for one, parts in compared.items()]
     return Beside(table=pd.DataFrame(records, columns=list(MODELS.columns)), splits=tuple(splits), notes=tuple(notes))
 
 
@@ -110,18 +108,38 @@ def _paired(rows: Rows, other: pd.DataFrame, metric: str) -> tuple[Rows, Rows] |
     return pair if np.ptp(pair[0].distance_mm[pair[0].patient]) > 1e-9 else None
 
 
-def _compared(
-    component: str, sides: Sequence[tuple[Anchored, Verdict]], sign: int, settings: Settings, n_models: int
-) -> tuple[tuple[Part, Part], Part]:
-    """One component of the first and of the other model, and the other's less the first's."""
-    stratum = sides[0][0].stratum
+def compare(
+    first: Anchored, other: Anchored, settings: Settings, *, sign: int = 1, n_models: int = 1
+) -> dict[str, tuple[Part, Part, Part]]:
+    """Each component of the first model and of another of one design, and the other's less the first's.
+
+    Parameters
+    ----------
+    first, other : Anchored
+        Of the same people and rows.
+    settings : Settings
+        Of the decomposition.
+    sign : int
+        As of `Rows`.
+    n_models : int
+        How many models are compared with the first, for which intervals of differences hold at once.
+    """
+    level = settings.inference.level
+    sides = [(one, one.verdict(settings.margin, level)) for one in (first, other)]
     lacking = next((told.total.status for _, told in sides if not told.total.given), None)
-    ends, parts = zip(*(_ends(component, *side, sign, settings.inference.level) for side in sides), strict=True)
-    status = lacking or next((one.status for one in parts if one.status not in (Status.OK, Status.RANGE)), None)
-    if status is not None:
-        return parts, Part(status=status)
-    level = 1 - (1 - settings.inference.level) / n_models
-    return parts, _difference(ends[0], ends[1], stratum, level, settings.margin, n_models)
+    made: dict[str, tuple[Part, Part, Part]] = {}
+    for component in COMPONENTS:
+        (mine, of_first), (theirs, of_other) = (_ends(component, *side, sign, level) for side in sides)
+        status = (of_first.status, of_other.status)
+        status = lacking or next((one for one in status if one not in (Status.OK, Status.RANGE)), None)
+        each = 1 - (1 - level) / n_models
+        difference = (
+            _difference(mine, theirs, first.stratum, each, settings.margin, n_models)
+            if status is None
+            else Part(status=status)
+        )
+        made[component] = (of_first, of_other, difference)
+    return made
 
 
 def _ends(component: str, found: Anchored, told: Verdict, sign: int, level: float) -> tuple[list[Array], Part]:
@@ -140,8 +158,9 @@ def _difference(
 ) -> Part:
     """Other less first, with the hull of the intervals by the estimates and by both ends of what is possible."""
     ways = [there - here for here, there in zip(first, other, strict=True)]
-    each = [Moment.of(one, stratum) for one in ways]
-    if any(one.se == 0 and abs(one.value) > 1e-12 for one in each):
+    # Rounding is no difference.
+    each = [Moment.of(np.where(np.abs(one) < 1e-12, 0.0, one), stratum) for one in ways]
+    if any(one.se == 0 and one.value != 0 for one in each):
         return Part(value=each[0].value, status=Status.CONSTANT)
     lows, highs = zip(*(one.interval(level) for one in each), strict=True)
     low, high = min(lows), max(highs)
@@ -207,12 +226,13 @@ def _note(name: str, first: str, rows: Rows, theirs: pd.DataFrame, shared: Rows 
         if names
     ]
     levels = {
-        first: _labels(rows.levels),
-        name: _labels(theirs[["bundle", "hemisphere"]].itertuples(index=False, name=None)),
+        name: _labels(rows.levels),
+        first: _labels(theirs[["bundle", "hemisphere"]].itertuples(index=False, name=None)),
     }
-    for of, other in ((first, name), (name, first)):
-        alone = [one for one in levels[of] if one not in used and one not in levels[other]]
-        told += [f"bundles that {of} alone has ({named(alone, 10)})"] if alone else []
+    # Of either model those that the other lacks, or has of too few.
+    for other, there in levels.items():
+        gone = [one for one in there if one not in used]
+        told += [f"bundles without enough scores by {other} ({named(gone, 10)})"] if gone else []
     left = f" Left out: {'; '.join(told)}." if told else ""
     if shared is None:
         return f"{name} and {first} have too few scores of the same participants and bundles to be compared.{left}"

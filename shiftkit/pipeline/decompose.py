@@ -413,16 +413,17 @@ def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
 
 
 def _origin(inputs: Inputs, checks: Mapping[str, Finding]) -> tuple[str, ...]:
-    """Whether data are drawn, whether the model was made for them, and which checks warned."""
-    drawn, model = is_phantom(inputs.patients), inputs.model.name
+    """Whether data are drawn, whether each model was made for them, and which checks warned."""
+    drawn = is_phantom(inputs.patients)
     told = ["The data are shiftkit's digital phantom: drawn images, no patients."] if drawn else []
-    if is_of_phantom(inputs.model.digest):
-        # Without the phantom's data the run has a warning of its own.
-        told += [f"Model {model} was trained on that phantom's healthy people."] if drawn else []
-    elif not any(one.known for one in inputs.near):
-        told.append(f"Whether model {model} was made for images like these is not known.")
-    else:  # what lies outside is a warning, in the verdict
-        told += [str(one) for one in inputs.near if not one.outside]
+    for one in inputs.models:
+        if is_of_phantom(one.model.digest):
+            # Without the phantom's data the run has a warning of its own.
+            told += [f"Model {one.model.name} was trained on that phantom's healthy people."] if drawn else []
+        elif not any(near.known for near in one.near):
+            told.append(f"Whether model {one.model.name} was made for images like these is not known.")
+        else:  # what lies outside is a warning, in the verdict
+            told += [str(near) for near in one.near if not near.outside]
     return (*told, *filter(None, (_warned(role.replace("_", " "), one) for role, one in checks.items())))
 
 
