@@ -504,7 +504,7 @@ def predict(
 
 @checked
 def score(
-    predictions: Annotated["Predictions | str | Path", Input("Folder of predicted masks.")],
+    predictions: Annotated["Predictions | str | Path", Input("Folder of predicted masks, or of tractograms.")],
     cohort: CohortName,
     *,
     out: Annotated["str | Path | None", Input("The table to write, such as scores.tsv.", required=True)] = None,
@@ -519,6 +519,9 @@ def score(
         Literal["unavailable", "missed"] | None,
         Option("What a bundle is that was written for others only: unavailable or missed."),
     ] = None,
+    streamlines: Annotated[
+        int | None, Option("Of tractograms: streamlines that mark a voxel.", min=1, flag="--min-streamlines")
+    ] = None,
     error_maps: Annotated["str | Path | None", Input("Folder for maps of hits and misses.")] = None,
     sections: Annotated["str | Path | None", Input("Also a table of sections along bundles.")] = None,
     n_sections: Annotated[int, Option("Sections of each bundle.", min=2)] = 10,
@@ -531,9 +534,10 @@ def score(
     dry_run: Dry = False,
     progress: Progress | None = None,
 ) -> "ScoreTable":
-    """Score predicted masks against a cohort's reference masks, also masks that another tool made.
+    """Score predicted masks against a cohort's reference masks, also masks or tractograms that another tool made.
 
-    See `shiftkit.analyses.scoring.study.score`. ``announce`` is told of what was left out or written besides. Parts lie
+    See `shiftkit.analyses.scoring.study.score`, and of tractograms `shiftkit.pipeline.tractograms.read_folders`.
+    ``announce`` is told of what was left out or written besides. Parts lie
     beside ``out`` until they are put together, to the same table as from one call.
     """
     from .pipeline.shards import Shard, keep_made_of, made_of, merge_scores
@@ -554,8 +558,11 @@ def score(
     from .cohorts.folder import require_own_files
     from .files import require_room
     from .names import find_cohort
+    from .pipeline.tractograms import read_folders
     from .tables import require_replaceable, write_table
 
+    if streamlines is not None and not isinstance(predictions, str | Path):
+        raise ConfigError("`streamlines` counts those of tractograms in a folder; these predictions are masks already.")
     # Before anything is computed: what would be written must not cost what is there.
     for place, table in ((out, SCORES), (sections, SECTIONS)):
         if place is not None:
@@ -571,9 +578,9 @@ def score(
     found = found.only(choose_bundles(found.bundles, bundles, hemispheres, what=f"{found.name} has masks of"))
     maps = None if error_maps is None else Path(error_maps)
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
-    scores = compare_masks(source, found, **wanted, error_maps=maps, work=work)
+    there = read_folders([source], streamlines) if isinstance(source, Path) else find_predictions(source)
+    scores = compare_masks(there, found, **wanted, error_maps=maps, work=work)
     say = announce or str
-    there = find_predictions(source)
     if told := there.unlike(found):
         say(f"Bundles without a prediction: {told}.")
     if part is None and (told := there.strangers(found)):  # those of other parts are no strangers
@@ -592,7 +599,7 @@ def score(
     if sections is not None:
         from .analyses.scoring.sections import score_sections
 
-        table = score_sections(source, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
+        table = score_sections(there, found, n_sections=n_sections, threshold=threshold, resample=resample, work=work)
         write_table(table, SECTIONS, Path(sections))
         say(f"Sections: {sections}")
     if part is not None and out is not None:
@@ -765,8 +772,12 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     *,
     out: Annotated["str | Path | None", Input("Folder to write to; it must be new or empty.", required=True)] = None,
     model: Annotated[
-        "str | Path | Model | None",
-        Input("Checkpoint folder, name, or your own: file.py:function; with --scores, the source's name."),
+        "str | Path | Model | Sequence[str | Path | Model] | None",
+        Input(
+            "Checkpoint folder, name, or your own: file.py:function; with --scores, the source's name. Further ones "
+            "are set beside the first.",
+            many=True,
+        ),
     ] = None,
     cohort: Annotated["str | Path | Cohort | None", Input("The patients: path or name.")] = None,
     reference: Annotated[
@@ -780,7 +791,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     ] = (),
     predictions: Annotated[
         "Sequence[str | Path] | str | Path",
-        Input("Folder of masks or probabilities that another tool made, instead of --model.", many=True),
+        Input("Folder of masks or probabilities that another tool made, instead of --model or beside it.", many=True),
     ] = (),
     unwritten: Annotated[
         Literal["unavailable", "missed"] | None,
@@ -840,6 +851,9 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
 ) -> "Decomposition | Outcome":
     """The main job: every stage that is missing, then the decomposition and the report.
 
+    With several models the report sets them side by side: the first is what it
+    is about, and each further one is compared with it on the same participants.
+
     From Python it also takes score tables alone, and returns the decomposition without writing anything.
 
     Parameters
@@ -849,12 +863,18 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
         table that `load_scores` reads.
     out : path, optional
         Folder of the run; needed for everything that starts from images.
+    model : str, Path, Model or sequence of these, optional
+        The source model. Further ones stand beside it and change none of its numbers; each is compared with it on the
+        patients, and on the controls that neither has seen; see
+        `shiftkit.analyses.decomposition.models.side_by_side`. With ``scores`` names of models in the table, of which
+        those that are not named count as fine-tuned.
     reference : str, Path, Cohort, ScoreTable or DataFrame, optional
         Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
     predictions : path or sequence of path
-        What another tool predicted for patients and controls, in one folder or several, instead of ``model``: masks,
-        probabilities or label maps in a layout of `shiftkit.analyses.scoring.predictions.find_predictions`, or
-        tractograms as `shiftkit.importers.tractograms` finds them.
+        What another tool predicted for patients and controls, in one folder or several, instead of ``model`` or, beside
+        it, as a further model: masks, probabilities or label maps in a layout of
+        `shiftkit.analyses.scoring.predictions.find_predictions`, or tractograms as
+        `shiftkit.importers.tractograms` finds them.
     finetuned : sequence of path, or mapping of str to ScoreTable or DataFrame
         Folders made by `finetune`; beside a table the out-of-fold scores by each fine-tuned model.
     replay : path, optional
@@ -888,7 +908,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
             "`by` would print the values of a column, such as names of sites; leave it or `anonymous` out."
         )
     folders = [Path(one) for one in ([predictions] if isinstance(predictions, str | Path) else predictions)]
-    _require_one_way({**locals(), "predictions": folders})
+    models: list[Any] = [*model] if isinstance(model, list | tuple) else [] if model is None else [model]
+    _require_one_way({**locals(), "predictions": folders, "model": models})
     design = Design(
         inference=Inference(n_bootstrap=n_bootstrap, n_permutations=n_permutations, level=level, seed=seed),
         aliases=None if out is None else require_aliases(anonymous, aliases, Path(out)),
@@ -897,7 +918,7 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     )
     # Three ways: a table alone, a table into a run, images into a run.
     if out is None:
-        if scores is None or model is not None or cohort is not None or include:
+        if scores is None or cohort is not None or include:
             raise ConfigError("Without `out` only `scores` are decomposed; to work on images give `out`, a folder.")
         tables = [load_scores(one, columns) for one in (scores, reference) if one is not None]  # pyright: ignore
         tuned = (
@@ -905,7 +926,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
             if isinstance(finetuned, Mapping)
             else {}
         )
-        return decompose_tables(tables, tuned, design, say=announce or str, work=Work(dry_run=dry_run))
+        names = [str(one) for one in models]
+        return decompose_tables(tables, tuned, design, sources=names, say=announce or str, work=Work(dry_run=dry_run))
     # A session's label may be a date.
     kept = settings | ({"session": None} if anonymous and session not in ("first", "last") else {})
     kept |= {"participant_label": ()} if anonymous else {}
@@ -917,32 +939,36 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
                 f"`include` with {' '.join(include)} needs images; `scores` gives numbers only. Give `model` and "
                 "`cohort` instead of `scores`, or leave `include` out."
             )
-        source = None if model is None else str(model)
         return decompose_table(
-            run, load_scores(scores, columns), design, source=source, origin=scores, say=announce or str, work=work
+            run,
+            load_scores(scores, columns),
+            design,
+            sources=[str(one) for one in models],
+            origin=scores,
+            say=announce or str,
+            work=work,
         )
-    if cohort is None or (model is None and not folders):
+    if cohort is None or not (models or folders):
         raise ConfigError(
             "A decomposition needs `model` and `cohort`, or `scores`, a table; give one or the other. Masks that you "
-            "have already go in `predictions`, instead of `model`."
+            "have already go in `predictions`, instead of `model` or beside it."
         )
     run.require_own()
     if folders:
         from .pipeline.tractograms import read_folders
 
         found = read_folders(folders, streamlines)
-        source_of: Any = Tool(
-            name=found.model, predicted=found, unwritten=unwritten, threshold=threshold, resample=resample
+        models.append(
+            Tool(name=found.model, predicted=found, unwritten=unwritten, threshold=threshold, resample=resample)
         )
-    else:
-        source_of = model
     tuned = [Path(one) for one in finetuned]
     work.require_seen(*folders, *tuned)
     inputs = gather(
-        source_of,
+        models[0],
         cohort,
         reference,  # pyright: ignore[reportArgumentType]
         target_controls,
+        beside=models[1:],
         filters=filters,
         labels=participant_label,
         session=session,
@@ -967,11 +993,10 @@ def _require_one_way(given: Mapping[str, Any]) -> None:
                 f"`scores` is a table of patients and controls, and nothing is read beside it; {_named(wrong)} would "
                 "be passed over. Give `scores`, or images."
             )
-    if "predictions" in said and "model" in said:
-        raise ConfigError("Masks come from `model` or from `predictions`; both are given. Leave out one.")
-    if "predictions" in said and "features" in given["include"]:
+    masks_alone = "predictions" in said and "model" not in said
+    if masks_alone and "features" in given["include"]:
         raise ConfigError("Features are taken inside a network; `predictions` are masks. Leave features out.")
-    if given["check_with_implants"] and ({"scores", "predictions"} & said):
+    if given["check_with_implants"] and ("scores" in said or masks_alone):
         raise ConfigError(
             "`check_with_implants` segments controls with a tumor, which needs a network; `scores` and `predictions` "
             "are numbers and masks. Give `model`, or leave it out."

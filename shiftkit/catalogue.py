@@ -111,6 +111,35 @@ recovery: What fine-tuning repairs of each component.
     n_patients status
     word: repaired, worsened or not_shown, of the fraction where it is given, else of the difference.
 
+models: Source models side by side: each further one and the first, on the rows that both have.
+    model: Name of the further model.
+    compared_with: Name of the first model.
+    modality metric
+    component: controls and patients, whose mean score it is; total, systematic or tumor, parts of the drop.
+    estimate [1]: Of the further model, on the metric's own scale, of distances as logs; n/a where a range is given.
+    low high
+    bound_low [1]: Lower end of what is possible, sampling error aside; n/a where there are no bounds.
+    bound_high [1]: Upper end of what is possible.
+    first [1]: The same of the first model.
+    first_low [1]: Lower end of its interval.
+    first_high [1]: Upper end of its interval.
+    first_bound_low [1]: Lower end of what is possible.
+    first_bound_high [1]: Upper end of what is possible.
+    difference [1]: Further model less first; of parts of the drop positive means that it loses more.
+    difference_low [1]: Lower end of its interval, which holds for all further models at once.
+    difference_high [1]: Upper end of its interval.
+    difference_bound_low [1]: Lower end of what is possible.
+    difference_bound_high [1]: Upper end of what is possible.
+    level [1]: Coverage of the intervals.
+    p_value [1]: Smallest α whose interval of this difference alone excludes 0.
+    p_adjusted [1]: The same of the interval that holds for all further models at once.
+    word: larger, smaller or not_shown, of the difference.
+    n_patients
+    n_controls [1]: Controls behind the estimate.
+    n_left_out [1]: Participants that one of both models has and that are not compared.
+    exploratory: yes with fewer than 20 patients.
+    status
+
 shots: Out-of-fold Dice of every fine-tuning with so many patients.
     strategy
     shots [1]: Patients trained on in each fold, those that choose the epoch included; 0 for 'none'.
@@ -376,6 +405,7 @@ DECOMPOSITION = TABLES["decomposition"]
 AGREEMENT = TABLES["agreement"]
 ENTERED = TABLES["entered"]
 RECOVERY = TABLES["recovery"]
+MODELS = TABLES["models"]
 SHOTS = TABLES["shots"]
 CURVES = TABLES["learning_curves"]
 FEATURES = TABLES["features"]

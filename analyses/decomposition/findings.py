@@ -1,6 +1,7 @@
 """A decomposition in words and pictures."""
 
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..scoring.metrics import METRICS, Metric
 from .result import Decomposition, unit_of
 from .sentences import (
     agreed,
+    compared_claim,
     digits_for,
     largest_drop,
     logged,
@@ -43,7 +45,8 @@ _REFERENCES = ("10.1111/j.1468-0262.2004.00555.x", "10.1016/j.media.2025.103766"
 
 def findings(result: Decomposition) -> tuple[Finding, ...]:
     """Findings in the order in which a reader asks."""
-    made = [_components(result), _recovery(result), _by_bundle(result), _distance(result)]
+    made = [_components(result), *([_models(result)] if len(result.models) else []), _recovery(result)]
+    made += [_by_bundle(result), _distance(result)]
     if len(result.strata):
         made.append(_by_stratum(result))
     if len(result.sensitivity):
@@ -88,9 +91,9 @@ def _components(result: Decomposition) -> Finding:
     main = pooled[pooled["method"] == "anchored"]
 
     def figure(ax: Any) -> Any:
-        return _parts(_axes(ax), result, main)
+        return _parts(_axes(ax), result, main, spoken_model)
 
-    own = result.participants.rename(columns={"value": "estimate"})
+    own = result.participants[result.participants["model"].isin(main["model"])].rename(columns={"value": "estimate"})
     return Finding(
         key="decomposition",
         place="first",
@@ -125,7 +128,7 @@ _NUMBER_WIDTH = 0.52
 _ROW_NAMES = {"total": "total", "systematic": "systematic\n(dots: far bundles)", "tumor": "tumor\n(dots: within 10 mm)"}
 
 
-def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
+def _parts(ax: Any, result: Decomposition, table: pd.DataFrame, spoken: Callable[[str, str], str]) -> Any:
     """Each part a row a model: its number, its interval, and below it the patients."""
     scale, _ = scale_of(result.metric)
     scaled = np.vectorize(scale, otypes=[float])
@@ -154,7 +157,7 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame) -> Any:
                 ends = scaled(row[["low", "high"]].to_numpy(dtype=float))
                 ax.plot(ends, [line, line], **bar, linewidth=1.6)
             if np.isfinite(row["estimate"]):
-                label = spoken_model(model, models[0]) if place == 0 and len(models) > 1 else None
+                label = spoken(model, models[0]) if place == 0 and len(models) > 1 else None
                 ax.plot([scale(row["estimate"])], [line], marker=seen.marker, color=color, linewidth=0, label=label)
             ends = [scale(float(np.nan_to_num(row[name]))) for name in ("low", "high")]
             numbers.append((ends, line, _told(row, result), color))
@@ -345,6 +348,61 @@ def _worse(healthy: Any, drop: Any, metric: Metric) -> Any:
     if not metric.bounded:
         return np.expm1(np.log1p(healthy).mean() + drop)
     return healthy.mean() - drop if metric.better == "higher" else healthy.mean() + drop
+
+
+def _models(result: Decomposition) -> Finding:
+    table = result.models
+    first, further = str(table["compared_with"].iloc[0]), list(dict.fromkeys(table["model"]))
+    both = pd.concat([result.table, result.beside], ignore_index=True)
+    both = both[(both["bundle"] == "all") & both["component"].isin(_PARTS) & (both["method"] == "anchored")]
+    both = both[both["model"].isin([first, *further])]
+
+    def figure(ax: Any) -> Any:
+        return _parts(_axes(ax), result, both, lambda model, _: model)
+
+    base, level = digits_for(result.told, result.metric), float(table["level"].iloc[0])
+    estimates = tuple(
+        Estimate(
+            name=f"{row['component']}, {row['model']} less {first}",
+            value=row["difference"], low=row["difference_low"], high=row["difference_high"], level=level,
+            unit=unit_of(result.metric), n=int(row["n_patients"]), p_value=row["p_value"],
+            p_adjusted=row["p_adjusted"], status=row["status"],
+        )
+        for row in table[table["component"].isin(_PARTS)].to_dict("records")
+    )  # fmt: skip
+    at_once = (f"Intervals of differences hold for all {len(further)} comparisons at once.",) * (len(further) > 1)
+    return Finding(
+        key="models",
+        place="first",
+        title="Models side by side",
+        claim=compared_claim(table, result.metric, base),
+        estimates=estimates,
+        table=table[list(_COMPARED_COLUMNS)],
+        caveats=(
+            *result.compared,
+            "A model that segments nobody well has little to lose: look at the scores of controls and patients too.",
+            *at_once,
+        ),
+        method="Each further model's split by the same estimate on the participants and bundles that it shares with "
+        "the first, with one far cut and the same levels, each model against its own scores of controls. Differences "
+        "are paired: delete-one-participant jackknife of the difference itself, the hull of the estimates' and of both "
+        "ends' of what is possible; adjusted over the models after Bonferroni.",
+        figure=figure,
+        alt="Total, systematic and tumor part of the loss by each model, with intervals, and the patients as points.",
+    )
+
+
+_COMPARED_COLUMNS = [
+    "component",
+    "compared_with",
+    *("first", "first_low", "first_high"),
+    "model",
+    *("estimate", "low", "high"),
+    *("difference", "difference_low", "difference_high"),
+    "p_adjusted",
+    "word",
+    "status",
+]
 
 
 def _recovery(result: Decomposition) -> Finding:

@@ -62,7 +62,7 @@ def recovery(
         level, margin = settings.inference.level, settings.margin
         sides = [(one, one.verdict(margin, level)) for one in (before, after.primary)]
         for component in ("total", "systematic", "tumor"):
-            ends, parts = zip(*(_side(component, *side) for side in sides), strict=True)
+            ends, parts = zip(*(ends_of(component, *side) for side in sides), strict=True)
             records.append(
                 _names(after_rows, settings, name, component) | _repaired(before.stratum, ends, parts, level)
             )
@@ -76,7 +76,7 @@ def _names(rows: Rows, settings: Settings, name: str, component: str) -> dict[st
     return {"model": name, "strategy": name.rsplit("+", 1)[-1], **{key: row[key] for key in kept}}
 
 
-def _side(component: str, found: Anchored, told: Verdict) -> tuple[list[Array], Part]:
+def ends_of(component: str, found: Anchored, told: Verdict) -> tuple[list[Array], Part]:
     """Replicates of a component as it is printed, then those of the ends of what is possible; and the part."""
     part, made = getattr(told, component), found.replicates
     if component == "total":

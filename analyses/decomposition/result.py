@@ -86,6 +86,10 @@ class Decomposition(Result):
         What may be said of the source model: words, intervals, p-values and status of its parts.
     recovery : DataFrame
         What each fine-tuned model repairs; ``shiftkit.catalogue.RECOVERY``.
+    models : DataFrame
+        Further source models and the first, with their paired differences; ``shiftkit.catalogue.MODELS``.
+    beside : DataFrame
+        The split of each further source model, on the rows that the first has too; columns as of ``table``.
     sensitivity, agreement : DataFrame
         The split under other choices, and how far other estimators of the same quantities are from it;
         ``shiftkit.catalogue.SENSITIVITY`` and ``AGREEMENT``.
@@ -97,8 +101,8 @@ class Decomposition(Result):
         Each patient's own parts, for figures; see `shiftkit.analyses.decomposition.curve.participants_of`.
     status : str
         Of the source model's split.
-    notes : tuple of str
-        What to know before quoting it.
+    notes, compared : tuple of str
+        What to know before quoting it, and on whom further source models are compared with the first.
     metric, margin : str and float
         Primary metric, and the effect that counts as none.
     scores : DataFrame
@@ -111,6 +115,8 @@ class Decomposition(Result):
     by: str
     told: Verdict
     recovery: pd.DataFrame
+    models: pd.DataFrame
+    beside: pd.DataFrame
     sensitivity: pd.DataFrame
     agreement: pd.DataFrame
     entered: pd.DataFrame
@@ -118,6 +124,7 @@ class Decomposition(Result):
     participants: pd.DataFrame
     status: str
     notes: tuple[str, ...]
+    compared: tuple[str, ...]
     metric: str
     margin: float
     scores: pd.DataFrame = field(repr=False)
@@ -129,7 +136,9 @@ class Decomposition(Result):
         return self.claim
 
     def __str__(self) -> str:
-        return "\n".join([super().__str__(), *self.notes])
+        # The claim is the first model's.
+        more = [one.claim for one in self.findings if one.key == "models"]
+        return "\n".join([super().__str__(), *more, *self.compared, *self.notes])
 
 
 def row_of(rows: Rows, settings: Settings, component: str, part: Part, **labels: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def digits_of(part: Part, metric: str, base: int) -> int:
     digits = base
     ends = [scale(end) for end in (part.low, part.high) if np.isfinite(end) and end != 0]
     nearest = min((abs(end) for end in ends), default=1.0)
-    if part.word in ("shown", "negative", "worse_near", "better_near"):
+    if part.word in ("shown", "negative", "worse_near", "better_near", "larger", "smaller"):
         while digits < 6 and round(nearest, digits) == 0:
             digits += 1
     return digits
@@ -229,6 +229,47 @@ def repaired_claim(recovery: pd.DataFrame, metric: str, base: int) -> str:
         if (said := repairs(rows, metric, base))
     ]
     return " ".join(told) or "What fine-tuning repairs is not given: no split is known before or after it."
+
+
+def compared_claim(models: pd.DataFrame, metric: str, base: int) -> str:
+    """How much more or less each further model loses than the first, from the table of models."""
+    told = [_compared(rows, metric, base) for _, rows in models.groupby("model", sort=False)]
+    few = (models["exploratory"] == "yes") & np.isfinite(models["difference_low"])
+    return " ".join([*told, *(["With fewer than 20 patients this is exploratory."] if few.any() else [])])
+
+
+def _compared(rows: pd.DataFrame, metric: str, base: int) -> str:
+    row = rows.iloc[0]
+    further, first = str(row["model"]), str(row["compared_with"])
+    names = {"value": "difference", **{end: f"difference_{end}" for end in ("low", "high", "bound_low", "bound_high")}}
+    parts = {
+        one["component"]: Part(
+            **{name: one[column] for name, column in names.items()}, word=one["word"], status=Status(one["status"])
+        )
+        for one in rows.to_dict("records")
+    }
+    total, unit = parts["total"], scale_of(metric)[1]
+    if not total.given:
+        return f"{further} is not compared with {first}: {total.status.sentence}"
+    amount = number(total, metric, base)
+    told = {
+        "larger": f"{further} loses more in patients than {first}, by {amount}{unit}",
+        "smaller": f"{further} loses less in patients than {first}, by {gained(total, metric, base)}",
+        "not_shown": f"{further} is not shown to lose more or less in patients than {first}, {amount}{unit}",
+    }[total.word]
+    if not (parts["systematic"].given and parts["tumor"].given):
+        status = next(parts[name].status for name in ("systematic", "tumor") if not parts[name].given)
+        return f"{told}. Their parts are not compared: {status.sentence}"
+    for name in ("systematic", "tumor"):
+        part = parts[name]
+        amount = number(part, metric, base)
+        said = {
+            "larger": f"is larger by {amount}",
+            "smaller": f"is smaller by {number(part, metric, base, turned=True)}",
+            "not_shown": f"is not shown to differ, {amount}",
+        }[part.word]
+        told += f"{':' if name == 'systematic' else ', and'} {_WHAT[name]} {said}"
+    return f"{told}."
 
 
 def largest_drop(verdict: Verdict, metric: str) -> str:

@@ -15,6 +15,7 @@ from .agreement import agreement, cross_checked, cross_checked_rows
 from .covariates import adjusted_for, overlap
 from .curve import curve_of, lengths_of, participants_of
 from .findings import findings
+from .models import side_by_side
 from .recovery import recovery
 from .result import Decomposition, Settings
 from .rows import build_rows, entered, metric_of
@@ -32,6 +33,7 @@ def decompose(
     *,
     reference: Any = None,
     finetuned: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
     metric: str = "dice",
     covariates: Sequence[str] = (),
     by: str | None = None,
@@ -52,6 +54,9 @@ def decompose(
         Scores of controls.
     finetuned : mapping of str to ScoreTable or DataFrame, optional
         Out-of-fold scores of the same patients by fine-tuned models, and of the same controls for forgetting.
+    beside : mapping of str to ScoreTable or DataFrame, optional
+        Scores of patients and controls by further source models, each of which is compared with the first; see
+        `shiftkit.analyses.decomposition.models.side_by_side`. They change no other number.
     metric : str
         Primary metric.
     covariates : sequence of str
@@ -99,13 +104,15 @@ def decompose(
     before = split(rows, columns, inference.weights(rows.sizes, 0), settings)
     tuned = {name: as_frame(table) for name, table in (finetuned or {}).items()}
     repaired, after = recovery(before, tuned, settings)
+    others = {name: _unseen(_one_model(as_frame(table))) for name, table in (beside or {}).items()}
+    models = side_by_side(before, others, settings)
     parts = (before, *after.values())
     strata = [row for part in parts if by is not None for row in by_stratum(part, by, settings)]
     crossed = cross_checked(before) if cross_check and before.regression is not None else {}
     agreed = agreement(before, settings, crossed)
     tables = [*(part.table for part in parts), *([cross_checked_rows(before, settings, crossed)] if crossed else [])]
     result = Decomposition(
-        table=pd.concat(tables, ignore_index=True)[list(DECOMPOSITION.columns)],
+        table=_table(tables),
         strata=pd.DataFrame(strata, columns=list(DECOMPOSITION.columns)),
         by=by or "",
         told=before.verdict,
@@ -114,17 +121,25 @@ def decompose(
         agreement=agreed,
         entered=entered(frame, rows, metric),
         curve=pd.concat([curve_of(part, settings) for part in parts], ignore_index=True),
-        participants=pd.concat([participants_of(part) for part in parts], ignore_index=True),
+        participants=pd.concat([participants_of(part) for part in (*parts, *models.splits)], ignore_index=True),
+        models=models.table,
+        beside=_table([part.table for part in models.splits]),
         estimates=(*before.estimates, *lengths_of(before, settings)),
         claim=verdict_of(before, repaired, settings),
         status=str(before.verdict.status),
         notes=(*notes_of(before, frame, settings), *disagreements(agreed, before.verdict, metric)),
+        compared=models.notes,
         metric=metric,
         margin=margin,
         scores=pd.concat([rows.frame, *(part.rows.frame[part.rows.patient] for part in after.values())]),
         overlap=overlap(rows, tuple(covariates)),
     )
     return replace(result, findings=findings(result))
+
+
+def _table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    empty = pd.DataFrame(columns=list(DECOMPOSITION.columns))
+    return pd.concat(parts, ignore_index=True)[list(DECOMPOSITION.columns)] if parts else empty
 
 
 def _one_model(frame: pd.DataFrame) -> pd.DataFrame:

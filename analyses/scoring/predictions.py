@@ -282,12 +282,12 @@ _BETWEEN = ("bundle_segmentations", "tractseg_output", "dwi")
 """Folders that say nothing of the case."""
 
 
-def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks:
-    """Index predicted masks; images are not opened.
+def find_predictions(predictions: Predictions | PredictedMasks | Path | Cohort) -> PredictedMasks:
+    """Index predicted masks; images are not opened, and what is indexed already is handed back.
 
     Parameters
     ----------
-    predictions : Predictions, Cohort or Path
+    predictions : Predictions, PredictedMasks, Cohort or Path
         A folder is read in the first of these layouts that it has:
 
         shiftkit
@@ -319,6 +319,8 @@ def find_predictions(predictions: Predictions | Path | Cohort) -> PredictedMasks
     DataError
         If the folder is missing or has none of these layouts.
     """
+    if isinstance(predictions, PredictedMasks):
+        return predictions
     if isinstance(predictions, Predictions):
         return _of_cohort(predictions.cohort, predictions.model, predictions.modality)
     if isinstance(predictions, Cohort):

@@ -22,7 +22,7 @@ from .predictions import PredictedMasks, find_predictions
 
 
 def score_sections(
-    predictions: Predictions | Path | Cohort,
+    predictions: Predictions | PredictedMasks | Path | Cohort,
     cohort: Cohort,
     *,
     n_sections: int = 10,

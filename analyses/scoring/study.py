@@ -25,7 +25,7 @@ _NAN = float("nan")
 
 
 def score(
-    predictions: Predictions | Path | Cohort,
+    predictions: Predictions | PredictedMasks | Path | Cohort,
     cohort: Cohort,
     *,
     metrics: Sequence[str] = DEFAULT_METRICS,
@@ -41,8 +41,8 @@ def score(
 
     Parameters
     ----------
-    predictions : Predictions, Cohort or Path
-        What a model predicted, or a folder of masks that another tool made; the layouts are those of
+    predictions : Predictions, PredictedMasks, Cohort or Path
+        What a model predicted, or a folder of masks that another tool made, indexed or not; the layouts are those of
         `shiftkit.analyses.scoring.predictions.find_predictions`.
     cohort : Cohort
         With reference masks; tumor masks and the columns of ``participants.tsv`` go into the table as covariates.

@@ -58,27 +58,29 @@ class Aliases:
         frame = pd.DataFrame(pairs, columns=["cohort", "participant_id", "alias"])
         write_text(path, frame.to_csv(sep="\t", index=False, lineterminator="\n"))
 
-    def inputs(self, inputs: "Inputs") -> "Inputs":
+    def inputs(self, inputs: "Inputs", model: str = MODEL) -> "Inputs":
         """The same people and images under other names."""
         hidden = {name: self.cohort(cohort, name) for name, cohort in inputs.cohorts.items()}
+        names = model_names((), [one.model.name for one in inputs.models])
         return dataclasses.replace(
             inputs,
-            model=dataclasses.replace(inputs.model, name=MODEL),
+            model=dataclasses.replace(inputs.model, name=model),
             patients=hidden["patients"],
             controls=hidden["controls"],
             target_controls=hidden.get("target_controls"),
             # Who was left out has no alias, and is told by number.
             seen=tuple(f"seen {number}" for number, _ in enumerate(inputs.seen, start=1)),
             left_out=unnamed(inputs.left_out),
-            near=tuple(map(self._near, inputs.cohorts, inputs.near)),
+            near=tuple(self._near(part, near, model) for part, near in zip(inputs.cohorts, inputs.near, strict=False)),
             anonymous=True,
+            beside=tuple(self.inputs(one, names[one.model.name]) for one in inputs.beside),
         )
 
-    def _near(self, part: str, near: "Nearness") -> "Nearness":
+    def _near(self, part: str, near: "Nearness", model: str) -> "Nearness":
         """How near the images of a part are, with its name alone."""
         people = self.people[part]
         outside = tuple(dataclasses.replace(one, key=people[one.key.split("_")[0]]) for one in near.outside)
-        return dataclasses.replace(near, model=MODEL, cohort=part.replace("_", " "), outside=outside)
+        return dataclasses.replace(near, model=model, cohort=part.replace("_", " "), outside=outside)
 
     def cohort(self, cohort: Cohort, part: str) -> Cohort:
         """A cohort under the name of its part; whoever is not in this run is left out."""
@@ -157,10 +159,11 @@ def require_aliases(anonymous: bool, aliases: str | Path | None, out: Path) -> P
     return path
 
 
-def model_names(names: Sequence[str], source: str) -> dict[str, str]:
-    """What models are called: the source ``model``, tuned ones by their strategy or by number."""
-    made = {source: MODEL}
-    for number, name in enumerate((name for name in names if name != source), start=1):
+def model_names(names: Sequence[str], sources: Sequence[str]) -> dict[str, str]:
+    """What models are called: the first source ``model``, further ones by number, tuned ones by strategy or number."""
+    source = sources[0]
+    made = {source: MODEL, **{name: f"{MODEL} {number}" for number, name in enumerate(sources[1:], start=2)}}
+    for number, name in enumerate((name for name in names if name not in sources), start=1):
         strategy = re.fullmatch(rf"{re.escape(source)}(\+[a-z0-9]+)", name)
         made[name] = f"{MODEL}{strategy[1]}" if strategy else f"fine-tuned {number}"
     return made

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..bundles import choose_bundles
-from ..catalogue import AGREEMENT, DECOMPOSITION, ENTERED, IMPLANTS, RECOVERY, SCORES, SECTIONS, SENSITIVITY, SHELLS
+from ..catalogue import (
+    AGREEMENT,
+    DECOMPOSITION,
+    ENTERED,
+    IMPLANTS,
+    MODELS,
+    RECOVERY,
+    SCORES,
+    SECTIONS,
+    SENSITIVITY,
+    SHELLS,
+)
 from ..cohorts.folder import cohort_digest
 from ..config import read_record
 from ..errors import ConfigError, DataError
@@ -45,14 +56,16 @@ _FROM_TABLE = (
 )
 
 
-def split(before: Any, after: Mapping[str, Any], design: Design, reference: Any = None) -> "Decomposition":
+def split(
+    before: Any, after: Mapping[str, Any], design: Design, beside: Mapping[str, Any] | None = None
+) -> "Decomposition":
     """Decompose scores by the source model and by each fine-tuned one; nothing is written.
 
-    ``reference`` holds the controls where ``before`` does not.
+    ``beside`` are scores by further source models.
     """
     from ..analyses.decomposition.study import decompose
 
-    return decompose(before, reference=reference, finetuned=after, **passed_on(decompose, vars(design)))
+    return decompose(before, finetuned=after, beside=beside, **passed_on(decompose, vars(design)))
 
 
 def decompose_tables(
@@ -60,17 +73,26 @@ def decompose_tables(
     finetuned: "Mapping[str, ScoreTable]",
     design: Design,
     *,
+    sources: Sequence[str] = (),
     say: Say = str,
     work: Work = Work(),
 ) -> "Decomposition":
-    """Decompose score tables of one model, and those by each fine-tuned one; nothing is written."""
+    """Decompose score tables of one model, and those by each fine-tuned one; nothing is written.
+
+    ``sources`` are as for `decompose_table`, and the other models in these tables count as fine-tuned too.
+    """
     from ..analyses.scoring.table import as_frame, one_session
 
     told = _told([*tables, *finetuned.values()], say)
     frames = [one_session(as_frame(one, several_sessions=True), design.session)[0] for one in tables]
     frame = _keep(pd.concat(frames, ignore_index=True), design)
-    _begin_split(frame, "the table", design, 1 + len(finetuned), work)
-    result = split(frame, finetuned, design)
+    after: dict[str, Any] = {**finetuned}
+    beside: dict[str, pd.DataFrame] = {}
+    if sources:
+        frame, beside, tuned = _by_model(frame, sources, "the table")
+        after = {**tuned, **after}
+    _begin_split(frame, "the table", design, 1 + len(after) + len(beside), work)
+    result = split(frame, after, design, beside)
     return replace(result, notes=(*told, *result.notes))
 
 
@@ -79,15 +101,16 @@ def decompose_table(
     scores: "ScoreTable",
     design: Design,
     *,
-    source: str | None = None,
+    sources: Sequence[str] = (),
     origin: Any = None,
     say: Say = str,
     work: Work = Work(),
 ) -> Outcome:
     """Decompose a score table of patients and controls into a run that is not open yet.
 
-    ``source`` names the source model where the table holds several: the others count as fine-tuned. ``origin`` is the
-    file it was read from, or else the digest is that of the table.
+    ``sources`` name the source models where the table holds several: the first is decomposed, further ones stand beside
+    it, and the others count as fine-tuned. ``origin`` is the file it was read from, or else the digest is that of the
+    table.
     """
     from ..analyses.scoring.table import as_frame, one_session
 
@@ -102,16 +125,16 @@ def decompose_table(
     aliases = None
     if design.anonymous:
         aliases = Aliases.of_table(frame, design.covariates)
-        names = model_names(list(frame["model"].unique()), source or str(frame["model"].iloc[0]))
+        names = model_names(list(frame["model"].unique()), sources or (str(frame["model"].iloc[0]),))
         frame, gone = aliases.table(frame).assign(model=frame["model"].map(names)), unnamed(gone)
-        source = None if source is None else names.get(source, source)
+        sources = [names.get(one, one) for one in sources]
         told = ()  # it names the file and its columns
-    before, after = _by_model(frame, source, name)
-    _begin_split(frame, name, design, 1 + len(after), work, run.root)
+    before, beside, after = _by_model(frame, sources, name)
+    _begin_split(frame, name, design, 1 + len(after) + len(beside), work, run.root)
     if aliases is not None:
         _keep_aliases(aliases, design)
     run.open()
-    result = split(before, after, design)
+    result = split(before, after, design, beside)
     ending = ending_of(result, frame, design, digests, (_FROM_TABLE, *told))
     return end(run, replace(ending, left_out=(*counted("table", gone), *ending.left_out)), work)
 
@@ -177,6 +200,11 @@ def begin_decomposition(run: Run, inputs: Inputs, design: Design, finetuned: Seq
 
     pick_device(design.device)
     chosen = inputs.only(_chosen(inputs, design))
+    if inputs.beside:
+        from ..segmentation.prediction.cohort import read_predictions
+
+        tuned = [read_predictions(folder / "predictions").model for folder in finetuned]
+        _require_tuned_from([one.model.name for one in inputs.models], tuned)
     work.begin(_plan(chosen, finetuned), _cost(chosen, design, len(finetuned), work), run.root)
 
 
@@ -190,8 +218,8 @@ def decompose_cohort(
     The run is opened once all can be used, so that a refusal leaves no folder behind. ``finetuned`` are folders made by
     `shiftkit.pipeline.finetune.finetune_cohort`.
     """
-    if isinstance(inputs.model, Tool):
-        for line in told_of(inputs.model, inputs.cohorts):
+    for one in inputs.models:
+        for line in told_of(one.model, one.cohorts) if isinstance(one.model, Tool) else ():
             say(line)
     require_unseen(design, inputs)
     digests = _digests(inputs, finetuned, design.anonymous)
@@ -205,7 +233,7 @@ def decompose_cohort(
     after = [_finetuned(folder) for folder in finetuned]
     if aliases is not None:
         _keep_aliases(aliases, design)
-        names = model_names([one["patients"].model for one in after], inputs.model.name)
+        names = model_names([one["patients"].model for one in after], [one.model.name for one in inputs.models])
         after = [
             {part: aliases.predictions(made, part, names[made.model]) for part, made in one.items()} for one in after
         ]
@@ -238,22 +266,32 @@ def _find(
 
     inputs, design, work = occasion.inputs, occasion.design, occasion.work
     source = predict_cohorts(occasion.run, inputs, design.device, work)
+    others = [
+        predict_cohorts(occasion.run, one, design.device, work, f"model-{number}")
+        for number, one in enumerate(inputs.beside, start=2)
+    ]
     # The voxel-wise estimator speaks of overlap, so other metrics go without.
     wanted, count = metrics_of(design), design.metric == "dice"
-    seen, frames = read_cohorts([source, *after], inputs.cohorts, wanted, count=count, work=work)
+    seen, frames = read_cohorts([source, *after, *others], inputs.cohorts, wanted, count=count, work=work)
     # One table of everything: further studies need other metrics and fine-tuned models too.
     # Controls the model has seen never get here, and patients are predicted zero-shot or out of fold.
     before, *tables = (_keep(frame.assign(seen="no"), design) for frame in frames)
-    scored = pd.concat([before, *tables], ignore_index=True)
-    names = [one["patients"].model for one in after]
+    names = [one["patients"].model for one in (*after, *others)]
     own = {name: _primary(table, design) for name, table in zip(names, tables, strict=True)}
+    beside = {name: own.pop(name) for name in names[len(after) :]}
+    scored = pd.concat([before, *tables[: len(after)]], ignore_index=True)
     failed = {key: reason for one in source.values() for key, reason in one.failed.items()}
     known = dict.fromkeys(inputs.seen, "control that the model has seen")
-    result = split(_primary(before, design), own, design)
+    result = split(_primary(before, design), own, design, beside)
     result = replace(result, entered=pd.concat([result.entered, _unscored(inputs, known, failed)], ignore_index=True))
     model = source["patients"].model, source["patients"].modality
     shell = None if seen.counts is None else shells(*seen.counts, model, inference=design.inference)
-    ending = ending_of(result, _primary(scored, design), design, digests, _notes(inputs), shell, seen)
+    every = pd.concat([_primary(scored, design), *beside.values()], ignore_index=True)
+    notes = tuple(dict.fromkeys(note for one in inputs.models for note in _notes(one)))
+    ending = ending_of(result, every, design, digests, notes, shell, seen)
+    # After `_unscored`: whoever a further model alone fails on has entered.
+    for one in others:
+        failed |= {f"{key}, {part.model}": told for part in one.values() for key, told in part.failed.items()}
     if aliases is not None:
         # An id in a reason is that of the participant who failed: it can only stand in a path.
         everybody = {name: people for people in aliases.people.values() for name in people}
@@ -268,7 +306,7 @@ def _find(
             tables=(*ending.tables, (checked.check.table, IMPLANTS)),
             findings=(*checked.check.findings, *ending.findings),
             record={**ending.record, "implants": checked.check.record()},
-            said=(result.claim, checked.check.claim),
+            said=(*ending.said, checked.check.claim),
         )
     further = further_findings(occasion, scored)
     shown = {
@@ -312,7 +350,7 @@ def ending_of(
     from ..analyses.decomposition.findings import bundle_verdicts
     from ..analyses.scoring.findings import bundle_findings, cohort_findings
 
-    # Without strata: tables on the page are of all patients, or of one bundle.
+    # Without strata and further models: tables on the page are of all patients, or of one bundle, by the first.
     parts = [result.table, *([] if shell is None else [shell.decomposition(str(result.metric))])]
     components = pd.concat(parts, ignore_index=True)
     sections, places = (None, None) if seen is None else (seen.sections, seen.places)
@@ -325,8 +363,9 @@ def ending_of(
         opening=_opening(result, ()),
         tables=(
             (frame, SCORES),
-            (pd.concat([components, result.strata], ignore_index=True), DECOMPOSITION),
+            (pd.concat([components, result.strata, result.beside], ignore_index=True), DECOMPOSITION),
             (result.recovery, RECOVERY),
+            *(((result.models, MODELS),) if len(result.models) else ()),
             (result.sensitivity, SENSITIVITY),
             (result.agreement, AGREEMENT),
             (result.entered, ENTERED),
@@ -335,7 +374,8 @@ def ending_of(
         ),
         digests=digests,
         findings=(*cohort_findings(result.scores, everywhere, tumors), *(() if shell is None else shell.findings)),
-        notes=(*notes, *result.notes),
+        notes=(*notes, *result.notes, *result.compared),
+        said=(result.claim, *(one.claim for one in result.findings if one.key == "models")),
         components=components,
         entered=result.entered,
         left_out=tuple(
@@ -367,20 +407,23 @@ def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":
         "model": f"{first['model']} ({first['modality']})",
         "metric": METRICS[result.metric].label,
     }
+    if len(result.models):
+        facts["beside"] = named(dict.fromkeys(result.models["model"]))
     return Opening(question=QUESTION, facts=facts, origin=origin, decimals=digits_for(result.told, result.metric))
 
 
 def _origin(inputs: Inputs, checks: Mapping[str, Finding]) -> tuple[str, ...]:
-    """Whether data are drawn, whether the model was made for them, and which checks warned."""
-    drawn, model = is_phantom(inputs.patients), inputs.model.name
+    """Whether data are drawn, whether each model was made for them, and which checks warned."""
+    drawn = is_phantom(inputs.patients)
     told = ["The data are shiftkit's digital phantom: drawn images, no patients."] if drawn else []
-    if is_of_phantom(inputs.model.digest):
-        # Without the phantom's data the run has a warning of its own.
-        told += [f"Model {model} was trained on that phantom's healthy people."] if drawn else []
-    elif not any(one.known for one in inputs.near):
-        told.append(f"Whether model {model} was made for images like these is not known.")
-    else:  # what lies outside is a warning, in the verdict
-        told += [str(one) for one in inputs.near if not one.outside]
+    for one in inputs.models:
+        if is_of_phantom(one.model.digest):
+            # Without the phantom's data the run has a warning of its own.
+            told += [f"Model {one.model.name} was trained on that phantom's healthy people."] if drawn else []
+        elif not any(near.known for near in one.near):
+            told.append(f"Whether model {one.model.name} was made for images like these is not known.")
+        else:  # what lies outside is a warning, in the verdict
+            told += [str(near) for near in one.near if not near.outside]
     return (*told, *filter(None, (_warned(role.replace("_", " "), one) for role, one in checks.items())))
 
 
@@ -423,18 +466,35 @@ def _chosen(inputs: Inputs, design: Design) -> tuple[Bundle, ...]:
     return choose_bundles(inputs.bundles, design.bundles, design.hemispheres, what="is scored")
 
 
-def _by_model(frame: pd.DataFrame, source: str | None, name: str) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """The source model's rows of a table, and those of each other model, which counts as fine-tuned."""
+def _by_model(
+    frame: pd.DataFrame, sources: Sequence[str], name: str
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Of a table the first source model's rows, those of each further one, and those of each fine-tuned model."""
     parts = {str(name): part for name, part in frame.groupby("model", sort=False)}
-    if source is None and len(parts) == 1:
-        return frame, {}
-    if source is None or source not in parts:
+    if not sources and len(parts) == 1:
+        return frame, {}, {}
+    strange = [one for one in sources if one not in parts]
+    if strange or not sources:
         raise ConfigError(
             f"{name} holds scores of {', '.join(parts)}; `model` must name the source model among them"
-            + (f", it is {source}." if source is not None else ". The others count as fine-tuned.")
+            + (f", it is {', '.join(strange)}." if strange else ", or several. The others count as fine-tuned.")
         )
-    own = parts.pop(source)
-    return own, parts
+    if twice := sorted({one for one in sources if sources.count(one) > 1}):
+        raise ConfigError(
+            f"Models that stand side by side are different ones; {twice[0]} is named twice in `model`. Leave one out."
+        )
+    first, *beside = [parts.pop(one) for one in sources]
+    _require_tuned_from(sources, list(parts))
+    return first, dict(zip(sources[1:], beside, strict=True)), parts
+
+
+def _require_tuned_from(sources: Sequence[str], tuned: Sequence[str]) -> None:
+    """Refuse, with a `ConfigError`, fine-tuned models that may be another source model's than the first's."""
+    if len(sources) > 1 and (others := [one for one in tuned if not one.startswith(f"{sources[0]}+")]):
+        raise ConfigError(
+            f"Beside several source models, those that were fine-tuned are the first one's, {sources[0]}; "
+            f"{named(others)} may be another's. Name its source first, or leave it out."
+        )
 
 
 def _digests(inputs: Inputs, tuned: Sequence[Path], anonymous: bool = False) -> dict[str, str]:
@@ -443,13 +503,20 @@ def _digests(inputs: Inputs, tuned: Sequence[Path], anonymous: bool = False) -> 
 
     after = [read_predictions(folder / "predictions") for folder in tuned]
     names = {one.model: one.model for one in after}
+    sources = {one.model.name: one.model.name for one in inputs.models}
     if anonymous:
-        names = model_names(list(names), inputs.model.name)
+        named_as = model_names(list(names), list(sources))
+        names, sources = ({name: named_as[name] for name in part} for part in (names, sources))
     return {
-        "predictions" if isinstance(inputs.model, Tool) else "model": inputs.model.digest,
+        _kind(inputs): inputs.model.digest,
+        **{f"{_kind(one)} {sources[one.model.name]}": one.model.digest for one in inputs.beside},
         **{name: cohort_digest(part) for name, part in inputs.cohorts.items()},
         **{f"predictions of {names[one.model]}": cohort_digest(one.cohort) for one in after},
     }
+
+
+def _kind(inputs: Inputs) -> str:
+    return "predictions" if isinstance(inputs.model, Tool) else "model"
 
 
 def _require_replayed(replay: Path | None, now: Mapping[str, str]) -> None:
@@ -516,13 +583,14 @@ def _cost(inputs: Inputs, design: Design, n_tuned: int, work: Work) -> Cost:
     from ..checks import cost_of as checking
     from ..segmentation.prediction.cohort import cost_of as segmenting
 
-    cost = Cost()
+    cost, n_models = Cost(), n_tuned + len(inputs.models)
     for cohort in inputs.cohorts.values():
-        cost += checking(cohort, work) + scoring(cohort, work).times(1 + n_tuned)
+        cost += checking(cohort, work) + scoring(cohort, work).times(n_models)
         # What others predicted is read.
-        cost += Cost() if isinstance(inputs.model, Tool) else segmenting(inputs.model, cohort)
+        for one in inputs.models:
+            cost += Cost() if isinstance(one.model, Tool) else segmenting(one.model, cohort)
     n_rows = sum(len(case.masks) for cohort in inputs.cohorts.values() for case in cohort)
-    cost += _cost_of_split(n_rows, design).times(1 + n_tuned) + cost_of_check(inputs, design, work)
+    cost += _cost_of_split(n_rows, design).times(n_models) + cost_of_check(inputs, design, work)
     return cost + Cost(seconds=30 + 2.0 * len(inputs.patients), memory_gib=0.6, disk_gib=0.05)
 
 
@@ -534,18 +602,29 @@ def _cost_of_split(n_rows: int, design: Design) -> Cost:
 
 def _plan(inputs: Inputs, tuned: Sequence[Path]) -> str:
     names = ", ".join(folder.name for folder in tuned)
-    if isinstance(inputs.model, Tool):
-        parts = inputs.cohorts
-        there = {name: len(one) - len(unread(inputs.model, one, parts.values())) for name, one in parts.items()}
-        lacking = sum(map(len, inputs.cohorts.values())) - sum(there.values())
+    tools = [one for one in inputs.models if isinstance(one.model, Tool)]
+    lacking = {one.model.name: _lacking(one) for one in tools}
+    first, beside = inputs.model, [one.model.name for one in inputs.beside]
+    lost = sum(sum(parts.values()) for parts in lacking.values())
+    failing = f" {lost} without predictions would fail, and the run end with 4." if lost else ""
+    more = f", set {named(beside)} beside it" if beside else ""
+    if isinstance(first, Tool):
+        there = {name: len(one) - lacking[first.name][name] for name, one in inputs.cohorts.items()}
         return (
             f"Would read predictions of {there['patients']} patients of {inputs.patients.name} and "
-            f"{there['controls']} controls of {inputs.controls.name} in {inputs.model.predicted.name}, score them, "
-            "decompose the drop, and write the report."
-            + (f" {lacking} without predictions would fail, and the run end with 4." if lacking else "")
+            f"{there['controls']} controls of {inputs.controls.name} in {first.predicted.name}, score them, "
+            f"decompose the drop{more}, and write the report.{failing}"
         )
     return (
         f"Would predict {len(inputs.patients)} patients of {inputs.patients.name} and those of {len(inputs.controls)} "
-        f"controls of {inputs.controls.name} that it has not seen, with model {inputs.model.name}, "
-        "score them, decompose the drop" + (f" before and after {names}" if names else "") + ", and write the report."
+        f"controls of {inputs.controls.name} that it has not seen, with model {first.name}, "
+        f"score them, decompose the drop{f' before and after {names}' if names else ''}{more}, and write the report."
+        f"{failing}"
     )
+
+
+def _lacking(inputs: Inputs) -> dict[str, int]:
+    """Of how many in each cohort a tool has predicted nothing that can be read."""
+    assert isinstance(inputs.model, Tool)
+    parts = inputs.cohorts
+    return {name: len(unread(inputs.model, one, parts.values())) for name, one in parts.items()}

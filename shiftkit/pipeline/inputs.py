@@ -66,7 +66,8 @@ class Inputs:
     ``target_controls`` are healthy people scanned like the patients, unseen too; ``seen`` are the keys of controls that
     were left out because the model was trained or tuned on them. ``left_out`` are the others who were, each with the
     reason; ``near`` is how far the images of each cohort lie from those of the training, patients first; names of an
-    ``anonymous`` run are none of the user's.
+    ``anonymous`` run are none of the user's. ``beside`` is the same for each further source model, with the controls of
+    these that it has not seen either.
     """
 
     model: "Model | Tool"
@@ -77,21 +78,28 @@ class Inputs:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     near: "tuple[Nearness, ...]" = ()
     anonymous: bool = False
+    beside: "tuple[Inputs, ...]" = ()
+
+    @property
+    def models(self) -> "tuple[Inputs, ...]":
+        """Of every source model: this one, then those beside it."""
+        return (self, *self.beside)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences without which no number of this run must be read."""
-        return warnings_of(self.model, self.patients, *self.near)
+        own = warnings_of(self.model, self.patients, *self.near)
+        return tuple(dict.fromkeys((*own, *(said for one in self.beside for said in one.warnings))))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else is said of the input."""
+        """What else is said of the input of this model."""
         return notes_of(*self.near)
 
     def only(self, chosen: Collection[Bundle]) -> "Inputs":
         """The same people with the masks of these bundles alone: of others nothing is read."""
         parts = {name: cohort.only(chosen) for name, cohort in self.cohorts.items()}
-        return dataclasses.replace(self, **parts)
+        return dataclasses.replace(self, **parts, beside=tuple(one.only(chosen) for one in self.beside))
 
     @property
     def network(self) -> "Model":
@@ -192,6 +200,7 @@ def gather(
     reference: str | Path | Cohort | None = None,
     target_controls: str | Path | Cohort | None = None,
     *,
+    beside: "Sequence[str | Path | Model | Tool]" = (),
     bundles: Sequence[str] = (),
     filters: "Filters | str | Path | None" = None,
     labels: Sequence[str] = (),
@@ -202,11 +211,12 @@ def gather(
 ) -> Inputs:
     """Turn names into a model and cohorts, and leave out every control the model has seen.
 
-    Of a tool, whose predictions are read, nothing is looked at but these, and ``early`` gets no names.
+    Of a tool, whose predictions are read, nothing is looked at but these, and ``early`` gets no names. ``beside`` are
+    further source models, whose names differ; they change nothing of what the first is given.
 
-    ``early`` is called once all cohorts are known and before the network is loaded, ``begin`` after that and before an
-    image is read, with controls of whom it is not known yet whom the model has seen: what they refuse is refused at
-    once, and there a dry run ends.
+    ``early`` is called for each model once all cohorts are known and before a network is loaded, ``begin`` after that
+    and before an image is read, with controls of whom it is not known yet whom the model has seen: what they refuse is
+    refused at once, and there a dry run ends.
 
     Where the controls come from without ``reference`` says `find_controls`, and which ``session`` of each participant
     is taken `one_session`. Without ``target_controls`` they are the cohort's own of group ``target_control``, if it has
@@ -217,15 +227,16 @@ def gather(
     Raises
     ------
     ConfigError
-        If nothing says where the controls are.
+        If nothing says where the controls are, or two models are one or have one name.
     DataError
         If there are no patients, no control is left, or the table of participants leaves doubt; see
         `require_understood`.
     ModelMismatchError
-        If model and cohort have no bundle in common, or nobody has the images that the model reads.
+        If model and cohort, or two models, have no bundle in common, or nobody has the images that a model reads.
     """
-    place = model if isinstance(model, Tool) else place_of_model(model)
-    names = None if isinstance(place, Tool) else described(place)
+    places = [one if isinstance(one, Tool) else place_of_model(one) for one in (model, *beside)]
+    models = [one if isinstance(one, Tool) else described(one) for one in places]
+    _require_different(places, models)
     found = find_cohort(cohort, filters=filters, work=work)
     # Filters choose among files of every cohort, also of those that are looked up by name further below.
     if filters is not None:
@@ -239,29 +250,75 @@ def gather(
     parts = {"patients": patients, "controls": controls, "target_controls": targets}
     there = {name: part for name, part in parts.items() if part is not None}
     require_apart(there)
-    for part in there.values():
-        if names is None:
-            break
-        part.require_input(names.name, names.modality)
-        # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
-        if part is not patients or not bundles:
-            require_common_bundles(names, part)
-    early(there, names)
+    for one in models:
+        names = None if isinstance(one, Tool) else one
+        for part in there.values():
+            if names is None:
+                break
+            part.require_input(names.name, names.modality)
+            # Patients whose only masks are of bundles that are going to be learned suit a model that lacks these.
+            if part is not patients or not bundles:
+                require_common_bundles(names, part)
+        early(there, names)
+    for further in models[1:]:
+        _require_comparable(models[0], further, patients)
     # Only now, for a network takes longer to load than all of the above.
+    first, *others = [one if isinstance(one, Tool) else _one(one) for one in places]
     everybody = Inputs(
-        model=place if isinstance(place, Tool) else _one(place),
+        model=first,
         patients=patients,
         controls=controls,
         target_controls=targets,
         seen=(),
         left_out={**bystanders(found), **gone},
     )
-    begin(everybody)
+    # Not known yet is whom a model has seen.
+    begin(dataclasses.replace(everybody, beside=tuple(dataclasses.replace(everybody, model=one) for one in others)))
     inputs = _unseen(everybody)
+    further = [_unseen(dataclasses.replace(inputs, model=one, seen=())) for one in others]
+    # Images are read last: whatever else is wrong is told at once.
+    inputs, *further = [_with_nearness(one, work) for one in (inputs, *further)]
+    return dataclasses.replace(inputs, beside=tuple(further))
+
+
+def _with_nearness(inputs: Inputs, work: Work) -> Inputs:
     if isinstance(inputs.model, Tool):
         return inputs
-    # Images are read last: whatever else is wrong is told at once.
     return dataclasses.replace(inputs, near=said_of_input(inputs.model, *inputs.cohorts.values(), work=work))
+
+
+def _require_different(places: "Sequence[Path | Model | Folds | Tool]", models: Sequence[ModelNames | Tool]) -> None:
+    """Refuse, with a `ConfigError`, one model named twice, and two models of one name: tables could not tell them."""
+    for number, (place, one) in enumerate(zip(places, models, strict=True)):
+        for other_place, other in zip(places[:number], models[:number], strict=True):
+            same = (
+                isinstance(place, Path) and isinstance(other_place, Path) and place.resolve() == other_place.resolve()
+            )
+            if place is other_place or same:
+                raise ConfigError(
+                    f"Models that stand side by side are different ones; {one.name} is named twice in `model`. Leave "
+                    "one out."
+                )
+            if one.name == other.name:
+                raise ConfigError(
+                    f"Models that stand side by side have different names; two are called {one.name}. Rename the "
+                    "folder of `predictions`, or give one in Python as dataclasses.replace(sk.load_model(…), "
+                    'name="another").'
+                )
+
+
+def _require_comparable(first: ModelNames | Tool, further: ModelNames | Tool, patients: Cohort) -> None:
+    """Refuse, with a `ModelMismatchError`, two models that predict no bundle of the cohort both."""
+    has = [one.predicted.has if isinstance(one, Tool) else set(one.bundles).__contains__ for one in (first, further)]
+    if not any(has[0](bundle) and has[1](bundle) for bundle in patients.bundles):
+        told = [
+            f"{one.name} predicts {' '.join(bundle.label for bundle in patients.bundles if there(bundle)) or 'none'}"
+            for one, there in zip((first, further), has, strict=True)
+        ]
+        raise ModelMismatchError(
+            f"Models side by side need a bundle that both predict; of those of {patients.name}, {' and '.join(told)}. "
+            "Decompose them one by one."
+        )
 
 
 def _unseen(inputs: Inputs) -> Inputs:

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from ..analyses.scoring.predictions import PredictedMasks
 
 
-def predict_cohorts(run: Run, inputs: Inputs, device: str, work: Work) -> dict[str, Predictions]:
+def predict_cohorts(run: Run, inputs: Inputs, device: str, work: Work, place: str = "") -> dict[str, Predictions]:
     """Predict every cohort with the source model; what is on disk already is not made again.
 
-    Predictions of a tool are put in their place, as a cohort again.
+    Predictions of a tool are put in their place, as a cohort again; those of a further model in a ``place`` of its own.
     """
-    folder = run.root / "predictions"
+    folder = run.root / "predictions" / place
     if isinstance(inputs.model, Tool):
         tool = inputs.model
         return {name: adopt(tool, cohort, folder / name, work) for name, cohort in inputs.cohorts.items()}
@@ -134,7 +134,7 @@ def read_cohorts(
 ) -> "tuple[Reading, list[pd.DataFrame]]":
     """Everything a decomposition takes from images, each of which is opened once; and the scores of each model.
 
-    ``models`` are predictions by cohort: those of the source model, then of fine-tuned ones, which may lack a cohort.
+    ``models`` are predictions by cohort: those of the source model, then of others, which may lack a cohort.
     With ``count`` errors around the tumor are counted too.
     """
     from ..analyses.decomposition.reading import read_once

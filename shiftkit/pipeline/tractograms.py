@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..analyses.scoring.predictions import PredictedMasks, Source, merge_predictions
-from ..errors import DataError
+from ..errors import DataError, ImageError
 from ..importers import tractograms
 from ..importers.sources import Found, MaskSource
 from ..importers.writing import mask_of_tractogram
@@ -31,13 +31,17 @@ class Tractograms(PredictedMasks):
     def read_mask(
         self, case: Case, bundle: Bundle, reference: Volume | None, threshold: float | None, resample: bool
     ) -> Volume | None:
-        """See `PredictedMasks.read_mask`; a `DataError` too if streamlines lie off the reference's grid."""
+        """See `PredictedMasks.read_mask`; an `ImageError` if streamlines are damaged or off the reference's grid."""
         source = self.source(case, bundle)
         if not isinstance(source, Streamlines):
             return super().read_mask(case, bundle, reference, threshold, resample)
         if reference is None:
             return None
-        return mask_of_tractogram(source.tractogram, (reference.affine, reference.shape), self.least)
+        try:
+            return mask_of_tractogram(source.tractogram, (reference.affine, reference.shape), self.least)
+        except DataError as error:
+            # No option helps, so that it costs its participant alone, as an image that cannot be read does.
+            raise ImageError(str(error)) from error
 
 
 def read_folders(folders: Sequence[Path], least: int | None = None) -> PredictedMasks:

@@ -103,7 +103,6 @@ def test_a_dry_run_looks_at_who_has_predictions(
         (["--scores", "t.tsv", "--cohort", "nowhere/at/all"], "--cohort would be passed over"),
         (["--scores", "t.tsv", "--reference", "healthy"], "--reference would be passed over"),
         (["--scores", "t.tsv", "--predictions", "masks"], "--predictions would be passed over"),
-        (["--predictions", "masks", "--model", "reference", "--cohort", "glioma"], "both are given"),
         (["--predictions", "masks", "--cohort", "glioma", "--include", "features"], "Leave features out"),
         (["--model", "reference", "--cohort", "glioma", "--unwritten", "missed"], "none are given"),
         (["--model", "reference", "--cohort", "glioma", "--min-streamlines", "2"], "none are given"),

@@ -94,7 +94,7 @@ def test_who_is_who_is_kept_where_it_was_asked_for_and_never_in_the_run(tmp_path
 
 def test_models_go_by_what_was_done_to_them() -> None:
     """A strategy's name stays, that of a folder does not; nor does a session's label."""
-    named = model_names(["secret", "secret+decoder", "other"], "secret")
+    named = model_names(["secret", "secret+decoder", "other"], ["secret"])
     assert named == {"secret": "model", "secret+decoder": "model+decoder", "other": "fine-tuned 2"}
     assert list(unnamed({"sub-zebra": "no session secret"}).values()) == ["not that session"]
 

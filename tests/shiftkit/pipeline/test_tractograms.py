@@ -6,6 +6,8 @@ import pytest
 from makers.layouts import GRID, image, mask, pyafq, trk, trx
 
 import shiftkit as sk
+from shiftkit.catalogue import TABLES
+from shiftkit.cli import main
 from shiftkit.cohorts.folder import image_path, load_cohort, mask_path, tumor_path, write_participants
 from shiftkit.errors import ConfigError, DataError
 from shiftkit.images import read_mask
@@ -13,6 +15,7 @@ from shiftkit.importers.streamlines import streamline_mask
 from shiftkit.pipeline.inputs import Tool
 from shiftkit.pipeline.scores import adopt
 from shiftkit.pipeline.tractograms import read_folders
+from shiftkit.tables import read_table
 from shiftkit.types import Bundle, Cohort
 from shiftkit.work import Work
 
@@ -68,6 +71,48 @@ def test_a_whole_decomposition_starts_from_streamlines(tmp_path: Path) -> None:
     assert "3 patients" in planned.verdict
     with pytest.raises(ConfigError, match="`streamlines` says how others' `predictions` are read"):
         sk.decompose(model="reference", streamlines=2, **given)
+
+
+def test_scores_of_streamlines_are_those_of_the_masks_that_a_decomposition_makes_of_them(tmp_path: Path) -> None:
+    """`score` reads tractograms as `decompose` does, sections and maps of errors too; streamlines counted are settings.
+
+    Masks written by hand give the same table. Whoever has none is `unavailable`, and of masks nothing is counted.
+    """
+    patients = cohort(tmp_path / "in", "glioma", "sub-01", "sub-02", "sub-03")
+    for name in ("01", "02"):
+        trk(tmp_path / "tool" / name / "AF_left.trk", ACROSS, ALONG)
+    volumes: list[float] = []
+    for least in (1, 2):
+        adopted = adopt(tool(tmp_path / "tool", least), patients, tmp_path / f"masks-{least}", Work(jobs=1))
+        along, maps = tmp_path / f"along-{least}.tsv", tmp_path / f"maps-{least}"
+        drawn = sk.score(tmp_path / "tool", patients, streamlines=least, sections=along, error_maps=maps, jobs=1)
+        asked = [name for name in drawn.frame if name not in ("model", "modality")]
+        expected = sk.score(adopted, patients, jobs=1).frame
+        pd.testing.assert_frame_equal(drawn.frame[asked], expected[asked])
+        assert set(drawn.frame.loc[drawn.frame["participant_id"] == "sub-03", "status"]) == {"unavailable"}
+        assert along.is_file() and any(maps.rglob("*.nii.gz"))
+        volumes.append(expected.loc[expected["metric"] == "volume_similarity", "value"].iloc[0])
+    assert volumes[0] > volumes[1]
+    with pytest.raises(ConfigError, match="are masks already"):
+        sk.score(adopted, patients, streamlines=2)
+
+
+def test_scoring_streamlines_in_parts_and_on_the_command_line(tmp_path: Path) -> None:
+    """`--min-streamlines` holds for parts too; streamlines off the grid cost their participant alone, with exit 4."""
+    patients = cohort(tmp_path / "in", "glioma", "sub-01", "sub-02")
+    for name in ("01", "02"):
+        trk(tmp_path / "tool" / name / "AF_left.trk", ACROSS, ALONG)
+    words = ["score", "--predictions", str(tmp_path / "tool"), "--cohort", str(patients.root), "--jobs", "1"]
+    words += ["--metric", "dice", "--min-streamlines", "2", "--out"]
+    assert main([*words, str(tmp_path / "whole.tsv")]) == 0
+    parts = [main([*words, str(tmp_path / "parts.tsv"), "--shard", shard]) for shard in ("1/2", "2/2", "merge/2")]
+    assert parts == [0, 0, 0]
+    assert (tmp_path / "parts.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+    trk(tmp_path / "tool" / "01" / "AF_left.trk", ACROSS + 60)
+    assert main([*words, str(tmp_path / "off.tsv")]) == 4
+    left = read_table(tmp_path / "off.tsv", TABLES["scores"])
+    assert set(left["participant_id"]) == {"sub-02"}
+    assert "lie outside" in (tmp_path / "logs" / "failed.tsv").read_text()
 
 
 def test_masks_are_no_streamlines(tmp_path: Path) -> None:
