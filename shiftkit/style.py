@@ -162,7 +162,7 @@ def band(
 def name_rows(axes: Any, names: Sequence[str], zero: float | None = 0.0) -> None:
     """Names at the side, the first one above, and a line at zero."""
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.5, -0.5)
     if zero is not None:
         axes.axvline(zero, **RULE)
 

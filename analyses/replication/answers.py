@@ -277,8 +277,7 @@ def _half(name: str, row: Any, before: Part, shown: str, level: float) -> Criter
     numbers: dict[str, Any] = {"value": left, "low": low, "high": high, "status": str(row["status"])}
     one = Estimate(name=name, level=level, n=int(row["n_patients"]), **numbers)
     part = "systematic part" if name == "systematic_repaired" else "tumor's part"
-    more = "repaired beyond half of it" if name == "systematic_repaired" else "left beyond half of it"
-    told = f"of the {part} {number_of(one)} is {more}"
+    told = f"{number_of(one)} more than half of the {part} is {'repaired' if 'repaired' in name else 'left'}"
     if not np.isfinite(low):
         told = f"how much of the {part} is repaired is not known"
         return Criterion(name=name, estimate=one, word=UNDECIDED, told=told, reason=_why(one, row["status"]))

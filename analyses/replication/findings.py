@@ -79,6 +79,7 @@ def _draw_answers(shown: tuple[Answer, ...], ax: Any = None) -> Any:
     numbers = zip(*((one.value, one.low, one.high) for _, one in rows), strict=True)
     intervals(axes, np.arange(len(rows)), *map(list, numbers), lying=True)
     name_rows(axes, [name for name, _ in rows])
+    axes.figure.set_figheight(0.7 + 0.3 * len(rows))
     axes.set_xlabel("speaks against the finding  |  speaks for it")
     return axes
 
