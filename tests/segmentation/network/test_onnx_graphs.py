@@ -193,6 +193,14 @@ def test_a_result_larger_than_the_machine_is_refused(nodes: Any, tensors: Any, t
         made(IMAGE)
 
 
+def test_a_network_of_whole_numbers_takes_no_image(tmp_path: Path) -> None:
+    """An image in 0 to 1 would be cut to zeros and ones: what the file takes is told when it is opened."""
+    content = network(make.make_node("Cast", ["x"], ["y"], to=FLOAT))
+    content.graph.input[0].type.tensor_type.elem_type = INT64
+    with pytest.raises(DataError, match=r"takes tensor\(int64\)"):
+        OnnxNetwork(written(tmp_path, content))
+
+
 def test_what_fails_on_an_image_is_told_without_codes(tmp_path: Path) -> None:
     """The network's own reason is kept, the engine's numbers and places in its code are not."""
     made = OnnxNetwork(written(tmp_path, network(make.make_node("Reshape", ["x", "sizes"], ["y"]), tensors=[sizes(3)])))
