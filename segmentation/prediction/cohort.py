@@ -107,9 +107,11 @@ def predict(
     else:
         name, routes = first.name if len(models) == 1 else f"{first.name}×{len(models)}", None
     made_by = segmenter.provenance(name) | ({} if routes is None else {"Routed": True})
+    choose = partial(model.routed, routes) if isinstance(model, Folds) and routes else None
     with left_as_it_was_found(out):
+        _require_own(out, made_by, resume)
+        segmenter.require_unchanged(cohort.cases, out, choose)
         open_predictions(out, cohort, made_by, resume)
-        choose = partial(model.routed, routes) if isinstance(model, Folds) and routes else None
         failed = segmenter.segment(cohort.cases, out, work, f"Segmenting {cohort.name} with {name}", choose)
     if routes is not None:
         rows = [{**_who(case), "folds": " ".join(routes[case.key]) or "n/a"} for case in cohort]
@@ -180,25 +182,22 @@ class Segmenter:
         def write(case: Case, made: tuple[Sample, NDArray[np.float32]]) -> None:
             self._write_case(case, out, chosen(case), on_own_grid(self.models[0], *made))
 
-        self._require_unchanged(cases, out, choose)
+        self.require_unchanged(cases, out, choose)
+        for case in cases:
+            path = _note_path(out, case)
+            if path.is_file() and _made_from(path) is None:
+                path.unlink()  # it cannot be vouched for, so made again
         passage = Passage(read=read, compute=compute, write=write)
         return each_case(self.models, cases, passage, self.device, work, stage)
 
-    def _require_unchanged(
-        self, cases: Sequence[Case], out: Path, choose: Callable[[Case], Sequence[Model]] | None
+    def require_unchanged(
+        self, cases: Sequence[Case], out: Path, choose: Callable[[Case], Sequence[Model]] | None = None
     ) -> None:
-        """Refuse, before anything is made, predictions that are there of other images, or by other models."""
+        """Refuse, before anything is made or marked, predictions that are there of other images, or by other models."""
         for case in cases:
             path = _note_path(out, case)
-            if not path.is_file():
-                continue
-            try:
-                there = json.loads(path.read_text(encoding="utf-8"))["Made"]
-                version = there["format"]
-            except (ValueError, KeyError, TypeError):
-                there, version = {}, None
-            if version != _FORMAT:
-                path.unlink()  # damaged, or of another version: it cannot be vouched for, so made again
+            there = _made_from(path) if path.is_file() else None
+            if there is None:
                 continue
             try:
                 models = self.models if choose is None else choose(case)
@@ -235,6 +234,15 @@ _FORMAT = 2
 """Of predictions on disk: raised when the same images and models give other voxels, and only then."""
 
 
+def _made_from(note: Path) -> dict[str, Any] | None:
+    """What a prediction says that it was made from; None of one that is damaged or of another version."""
+    try:
+        made = json.loads(note.read_text(encoding="utf-8"))["Made"]
+        return made if made["format"] == _FORMAT else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 @contextmanager
 def left_as_it_was_found(out: Path) -> Generator[None]:
     """Take back what was written into a new or empty folder if an error ends the block.
@@ -256,14 +264,18 @@ def left_as_it_was_found(out: Path) -> Generator[None]:
 
 def open_predictions(out: Path, cohort: Cohort, made_by: dict[str, Any], resume: bool) -> None:
     """Write the tables of a folder of predictions, or refuse one that is in use or was made otherwise."""
-    require_new(out, resume)
-    if holds(out):
-        there = read_description(out).get("Model")
-        require_same(there if isinstance(there, dict) else {}, made_by, out, "predictions")
+    _require_own(out, made_by, resume)
     sweep(out)
     # Said until all are written: masks that are not there yet must not pass for masks that a model left empty.
     _describe(out, cohort, made_by, State=UNFINISHED)
     write_participants(out, _with_those_there(participants_frame(cohort), out))
+
+
+def _require_own(out: Path, made_by: dict[str, Any], resume: bool) -> None:
+    require_new(out, resume)
+    if holds(out):
+        there = read_description(out).get("Model")
+        require_same(there if isinstance(there, dict) else {}, made_by, out, "predictions")
 
 
 def _with_those_there(rows: pd.DataFrame, out: Path) -> pd.DataFrame:

@@ -267,8 +267,7 @@ class Finetuning:
         """The model of one fold, trained or as it lies there; nobody else may be at work in its folder."""
         folder = self.out / f"fold-{number}"
         if is_whole(folder):
-            self._require_own(folder, number)
-            return load_model(folder, self.start)
+            return self._require_own(folder, number)
         sweep(folder)
         training, inner, _ = self.splits[number - 1]
         keys = {case.key for case in (*training, *inner)}
@@ -281,10 +280,12 @@ class Finetuning:
         return [self.out / f"fold-{number}" for number in range(1, len(self.splits) + 1)]
 
     def require_continuable(self) -> None:
-        """Refuse, before anything is written, finished folds that this fine-tuning would not have made."""
+        """Refuse, before anything is written, finished folds and predictions that it would not have made."""
         for number, folder in enumerate(self.folders, start=1):
             if is_whole(folder):
-                self._require_own(folder, number)
+                segmenter = self._segmenter(self._require_own(folder, number))
+                for name, cases in self._shares(number).items():
+                    segmenter.require_unchanged(cases, self.out / name)
         further = [one.name for one in self.out.glob("fold-*") if one.is_dir() and one not in self.folders]
         if further:
             raise ConfigError(
@@ -315,16 +316,25 @@ class Finetuning:
             with held(folder, "finetune"):
                 sweep(folder)
                 tuned = self._tune(samples, number, f"Fine-tuning {fold}", work)
-        segmenter, (*_, test) = Segmenter(models=[tuned], device=self.transfer.device), self.splits[number - 1]
-        failed = segmenter.segment(test, self.out / "predictions", work, f"Segmenting {fold}")
+        segmenter, shares = self._segmenter(tuned), self._shares(number)
+        failed = segmenter.segment(shares["predictions"], self.out / "predictions", work, f"Segmenting {fold}")
         if self.controls is not None:
-            # No fold has seen a control: each is predicted by one of them in turn, as each patient is by one.
-            share = self.controls.cases[number - 1 :: count]
-            segmenter.segment(share, self.out / "controls", work, f"Segmenting controls, {fold}")
+            segmenter.segment(shares["controls"], self.out / "controls", work, f"Segmenting controls, {fold}")
         return failed
 
-    def _require_own(self, folder: Path, number: int) -> None:
-        """Refuse a finished fold of other people or settings: it may have seen whom it would be tested on."""
+    def _segmenter(self, tuned: Model) -> Segmenter:
+        return Segmenter(models=[tuned], device=self.transfer.device)
+
+    def _shares(self, number: int) -> dict[str, Sequence[Case]]:
+        """Whom a fold predicts, by the folder of the predictions."""
+        *_, test = self.splits[number - 1]
+        if self.controls is None:
+            return {"predictions": test}
+        # No fold has seen a control: each is predicted by one of them in turn, as each patient is by one.
+        return {"predictions": test, "controls": self.controls.cases[number - 1 :: len(self.splits)]}
+
+    def _require_own(self, folder: Path, number: int) -> Model:
+        """A finished fold; one of other people or settings is refused: it may have seen whom it would be tested on."""
         there, now = load_model(folder, self.start), self._made_from(number)
         # Images were kept in every version; masks not in the first one, whose folds go on by what they say.
         known = {name: there.training[name] for name in now["settings"] if name in there.training}
@@ -332,6 +342,7 @@ class Finetuning:
         settings = {name: value for name, value in now["settings"].items() if name in known}
         before = {"participants": dict(there.participants), "settings": known}
         require_same(before, {**now, "settings": settings}, folder, "a fold")
+        return there
 
     def _made_from(self, number: int) -> dict[str, Any]:
         """What a fold depends on: whom its model has seen, with digests of their images, and settings."""

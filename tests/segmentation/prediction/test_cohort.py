@@ -116,7 +116,10 @@ def test_the_window_is_part_of_a_predictions_record(controls: Cohort, make_model
 def test_an_image_that_changed_is_not_left_with_its_old_prediction(
     controls: Cohort, make_model: MakeModel, tmp_path: Path
 ) -> None:
-    """Resumed over a changed image, the prediction is refused by name; what says nothing of its image is made again."""
+    """Resumed over a changed image, the prediction is refused by name and the finished folder is left as it is.
+
+    What says nothing of its image is made again.
+    """
     root = Path(shutil.copytree(controls.root, tmp_path / "cohort"))
     cohort = load_cohort(root)
     predict(make_model(), cohort, out=tmp_path / "p", device="cpu")
@@ -130,6 +133,7 @@ def test_an_image_that_changed_is_not_left_with_its_old_prediction(
     write_image(image.with_array(image.array * 0.5), case.images["fa"])
     with pytest.raises(ConfigError, match=rf"a prediction of {case.key} made otherwise: images\.fa"):
         predict(make_model(), cohort, out=tmp_path / "p", device="cpu", resume=True)
+    assert files_in(tmp_path / "p") == before
 
 
 def test_predictions_of_an_earlier_version_are_made_again(

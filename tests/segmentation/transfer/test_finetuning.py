@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -12,9 +13,10 @@ import torch
 from makers.segmentation import BUNDLES, SHAPE, MakeModel, MakeTuned, Own, files_in, interrupted, own_model
 from safetensors.torch import load_file, save_file
 
+from shiftkit.cohorts.folder import load_cohort
 from shiftkit.errors import ConfigError, DataError, MachineError, ModelMismatchError
 from shiftkit.files import held, write_json
-from shiftkit.images import read_image
+from shiftkit.images import read_image, write_image
 from shiftkit.segmentation.network.checkpoints import Model, load_model
 from shiftkit.segmentation.network.foreign import authored
 from shiftkit.segmentation.prediction.cohort import predict
@@ -139,6 +141,21 @@ def test_folds_are_not_resumed_with_other_people_or_settings(
 
 
 QUICK = Transfer(strategy="full", folds=2, epochs=1, device="cpu")
+
+
+def test_a_changed_control_is_refused_and_what_is_finished_stays_so(
+    patients: Cohort, controls: Cohort, make_model: MakeModel, tmp_path: Path
+) -> None:
+    """No fold is trained on controls, so only their predictions tell; the folder is finished before and after."""
+    healthy = load_cohort(Path(shutil.copytree(controls.root, tmp_path / "healthy")))
+    call = partial(finetune, make_model(), patients, out=tmp_path / "t", transfer=QUICK, controls=healthy)
+    call()
+    before, case = files_in(tmp_path / "t"), healthy.cases[0]
+    image = read_image(case.images["fa"])
+    write_image(image.with_array(image.array * 0.5), case.images["fa"])
+    with pytest.raises(ConfigError, match=rf"a prediction of {case.key} made otherwise: images\.fa"):
+        call(resume=True)
+    assert files_in(tmp_path / "t") == before
 
 
 @pytest.mark.parametrize(
