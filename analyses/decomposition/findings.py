@@ -171,7 +171,9 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame, spoken: Callable
     for ends, line, text, color in numbers:
         size = {"fontsize": 7 if len(models) < 3 else 6, "color": color, "textcoords": "offset points"}
         if text.startswith("between"):
-            ax.annotate(text, (sum(ax.get_xlim()) / 2, line), (0, 4), ha="center", **size)
+            # Of several models there are points everywhere in the middle.
+            end, side = (ax.get_xlim()[1], "right") if len(models) > 2 else (sum(ax.get_xlim()) / 2, "center")
+            ax.annotate(text, (end, line), (0, 4), ha=side, **size)
         else:
             ax.annotate(text, (ends[1], line), (4, 0), ha="left", va="center", **size)
     ax.set_xlabel(f"{_loss(result)}\nlines: {result.told.level:.0%} intervals; dots: patients")
@@ -366,7 +368,8 @@ def _models(result: Decomposition) -> Finding:
             name=f"{row['component']}, {row['model']} less {first}",
             value=row["difference"], low=row["difference_low"], high=row["difference_high"], level=level,
             unit=unit_of(result.metric), n=int(row["n_patients"]), p_value=row["p_value"],
-            p_adjusted=row["p_adjusted"], status=row["status"],
+            p_adjusted=row["p_adjusted"],
+            status=str(Status.OK) if np.isfinite(row["difference"]) else row["status"],
         )
         for row in table[table["component"].isin(_PARTS)].to_dict("records")
     )  # fmt: skip

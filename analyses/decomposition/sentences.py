@@ -242,12 +242,12 @@ def _compared(rows: pd.DataFrame, metric: str, base: int) -> str:
     row = rows.iloc[0]
     further, first = str(row["model"]), str(row["compared_with"])
     names = {"value": "difference", **{end: f"difference_{end}" for end in ("low", "high", "bound_low", "bound_high")}}
-    parts = {
-        one["component"]: Part(
-            **{name: one[column] for name, column in names.items()}, word=one["word"], status=Status(one["status"])
-        )
-        for one in rows.to_dict("records")
-    }
+    parts: dict[str, Part] = {}
+    for one in rows.to_dict("records"):
+        # Of models whose parts are ranges the difference may be known all the same.
+        status = Status.OK if np.isfinite(one["difference"]) else Status(one["status"])
+        ends = {name: one[column] for name, column in names.items()}
+        parts[one["component"]] = Part(**ends, word=one["word"], status=status)
     total, unit = parts["total"], scale_of(metric)[1]
     if not total.given:
         return f"{further} is not compared with {first}: {total.status.sentence}"

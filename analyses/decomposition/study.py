@@ -15,8 +15,8 @@ from .agreement import agreement, cross_checked, cross_checked_rows
 from .covariates import adjusted_for, overlap
 from .curve import curve_of, lengths_of, participants_of
 from .findings import findings
-from .models import side_by_side
-from .recovery import recovery
+from .models.beside import side_by_side
+from .models.recovery import recovery
 from .result import Decomposition, Settings
 from .rows import build_rows, entered, metric_of
 from .sensitivity import sensitivity as other_choices
@@ -56,7 +56,7 @@ def decompose(
         Out-of-fold scores of the same patients by fine-tuned models, and of the same controls for forgetting.
     beside : mapping of str to ScoreTable or DataFrame, optional
         Scores of patients and controls by further source models, each of which is compared with the first; see
-        `shiftkit.analyses.decomposition.models.side_by_side`. They change no other number.
+        `shiftkit.analyses.decomposition.models.beside.side_by_side`. They change no other number.
     metric : str
         Primary metric.
     covariates : sequence of str

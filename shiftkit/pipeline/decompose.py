@@ -375,7 +375,7 @@ def ending_of(
         digests=digests,
         findings=(*cohort_findings(result.scores, everywhere, tumors), *(() if shell is None else shell.findings)),
         notes=(*notes, *result.notes, *result.compared),
-        said=(result.claim, *(one.claim for one in result.findings if one.key == "models")),
+        said=(result.claim, *(one.claim for one in result.findings if one.key == "models"), *result.compared),
         components=components,
         entered=result.entered,
         left_out=tuple(

@@ -7,7 +7,7 @@ from makers import additive, simulated
 from makers.decompositions import FAST as QUICK
 
 from shiftkit.analyses.decomposition.anchored import anchored
-from shiftkit.analyses.decomposition.models import compare
+from shiftkit.analyses.decomposition.models.beside import compare
 from shiftkit.analyses.decomposition.result import Settings
 from shiftkit.analyses.decomposition.rows import build_rows
 from shiftkit.analyses.decomposition.study import decompose

@@ -5,7 +5,7 @@ import pytest
 from makers import additive, simulated
 from makers.decompositions import FAST, pooled
 
-from shiftkit.analyses.decomposition.recovery import recovery
+from shiftkit.analyses.decomposition.models.recovery import recovery
 from shiftkit.analyses.decomposition.result import Settings
 from shiftkit.analyses.decomposition.rows import build_rows
 from shiftkit.analyses.decomposition.split import split

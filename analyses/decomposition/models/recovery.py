@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ...catalogue import RECOVERY
-from ...errors import DataError
-from ...status import Status
-from ...words import named
-from ..statistics.inference import FEWEST
-from .anchored import Anchored, anchored, recovered
-from .result import Settings, Split, row_of
-from .rows import Rows, outcome_of, usable
-from .split import split
-from .verdict import Moment, Part, Verdict, plain, word
+from ....catalogue import RECOVERY
+from ....errors import DataError
+from ....status import Status
+from ....words import named
+from ...statistics.inference import FEWEST
+from ..anchored import Anchored, anchored, recovered
+from ..result import Settings, Split, row_of
+from ..rows import Rows, outcome_of, usable
+from ..split import split
+from ..verdict import Moment, Part, Verdict, plain, word
 
 Array = NDArray[np.float64]
 _KEYS = ["participant_id", "bundle", "hemisphere"]

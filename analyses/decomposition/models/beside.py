@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ...catalogue import MODELS
-from ...errors import DataError
-from ...status import Status
-from ...words import named
-from ..scoring.table import require_one_setting
-from .anchored import Anchored, anchored
+from ....catalogue import MODELS
+from ....errors import DataError
+from ....status import Status
+from ....words import named
+from ...scoring.table import require_one_setting
+from ..anchored import Anchored, anchored
+from ..result import Settings, Split, row_of
+from ..rows import GROUPS, Rows, build_rows, usable
+from ..split import split
+from ..verdict import Moment, Part, Verdict, plain, word
 from .recovery import ends_of
-from .result import Settings, Split, row_of
-from .rows import GROUPS, Rows, build_rows, usable
-from .split import split
-from .verdict import Moment, Part, Verdict, plain, word
 
 Array = NDArray[np.float64]
 COMPONENTS = ("controls", "patients", "total", "systematic", "tumor")

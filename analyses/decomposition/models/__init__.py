@@ -1,0 +1,1 @@
+"""Other models than the first: fine-tuned from it, or source models of their own."""
