@@ -170,7 +170,7 @@ class Cluster:
                 return loads(task.future.result())
             except KilledWorker as error:
                 raise MachineError(
-                    f"{error.allowed_failures + 1} workers of {self.scheduler} were lost with the same task, as "
+                    f"Workers of {self.scheduler} were lost {error.allowed_failures + 1} times with the same task, as "
                     "happens when memory runs out. Give them more memory, then run the same command again, with "
                     "--resume where the verb has it."
                 ) from None

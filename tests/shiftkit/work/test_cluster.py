@@ -289,5 +289,5 @@ def test_workers_that_leave_and_do_not_come_back_end_the_run(monkeypatch: pytest
 def test_a_task_that_kills_every_worker_ends_with_what_to_do(address: str) -> None:
     """As when memory runs out: one sentence, and the run does not go on for ever."""
     work = Work(scheduler=address)
-    with pytest.raises(MachineError, match=r"2 workers of dask://.* were lost with the same task"):
+    with pytest.raises(MachineError, match=r"Workers of dask://.* were lost 2 times with the same task"):
         list(work.map(lambda item: os.kill(os.getpid(), signal.SIGKILL), [1, 2], "Stage"))
