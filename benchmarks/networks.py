@@ -82,7 +82,7 @@ ROWS = (
     ("", f"finetune --model net.onnx {BOTH} --strategy full --out no"),
     ("a file that is no ONNX file", "predict --model page.onnx --cohort small/glioma --out no"),
     ("an ONNX file that never ends", "predict --model endless.onnx --cohort small/glioma --out no"),
-    ("an ONNX file whose result fills no memory", "predict --model huge.onnx --cohort small/glioma --out no"),
+    ("an ONNX file whose result no memory holds", "predict --model huge.onnx --cohort small/glioma --out no"),
 )
 """Source, and what is typed."""
 
@@ -164,7 +164,7 @@ def prepare(work: Path) -> None:
         (
             "huge",
             onnx.helper.make_node("Expand", ["x", "to"], ["y"]),
-            [onnx.helper.make_tensor("to", onnx.TensorProto.INT64, [5], [10**6, 10**6, 1, 1, 1])],
+            [onnx.helper.make_tensor("to", onnx.TensorProto.INT64, [5], [10**6, 4, 1, 1, 1])],
         ),
     ):
         value = onnx.helper.make_tensor_value_info
