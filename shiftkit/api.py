@@ -866,8 +866,8 @@ def decompose(  # pyright: ignore[reportInconsistentOverload]  # as with `deform
     model : str, Path, Model or sequence of these, optional
         The source model. Further ones stand beside it and change none of its numbers; each is compared with it on the
         patients, and on the controls that neither has seen; see
-        `shiftkit.analyses.decomposition.models.beside.side_by_side`. With ``scores`` names of models in the table; those
-        that are not named count as fine-tuned.
+        `shiftkit.analyses.decomposition.models.beside.side_by_side`. With ``scores`` names of models in the table;
+        others count as fine-tuned.
     reference : str, Path, Cohort, ScoreTable or DataFrame, optional
         Where the controls are; see `shiftkit.pipeline.inputs.gather`. Beside a table a table.
     predictions : path or sequence of path

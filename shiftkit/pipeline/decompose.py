@@ -490,6 +490,10 @@ def _by_model(
 
 def _require_tuned_from(sources: Sequence[str], tuned: Sequence[str]) -> None:
     """Refuse, with a `ConfigError`, fine-tuned models that may be another source model's than the first's."""
+    if both := sorted({*sources[1:]} & {*tuned}):
+        raise ConfigError(
+            f"A model is fine-tuned or stands beside the first; {named(both)} is given as both. Leave out one."
+        )
     if len(sources) > 1 and (others := [one for one in tuned if not one.startswith(f"{sources[0]}+")]):
         raise ConfigError(
             f"Beside several source models, those that were fine-tuned are the first one's, {sources[0]}; "

@@ -53,6 +53,10 @@ def high():
     return made("high", 0.85)
 
 
+def third():
+    return made("third", 0.7)
+
+
 def elsewhere():
     return made("elsewhere", 0.6, ("PYTleft", "PYTright"))
 """
@@ -137,6 +141,20 @@ def test_models_that_cannot_stand_side_by_side_are_refused(
     words += ["--cohort", str(glioma.root), "--reference", str(controls.root), "--out", str(tmp_path / "run")]
     assert main(["decompose", *words]) == code
     assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fine_tuned_model_belongs_to_the_first(
+    networks: str, controls: Cohort, patients: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside several source models, one that may be tuned from another, or is one of these, is refused by name."""
+    sk.predict(f"{networks}high", patients, out=tmp_path / "tuned" / "predictions", probabilities=False)
+    words = ["--cohort", str(patients.root), "--reference", str(controls.root), "--out", str(tmp_path / "run")]
+    words += ["--finetuned", str(tmp_path / "tuned")]
+    for further, told in (("high", "high is given as both"), ("third", "high may be another's")):
+        models = ["--model", f"{networks}low", "--model", f"{networks}{further}"]
+        assert main(["decompose", *models, *words]) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
 
 
