@@ -578,6 +578,8 @@ def score(
     found = found.only(choose_bundles(found.bundles, bundles, hemispheres, what=f"{found.name} has masks of"))
     maps = None if error_maps is None else Path(error_maps)
     wanted = passed_on(compare_masks, settings | {"metrics": tuple(metrics) or None})
+    if isinstance(source, Path):
+        work.require_seen(source)
     there = read_folders([source], streamlines) if isinstance(source, Path) else find_predictions(source)
     scores = compare_masks(there, found, **wanted, error_maps=maps, work=work)
     say = announce or str

@@ -131,7 +131,9 @@ def score(
     if unwritten is None:
         require_written(cohort, found)
     made_by = predictions.cohort if isinstance(predictions, Predictions) else predictions
-    work.require_seen(cohort.root, made_by.root if isinstance(made_by, Cohort) else made_by)
+    if not isinstance(made_by, PredictedMasks):  # who indexed them has looked
+        work.require_seen(made_by.root if isinstance(made_by, Cohort) else made_by)
+    work.require_seen(cohort.root)
     work.begin(
         f"Would score {len(cohort.bundles)} bundles of {len(cohort)} cases of {cohort.name} as predicted in "
         f"{found.name}: {', '.join(scoring.metrics)}.",
