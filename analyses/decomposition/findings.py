@@ -128,8 +128,10 @@ _NUMBER_WIDTH = 0.52
 _ROW_NAMES = {"total": "total", "systematic": "systematic\n(dots: far bundles)", "tumor": "tumor\n(dots: within 10 mm)"}
 
 
-def _parts(ax: Any, result: Decomposition, table: pd.DataFrame, spoken: Callable[[str, str], str]) -> Any:
-    """Each part a row a model: its number, its interval, and below it the patients."""
+def _parts(
+    ax: Any, result: Decomposition, table: pd.DataFrame, spoken: Callable[[str, str], str], *, people: bool = True
+) -> Any:
+    """Each part a row a model: its number, its interval, and below it the patients where they are wanted."""
     scale, _ = scale_of(result.metric)
     scaled = np.vectorize(scale, otypes=[float])
     models = list(dict.fromkeys(table["model"]))
@@ -142,7 +144,7 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame, spoken: Callable
             if part not in rows.index:
                 continue
             middle = place + beside(position, len(models), height)
-            own = result.participants
+            own = result.participants if people else result.participants.iloc[:0]
             points = own.loc[(own["model"] == model) & (own["component"] == part), "value"].to_numpy(dtype=float)
             # Steps of the golden ratio spread neighbors evenly and alike in every drawing.
             down = middle + height * (0.08 + 0.36 * (np.arange(len(points)) * 0.618034 % 1))
@@ -161,8 +163,7 @@ def _parts(ax: Any, result: Decomposition, table: pd.DataFrame, spoken: Callable
                 ax.plot([scale(row["estimate"])], [line], marker=seen.marker, color=color, linewidth=0, label=label)
             ends = [scale(float(np.nan_to_num(row[name]))) for name in ("low", "high")]
             numbers.append((ends, line, _told(row, result), color))
-    name_rows(ax, [_ROW_NAMES[part] for part in _PARTS])
-    ax.set_ylim(len(_PARTS) - 0.5, -0.5)
+    name_rows(ax, [_ROW_NAMES[part] if people else part for part in _PARTS])
     ax.locator_params(axis="x", nbins=5)
     # Numbers stand beside their interval, where no points are; ranges, which are long, above it in the middle.
     left, right = ax.get_xlim()
@@ -355,12 +356,10 @@ def _worse(healthy: Any, drop: Any, metric: Metric) -> Any:
 def _models(result: Decomposition) -> Finding:
     table = result.models
     first, further = str(table["compared_with"].iloc[0]), list(dict.fromkeys(table["model"]))
-    both = pd.concat([result.table, result.beside], ignore_index=True)
-    both = both[(both["bundle"] == "all") & both["component"].isin(_PARTS) & (both["method"] == "anchored")]
-    both = both[both["model"].isin([first, *further])]
+    drawn = _pairs(table, first)
 
     def figure(ax: Any) -> Any:
-        return _parts(_axes(ax), result, both, lambda model, _: model)
+        return _parts(_axes(ax), result, drawn, lambda model, _: model, people=False)
 
     base, level = digits_for(result.told, result.metric), float(table["level"].iloc[0])
     estimates = tuple(
@@ -390,9 +389,30 @@ def _models(result: Decomposition) -> Finding:
         "the first, with one far cut and the same levels, each model against its own scores of controls. Differences "
         "are paired: delete-one-participant jackknife of the difference itself, the hull of the estimates' and of both "
         "ends' of what is possible; adjusted over the models after Bonferroni.",
-        figure=figure,
-        alt="Total, systematic and tumor part of the loss by each model, with intervals, and the patients as points.",
+        figure=figure if np.isfinite(drawn["low"]).any() else None,
+        alt="Total, systematic and tumor part of the loss by each model, with intervals, of whom both have scored.",
     )
+
+
+def _pairs(table: pd.DataFrame, first: str) -> pd.DataFrame:
+    """Every model's parts as they are compared; the first one's once, or once a pair where pairs share other people."""
+    parts = table[table["component"].isin(_PARTS)]
+    ends = ("low", "high", "bound_low", "bound_high")
+    names = {"first": "estimate", **{f"first_{end}": end for end in ends}}
+    mine = parts.drop(columns=["estimate", *ends]).rename(columns=names)
+    numbers = [*names.values(), "component"]
+    alike = all(
+        rows[numbers].reset_index(drop=True).equals(mine.iloc[: len(_PARTS)][numbers].reset_index(drop=True))
+        for _, rows in mine.groupby("model", sort=False)
+    )
+    if alike:
+        mine = mine.iloc[: len(_PARTS)].assign(model=first)
+    else:
+        mine = mine.assign(model=[f"{first}, scored by {one} too" for one in mine["model"]])
+    both = pd.concat([mine, parts], ignore_index=True)
+    # The status there is the difference's: of one of both it says that both ends are given in place of a number.
+    given = np.where(np.isfinite(both["estimate"]), str(Status.OK), str(Status.RANGE))
+    return both.assign(status=np.where(np.isfinite(both["low"]), given, both["status"]))
 
 
 _COMPARED_COLUMNS = [

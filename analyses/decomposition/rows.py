@@ -317,3 +317,10 @@ def _require_values(frame: pd.DataFrame, metric: str) -> None:
 def on_rows(rows: Rows, columns: Array) -> Array:
     """Participants' columns as columns of rows, less the patients' mean, so that 0 is a patient like the average."""
     return columns[rows.person] - columns[: rows.n_patients].mean(axis=0)
+
+
+def unseen(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out controls that the table itself marks as seen by the model."""
+    if "seen" not in frame:
+        return frame
+    return frame[~((frame["group"] == "control") & (frame["seen"] == "yes"))]

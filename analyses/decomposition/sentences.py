@@ -251,12 +251,18 @@ def _compared(rows: pd.DataFrame, metric: str, base: int) -> str:
     total, unit = parts["total"], scale_of(metric)[1]
     if not total.given:
         return f"{further} is not compared with {first}: {total.status.sentence}"
-    amount = number(total, metric, base)
+    amount, gain = number(total, metric, base), number(total, metric, base, turned=True)
+    if METRICS[metric].bounded:
+        more, less = f", by {amount}{unit}", f", by {gain}{unit}"
+    else:
+        more, less = f": {logged(metric)} is {amount} % larger", f": {logged(metric)} is {gain} % smaller"
     told = {
-        "larger": f"{further} loses more in patients than {first}, by {amount}{unit}",
-        "smaller": f"{further} loses less in patients than {first}, by {gained(total, metric, base)}",
+        "larger": f"{further} loses more in patients than {first}{more}",
+        "smaller": f"{further} loses less in patients than {first}{less}",
         "not_shown": f"{further} is not shown to lose more or less in patients than {first}, {amount}{unit}",
     }[total.word]
+    if row["n_left_out"]:
+        told += f", on the {int(row['n_patients'])} patients and {int(row['n_controls'])} controls that both have"
     if not (parts["systematic"].given and parts["tumor"].given):
         status = next(parts[name].status for name in ("systematic", "tumor") if not parts[name].given)
         return f"{told}. Their parts are not compared: {status.sentence}"

@@ -18,7 +18,7 @@ from .findings import findings
 from .models.beside import side_by_side
 from .models.recovery import recovery
 from .result import Decomposition, Settings
-from .rows import build_rows, entered, metric_of
+from .rows import build_rows, entered, metric_of, unseen
 from .sensitivity import sensitivity as other_choices
 from .sentences import disagreements, notes_of, verdict_of
 from .split import by_stratum, split
@@ -100,11 +100,11 @@ def decompose(
     settings = Settings(metric=metric, grid_mm=grid, margin=margin, inference=inference)
     _require_settings(settings)
     frame = _one_model(pd.concat([as_frame(one) for one in (scores, reference) if one is not None], ignore_index=True))
-    rows, columns, _ = adjusted_for(build_rows(_unseen(frame), metric), tuple(covariates))
+    rows, columns, _ = adjusted_for(build_rows(unseen(frame), metric), tuple(covariates))
     before = split(rows, columns, inference.weights(rows.sizes, 0), settings)
     tuned = {name: as_frame(table) for name, table in (finetuned or {}).items()}
     repaired, after = recovery(before, tuned, settings)
-    others = {name: _unseen(_one_model(as_frame(table))) for name, table in (beside or {}).items()}
+    others = {name: _one_model(as_frame(table)) for name, table in (beside or {}).items()}
     models = side_by_side(before, others, settings)
     parts = (before, *after.values())
     strata = [row for part in parts if by is not None for row in by_stratum(part, by, settings)]
@@ -159,13 +159,6 @@ def _one_model(frame: pd.DataFrame) -> pd.DataFrame:
             f"{first['bundle']} {first['hemisphere']} {first['metric']} stands twice, with {len(twice) - 1} more."
         )
     return frame
-
-
-def _unseen(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave out controls that the table itself marks as seen by the model."""
-    if "seen" not in frame:
-        return frame
-    return frame[~((frame["group"] == "control") & (frame["seen"] == "yes"))]
 
 
 def _require_settings(settings: Settings) -> None:

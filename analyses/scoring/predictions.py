@@ -364,8 +364,9 @@ def merge_predictions(places: Sequence[Path]) -> PredictedMasks:
         for key in one.cases:
             if (other := first.setdefault(_identifier(key), place)) is not place:
                 raise DataError(
-                    f"A prediction stands once; {key} is predicted in {other} and in {place}. Remove one of both, or "
-                    "leave a folder out."
+                    f"A prediction stands once; {key} is predicted in {other} and in {place}: several folders are the "
+                    "parts of one tool's predictions. Remove one of both; to compare two tools, score each, and give "
+                    "decompose one table with both."
                 )
     named = [(_identifier(key), key, (key, sources)) for one in found for key, sources in one.cases.items()]
     models = dict.fromkeys(one.model for one in found)

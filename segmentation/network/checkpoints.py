@@ -630,10 +630,18 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     differ = [name for name in {**one, **two} if one.get(name, _ABSENT) != two.get(name, _ABSENT)]
     if not differ:
         return
-    words = [f"{name} is {one.get(name, _ABSENT)} there, {two.get(name, _ABSENT)} now" for name in differ]
+    words = [f"{name} is {_short(one.get(name))} there, {_short(two.get(name))} now" for name in differ]
     raise ConfigError(
-        f"{folder} holds {what} made otherwise: {named(words, _SHOWN, '; ')}. Give the same settings, or another `out`."
+        f"{folder} holds {what} made otherwise: {named(words, _SHOWN, '; ')}. Give the same settings, models and "
+        "images, or another `out`."
     )
+
+
+def _short(value: Any) -> Any:
+    """A value as a message shows it: of a digest its beginning."""
+    if value is None:
+        return _ABSENT
+    return f"{value[:12]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The main job on a cohort: predict, score, decompose, report; or the last two on a table of scores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -386,8 +386,22 @@ def ending_of(
         bundle_findings={
             bundle: (*([told[bundle]] if bundle in told else []), *further) for bundle, further in shown.items()
         },
-        record={"split": result.told.record()},
+        record={"split": result.told.record(), **_compared(result)},
+        facts=_compared(result),
     )
+
+
+def _compared(result: "Decomposition") -> dict[str, Any]:
+    """What is said of models side by side, for machines."""
+    found = [one for one in result.findings if one.key == "models"]
+    return {
+        one.key: {
+            "verdict": one.claim,
+            "notes": list(result.compared),
+            "differences": [asdict(estimate) for estimate in one.estimates],
+        }
+        for one in found
+    }
 
 
 def _opening(result: "Decomposition", origin: tuple[str, ...]) -> "Opening":

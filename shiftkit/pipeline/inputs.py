@@ -302,8 +302,8 @@ def _require_different(places: "Sequence[Path | Model | Folds | Tool]", models: 
             if one.name == other.name:
                 raise ConfigError(
                     f"Models that stand side by side have different names; two are called {one.name}. Rename the "
-                    "folder of `predictions`, or give one in Python as dataclasses.replace(sk.load_model(…), "
-                    'name="another").'
+                    'folder of `predictions`, or name one in Python: sk.Model(…, name="another"), or of a checkpoint '
+                    'dataclasses.replace(sk.load_model(…), name="another").'
                 )
 
 

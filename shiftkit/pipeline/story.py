@@ -158,7 +158,7 @@ def end(run: Run, ending: Ending, work: Work) -> Outcome:
         failed=ending.failed,
         result=result,
         said=(*(ending.said or (result.claim,)), *ending.warnings, *told),
-        facts={**ending.facts, "left_out": left_out},
+        facts={**_plain(ending.facts), "left_out": left_out},
     )
 
 

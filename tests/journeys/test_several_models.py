@@ -98,8 +98,8 @@ def test_two_networks_and_a_tool_stand_side_by_side(
     said = capsys.readouterr()
     assert f"{glioma.cases[0].key}, nnunet: there is no prediction" in said.err
     told = " ".join(said.out.split())
-    assert f"high is compared with low on {len(glioma)} patients, {len(controls)} controls and 2 bundles" in told
-    lost = f"1 participant without a shared score by nnunet ({glioma.cases[0].key}); bundles without enough scores by"
+    assert f"high and low share {len(glioma)} patients, {len(controls)} controls and 2 bundles" in told
+    lost = f"1 participant without a score by nnunet ({glioma.cases[0].key}); bundles without scores by"
     assert f"{lost} nnunet (AFright)" in told
     run = tables_of(tmp_path / "run")
     assert set(run["scores"]["model"]) == set(run["decomposition"]["model"]) == {"low", "high", "nnunet"}
@@ -113,7 +113,9 @@ def test_two_networks_and_a_tool_stand_side_by_side(
     assert set(n["high"]) == {len(glioma)} and set(n["nnunet"]) == {len(glioma) - 1}
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Models side by side" in page and f"{lost} nnunet (AFright)" in page
-    inputs = read_json(tmp_path / "run" / "run.json")["inputs"]
+    record = read_json(tmp_path / "run" / "run.json")
+    assert record["models"]["verdict"] in page and len(record["models"]["differences"]) == 6
+    inputs = record["inputs"]
     assert {"model", "model high", "predictions nnunet"} <= set(inputs)
 
 

@@ -15,7 +15,7 @@ from ....words import named
 from ...scoring.table import require_one_setting
 from ..anchored import Anchored, anchored
 from ..result import Settings, Split, row_of
-from ..rows import GROUPS, Rows, build_rows, usable
+from ..rows import GROUPS, Rows, build_rows, unseen, usable
 from ..split import split
 from ..verdict import Moment, Part, Verdict, plain, word
 from .recovery import ends_of
@@ -64,7 +64,7 @@ def side_by_side(base: Split, others: Mapping[str, pd.DataFrame], settings: Sett
     Raises
     ------
     DataError
-        If the metric was computed with other settings than for the first model.
+        If the metric was computed with other settings than for the first model, or a patient's bundle lies elsewhere.
     """
     records: list[dict[str, Any]] = []
     splits: list[Split] = []
@@ -73,11 +73,12 @@ def side_by_side(base: Split, others: Mapping[str, pd.DataFrame], settings: Sett
     for name, table in others.items():
         given = table[(table["metric"] == settings.metric) & table["group"].isin(GROUPS)]
         require_one_setting(pd.concat([base.rows.frame, given], ignore_index=True))
-        theirs = _usable(given, settings.metric)
+        theirs = usable(unseen(given), settings.metric)
+        _require_one_place(base.rows, theirs, name, first)
         pair = _paired(base.rows, theirs, settings.metric)
         there = set() if pair is None else set(pair[0].people)
         gone = {"n_left_out": len({*base.rows.people, *theirs["participant_id"]} - there)}
-        notes.append(_note(name, first, base.rows, theirs, None if pair is None else pair[0]))
+        notes.append(_note(name, first, base.rows, given, None if pair is None else pair[0], settings.metric))
         if pair is None:
             lacking = [_row(base.rows, settings, name, first, one, status=Status.UNAVAILABLE) for one in COMPONENTS]
             records += [row | gone | {"n_patients": 0, "n_controls": 0} for row in lacking]
@@ -205,41 +206,58 @@ def _row(
     return {**made, **told, "status": str(status)}
 
 
-def _usable(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows that could enter a split."""
-    scored = usable(frame, metric)
-    near = np.isfinite(scored["tumor_distance_mm"].astype(float))
-    return scored[(scored["group"] != "glioma") | near]
+_SAME_PLACE_MM = 1.0
+"""By how much distances of the same reference bundle may differ, as rounded ones do."""
 
 
-def _note(name: str, first: str, rows: Rows, theirs: pd.DataFrame, shared: Rows | None) -> str:
-    """On whom two models are compared, and who and what is left out, by name."""
-    used = [] if shared is None else _labels(shared.levels)
+def _require_one_place(rows: Rows, theirs: pd.DataFrame, name: str, first: str) -> None:
+    """Refuse a table in which the same bundle of a patient lies at two distances from the tumor, by model."""
+    both = rows.frame.merge(theirs, on=_KEYS, suffixes=("", "_theirs"))
+    far = (both["tumor_distance_mm"] - both["tumor_distance_mm_theirs"].astype(float)).abs() > _SAME_PLACE_MM
+    if far.any():
+        one = both[far].iloc[0]
+        raise DataError(
+            "A bundle has one distance from the tumor, whichever model is scored; that of "
+            f"{one['bundle']} of {one['participant_id']} is {one['tumor_distance_mm']:.1f} mm for {first} and "
+            f"{float(one['tumor_distance_mm_theirs']):.1f} mm for {name}. Measure distances "
+            "to the same reference masks."
+        )
+
+
+def _note(name: str, first: str, rows: Rows, given: pd.DataFrame, shared: Rows | None, metric: str) -> str:
+    """On whom two models are compared, and who and what is left out, by name and reason."""
+    theirs = usable(unseen(given), metric)
     people = set[str]() if shared is None else set(shared.people)
+    left = [who for who in rows.people if who not in people]
+    seen = set(given["participant_id"]) - set(unseen(given)["participant_id"])
+    have = set(theirs["participant_id"])
     lost = {
-        f"without a shared score by {name}": [who for who in rows.people if who not in people],
-        f"without one by {first}": sorted(set(theirs["participant_id"]) - people - set(rows.people)),
+        f"that {name} has seen": [who for who in left if who in seen],
+        f"without a score by {name}": [who for who in left if who not in seen and who not in have],
+        # Where nothing is shared, the sentence says so.
+        "without enough scores by both": [who for who in left if shared and who not in seen and who in have],
+        f"without one by {first}": sorted(have - people - set(rows.people)),
     }
     told = [
         f"{len(names)} participant{'s' * (len(names) != 1)} {why} ({named(names)})"
         for why, names in lost.items()
         if names
     ]
-    levels = {
-        name: _labels(rows.levels),
-        first: _labels(theirs[["bundle", "hemisphere"]].itertuples(index=False, name=None)),
+    used = [] if shared is None else _labels(shared.levels)
+    mine, other = _labels(rows.levels), _labels(zip(theirs["bundle"], theirs["hemisphere"], strict=True))
+    bundles = {
+        f"without scores by {name}": [one for one in mine if one not in other],
+        f"without enough scores by {first}": [one for one in other if one not in mine],
+        "with too few scores by both": [one for one in mine if shared and one in other and one not in used],
     }
-    # Of either model those that the other lacks, or has of too few.
-    for other, there in levels.items():
-        gone = [one for one in there if one not in used]
-        told += [f"bundles without enough scores by {other} ({named(gone, 10)})"] if gone else []
-    left = f" Left out: {'; '.join(told)}." if told else ""
+    told += [f"bundles {why} ({named(gone, 10)})" for why, gone in bundles.items() if gone]
+    left_out = f" Left out: {'; '.join(told)}." if told else ""
     if shared is None:
-        return f"{name} and {first} have too few scores of the same participants and bundles to be compared.{left}"
+        return f"{name} and {first} have too few scores of the same participants and bundles to be compared.{left_out}"
     n = len(used)
     return (
-        f"{name} is compared with {first} on {shared.n_patients} patients, {shared.n_controls} controls and {n} "
-        f"bundle{'s' * (n != 1)} that both have ({named(used, 12)}).{left}"
+        f"{name} and {first} share {shared.n_patients} patients, {shared.n_controls} controls and {n} "
+        f"bundle{'s' * (n != 1)} ({named(used, 12)}).{left_out}"
     )
 
 

@@ -123,6 +123,8 @@ def test_long_differences_are_cut_short() -> None:
     """The message shows a few differences and counts the others."""
     with pytest.raises(ConfigError, match=r"a is 1 there, 2 now; .* and 3 more. Give the same settings"):
         require_same(dict.fromkeys("abcdefgh", 1), dict.fromkeys("abcdefgh", 2), Path("m"))
+    with pytest.raises(ConfigError, match="image is aaaaaaaaaaaa… there, nothing now"):
+        require_same({"image": "a" * 64}, {}, Path("m"))
     require_same({"a": (1, 2), "b": {"c": None}}, {"b": {"c": None}, "a": [1, 2]}, Path("m"))
 
 

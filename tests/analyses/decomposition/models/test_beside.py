@@ -118,10 +118,12 @@ def test_who_and_what_one_model_lacks_is_left_out_of_both_and_named() -> None:
     result = decompose(first, beside={"B": pd.concat([second, more], ignore_index=True)}, **FAST)
     (note,) = result.compared
     assert (
-        "23 patients, 19 controls and 8 bundles" in note
-        and "bundles without enough scores by B (FATleft, FATright)" in note
+        "23 patients, 19 controls and 8 bundles" in note and "bundles with too few scores by both (FATleft, FATright)" in note
     )
-    assert "2 participants without a shared score by B (sub-003, sub-030)" in note
+    assert "2 participants without a score by B (sub-003, sub-030)" in note
+    assert ", on the 23 patients and 19 controls that both have" in next(
+        one.claim for one in result.findings if one.key == "models"
+    )
     assert "1 participant without one by A (sub-900)" in note
     assert note in str(result) and set(result.models["n_left_out"]) == {3}
     kept = decompose(first[~lost], beside={"B": second[~lost]}, **FAST).models
@@ -151,6 +153,39 @@ def test_models_without_a_participant_in_common_are_not_compared() -> None:
     assert set(result.models["status"]) == {"unavailable"} and result.models["difference"].isna().all()
     assert "have too few scores of the same participants" in result.compared[0]
     assert "B is not compared with A" in next(one.claim for one in result.findings if one.key == "models")
+
+
+def test_the_figure_shows_the_numbers_that_are_compared() -> None:
+    """Where the further model has scored the easier half only, the first one is drawn as it is on that half."""
+    first = simulated.scores(24, 20, seed=3, model="A")
+    hard = first["participant_id"].isin([f"sub-{number:03d}" for number in range(1, 9)])
+    first.loc[hard, "value"] -= 0.2
+    second = first[~hard].assign(model="B", value=lambda rows: rows["value"] + 0.01 * (rows["group"] == "glioma"))
+    result = decompose(first, beside={"B": second}, **FAST)
+    ax = next(one for one in result.findings if one.key == "models").plot()
+    drawn = sorted(float(line.get_xdata()[0]) for line in ax.lines if line.get_marker() not in (None, "None", ""))
+    told = result.models[result.models["component"].isin(PARTS)]
+    np.testing.assert_allclose(drawn, sorted([*told["first"], *told["estimate"]]))
+    assert not [points for points in ax.collections if len(points.get_offsets())], "no patients of other sets"
+
+
+def test_reasons_why_models_are_not_compared_are_the_right_ones() -> None:
+    """Controls that the further model has seen are named as that, and the first model's bundles are not missing."""
+    first = simulated.scores(24, 20, seed=3, model="A")
+    seen = first.assign(model="B", seen=np.where(first["group"] == "control", "yes", "n/a"))
+    (note,) = decompose(first, beside={"B": seen}, **FAST).compared
+    assert "too few scores of the same participants" in note and "20 participants that B has seen (" in note
+    assert "by A" not in note and "without" not in note
+
+
+def test_a_bundle_lies_in_one_place_whichever_model_is_scored() -> None:
+    """Distances that a further model lacks are the first one's; other ones are refused by bundle and participant."""
+    first = simulated.scores(24, 20, seed=3, model="A")
+    without = first.assign(model="B", tumor_distance_mm=np.nan)
+    assert set(decompose(first, beside={"B": without}, **FAST).models["status"]) <= {"ok", "range", "constant"}
+    turned = first.assign(model="B", tumor_distance_mm=first["tumor_distance_mm"] + 5)
+    with pytest.raises(DataError, match=r"one distance from the tumor.* of sub-\d+ is .* mm for A and .* mm for B"):
+        decompose(first, beside={"B": turned}, **FAST)
 
 
 def test_scores_of_other_settings_are_no_comparison() -> None:
