@@ -177,7 +177,7 @@ def _parts(
             ax.annotate(text, (end, line), (0, 4), ha=side, **size)
         else:
             ax.annotate(text, (ends[1], line), (4, 0), ha="left", va="center", **size)
-    ax.set_xlabel(f"{_loss(result)}\nlines: {result.told.level:.0%} intervals; dots: patients")
+    ax.set_xlabel(f"{_loss(result)}\nlines: {result.told.level:.0%} intervals{'; dots: patients' * people}")
     legend_above(ax, columns=2)
     return ax
 
