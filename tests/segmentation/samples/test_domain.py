@@ -15,6 +15,7 @@ from shiftkit.pipeline.inputs import notes_of, said_of_input, warnings_of
 from shiftkit.segmentation.network.checkpoints import load_model, save_model
 from shiftkit.segmentation.samples import domain
 from shiftkit.segmentation.samples.domain import domain_of, measure_all, measure_images, nearness
+from shiftkit.segmentation.training.processes import alone
 from shiftkit.segmentation.training.recipes import recall_images, train_by
 from shiftkit.types import Case, Cohort, Volume
 from shiftkit.work import Work
@@ -117,7 +118,8 @@ def test_images_are_measured_once_until_they_change(tmp_path: Path, many: Cohort
 def test_a_training_keeps_what_its_images_were_like(controls: Cohort, tmp_path: Path) -> None:
     """The checkpoint says it, gives it back, and a checkpoint of before gets the same from its own participants."""
     settled = dataclasses.replace(RECIPE, epochs=1).settled(controls)
-    train_by(settled, controls, controls.cases, [], out=tmp_path / "m", resume=False, stage="Training", work=Work())
+    how = {"resume": False, "stage": "Training", "processes": alone("cpu"), "work": Work()}
+    train_by(settled, controls, controls.cases, [], out=tmp_path / "m", **how)
     model = load_model(tmp_path / "m")
     assert model.image_statistics == (domain_of(list(measure_all(controls.cases, "fa").values())),)
     save_model(dataclasses.replace(model, image_statistics=()), tmp_path / "old")

@@ -95,7 +95,7 @@ def test_bad_requests_are_refused(controls: Cohort, tmp_path: Path) -> None:
         train(controls, out=tmp_path / "b", recipe=Recipe(modality="t1w", **GRID))
     with pytest.raises(DataError, match="split 'train'"):
         train(controls.where(split="val"), out=tmp_path / "c", recipe=Recipe(modality="fa"))
-    with pytest.raises(ConfigError, match="auto, cpu or cuda"):
+    with pytest.raises(ConfigError, match="auto, cpu, cuda or mps"):
         train(controls, out=tmp_path / "d", recipe=Recipe(modality="fa", device="tpu", **GRID))
     with pytest.raises(ConfigError, match="`augmentation` must be one of none, light"):
         train(controls, out=tmp_path / "e", recipe=Recipe(modality="fa", augmentation="weird"))
