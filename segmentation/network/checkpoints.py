@@ -630,14 +630,14 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     differ = [name for name in {**one, **two} if one.get(name, _ABSENT) != two.get(name, _ABSENT)]
     if not differ:
         return
-    words = [f"{name} is {_short(one.get(name))} there, {_short(two.get(name))} now" for name in differ]
+    words = [f"{name} is {_as_told(one.get(name))} there, {_as_told(two.get(name))} now" for name in differ]
     raise ConfigError(
         f"{folder} holds {what} made otherwise: {named(words, _SHOWN, '; ')}. Give the same settings, models and "
         "images, or another `out`."
     )
 
 
-def _short(value: Any) -> Any:
+def _as_told(value: Any) -> Any:
     """A value as a message shows it: of a digest its beginning."""
     if value is None:
         return _ABSENT
