@@ -630,7 +630,8 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
     differ = [name for name in {**one, **two} if one.get(name, _ABSENT) != two.get(name, _ABSENT)]
     if not differ:
         return
-    words = [f"{name} is {_as_told(one.get(name))} there, {_as_told(two.get(name))} now" for name in differ]
+    values = [(name, *(_as_told(part.get(name, _ABSENT)) for part in (one, two))) for name in differ]
+    words = [f"{name} is {before} there, {after} now" for name, before, after in values]
     raise ConfigError(
         f"{folder} holds {what} made otherwise: {named(words, _SHOWN, '; ')}. Give the same settings, models and "
         "images, or another `out`."
@@ -639,8 +640,6 @@ def require_same(there: Mapping[str, Any], now: Mapping[str, Any], folder: Path,
 
 def _as_told(value: Any) -> Any:
     """A value as a message shows it: of a digest its beginning."""
-    if value is None:
-        return _ABSENT
     return f"{value[:12]}…" if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value
 
 

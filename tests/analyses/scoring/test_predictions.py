@@ -341,7 +341,7 @@ def test_several_folders_are_one_tool(cohort: Cohort, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a is named twice"):
         merge_predictions([tmp_path / "a", tmp_path / "b" / ".." / "a"])
     shutil.copytree(tmp_path / "a", tmp_path / "c" / "a")
-    with pytest.raises(DataError, match=rf"sub-1 is predicted in {tmp_path}/a and in {tmp_path}/c/a\."):
+    with pytest.raises(DataError, match=rf"sub-1 is predicted in {tmp_path}/a and in {tmp_path}/c/a: several"):
         merge_predictions([tmp_path / "a", tmp_path / "c" / "a"])
 
 

@@ -182,7 +182,7 @@ def test_other_participants_are_not_mixed_in(controls: Cohort, halted: Path, tra
     images = [case.images for case in (*controls.cases[1:], controls.cases[0])]
     swapped = tuple(replace(case, images=other) for case, other in zip(controls, images, strict=True))
     shutil.copytree(halted, tmp_path / "m")
-    with pytest.raises(ConfigError, match=r"participants.sub-c00 is [0-9a-f]{64} there, nothing now"):
+    with pytest.raises(ConfigError, match=r"participants.sub-c00 is [0-9a-f]{12}… there, nothing now"):
         train(fewer, out=tmp_path / "m", resume=True, recipe=RECIPE)
     with pytest.raises(ConfigError, match=r"participants.sub-c00 is .* and 1 more"):
         train(replace(controls, cases=swapped), out=tmp_path / "m", resume=True, recipe=RECIPE)
